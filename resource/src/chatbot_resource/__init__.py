@@ -1,0 +1,1 @@
+"""The ChatbotDeployment resource, shared by the operator and the command line."""

@@ -1,0 +1,170 @@
+"""What each service is told, on a cluster or on a laptop: one function, so that the two cannot differ.
+
+The result is plain JSON. The operator puts it into an immutable ConfigMap, `chatbot up` into a file. It never holds a
+secret: those travel as files beside it, under the names in `SECRET_FILES`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from chatbot_resource.model import ChatbotDeployment, Llm, Provider, Spec, resolve_llm, sample_ratio, seconds
+
+Service = Literal["gateway", "auth", "chat", "conversation"]
+SERVICES: tuple[Service, ...] = ("gateway", "auth", "chat", "conversation")
+
+OPERATOR = "operator"
+"""Identity of whoever manages the services: the operator on a cluster, the command line on a laptop."""
+
+SECRET_FILES: Mapping[Service, tuple[str, ...]] = {
+    "gateway": ("service_private_key", "redis_url"),
+    "auth": ("service_private_key", "database_url", "signing_keys", "admin_password"),
+    "chat": ("service_private_key", "redis_url"),  # and provider_keys/NAME for each provider with a key
+    "conversation": ("service_private_key", "database_url", "redis_url"),  # and embeddings_key, weaviate_key
+}
+
+# Each speaks OpenAI's protocol at this address; a resource may override it.
+PROVIDER_URLS: Mapping[str, str] = {
+    "OpenAI": "https://api.openai.com/v1",
+    "Anthropic": "https://api.anthropic.com/v1",
+    "Gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
+    "Mistral": "https://api.mistral.ai/v1",
+}
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where one service listens."""
+
+    host: str
+    port: int
+    private_port: int
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where everything is. URLs have no trailing slash; stores with a password are secrets, not endpoints."""
+
+    listen: Mapping[Service, Listen]
+    urls: Mapping[Service, str]
+    """Base URL of each service as the others reach it."""
+    weaviate: str | None = None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """References turned into what a process can open, and generated values that are no secret."""
+
+    service_public_keys: Mapping[str, str]
+    admin_email: str
+    faq_file: str | None = None
+    documents_dir: str | None = None
+    """A folder of Markdown, from `chatbot up --knowledge`; a cluster has none."""
+    prompt_files: Mapping[str, str] = field(default_factory=dict)
+
+
+def service_settings(bot: ChatbotDeployment, endpoints: Endpoints, resolved: Resolved) -> dict[Service, dict[str, Any]]:
+    """Settings of each service as JSON-ready mappings; each service's own model refuses a key it does not know."""
+    own = {
+        "gateway": _gateway(bot.spec, endpoints),
+        "auth": _auth(bot.spec, resolved),
+        "chat": _chat(bot.spec, endpoints, resolved),
+        "conversation": _conversation(bot.spec, endpoints, resolved),
+    }
+    return {name: _shared(bot, name, endpoints, resolved) | own[name] for name in SERVICES}
+
+
+def _shared(bot: ChatbotDeployment, name: Service, endpoints: Endpoints, resolved: Resolved) -> dict[str, Any]:
+    listen = endpoints.listen[name]
+    otlp = bot.spec.telemetry.otlp
+    return {
+        "bot": bot.name,
+        "listen": {"host": listen.host, "port": listen.port, "private_port": listen.private_port},
+        "identity": {
+            "issuer": bot.name,
+            "jwks_url": endpoints.urls["auth"] + "/api/v1/.well-known/jwks.json",
+            "service_public_keys": dict(resolved.service_public_keys),
+        },
+        "telemetry": {
+            "otlp_endpoint": otlp.endpoint if otlp else None,
+            "sample_ratio": sample_ratio(bot.spec),
+        },
+        "drain_seconds": getattr(bot.spec.components, name).drain_seconds,
+    }
+
+
+def _gateway(spec: Spec, endpoints: Endpoints) -> dict[str, Any]:
+    limits = spec.limits
+    return {
+        "upstreams": {name: endpoints.urls[name] for name in SERVICES if name != "gateway"},
+        "limits": {
+            "per_minute": limits.per_minute,
+            "per_hour": limits.per_hour,
+            "per_day": limits.per_day,
+        },
+        "cors_allow_origins": list(spec.exposure.cors.allow_origins),
+    }
+
+
+def _auth(spec: Spec, resolved: Resolved) -> dict[str, Any]:
+    return {"signup": spec.auth.signup, "admin_email": resolved.admin_email}
+
+
+def _chat(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[str, Any]:
+    llm = resolve_llm(spec.llm)
+    return {
+        "conversation_url": endpoints.urls["conversation"],
+        "providers": [_provider(provider) for provider in llm.providers],
+        "models": _models(llm),
+        "default_model": llm.default,
+        "fallbacks": list(llm.fallbacks),
+        "prompt_files": dict(resolved.prompt_files),
+    }
+
+
+def _provider(provider: Provider) -> dict[str, Any]:
+    return {
+        "name": provider.name,
+        "type": "Retrieval" if provider.type == "Retrieval" else "OpenAICompatible",
+        "base_url": provider.base_url or PROVIDER_URLS.get(provider.type),
+        "timeouts": {
+            "connect": seconds(provider.timeouts.connect),
+            "first_token": seconds(provider.timeouts.first_token),
+            "idle": seconds(provider.timeouts.idle),
+        },
+        "max_concurrency": provider.max_concurrency,
+    }
+
+
+def _models(llm: Llm) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": model.name,
+            "deployments": [
+                {"provider": item.provider, "model": item.model, "weight": item.weight} for item in model.deployments
+            ],
+            "context_window": model.context_window,
+            "max_output_tokens": model.max_output_tokens,
+        }
+        for model in llm.models
+    ]
+
+
+def _conversation(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[str, Any]:
+    embeddings = spec.embeddings
+    weaviate = spec.stores.vectors.type == "Weaviate" and endpoints.weaviate is not None
+    return {
+        "embeddings": {
+            "type": embeddings.type,
+            "base_url": embeddings.base_url,
+            "model": embeddings.model,
+            "dimensions": embeddings.dimensions or 384,
+        },
+        "vectors": {
+            "type": "Weaviate" if weaviate else "PGVector",
+            "url": endpoints.weaviate if weaviate else None,
+        },
+        "faq_file": resolved.faq_file,
+        "documents_dir": resolved.documents_dir,
+        "turn_seconds": spec.components.chat.drain_seconds,
+    }

@@ -1,0 +1,21 @@
+"""What the auth service is told."""
+
+from typing import Annotated, Literal
+
+from chatbot_common.settings import ServiceSettings
+from pydantic import Field, SecretStr
+
+Seconds = Annotated[int, Field(ge=1)]
+
+
+class Settings(ServiceSettings):
+    signup: Literal["Open", "Closed"]
+    admin_email: str
+    access_token_seconds: Seconds = 15 * 60
+    refresh_token_seconds: Seconds = 30 * 24 * 3600
+    sign_in_link_seconds: Seconds = 15 * 60
+    database_url: SecretStr
+    """SQLAlchemy URL, `postgresql+asyncpg://…`."""
+    signing_keys: SecretStr
+    """JSON {"current": kid, "keys": [private Ed25519 JWK, …]}: current, next and previous keys."""
+    admin_password: SecretStr

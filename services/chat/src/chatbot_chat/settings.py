@@ -1,0 +1,64 @@
+"""What the chat service is told."""
+
+from typing import Annotated, Literal, Self
+
+from chatbot_common.settings import ClosedModel, ServiceSettings
+from pydantic import Field, SecretStr, model_validator
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Timeouts(ClosedModel):
+    """Seconds: to connect, until the first token, between tokens."""
+
+    connect: Seconds
+    first_token: Seconds
+    idle: Seconds
+
+
+class ProviderSettings(ClosedModel):
+    """Where models run. `OpenAICompatible` needs `base_url`, which ends in the API's version path."""
+
+    name: str
+    type: Literal["Retrieval", "OpenAICompatible"]
+    base_url: str | None
+    timeouts: Timeouts
+    max_concurrency: Count
+
+
+class DeploymentSettings(ClosedModel):
+    provider: str
+    model: str
+    weight: Count
+
+
+class ModelSettings(ClosedModel):
+    """A public model name; window and output are tokens."""
+
+    name: str
+    deployments: Annotated[list[DeploymentSettings], Field(min_length=1)]
+    context_window: Count
+    max_output_tokens: Count
+
+
+class Settings(ServiceSettings):
+    conversation_url: str
+    providers: list[ProviderSettings]
+    models: Annotated[list[ModelSettings], Field(min_length=1)]
+    default_model: str
+    fallbacks: list[str]
+    prompt_files: dict[str, str]
+    """Language → path of its system prompt."""
+    redis_url: SecretStr
+    provider_keys: dict[str, SecretStr] = Field(default_factory=dict)
+    """Provider name → API key."""
+
+    @model_validator(mode="after")
+    def _linked(self) -> Self:
+        models = {model.name for model in self.models}
+        providers = {provider.name for provider in self.providers}
+        used = {item.provider for model in self.models for item in model.deployments}
+        if unknown := ({self.default_model, *self.fallbacks} - models) | (used - providers):
+            raise ValueError(f"not defined: {', '.join(sorted(unknown))}")
+        return self

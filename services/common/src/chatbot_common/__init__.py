@@ -1,0 +1,1 @@
+"""Mechanics every service shares. No domain noun lives here."""

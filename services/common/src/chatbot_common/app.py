@@ -1,0 +1,183 @@
+"""One service process: its public app, its private port, and the way it starts and stops."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from prometheus_client import REGISTRY
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from chatbot_common.errors import add_error_handlers
+from chatbot_common.identity import Identity, ServiceIdentity, UserVerifier
+from chatbot_common.settings import ServiceSettings
+from chatbot_common.telemetry import HttpTelemetry
+
+CHECK_SECONDS = 2.0
+
+Check = Callable[[], Awaitable[None]]
+"""Returns when the dependency answers, raises when it does not."""
+
+
+@dataclass
+class Probes:
+    """What a service depends on, and whether it is on its way out."""
+
+    checks: dict[str, Check] = field(default_factory=dict)
+    draining: bool = False
+
+    async def run(self) -> dict[str, str]:
+        """Each dependency's state: `ok`, or the kind of error. Error texts may hold addresses, so only kinds."""
+        results = await asyncio.gather(*(self._one(check) for check in self.checks.values()))
+        return dict(zip(self.checks, results, strict=True))
+
+    async def _one(self, check: Check) -> str:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await check()
+        except TimeoutError:
+            return "timeout"
+        except Exception as error:
+            return type(error).__name__
+        return "ok"
+
+
+def make_identity(name: str, settings: ServiceSettings, transport: httpx2.AsyncBaseTransport | None = None) -> Identity:
+    """Identity of service `name`; user keys are read from auth when the first token arrives."""
+
+    async def fetch() -> dict[str, Any]:
+        async with httpx2.AsyncClient(timeout=5, transport=transport) as client:
+            response = await client.get(settings.identity.jwks_url)
+            response.raise_for_status()
+            document: dict[str, Any] = response.json()
+            return document
+
+    return Identity(
+        UserVerifier(fetch, settings.identity.issuer, settings.bot),
+        ServiceIdentity(name, settings.service_private_key.get_secret_value(), settings.identity.service_public_keys),
+    )
+
+
+def create_service(
+    name: str,
+    *,
+    identity: Identity,
+    probes: Probes,
+    routers: Iterable[APIRouter],
+    lifespan: Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]] | None = None,
+    middleware: Iterable[Middleware] = (),
+) -> FastAPI:
+    """The public app of a service. Interactive documentation is the gateway's, which joins all services' schemas."""
+    app = FastAPI(
+        title=f"chatbot {name}",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"operation_spans": False, "metrics": False, "logs": False, "exclude": _is_probe},
+    )
+    app.state.identity = identity
+    app.state.probes = probes
+    add_error_handlers(app)
+    app.user_middleware[:0] = [Middleware(HttpTelemetry), *middleware]
+    app.include_router(health_router(name, probes))
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+def _is_probe(scope: Mapping[str, Any]) -> bool:
+    return scope.get("path") in ("/health", "/health/all")
+
+
+def health_router(name: str, probes: Probes) -> APIRouter:
+    """`GET /health`: for people and the gateway. Always 200; `status` says how it is."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health")
+    async def health() -> dict[str, Any]:
+        checks = await probes.run()
+        healthy = all(state == "ok" for state in checks.values())
+        return {"status": "ok" if healthy else "degraded", "service": name, "checks": checks}
+
+    return router
+
+
+def private_app(probes: Probes) -> Starlette:
+    """Probes and metrics. Liveness never looks at a dependency: restarting us does not mend theirs."""
+
+    async def livez(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        checks = await probes.run()
+        ready = not probes.draining and all(state == "ok" for state in checks.values())
+        body = {"status": "ready" if ready else "not-ready", "draining": probes.draining, "checks": checks}
+        return JSONResponse(body, 200 if ready else 503)
+
+    async def metrics(_: Request) -> Response:
+        body = generate_latest(REGISTRY)  # type: ignore[no-untyped-call]
+        return Response(body, media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
+
+
+async def serve(app: FastAPI, settings: ServiceSettings) -> None:
+    """Run both ports until SIGTERM or SIGINT; then finish what is in flight, up to `drain_seconds`.
+
+    The private port stays open until the last stream has ended, so that readiness tells the truth meanwhile.
+    """
+    probes: Probes = app.state.probes
+    listen = settings.listen
+    public = _Server(_config(app, listen.host, listen.port, settings.drain_seconds))
+    private = _Server(_config(private_app(probes), listen.host, listen.private_port, 1, lifespan="off"))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    async with asyncio.TaskGroup() as group:
+        aside = group.create_task(private.serve())
+        front = group.create_task(public.serve())
+        waiting = group.create_task(stop.wait())
+        await asyncio.wait({aside, front, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        probes.draining = public.should_exit = True
+        await front
+        private.should_exit = True
+
+
+def _config(app: Any, host: str, port: int, drain: int, **options: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=drain,
+        timeout_keep_alive=75,
+        **options,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Signals are handled once, in `serve`: two servers share this process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def no_lifespan(_: FastAPI) -> AsyncIterator[None]:
+    yield

@@ -1,0 +1,161 @@
+"""Errors a client sees: RFC 9457 problem details on the native face, OpenAI's shape under `/v1`.
+
+A `Problem` carries its own meaning; nothing else about the failure leaves the process.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from opentelemetry import trace
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+log = structlog.get_logger(__name__)
+
+TYPE_PREFIX = "urn:chatbot:problem:"
+
+
+class Problem(Exception):
+    """A failure with a stable type that a client may act on.
+
+    Subclasses set `status`, `kind` (the last part of the type URN) and `title`.
+    """
+
+    status = 500
+    kind = "internal"
+    title = "Something went wrong on our side"
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+
+    def as_json(self) -> dict[str, Any]:
+        """The body of RFC 9457, plus `errors` and `trace_id` where there are any."""
+        body: dict[str, Any] = {"type": TYPE_PREFIX + self.kind, "title": self.title, "status": self.status}
+        if self.detail:
+            body["detail"] = self.detail
+        if self.errors:
+            body["errors"] = self.errors
+        if trace_id := current_trace_id():
+            body["trace_id"] = trace_id
+        return body
+
+    def as_openai(self) -> dict[str, Any]:
+        """The same failure in the shape OpenAI's clients parse."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        param = self.errors[0]["pointer"].lstrip("/") if self.errors else None
+        return {"error": {"message": str(self), "type": kind, "param": param, "code": self.kind.replace("-", "_")}}
+
+
+class InvalidRequest(Problem):
+    status, kind, title = 422, "invalid-request", "The request is not valid"
+
+
+class MalformedBody(Problem):
+    status, kind, title = 400, "malformed-body", "The body is not valid JSON"
+
+
+class Unauthenticated(Problem):
+    status, kind, title = 401, "unauthenticated", "Sign in first"
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(Problem):
+    status, kind, title = 403, "forbidden", "This account may not do that"
+
+
+class NotFound(Problem):
+    status, kind, title = 404, "not-found", "There is no such thing"
+
+
+class Conflict(Problem):
+    status, kind, title = 409, "conflict", "The thing has changed meanwhile"
+
+
+class BodyTooLarge(Problem):
+    status, kind, title = 413, "body-too-large", "The request body is too large"
+
+
+class TooManyRequests(Problem):
+    status, kind, title = 429, "too-many-requests", "Too many requests"
+
+
+class UpstreamFailed(Problem):
+    status, kind, title = 502, "upstream-failed", "A part of the platform did not answer"
+
+
+class Unavailable(Problem):
+    status, kind, title = 503, "unavailable", "Not available right now, try again shortly"
+
+
+class _Http(Problem):
+    """What the framework raises on its own: unknown route, wrong method."""
+
+    def __init__(self, cause: HTTPException) -> None:
+        self.status, self.title = cause.status_code, cause.detail
+        self.kind = cause.detail.lower().replace(" ", "-")
+        super().__init__(headers=cause.headers)
+
+
+def current_trace_id() -> str | None:
+    """Trace id of the current span as 32 hex digits, None outside a trace."""
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else None
+
+
+def problem_response(path: str, problem: Problem) -> Response:
+    """The response for a problem met at this path."""
+    if path.startswith("/v1/"):
+        return JSONResponse(problem.as_openai(), problem.status, problem.headers)
+    return JSONResponse(problem.as_json(), problem.status, problem.headers, media_type="application/problem+json")
+
+
+def from_validation(error: RequestValidationError) -> Problem:
+    """Where each mistake is and what it is, never the value: it may be a password."""
+    details = error.errors()
+    if any(detail["type"] == "json_invalid" for detail in details):
+        return MalformedBody("The body could not be parsed as JSON; check quotes, commas and braces.")
+    errors = [
+        {"pointer": "/" + "/".join(str(part) for part in detail["loc"][1:]), "detail": detail["msg"]}
+        for detail in details
+    ]
+    summary = "; ".join(f"{item['pointer']}: {item['detail']}" for item in errors[:3])
+    return InvalidRequest(summary, errors=errors)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Translate every exception that can leave an endpoint, in this one place."""
+
+    async def on_problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)  # noqa: S101 - registered for this type only
+        return problem_response(request.url.path, error)
+
+    async def on_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        return problem_response(request.url.path, from_validation(error))
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        return problem_response(request.url.path, _Http(error))
+
+    async def on_crash(request: Request, error: Exception) -> Response:
+        log.error("unhandled error", path=request.url.path, exc_info=error)
+        return problem_response(request.url.path, Problem())
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_crash)

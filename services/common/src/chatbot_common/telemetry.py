@@ -1,0 +1,128 @@
+"""Logs, traces and HTTP metrics, set up once per process.
+
+Logs are JSON lines on standard output with the trace and span they belong to. Traces go out over OTLP/HTTP. Metrics
+are Prometheus's, with the trace id as exemplar. Query strings, bodies and tokens are in none of them.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, MutableMapping
+from typing import Any
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]  # re-exported without __all__
+    BaseInstrumentor,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from prometheus_client import Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chatbot_common.errors import current_trace_id
+from chatbot_common.settings import TelemetrySettings
+
+HTTP_REQUESTS = Counter("http_requests_total", "Requests answered", ["method", "endpoint", "status"])
+HTTP_DURATION = Histogram(
+    "http_request_duration_seconds",
+    "Time from the request's first byte to the response's last",
+    ["method", "endpoint"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
+
+
+def configure_logging(level: str) -> None:
+    """Send structlog's and the standard library's records (uvicorn's too) through one JSON renderer."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_trace,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.dict_tracebacks,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+    # One line per outgoing request or alembic step would drown what matters; our own middleware logs requests.
+    for name in ("httpx2", "httpx", "alembic", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _add_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"], event["span_id"] = f"{context.trace_id:032x}", f"{context.span_id:016x}"
+    return event
+
+
+def configure_tracing(
+    service: str, bot: str, settings: TelemetrySettings, instrumentors: Iterable[BaseInstrumentor]
+) -> TracerProvider:
+    """Install the process's tracer provider. Without an endpoint, spans live only long enough to label logs."""
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": service, "service.namespace": bot}),
+        sampler=ParentBased(TraceIdRatioBased(settings.sample_ratio)),
+    )
+    if settings.otlp_endpoint:
+        exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint.rstrip("/") + "/v1/traces")
+        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
+    trace.set_tracer_provider(provider)
+    for instrumentor in instrumentors:
+        instrumentor.instrument(tracer_provider=provider)
+    return provider
+
+
+class HttpTelemetry:
+    """ASGI middleware: one log line, one count and one duration per request, labelled with the route's template."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._log = structlog.get_logger("http")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            self._record(scope, status, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        endpoint = getattr(scope.get("route"), "path", "unmatched")
+        trace_id = current_trace_id()
+        exemplar = {"trace_id": trace_id} if trace_id else None
+        HTTP_REQUESTS.labels(scope["method"], endpoint, status).inc(exemplar=exemplar)
+        HTTP_DURATION.labels(scope["method"], endpoint).observe(seconds, exemplar)
+        self._log.info("request", method=scope["method"], endpoint=endpoint, status=status, ms=round(seconds * 1000, 1))

@@ -1,0 +1,36 @@
+"""What the conversation service and its worker are told."""
+
+from typing import Annotated, Literal
+
+from chatbot_common.settings import ClosedModel, ServiceSettings
+from pydantic import Field, SecretStr
+
+
+class EmbeddingSettings(ClosedModel):
+    """`Local` is the bundled MiniLM; `OpenAICompatible` needs `base_url` and `model`."""
+
+    type: Literal["Local", "OpenAICompatible"]
+    base_url: str | None
+    model: str | None
+    dimensions: Annotated[int, Field(ge=8, le=4096)]
+
+
+class VectorSettings(ClosedModel):
+    type: Literal["PGVector", "Weaviate"]
+    url: str | None
+
+
+class Settings(ServiceSettings):
+    embeddings: EmbeddingSettings
+    vectors: VectorSettings
+    faq_file: str | None
+    """YAML list of FAQs that are kept published as they stand in the file."""
+    documents_dir: str | None
+    """Folder of Markdown files that are kept indexed as they stand."""
+    turn_seconds: Annotated[int, Field(ge=1)]
+    """The longest a turn may run; after that the worker closes it as interrupted."""
+    database_url: SecretStr
+    """SQLAlchemy URL, `postgresql+asyncpg://…`."""
+    redis_url: SecretStr
+    embeddings_key: SecretStr | None = None
+    weaviate_key: SecretStr | None = None
