@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from chatbot_resource.model import ChatbotDeployment, Llm, Provider, Spec, resolve_llm, sample_ratio, seconds
+from chatbot_resource.fields import seconds
+from chatbot_resource.llm import Llm, Provider, resolve_llm
+from chatbot_resource.model import ChatbotDeployment, Spec, sample_ratio
 
 Service = Literal["gateway", "auth", "chat", "conversation"]
 SERVICES: tuple[Service, ...] = ("gateway", "auth", "chat", "conversation")

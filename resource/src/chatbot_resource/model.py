@@ -4,127 +4,21 @@ Field names and shapes are final: later versions only add. A field is here only 
 span fields are checked here for the command line and, generated from the same source, by the API server.
 """
 
-import re
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+
+from chatbot_resource.fields import KeyRef, Model, Ratio, ResourceName, Url, external_iff
+from chatbot_resource.llm import Llm
 
 GROUP = "chatbot-operator.io"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "ChatbotDeployment"
 
-ResourceName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._:/]*[A-Za-z0-9])?$", max_length=128)]
-Key = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=2048)]
-Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
-Ratio = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]+)?|1(\.0+)?)$", max_length=10)]
-Duration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(ms|s|m|h))+$", max_length=20)]
-
 Profile = Literal["Dev", "Standard", "Production"]
-ProviderType = Literal["OpenAI", "OpenAICompatible", "Anthropic", "Gemini", "Mistral", "Ollama", "Retrieval"]
-
-KEYED_PROVIDERS: frozenset[ProviderType] = frozenset({"OpenAI", "Anthropic", "Gemini", "Mistral"})
-ADDRESSED_PROVIDERS: frozenset[ProviderType] = frozenset({"OpenAICompatible", "Ollama"})
-RETRIEVAL = "retrieval"
-
-
-class Model(BaseModel):
-    """camelCase in YAML, snake_case here; an unknown field is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel, validate_by_name=True)
-
-
-StoreT = TypeVar("StoreT", bound=Model)
-
-
-class KeyRef(Model):
-    """One key of a ConfigMap or Secret in the resource's own namespace."""
-
-    name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
-    key: Key
-
-
-class Timeouts(Model):
-    """How long to wait for a provider, each counted from the last sign of life."""
-
-    connect: Duration = "5s"
-    first_token: Duration = "60s"  # noqa: S105 - a time
-    idle: Duration = "30s"
-
-
-class Provider(Model):
-    """Where models run."""
-
-    name: Name
-    type: ProviderType
-    base_url: Annotated[Url | None, Field(alias="baseURL")] = None
-    api_key_secret_ref: KeyRef | None = None
-    timeouts: Timeouts = Timeouts()
-    max_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.type in KEYED_PROVIDERS and self.api_key_secret_ref is None:
-            raise ValueError(f"a provider of type {self.type} needs apiKeySecretRef")
-        if self.type in ADDRESSED_PROVIDERS and self.base_url is None:
-            raise ValueError(f"a provider of type {self.type} needs baseURL")
-        return self
-
-
-class ModelDeployment(Model):
-    """A provider's own model that serves a public model name."""
-
-    provider: Name
-    model: Annotated[str, StringConstraints(min_length=1, max_length=256)]
-    weight: Annotated[int, Field(ge=1, le=1000)] = 1
-
-
-class LanguageModel(Model):
-    """A public model name. `contextWindow` and `maxOutputTokens` are tokens."""
-
-    name: ModelName
-    deployments: Annotated[list[ModelDeployment], Field(min_length=1, max_length=16)]
-    context_window: Annotated[int, Field(ge=512, le=100_000_000)] = 128_000
-    max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
-
-
-class Prompt(Model):
-    """A system prompt for one language, kept in a ConfigMap."""
-
-    language: Language
-    ref: KeyRef
-
-
-class Llm(Model):
-    providers: Annotated[list[Provider], Field(max_length=16)] = []
-    models: Annotated[list[LanguageModel], Field(max_length=32)] = []
-    default: ModelName | None = None
-    fallbacks: Annotated[list[ModelName], Field(max_length=8)] = []
-    prompts: Annotated[list[Prompt], Field(max_length=64)] = []
-
-    @model_validator(mode="after")
-    def _linked(self) -> Self:
-        providers = _unique("providers", (provider.name for provider in self.providers))
-        models = _unique("models", (model.name for model in self.models))
-        _unique("prompts", (prompt.language for prompt in self.prompts))
-        for model in self.models:
-            for deployment in model.deployments:
-                if deployment.provider not in providers:
-                    raise ValueError(
-                        f"model {model.name!r} names provider {deployment.provider!r}, which is not in providers"
-                    )
-        for name in filter(None, [self.default, *self.fallbacks]):
-            if name not in models:
-                raise ValueError(f"{name!r} is not in models")
-        if self.models and self.default is None:
-            raise ValueError("default must name one of models")
-        return self
 
 
 class Embeddings(Model):
@@ -197,7 +91,7 @@ class PostgresStore(Model):
 
     @model_validator(mode="after")
     def _external(self) -> Self:
-        return _external_iff(self, self.mode, self.external)
+        return external_iff(self, self.mode, self.external)
 
 
 class ExternalRedis(Model):
@@ -213,7 +107,7 @@ class RedisStore(Model):
 
     @model_validator(mode="after")
     def _external(self) -> Self:
-        return _external_iff(self, self.mode, self.external)
+        return external_iff(self, self.mode, self.external)
 
 
 class VectorStore(Model):
@@ -232,7 +126,7 @@ class Auth(Model):
 
 
 class Cors(Model):
-    allow_origins: Annotated[list[Url], Field(max_length=64)] = []
+    allow_origins: list[Url] = Field(default_factory=list, max_length=64)
 
     @model_validator(mode="after")
     def _origins(self) -> Self:
@@ -309,46 +203,8 @@ class ChatbotDeployment(Model):
         return self.metadata.name
 
 
-def resolve_llm(llm: Llm) -> Llm:
-    """The models a bot really has: with none written, the one that quotes the knowledge base."""
-    if llm.models:
-        return llm
-    return llm.model_copy(
-        update={
-            "providers": [*llm.providers, Provider(name=RETRIEVAL, type="Retrieval")],
-            "models": [
-                LanguageModel(name=RETRIEVAL, deployments=[ModelDeployment(provider=RETRIEVAL, model=RETRIEVAL)])
-            ],
-            "default": RETRIEVAL,
-        }
-    )
-
-
 def sample_ratio(spec: Spec) -> float:
     """Share of traces kept: all of them in `Dev`, where one wants to see each; else one in ten."""
     if spec.telemetry.sample_ratio is not None:
         return float(spec.telemetry.sample_ratio)
     return 1.0 if spec.profile == "Dev" else 0.1
-
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def seconds(duration: str) -> float:
-    """`1m30s` → 90.0."""
-    return sum(float(count) * _UNITS[unit] for count, unit in re.findall(r"([0-9]+)(ms|s|m|h)", duration))
-
-
-def _unique(what: str, names: Iterable[str]) -> set[str]:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"{what} has {name!r} twice")
-        seen.add(name)
-    return seen
-
-
-def _external_iff(store: StoreT, mode: str, external: Model | None) -> StoreT:
-    if (mode == "External") != (external is not None):
-        raise ValueError("external is for mode External, and External needs it")
-    return store

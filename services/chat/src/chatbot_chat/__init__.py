@@ -1,0 +1,1 @@
+"""Turns: prompt, providers, runs."""

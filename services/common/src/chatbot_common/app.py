@@ -34,12 +34,21 @@ class Probes:
     """What a service depends on, and whether it is on its way out."""
 
     checks: dict[str, Check] = field(default_factory=dict)
+    reported: dict[str, Check] = field(default_factory=dict)
+    """Shown in `/health`; readiness ignores them, because we go on serving without them."""
     draining: bool = False
 
     async def run(self) -> dict[str, str]:
-        """Each dependency's state: `ok`, or the kind of error. Error texts may hold addresses, so only kinds."""
-        results = await asyncio.gather(*(self._one(check) for check in self.checks.values()))
-        return dict(zip(self.checks, results, strict=True))
+        """State of what readiness hangs on: `ok`, or the kind of error. Error texts may hold addresses."""
+        return await self._run(self.checks)
+
+    async def run_all(self) -> dict[str, str]:
+        """State of every dependency, for people."""
+        return await self._run(self.checks | self.reported)
+
+    async def _run(self, checks: dict[str, Check]) -> dict[str, str]:
+        results = await asyncio.gather(*(self._one(check) for check in checks.values()))
+        return dict(zip(checks, results, strict=True))
 
     async def _one(self, check: Check) -> str:
         try:
@@ -76,11 +85,13 @@ def create_service(
     routers: Iterable[APIRouter],
     lifespan: Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]] | None = None,
     middleware: Iterable[Middleware] = (),
+    openapi_url: str | None = "/openapi.json",
 ) -> FastAPI:
     """The public app of a service. Interactive documentation is the gateway's, which joins all services' schemas."""
     app = FastAPI(
         title=f"chatbot {name}",
         lifespan=lifespan,
+        openapi_url=openapi_url,
         docs_url=None,
         redoc_url=None,
         telemetry={"operation_spans": False, "metrics": False, "logs": False, "exclude": _is_probe},
@@ -105,7 +116,7 @@ def health_router(name: str, probes: Probes) -> APIRouter:
 
     @router.get("/health")
     async def health() -> dict[str, Any]:
-        checks = await probes.run()
+        checks = await probes.run_all()
         healthy = all(state == "ok" for state in checks.values())
         return {"status": "ok" if healthy else "degraded", "service": name, "checks": checks}
 

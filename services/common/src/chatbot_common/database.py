@@ -1,18 +1,29 @@
 """Postgres: the pool, read and write sessions as different types, and migrations under a lock."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
+import structlog
 from prometheus_client import Gauge
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from chatbot_common.errors import Unavailable
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+log = structlog.get_logger(__name__)
 
 CONNECTIONS_ACTIVE = Gauge("db_connections_active", "Database connections checked out of the pool")
 MIGRATION_LOCK = 0x63686174  # 'chat': one migration at a time per database
+
+# Connection lost, resources gone (a full disk too), shutting down or starting up; database or tables not there yet.
+UNAVAILABLE_STATES = ("08", "53", "57P", "3D000", "42P01")
 
 
 class ReadSession(AsyncSession):
@@ -24,7 +35,11 @@ class WriteSession(ReadSession):
 
 
 class Database:
-    """The process's pool. `read` and `write` each give one session for one block."""
+    """The process's pool. `read` and `write` each give one session for one block.
+
+    Raises:
+        Unavailable: Postgres cannot be reached, is full, or was not migrated yet. Everything else is a defect.
+    """
 
     def __init__(self, url: str, *, pool_size: int = 20, max_overflow: int = 30) -> None:
         self.engine: AsyncEngine = create_async_engine(
@@ -33,6 +48,7 @@ class Database:
             max_overflow=max_overflow,
             pool_pre_ping=True,
             pool_recycle=3600,
+            hide_parameters=True,  # they hold what people wrote, and errors end up in logs
             connect_args={"timeout": 5, "server_settings": {"jit": "off"}},
         )
         self._read = async_sessionmaker(self.engine, class_=ReadSession, expire_on_commit=False)
@@ -41,14 +57,17 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
-        async with self._read() as session:
-            await session.connection(execution_options={"postgresql_readonly": True})
-            yield session
+        with _translated():
+            async with self._read() as session:
+                await _connect(session, postgresql_readonly=True)
+                yield session
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
-        async with self._write() as session, session.begin():
-            yield session
+        with _translated():
+            async with self._write() as session, session.begin():
+                await _connect(session)
+                yield session
 
     async def ping(self) -> None:
         """Raises when the database cannot be reached or was never migrated."""
@@ -59,8 +78,41 @@ class Database:
         await self.engine.dispose()
 
 
-def alembic_config(scripts: Path, connection: Connection | None = None) -> Config:
+async def _connect(session: AsyncSession, **options: bool) -> None:
+    """Check out a connection now, while an OSError can only mean the database and not what the block does."""
+    try:
+        await session.connection(execution_options=options)
+    except OSError as error:
+        raise _unavailable(error) from error
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (DBAPIError, PoolTimeoutError) as error:
+        if isinstance(error, DBAPIError) and not _out_of_reach(error):
+            raise
+        raise _unavailable(error) from error
+
+
+def _out_of_reach(error: DBAPIError) -> bool:
+    return error.connection_invalidated or _state(error).startswith(UNAVAILABLE_STATES)
+
+
+def _state(error: Exception) -> str:
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    log.warning("database unavailable", error=type(error).__name__, sqlstate=_state(error) or None)
+    return Unavailable("The database cannot be used right now; try again shortly.")
+
+
+def alembic_config(scripts: Path, connection: Connection | None = None) -> "Config":
     """Configuration for the migrations in `scripts`; `env.py` takes the connection from its attributes."""
+    from alembic.config import Config  # here: only `migrate` needs alembic, which costs 10 MB and 0.1 s
+
     config = Config()
     config.set_main_option("script_location", str(scripts))
     config.attributes["connection"] = connection
@@ -73,6 +125,9 @@ async def migrate(url: str, scripts: Path) -> str:
     Returns:
         The revision the database is at now.
     """
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
     engine = create_async_engine(url)
     try:
         async with engine.begin() as connection:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import jwt
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from fastapi import Depends, Request
 from jwt.algorithms import OKPAlgorithm
@@ -22,12 +23,15 @@ from jwt.algorithms import OKPAlgorithm
 from chatbot_common.errors import Forbidden, Unauthenticated, Unavailable
 from chatbot_common.ids import uuid7
 
+log = structlog.get_logger(__name__)
+
 ALGORITHM = "EdDSA"
 SERVICE_HEADER = "X-Service-Authorization"
 SERVICE_TOKEN_SECONDS = 60
 CLAIMS_CACHE_SECONDS = 30
 CLAIMS_CACHE_SIZE = 10_000
 JWKS_REFETCH_SECONDS = 30
+JWKS_RETRY_SECONDS = 1
 
 Role = Literal["user", "admin"]
 JwksFetch = Callable[[], Awaitable[dict[str, Any]]]
@@ -85,7 +89,8 @@ def verify_user(token: str, key: Ed25519PublicKey, issuer: str, audience: str) -
 class UserVerifier:
     """Verifies access tokens against auth's published keys, without a call per request.
 
-    Keys are fetched again when an unknown key id appears, at most every 30 s; verified claims are remembered by the
+    Keys are fetched again when an unknown key id appears, at most every 30 s (every second while there are none, so
+    that requests do not queue up behind one attempt each); verified claims are remembered by the
     token's SHA-256 for up to 30 s, because one EdDSA verification costs 0.2-0.4 ms of CPU.
     """
 
@@ -94,7 +99,7 @@ class UserVerifier:
         self._issuer = issuer
         self._audience = audience
         self._keys: dict[str, Ed25519PublicKey] = {}
-        self._fetched_at = float("-inf")
+        self._fetch_after = float("-inf")
         self._fetching = asyncio.Lock()
         self._verified: OrderedDict[bytes, tuple[float, User]] = OrderedDict()
 
@@ -124,17 +129,21 @@ class UserVerifier:
 
     async def _refresh(self) -> None:
         async with self._fetching:
-            if time.monotonic() - self._fetched_at < JWKS_REFETCH_SECONDS:
-                return
-            try:
-                document = await self._fetch()
-                keys = {key["kid"]: OKPAlgorithm.from_jwk(key) for key in document["keys"]}
-            except Exception as error:
-                if self._keys:
-                    return
-                raise Unavailable("Sign-in keys cannot be read from the auth service yet.") from error
-            self._keys = {kid: key for kid, key in keys.items() if isinstance(key, Ed25519PublicKey)}
-            self._fetched_at = time.monotonic()
+            if time.monotonic() >= self._fetch_after:
+                self._keys = await self._fetched() or self._keys
+                self._fetch_after = time.monotonic() + (JWKS_REFETCH_SECONDS if self._keys else JWKS_RETRY_SECONDS)
+            if not self._keys:
+                raise Unavailable("Sign-in keys cannot be read from the auth service yet.")
+
+    async def _fetched(self) -> dict[str, Ed25519PublicKey]:
+        """The published keys, none when they cannot be read."""
+        try:
+            document = await self._fetch()
+            keys = {key["kid"]: OKPAlgorithm.from_jwk(key) for key in document["keys"]}
+        except Exception as error:
+            log.warning("sign-in keys cannot be read", error=type(error).__name__)
+            return {}
+        return {kid: key for kid, key in keys.items() if isinstance(key, Ed25519PublicKey)}
 
 
 class ServiceIdentity:

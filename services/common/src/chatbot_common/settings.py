@@ -18,9 +18,12 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class ClosedModel(BaseModel):
-    """Frozen, and an unknown key is an error rather than a setting that silently does nothing."""
+    """Frozen, and an unknown key is an error rather than a setting that silently does nothing.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Errors name the key and never show its value: the value may be a secret, and the error ends up in a log.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class ListenSettings(ClosedModel):

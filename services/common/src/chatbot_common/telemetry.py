@@ -5,22 +5,25 @@ are Prometheus's, with the trace id as exemplar. Query strings, bodies and token
 """
 
 import logging
+import sys
 import time
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import structlog
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]  # re-exported without __all__
     BaseInstrumentor,
 )
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.tracebacks import ExceptionDictTransformer
 
 from chatbot_common.errors import current_trace_id
 from chatbot_common.settings import TelemetrySettings
@@ -49,13 +52,14 @@ def configure_logging(level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler()
+    handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.dict_tracebacks,
+                # Without locals: those of a frame may hold a password or a message.
+                structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
                 structlog.processors.JSONRenderer(),
             ],
         )
@@ -86,6 +90,7 @@ def configure_tracing(
         resource=Resource.create({"service.name": service, "service.namespace": bot}),
         sampler=ParentBased(TraceIdRatioBased(settings.sample_ratio)),
     )
+    provider.add_span_processor(HideQuery())
     if settings.otlp_endpoint:
         exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint.rstrip("/") + "/v1/traces")
         provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
@@ -93,6 +98,14 @@ def configure_tracing(
     for instrumentor in instrumentors:
         instrumentor.instrument(tracer_provider=provider)
     return provider
+
+
+class HideQuery(SpanProcessor):
+    """Query strings hold what people search for and, on sockets, tickets; the framework would export them."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        if span.attributes and "url.query" in span.attributes:
+            span.set_attribute("url.query", "REDACTED")
 
 
 class HttpTelemetry:

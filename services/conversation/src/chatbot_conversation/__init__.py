@@ -1,0 +1,1 @@
+"""History, knowledge and the vector store of the platform."""

@@ -1,0 +1,1 @@
+"""The only public door: identity, limits, streaming proxy, web page."""

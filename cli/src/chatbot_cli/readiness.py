@@ -1,0 +1,164 @@
+"""Waiting until the platform really answers: every process ready, all reached through the gateway, knowledge found."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from chatbot_cli.errors import CliError
+from chatbot_cli.home import Home
+from chatbot_cli.loopback import request
+from chatbot_cli.processes import tail
+from chatbot_cli.services import Started
+from chatbot_cli.state import State
+
+READY_SECONDS = 120
+KNOWLEDGE_SECONDS = 120
+POLL_SECONDS = 0.1
+
+Note = Callable[[str], None]
+
+
+def readiness(private_port: int) -> str:
+    """`ready`, or why a process is not, such as `database: timeout`; `no answer` before it listens."""
+    answer = request(private_port, "GET", "/readyz")
+    if answer is None:
+        return "no answer"
+    if answer.ok:
+        return "ready"
+    if not isinstance(answer.body, dict):
+        return f"answered {answer.status}"
+    bad = [f"{name}: {check}" for name, check in answer.body.get("checks", {}).items() if check != "ok"]
+    return ", ".join(bad) or ("draining" if answer.body.get("draining") else "not ready")
+
+
+def wait_ready(home: Home, state: State, started: Mapping[str, Started], names: Sequence[str], note: Note) -> None:
+    """Return when every named process is ready. Raises `CliError` when one dies or never gets there."""
+    deadline = time.monotonic() + READY_SECONDS
+    waiting = dict.fromkeys(names, "starting")
+    while waiting:
+        for name in list(waiting):
+            _still_there(home, state, name, started.get(name))
+            reason = readiness(state.ports[name][1])
+            if reason == "ready":
+                del waiting[name]
+            else:
+                waiting[name] = reason
+                _hopeless(home, name, reason, started.get(name))
+        if waiting:
+            note("waiting for " + ", ".join(_short(name, reason) for name, reason in waiting.items()))
+            if time.monotonic() > deadline:
+                raise _late(home, waiting)
+            time.sleep(POLL_SECONDS)
+
+
+def wait_healthy(state: State, port: int, note: Note) -> None:
+    """Return when all services answer through the gateway. Raises `CliError`."""
+    deadline = time.monotonic() + 30
+    while True:
+        answer = request(port, "GET", "/health/all", seconds=5)
+        if answer is not None and answer.ok:
+            return
+        services = answer.body.get("services", {}) if answer and isinstance(answer.body, dict) else {}
+        bad = [name for name, health in services.items() if not _healthy(health)]
+        note(f"asking through the gateway: {', '.join(bad) or 'no answer yet'}")
+        if time.monotonic() > deadline:
+            raise CliError(
+                f"Through the gateway not everything answers: {', '.join(bad) or 'no answer at all'}.",
+                "Look at: chatbot status, chatbot logs gateway",
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def wait_knowledge(port: int, access_token: str, expected: Mapping[str, str], note: Note) -> list[str]:
+    """Return when a search finds all that is expected, or the time is up.
+
+    Args:
+        port: of the conversation service; asked directly, so that waiting uses up nobody's request limit.
+        expected: query → title that one of the best passages must have; "" accepts any document.
+
+    Returns:
+        Queries that find nothing yet.
+    """
+    deadline = time.monotonic() + KNOWLEDGE_SECONDS
+    waiting = dict(expected)
+    pause = POLL_SECONDS
+    while waiting:
+        for query, title in list(waiting.items()):
+            if _finds(port, access_token, query, title):
+                del waiting[query]
+        if not waiting or time.monotonic() > deadline:
+            break
+        note("indexing the knowledge")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 1.0)
+    return list(waiting)
+
+
+def expected_answers(faqs: str | None, documents: Sequence[Path]) -> dict[str, str]:
+    """Searches that succeed only when all of the knowledge is indexed: its first and its last piece."""
+    import yaml
+
+    try:
+        seeds = yaml.safe_load(faqs or "[]")
+    except yaml.YAMLError:
+        seeds = []  # the worker says what is wrong with it
+    questions = [str(seed.get("question", "")).strip() for seed in seeds or [] if isinstance(seed, dict)]
+    expected = {question: question for question in (questions[:1] + questions[-1:]) if question}
+    for document in documents[-1:]:
+        text = document.read_text(encoding="utf-8", errors="ignore").strip()[:400]
+        if text:
+            expected[text] = ""
+    return expected
+
+
+def _finds(port: int, access_token: str, query: str, title: str) -> bool:
+    answer = request(
+        port,
+        "POST",
+        "/api/v1/knowledge/search",
+        body={"query": query, "limit": 10},
+        headers={"Authorization": f"Bearer {access_token}"},
+        seconds=15,
+    )
+    if answer is None or not answer.ok or not isinstance(answer.body, dict):
+        return False
+    passages: list[dict[str, Any]] = answer.body.get("passages", [])
+    if title:
+        return any(passage.get("title") == title for passage in passages)
+    return any(passage.get("kind") == "document" for passage in passages)
+
+
+def _healthy(health: object) -> bool:
+    return isinstance(health, dict) and health.get("status") == "ok"
+
+
+def _short(name: str, reason: str) -> str:
+    return name if reason in ("starting", "no answer") else f"{name} ({reason})"
+
+
+def _still_there(home: Home, state: State, name: str, started: Started | None) -> None:
+    if state.alive(name):
+        return
+    log = home.log(name)
+    lines = started.last_lines() if started else tail(log, 12)
+    raise CliError(f"{name} ended while it was starting.", f"The whole log: {log}", lines)
+
+
+def _hopeless(home: Home, name: str, reason: str, started: Started | None) -> None:
+    """A file of the user's that cannot be read will not mend itself: say what its reader said."""
+    if "Bad" not in reason:
+        return
+    log = home.log(name)
+    lines = started.last_lines(40) if started else tail(log, 40)
+    told = [line for line in lines if '"error"' in line or '"level": "error"' in line][-1:] or lines[-3:]
+    raise CliError(f"{name} cannot use what it was given ({reason}).", f"The whole log: {log}", told)
+
+
+def _late(home: Home, waiting: Mapping[str, str]) -> CliError:
+    name, reason = next(iter(waiting.items()))
+    return CliError(
+        f"{', '.join(waiting)} did not become ready within {READY_SECONDS} s ({name}: {reason}).",
+        f"The processes are left running. The whole log: {home.log(name)}",
+        tail(home.log(name), 12),
+    )

@@ -1,0 +1,19 @@
+"""What auth refuses, beyond the errors every service knows."""
+
+from chatbot_common.errors import Problem
+
+
+class SignUpClosed(Problem):
+    status, kind, title = 403, "sign-up-closed", "Sign-up is closed; ask an administrator for an account"
+
+
+class AccountDisabled(Problem):
+    status, kind, title = 403, "account-disabled", "This account is disabled; ask an administrator"
+
+
+class EmailTaken(Problem):
+    status, kind, title = 409, "email-taken", "There is an account with this e-mail address already; sign in instead"
+
+
+class UsernameTaken(Problem):
+    status, kind, title = 409, "username-taken", "This username is taken; choose another"

@@ -1,0 +1,105 @@
+"""Chat's own small view of the conversation service: only the fields it reads, whatever else the callee sends."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import httpx2
+from chatbot_common.http import call
+from chatbot_common.identity import User
+from pydantic import BaseModel, ConfigDict, Field
+
+TurnState = Literal["started", "running", "completed", "failed", "cancelled", "interrupted"]
+EndState = Literal["completed", "failed", "cancelled", "interrupted"]
+
+
+class View(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Passage(View):
+    """Something the knowledge base holds; `score` is cosine similarity to the question, 0 to 1."""
+
+    id: UUID
+    kind: Literal["faq", "document"]
+    title: str
+    text: str
+    url: str | None
+    score: float
+
+
+class Knowledge(View):
+    """What was found for a question, best first, and what the knowledge base is about."""
+
+    passages: list[Passage] = Field(default_factory=list)
+    topics: list[str] = Field(default_factory=list)
+    questions: list[str] = Field(default_factory=list)
+
+
+class HistoryMessage(View):
+    role: Literal["user", "assistant"]
+    text: str
+
+
+class Reply(View):
+    """How a turn ended; `usage` is tokens."""
+
+    text: str
+    parts: list[dict[str, Any]]
+    status: EndState
+    citations: list[dict[str, Any]]
+    usage: dict[str, Any] | None
+    error: str | None
+
+
+class Turn(View):
+    """One question and its state. `started` tells this caller, and no other, to run the attempt."""
+
+    turn_id: UUID
+    attempt: int
+    state: TurnState
+    conversation_id: UUID
+    user_message_id: UUID
+    reply_message_id: UUID
+    deadline: datetime
+    text: str
+    history: list[HistoryMessage]
+    summary: str | None
+    instructions: str | None
+    knowledge: Knowledge
+    reply: Reply | None
+
+
+class ConversationClient:
+    """Calls to the conversation service. Every method raises the problems of `chatbot_common.http.call`."""
+
+    def __init__(self, client: httpx2.AsyncClient) -> None:
+        self._client = client
+
+    async def start_turn(self, user: User, body: dict[str, Any]) -> Turn:
+        """Start the turn, or find the one with this `client_message_id`."""
+        return Turn.model_validate(
+            await call(self._client, "POST", "/internal/turns", user_token=user.token, json=body)
+        )
+
+    async def get_turn(self, user: User, turn_id: UUID) -> Turn:
+        """The user's own turn; someone else's is a 404."""
+        return Turn.model_validate(await call(self._client, "GET", f"/internal/turns/{turn_id}", user_token=user.token))
+
+    async def store_reply(self, turn_id: UUID, body: dict[str, Any]) -> None:
+        """Commit the end of an attempt, as this service: the user's token may have expired meanwhile.
+
+        Raises:
+            UpstreamProblem: status 409 when another end was committed first.
+        """
+        await call(self._client, "PUT", f"/internal/turns/{turn_id}/reply", json=body)
+
+    async def search(self, user: User, query: str) -> Knowledge:
+        """Knowledge for a question outside any conversation."""
+        return Knowledge.model_validate(
+            await call(self._client, "POST", "/api/v1/knowledge/search", user_token=user.token, json={"query": query})
+        )
+
+    async def ping(self) -> None:
+        response = await self._client.get("/health")
+        response.raise_for_status()

@@ -1,0 +1,66 @@
+"""Puts the chat service together: settings in, app out."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+from chatbot_common.app import Probes, create_service, make_identity
+from chatbot_common.http import service_client
+from fastapi import FastAPI
+from redis.asyncio import Redis
+
+from chatbot_chat import routes
+from chatbot_chat.conversation_client import ConversationClient
+from chatbot_chat.openai_api import routes as openai_routes
+from chatbot_chat.openai_api.service import CompletionService
+from chatbot_chat.providers.catalog import Catalog
+from chatbot_chat.runs.log import BLOCK_MILLISECONDS, RunLog
+from chatbot_chat.runs.service import RunService
+from chatbot_chat.settings import Settings
+
+REDIS_SECONDS = 1.0
+
+
+def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None = None) -> FastAPI:
+    """The app; nothing is connected before the first request.
+
+    Args:
+        transport: replaces the network to conversation, for tests that put the real app behind it in process.
+    """
+    url = settings.redis_url.get_secret_value()
+    redis = Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
+    blocking = Redis.from_url(
+        url, socket_timeout=BLOCK_MILLISECONDS / 1000 + REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
+    )
+    identity = make_identity("chat", settings)
+    client = service_client(settings.conversation_url, identity.service, "conversation", transport)
+    conversation = ConversationClient(client)
+    catalog = Catalog(settings)
+    prompts = {language: Path(path).read_text() for language, path in settings.prompt_files.items()}
+    runs = RunService(catalog, conversation, RunLog(redis, blocking), prompts)
+
+    async def ping_redis() -> None:
+        await redis.ping()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await runs.drain(settings.drain_seconds)
+        await catalog.close()
+        await client.aclose()
+        await redis.aclose()
+        await blocking.aclose()
+
+    app = create_service(
+        "chat",
+        identity=identity,
+        # Neither takes us out of service: answers flow without Redis, and conversation has readiness of its own.
+        probes=Probes(reported={"conversation": conversation.ping, "redis": ping_redis}),
+        routers=[routes.router, openai_routes.router],
+        lifespan=lifespan,
+    )
+    app.state.runs = runs
+    app.state.catalog = catalog
+    app.state.completions = CompletionService(settings.bot, catalog, conversation, prompts)
+    return app

@@ -1,0 +1,55 @@
+"""`/v1`: the routes OpenAI's clients call."""
+
+from typing import Annotated, Any
+
+from chatbot_common.identity import CurrentUser
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response, StreamingResponse
+
+from chatbot_chat.openai_api.schema import CompletionRequest
+from chatbot_chat.openai_api.service import CompletionService, relayed
+from chatbot_chat.providers.catalog import UnknownModel
+from chatbot_chat.sse import HEADERS, sse_response
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+
+def _service(request: Request) -> CompletionService:
+    service: CompletionService = request.app.state.completions
+    return service
+
+
+Completions = Annotated[CompletionService, Depends(_service)]
+
+
+@router.post("/chat/completions", response_model=None)
+async def create_completion(
+    body: CompletionRequest, request: Request, user: CurrentUser, completions: Completions
+) -> Response | dict[str, Any]:
+    """One answer, whole or streamed. The bot's own name is the assistant; the other models are raw."""
+    if response := await completions.relay(body, await request.json()):
+        kind = response.headers.get("content-type", "application/json")
+        return StreamingResponse(relayed(response), response.status_code, HEADERS, media_type=kind)
+    answering = await completions.answer(user, body)
+    if body.stream:
+        include_usage = bool(body.stream_options and body.stream_options.include_usage)
+        return sse_response(answering.frames(include_usage))
+    return await answering.whole()
+
+
+@router.get("/models")
+async def list_models(_: CurrentUser, completions: Completions) -> dict[str, Any]:
+    """The assistant first, then the raw models."""
+    return {"object": "list", "data": [_model(name, completions) for name in completions.models]}
+
+
+@router.get("/models/{name:path}")
+async def get_model(name: str, _: CurrentUser, completions: Completions) -> dict[str, Any]:
+    if name not in completions.models:
+        raise UnknownModel(f"Model {name!r} is not served here.")
+    return _model(name, completions)
+
+
+def _model(name: str, completions: CompletionService) -> dict[str, Any]:
+    owner = "assistant" if name == completions.models[0] else "provider"
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}

@@ -1,0 +1,161 @@
+"""Stateless completions: the assistant with the team's prompt and knowledge, or a raw model as it is."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import structlog
+from chatbot_common.errors import InvalidRequest, Problem
+from chatbot_common.identity import User
+
+from chatbot_chat.citations import citations_of
+from chatbot_chat.conversation_client import ConversationClient, HistoryMessage, Knowledge
+from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of, frame
+from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
+from chatbot_chat.prompt import build_request, system_prompt
+from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, TextDelta, Usage
+from chatbot_chat.providers.catalog import Catalog, UnknownModel
+from chatbot_chat.providers.openai_compatible import OpenAICompatible
+from chatbot_chat.settings import ModelSettings
+
+log = structlog.get_logger(__name__)
+
+MAX_QUERY = 4000
+
+
+class CompletionService:
+    """`assistant` is the bot's own name, offered as a model beside the raw ones."""
+
+    def __init__(
+        self, assistant: str, catalog: Catalog, conversation: ConversationClient, prompts: dict[str, str]
+    ) -> None:
+        self._assistant = assistant
+        self._catalog = catalog
+        self._conversation = conversation
+        self._prompts = prompts
+
+    @property
+    def models(self) -> list[str]:
+        return [self._assistant, *(name for name in self._catalog.names if name != self._assistant)]
+
+    async def relay(self, request: CompletionRequest, body: dict[str, Any]) -> httpx2.Response | None:
+        """The provider's own response for a raw model that speaks this protocol; None where we have to word it.
+
+        Raises:
+            UnknownModel: there is no such model. ProviderError: no deployment answered.
+        """
+        if request.model not in self.models:
+            raise UnknownModel(f"Model {request.model!r} is not served here; choose one of: {', '.join(self.models)}.")
+        if request.model == self._assistant:
+            return None
+        failure: ProviderError | None = None
+        for route in self._catalog.own_routes(request.model):
+            if not isinstance(route.provider, OpenAICompatible):
+                return None
+            try:
+                return await route.provider.relay(body | {"model": route.upstream_model})
+            except ProviderError as error:
+                log.warning("provider failed", provider=route.provider.name, error=error.kind)
+                failure = error
+        raise failure or ProviderError()
+
+    async def answer(self, user: User, request: CompletionRequest) -> "Answering":
+        """Find what is known about the question, and be ready to stream."""
+        question = _question(request.messages)
+        knowledge = await self._conversation.search(user, question[:MAX_QUERY])
+        is_assistant = request.model == self._assistant
+
+        def prepare(settings: ModelSettings) -> ModelRequest:
+            return build_request(
+                settings,
+                system=system_prompt(self._prompts, None) if is_assistant else "",
+                question=question,
+                history=_history(request.messages),
+                knowledge=knowledge,
+                instructions=_instructions(request.messages),
+                max_tokens=request.answer_tokens,
+                temperature=0.7 if request.temperature is None else request.temperature,
+            )
+
+        model = self._catalog.default if is_assistant else request.model
+        return Answering(Completion(request.model), self._catalog.stream(model, prepare), knowledge)
+
+
+class Answering:
+    """One answer on its way, in either form."""
+
+    def __init__(self, completion: Completion, events: AsyncIterator[ModelEvent], knowledge: Knowledge) -> None:
+        self._completion = completion
+        self._events = events
+        self._knowledge = knowledge
+        self._text = ""
+        self._usage: Usage | None = None
+        self._reason = "stop"
+
+    async def whole(self) -> dict[str, Any]:
+        async for _ in self._deltas():
+            pass
+        return self._completion.whole(self._text, self._reason, self._usage, self._annotations())
+
+    async def frames(self, include_usage: bool) -> AsyncIterator[bytes]:
+        """Server-sent chunks, the last one `[DONE]`. A failure is an error frame: the status is long sent."""
+        yield frame(self._completion.chunk({"role": "assistant", "content": ""}))
+        try:
+            async for text in self._deltas():
+                yield frame(self._completion.chunk({"content": text}))
+        except Problem as problem:
+            yield frame(problem.as_openai())
+            return
+        annotations = self._annotations()
+        yield frame(self._completion.chunk({"annotations": annotations} if annotations else {}, self._reason))
+        if include_usage and self._usage:
+            yield frame(self._completion.usage_chunk(self._usage))
+        yield DONE
+
+    async def _deltas(self) -> AsyncIterator[str]:
+        async for event in self._events:
+            if isinstance(event, TextDelta):
+                self._text += event.text
+                yield event.text
+            elif isinstance(event, Usage):
+                self._usage = event
+            elif isinstance(event, Finish):
+                self._reason = event.reason
+
+    def _annotations(self) -> list[dict[str, Any]]:
+        return annotations_of(self._text, citations_of(self._text, self._knowledge))
+
+
+def _question(messages: list[ChatMessage]) -> str:
+    last = messages[-1]
+    if last.role != "user" or not last.text.strip():
+        raise InvalidRequest(
+            "The last message must be a user's text.",
+            errors=[{"pointer": "/messages", "detail": "the last message must be a user's text"}],
+        )
+    return last.text
+
+
+def _history(messages: list[ChatMessage]) -> list[HistoryMessage]:
+    return [
+        HistoryMessage(role="user" if item.role == "user" else "assistant", text=item.text)
+        for item in messages[:-1]
+        if item.role in ("user", "assistant")
+    ]
+
+
+def _instructions(messages: list[ChatMessage]) -> str | None:
+    """What the client's own system messages ask; it comes after the team's prompt."""
+    return "\n\n".join(item.text for item in messages if item.role in ("system", "developer")) or None
+
+
+async def relayed(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """The provider's bytes; a connection that breaks ends in an error frame instead of silence."""
+    async with contextlib.aclosing(response):
+        try:
+            async for piece in response.aiter_raw():
+                yield piece
+        except httpx2.HTTPError:
+            if "text/event-stream" in response.headers.get("content-type", ""):
+                yield frame(ProviderError("The provider's answer broke off.").as_openai())

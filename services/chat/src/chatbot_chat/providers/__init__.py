@@ -1,0 +1,82 @@
+"""Where answers come from. A provider turns one request into a stream of events; everything else is the turn's."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from chatbot_common.errors import Problem
+
+from chatbot_chat.conversation_client import Knowledge
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What a provider needs for one answer. `model` is the provider's own name; `max_tokens` bounds the answer."""
+
+    model: str
+    messages: list[Message]
+    question: str
+    knowledge: Knowledge = field(default_factory=Knowledge)
+    max_tokens: int = 1000
+    temperature: float = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider counted them."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    reason: Literal["stop", "length", "content_filter"]
+
+
+ModelEvent = TextDelta | Usage | Finish
+
+
+class ChatProvider(Protocol):
+    """One place where models run."""
+
+    name: str
+
+    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """Events of one answer, `Finish` last. Raises `ProviderError`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class ProviderError(Problem):
+    """A provider did not answer as it should. The words are ours: the provider's may hold keys or addresses."""
+
+    status, kind, title = 502, "provider-failed", "The model provider failed"
+
+
+class ProviderUnreachable(ProviderError):
+    kind, title = "provider-unreachable", "The model provider cannot be reached"
+
+
+class ProviderTimeout(ProviderError):
+    status, kind, title = 504, "provider-timeout", "The model provider did not answer in time"
+
+
+class ProviderRefused(ProviderError):
+    kind, title = "provider-refused", "The model provider refused the request"
+
+
+class ProviderOverloaded(ProviderError):
+    status, kind, title = 503, "provider-overloaded", "The model provider is busy"

@@ -1,0 +1,77 @@
+"""Answers by quoting the knowledge base: no key, no network, nothing made up.
+
+It greets, says what it can talk about, quotes the best passages with citations, and says plainly when it knows nothing.
+"""
+
+import re
+from collections.abc import AsyncGenerator
+
+from chatbot_chat.conversation_client import Knowledge, Passage
+from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, TextDelta, Usage
+from chatbot_chat.tokens import estimate_tokens
+
+# Cosine similarity under the bundled MiniLM: paraphrases of a known question score 0.5 and more, unrelated
+# questions under 0.3.
+GOOD_SCORE = 0.45
+NEAR_SCORE = 0.1
+MAX_RELATED = 2
+
+_GREETING = re.compile(
+    r"^\W*(hi|hello|hey|hallo|servus|moin|bonjour|salut|hola|ciao|good (morning|afternoon|evening|day)|guten \w+"
+    r"|help|who are you|what (can|do) you (do|know)|what is this)\b[^?]{0,24}\W*$",
+    re.IGNORECASE,
+)
+_THANKS = re.compile(
+    r"^\W*(thanks?|thank you|thx|danke|merci|gracias|great|ok(ay)?|bye)\b[\w\s,]{0,20}\W*$", re.IGNORECASE
+)
+
+
+class Retrieval:
+    """The provider behind the model `retrieval`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        text = answer(request.question, request.knowledge)
+        for piece in re.findall(r"\S+\s*|\s+", text):
+            yield TextDelta(piece)
+        yield Usage(estimate_tokens(request.question), estimate_tokens(text))
+        yield Finish("stop")
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def answer(question: str, knowledge: Knowledge) -> str:
+    """The whole answer in Markdown; `[n]` refers to the n-th passage, counted from 1."""
+    found = [(number, passage) for number, passage in enumerate(knowledge.passages, 1) if passage.score >= GOOD_SCORE]
+    if _THANKS.match(question):
+        return "You are welcome. Ask me anything else about " + _topics(knowledge) + "."
+    if _GREETING.match(question):
+        return "Hello! I answer from this team's knowledge base. " + _offer(knowledge)
+    if not found:
+        return "I do not know: the knowledge base has nothing about that. " + _offer(knowledge)
+    return _quote(found)
+
+
+def _quote(found: list[tuple[int, Passage]]) -> str:
+    (number, best), *others = found
+    lines = [f"{best.text.strip()} [{number}]"]
+    related = [item for item in others if best.score - item[1].score <= NEAR_SCORE and item[1].text != best.text]
+    if related:
+        titles = ", ".join(f"{passage.title} [{other}]" for other, passage in related[:MAX_RELATED])
+        lines.append(f"See also: {titles}")
+    return "\n\n".join(lines)
+
+
+def _offer(knowledge: Knowledge) -> str:
+    if not knowledge.topics:
+        return "The knowledge base is still empty; an administrator can add FAQs or documents to it."
+    questions = "\n".join(f"- {question}" for question in knowledge.questions[:3])
+    return f"I can tell you about {_topics(knowledge)}." + (f" Try one of these:\n\n{questions}" if questions else "")
+
+
+def _topics(knowledge: Knowledge) -> str:
+    topics = knowledge.topics[:6] or ["what is in the knowledge base"]
+    return topics[0] if len(topics) == 1 else ", ".join(topics[:-1]) + " and " + topics[-1]

@@ -1,0 +1,161 @@
+"""The native chat routes: send a message, watch a run, stop a run."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+from uuid import UUID
+
+from chatbot_common.errors import Conflict, InvalidRequest, Problem
+from chatbot_common.identity import CurrentUser
+from chatbot_common.ids import uuid7
+from fastapi import APIRouter, Depends, Header, Query, Request
+from starlette.responses import Response
+
+from chatbot_chat.conversation_client import Turn
+from chatbot_chat.providers.catalog import Catalog
+from chatbot_chat.runs.events import Event, Position, failure
+from chatbot_chat.runs.service import RunService
+from chatbot_chat.schema import Answer, Models, ModelView, RunView, SendRequest, run_view
+from chatbot_chat.sse import sse_response
+
+router = APIRouter(prefix="/api/v1/chat", tags=["chat"])
+
+EVENT_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "The answer, or its events"}
+}
+
+
+def _runs(request: Request) -> RunService:
+    service: RunService = request.app.state.runs
+    return service
+
+
+def _catalog(request: Request) -> Catalog:
+    catalog: Catalog = request.app.state.catalog
+    return catalog
+
+
+Runs = Annotated[RunService, Depends(_runs)]
+Models_ = Annotated[Catalog, Depends(_catalog)]
+
+
+@router.post("/send", response_model=Answer, responses=EVENT_STREAM)
+async def send(
+    body: SendRequest, user: CurrentUser, runs: Runs, catalog: Models_, accept: Annotated[str, Header()] = ""
+) -> Any:
+    """Ask the assistant. With `Accept: text/event-stream` the events of the run arrive as they happen.
+
+    A client that goes away does not lose the answer: the run goes on and is stored.
+    """
+    model = catalog.model(body.model or catalog.default).name
+    turn = await runs.send(user, _start(body), model, body.language)
+    events = runs.events(user, turn, Position())
+    if "text/event-stream" in accept:
+        return sse_response(_frames(events))
+    return await _answer(turn, events)
+
+
+def _start(body: SendRequest) -> dict[str, Any]:
+    """The turn to start; a client that sent no id gets one, which makes the request repeatable from here on."""
+    return {
+        "text": body.text,
+        "parts": body.parts,
+        "conversation_id": str(body.conversation_id) if body.conversation_id else None,
+        "parent_message_id": str(body.parent_message_id) if body.parent_message_id else None,
+        "client_message_id": body.client_message_id or str(uuid7()),
+        "language": body.language,
+        "retry": body.retry,
+    }
+
+
+async def _frames(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+    async for event in events:
+        yield event.as_sse()
+
+
+class RunFailed(Problem):
+    """The run's own failure, for a client that waits for one JSON answer."""
+
+    status = 502
+
+    def __init__(self, error: dict[str, str]) -> None:
+        self.kind = error["type"].rpartition(":")[2]
+        self.title = error["title"]
+        self.status = {"provider-timeout": 504, "provider-overloaded": 503}.get(self.kind, 502)
+        super().__init__()
+
+
+async def _answer(turn: Turn, events: AsyncIterator[Event]) -> Answer:
+    """Wait for the end of the run.
+
+    Raises:
+        RunFailed: it failed. Conflict: it was cancelled or interrupted.
+    """
+    text, citations, usage = "", [], None
+    async for event in events:
+        match event.type:
+            case "text.delta":
+                text += event.data["text"]
+            case "run.snapshot":
+                text = event.data["text"]
+            case "citation":
+                citations.append(event.data)
+            case "usage":
+                usage = event.data
+            case "run.failed":
+                raise RunFailed(event.data.get("error") or failure("failed"))
+            case "run.cancelled" | "run.interrupted":
+                raise Conflict(f"The run was {event.type.removeprefix('run.')}; send again with retry to repeat it.")
+    return Answer(
+        run_id=turn.turn_id,
+        conversation_id=turn.conversation_id,
+        user_message_id=turn.user_message_id,
+        message_id=turn.reply_message_id,
+        content=text,
+        citations=citations,
+        usage=usage,
+    )
+
+
+@router.get("/runs/{run_id}")
+async def get_run(run_id: UUID, user: CurrentUser, runs: Runs) -> RunView:
+    """How a run stands."""
+    return run_view(await runs.turn(user, run_id))
+
+
+@router.get("/runs/{run_id}/events", response_class=Response, responses=EVENT_STREAM)
+async def run_events(
+    run_id: UUID,
+    user: CurrentUser,
+    runs: Runs,
+    after: Annotated[str | None, Query(description="`seq` or `attempt-seq` of the last event seen")] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Events of a run from a position on, from any replica, also after it has ended."""
+    try:
+        position = Position.parse(after or last_event_id)
+    except ValueError as error:
+        raise InvalidRequest("after must be a number, or attempt-number such as 1-17.") from error
+    turn = await runs.turn(user, run_id)
+    return sse_response(_frames(runs.events(user, turn, position)))
+
+
+@router.post("/runs/{run_id}/cancel", status_code=202)
+async def cancel_run(run_id: UUID, user: CurrentUser, runs: Runs) -> RunView:
+    """Stop a run; the text so far is kept. A run that has ended stays as it ended."""
+    return run_view(await runs.cancel(user, run_id))
+
+
+@router.get("/models")
+async def list_models(_: CurrentUser, catalog: Models_) -> Models:
+    """Models that `model` may name."""
+    return Models(
+        data=[
+            ModelView(
+                name=name,
+                default=name == catalog.default,
+                context_window=catalog.model(name).context_window,
+                max_output_tokens=catalog.model(name).max_output_tokens,
+            )
+            for name in catalog.names
+        ]
+    )

@@ -1,0 +1,136 @@
+"""Executing an attempt: ask the model, emit what it says, commit how it ended, then tell everybody."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from chatbot_common.errors import Problem
+from chatbot_common.http import UpstreamProblem
+from opentelemetry import trace
+
+from chatbot_chat.citations import citations_of
+from chatbot_chat.conversation_client import ConversationClient, EndState
+from chatbot_chat.providers import ModelRequest, TextDelta, Usage
+from chatbot_chat.providers.catalog import Catalog
+from chatbot_chat.runs.events import terminal
+from chatbot_chat.runs.log import RunLog
+from chatbot_chat.runs.run import Run
+from chatbot_chat.settings import ModelSettings
+
+log = structlog.get_logger(__name__)
+tracer = trace.get_tracer(__name__)
+
+COMMIT_MARGIN_SECONDS = 5.0
+COMMIT_PATIENCE_SECONDS = 60.0
+COMMIT_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+Prepare = Callable[[ModelSettings], ModelRequest]
+
+
+class Executor:
+    def __init__(self, catalog: Catalog, conversation: ConversationClient, run_log: RunLog) -> None:
+        self._catalog = catalog
+        self._conversation = conversation
+        self._log = run_log
+
+    async def execute(self, run: Run, model: str, prepare: Prepare) -> None:
+        """Run to the end. Nothing escapes: whatever happens becomes the run's last event."""
+        with tracer.start_as_current_span("chat.run", attributes={"chatbot.run.id": str(run.id)}):
+            keeping = asyncio.create_task(run.keep_log(self._log))
+            turn = run.turn
+            run.emit(
+                "run.started",
+                conversation_id=str(turn.conversation_id),
+                user_message_id=str(turn.user_message_id),
+                message_id=str(turn.reply_message_id),
+                model=model,
+            )
+            usage: list[Usage] = []
+            status, error = await self._answer(run, model, prepare, usage)
+            await self._end(run, model, status, error, usage[-1] if usage else None)
+            await keeping
+
+    async def _answer(
+        self, run: Run, model: str, prepare: Prepare, usage: list[Usage]
+    ) -> tuple[EndState, Problem | None]:
+        """Stream the model's answer into the run; how it went, and the failure if it failed."""
+        speaking = asyncio.create_task(self._speak(run, model, prepare, usage))
+        stopping = asyncio.create_task(run.stopped())
+        try:
+            await asyncio.wait({speaking, stopping}, timeout=_time_left(run), return_when=asyncio.FIRST_COMPLETED)
+            if not speaking.done():
+                return ("cancelled" if run.stop_reason == "cancelled" else "interrupted"), None
+            speaking.result()
+        except Problem as problem:
+            return "failed", problem
+        except Exception as crash:
+            log.error("run crashed", run_id=str(run.id), exc_info=crash)
+            return "failed", Problem()
+        finally:
+            for task in (speaking, stopping):
+                task.cancel()
+            await asyncio.wait({speaking, stopping})
+        return "completed", None
+
+    async def _speak(self, run: Run, model: str, prepare: Prepare, usage: list[Usage]) -> None:
+        async with contextlib.aclosing(self._catalog.stream(model, prepare)) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    run.emit("text.delta", text=event.text)
+                elif isinstance(event, Usage):
+                    usage.append(event)
+
+    async def _end(self, run: Run, model: str, status: EndState, error: Problem | None, usage: Usage | None) -> None:
+        citations = citations_of(run.text, run.turn.knowledge)
+        counted = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else None
+        message = f"{error.kind}: {error}" if error else None
+        body = {
+            "attempt": run.attempt,
+            "status": status,
+            "text": run.text,
+            "parts": [{"type": "text", "text": run.text}] if run.text else [],
+            "citations": citations,
+            "usage": counted,
+            "model": model,
+            "error": message,
+        }
+        outcome = await self._commit(run, body)
+        if outcome is not None:
+            status, message = outcome
+        else:
+            for citation in citations:
+                run.emit("citation", **citation)
+            if counted:
+                run.emit("usage", **counted)
+        kind, data = terminal(run.turn, status, run.text, message)
+        run.emit(kind, **data)
+
+    async def _commit(self, run: Run, body: dict[str, Any]) -> tuple[EndState, str | None] | None:
+        """Store the reply; None when it is stored, else how the run ends for those who watch it.
+
+        Retried while conversation is away. A 409 means that somebody else ended this attempt first: their end counts.
+        """
+        deadline = asyncio.get_running_loop().time() + COMMIT_PATIENCE_SECONDS
+        pauses = iter(COMMIT_RETRY_SECONDS)
+        while True:
+            try:
+                await self._conversation.store_reply(run.id, body)
+            except UpstreamProblem as problem:
+                log.warning("reply refused", run_id=str(run.id), status=problem.status)
+                return "interrupted", None
+            except Problem as problem:
+                if asyncio.get_running_loop().time() > deadline:
+                    log.error("reply lost", run_id=str(run.id), error=problem.kind)
+                    return "failed", "not-stored: The answer could not be stored; send the question again."
+                await asyncio.sleep(next(pauses, COMMIT_RETRY_SECONDS[-1]))
+            else:
+                return None
+
+
+def _time_left(run: Run) -> float:
+    """Seconds until the answer must end, so that its end can still be committed before the turn's deadline."""
+    left = (run.turn.deadline - datetime.now(UTC)).total_seconds() - COMMIT_MARGIN_SECONDS
+    return max(left, 0.5)

@@ -1,0 +1,98 @@
+"""The run's log in Redis, so that any replica can serve any run.
+
+One stream per run. An entry holds a batch of events and is named `attempt-lastseq`; Redis itself refuses an id that is
+not greater than the last, and the script refuses an attempt older than the one it has seen, so a pod that was frozen
+and thaws cannot append. Losing Redis loses no answer: Postgres has it.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from chatbot_chat.runs.events import Event, event_of
+
+TTL_SECONDS = 15 * 60
+BLOCK_MILLISECONDS = 2000
+
+Appended = Literal["ok", "cancel", "superseded", "gap"]
+
+# KEYS: log, state. ARGV: attempt, seq of the first event, of the last, events as JSON or '', seconds to keep.
+# 'gap' asks the writer to begin again from its first event: the log is not where the writer believes it to be, because
+# Redis lost it, or an answer was lost on its way.
+_APPEND = """
+local attempt, current = tonumber(ARGV[1]), tonumber(redis.call('HGET', KEYS[2], 'attempt') or '0')
+if attempt < current then return 'superseded' end
+if attempt > current then
+  redis.call('DEL', KEYS[1], KEYS[2])
+  redis.call('HSET', KEYS[2], 'attempt', attempt)
+end
+if ARGV[4] ~= '' then
+  local first = tonumber(ARGV[2])
+  if first == 1 then
+    redis.call('DEL', KEYS[1])
+  elseif tonumber(redis.call('HGET', KEYS[2], 'seq') or '0') ~= first - 1 then
+    return 'gap'
+  end
+  redis.call('XADD', KEYS[1], attempt .. '-' .. ARGV[3], 'events', ARGV[4])
+  redis.call('HSET', KEYS[2], 'seq', ARGV[3])
+end
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+redis.call('EXPIRE', KEYS[2], ARGV[5])
+if redis.call('HGET', KEYS[2], 'cancel') == ARGV[1] then return 'cancel' end
+return 'ok'
+"""
+
+# KEYS: state. ARGV: attempt, seconds to keep.
+_CANCEL = """
+redis.call('HSET', KEYS[1], 'cancel', ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+"""
+
+
+class RunLog:
+    """Appends and reads batches of events. Every method raises `redis.RedisError` when Redis does not answer.
+
+    Args:
+        redis: for commands; bounded by its own socket timeout.
+        blocking: for waiting reads; its socket timeout must exceed `BLOCK_MILLISECONDS`.
+    """
+
+    def __init__(self, redis: Redis, blocking: Redis) -> None:
+        self._redis = redis
+        self._blocking = blocking
+        self._append = redis.register_script(_APPEND)
+        self._cancel = redis.register_script(_CANCEL)
+
+    async def append(self, run_id: UUID, attempt: int, events: Sequence[Event]) -> Appended:
+        """Append a batch (possibly empty: a sign of life) and learn whether somebody wants the run stopped."""
+        first, last = (events[0].seq, events[-1].seq) if events else (0, 0)
+        batch = json.dumps([event.as_dict() for event in events]) if events else ""
+        result: Appended = (
+            await self._append(keys=[_log(run_id), _state(run_id)], args=[attempt, first, last, batch, TTL_SECONDS])
+        ).decode()
+        return result
+
+    async def cancel(self, run_id: UUID, attempt: int) -> None:
+        """Ask whoever runs this attempt to stop; it reads the wish with its next append."""
+        await self._cancel(keys=[_state(run_id)], args=[attempt, TTL_SECONDS])
+
+    async def read(self, run_id: UUID, attempt: int, after: int, *, wait: bool) -> list[Event]:
+        """Events of the attempt with `seq` above `after`; with `wait`, after up to two seconds."""
+        # Without RESP3 the answer is a list of [stream, [(id, fields), …]], whatever the client's type says.
+        reply: Any = await self._blocking.xread(
+            {_log(run_id): f"{attempt}-{after}"}, block=BLOCK_MILLISECONDS if wait else None
+        )
+        entries: list[Any] = reply[0][1] if reply else []
+        events = [event_of(body) for _, fields in entries for body in json.loads(fields[b"events"])]
+        return [event for event in events if event.attempt == attempt and event.seq > after]
+
+
+def _log(run_id: UUID) -> str:
+    return f"chat:run:{{{run_id}}}:log"
+
+
+def _state(run_id: UUID) -> str:
+    return f"chat:run:{{{run_id}}}:state"

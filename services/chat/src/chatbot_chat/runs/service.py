@@ -1,0 +1,149 @@
+"""Starting, watching and stopping runs, whichever replica executes them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import structlog
+from chatbot_common.errors import Unavailable
+from chatbot_common.identity import User
+from prometheus_client import Gauge
+from redis import RedisError
+
+from chatbot_chat.conversation_client import ConversationClient, Turn
+from chatbot_chat.prompt import build_request, system_prompt
+from chatbot_chat.providers import ModelRequest
+from chatbot_chat.providers.catalog import Catalog
+from chatbot_chat.runs.events import Event, Position, ending_of
+from chatbot_chat.runs.executor import Executor
+from chatbot_chat.runs.log import RunLog
+from chatbot_chat.runs.run import Run
+from chatbot_chat.settings import ModelSettings
+
+log = structlog.get_logger(__name__)
+
+RUNS_IN_FLIGHT = Gauge("chat_runs_in_flight", "Runs executing in this process")
+POLL_SECONDS = 1.0
+
+
+class RunService:
+    def __init__(
+        self, catalog: Catalog, conversation: ConversationClient, run_log: RunLog, prompts: dict[str, str]
+    ) -> None:
+        self._catalog = catalog
+        self._conversation = conversation
+        self._log = run_log
+        self._prompts = prompts
+        self._executor = Executor(catalog, conversation, run_log)
+        self._runs: dict[UUID, Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def send(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:
+        """Start the turn, or find the one this message started before; its events come from `events`.
+
+        Raises:
+            Problem: the turn could not be started; nothing is running then.
+        """
+        turn = await self._conversation.start_turn(user, body)
+        if turn.state == "started":
+            self._start(turn, model, language)
+        return turn
+
+    def _start(self, turn: Turn, model: str, language: str | None) -> None:
+        def prepare(settings: ModelSettings) -> ModelRequest:
+            return build_request(
+                settings,
+                system=system_prompt(self._prompts, language),
+                question=turn.text,
+                history=turn.history,
+                knowledge=turn.knowledge,
+                summary=turn.summary,
+                instructions=turn.instructions,
+            )
+
+        run = self._runs[turn.turn_id] = Run(turn)
+        # A task of its own: a client that goes away must not take the answer with it.
+        task = asyncio.create_task(self._executor.execute(run, model, prepare))
+        self._tasks.add(task)
+        RUNS_IN_FLIGHT.inc()
+        task.add_done_callback(lambda done: self._finished(done, run))
+
+    def _finished(self, task: asyncio.Task[None], run: Run) -> None:
+        self._tasks.discard(task)
+        RUNS_IN_FLIGHT.dec()
+        if self._runs.get(run.id) is run:
+            del self._runs[run.id]
+
+    async def turn(self, user: User, run_id: UUID) -> Turn:
+        """The user's own run; someone else's is a 404."""
+        return await self._conversation.get_turn(user, run_id)
+
+    async def cancel(self, user: User, run_id: UUID) -> Turn:
+        """Ask for the run to stop, wherever it is; a run that has ended stays as it ended.
+
+        Raises:
+            Unavailable: the run is elsewhere and Redis, which carries the wish, is away.
+        """
+        turn = await self.turn(user, run_id)
+        if turn.state != "running":
+            return turn
+        if run := self._local(turn):
+            run.stop("cancelled")
+            return turn
+        try:
+            await self._log.cancel(run_id, turn.attempt)
+        except RedisError as error:
+            raise Unavailable("The run cannot be reached right now; try again shortly.") from error
+        return turn
+
+    def events(self, user: User, turn: Turn, position: Position) -> AsyncIterator[Event]:
+        """The run's events after `position`, until it has ended.
+
+        What the log no longer holds arrives as one `run.snapshot`. Any replica may serve it.
+        """
+        after = position.within(turn.attempt)
+        if run := self._local(turn):
+            return run.follow(min(after, len(run.events)))
+        return self._remote(user, turn, after)
+
+    def _local(self, turn: Turn) -> Run | None:
+        run = self._runs.get(turn.turn_id)
+        return run if run and run.attempt == turn.attempt else None
+
+    async def _remote(self, user: User, turn: Turn, after: int) -> AsyncIterator[Event]:
+        """Follow a run that another replica executes, or that has ended."""
+        wait = False
+        while True:
+            for event in await self._read(turn, after, wait=wait):
+                if event.seq > after + 1:
+                    await asyncio.sleep(POLL_SECONDS)  # Redis lost the log and its writer is about to restore it
+                    break
+                after = event.seq
+                yield event
+                if event.terminal:
+                    return
+            if turn.state != "running":
+                for event in ending_of(turn, after):
+                    yield event
+                return
+            attempt = turn.attempt
+            turn = await self._conversation.get_turn(user, turn.turn_id)
+            after = after if turn.attempt == attempt else 0
+            wait = turn.state == "running"
+
+    async def _read(self, turn: Turn, after: int, *, wait: bool) -> list[Event]:
+        try:
+            return await self._log.read(turn.turn_id, turn.attempt, after, wait=wait)
+        except RedisError:
+            await asyncio.sleep(POLL_SECONDS if wait else 0)
+            return []
+
+    async def drain(self, seconds: float) -> None:
+        """Let runs finish, then close the rest as interrupted, their text kept."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for run in list(self._runs.values()):
+            run.stop("interrupted")
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=10)

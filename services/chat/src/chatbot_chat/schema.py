@@ -1,0 +1,106 @@
+"""Wire shapes of the native chat routes."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from chatbot_chat.conversation_client import Turn
+
+MAX_CONTENT = 100_000
+
+Id = Annotated[UUID, Field(strict=False)]
+"""JSON has no type for it, so a string is what a strict model must accept."""
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CONTENT)]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
+
+
+class TextPart(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["text"]
+    text: Text
+
+
+class SendRequest(BaseModel):
+    """A message to the assistant. The same `client_message_id` never answers twice: it attaches to the run there is."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"content": "What are your opening hours?"}]},
+    )
+
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=32)]
+    conversation_id: Id | None = None
+    parent_message_id: Id | None = None
+    client_message_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    model: Annotated[str, StringConstraints(max_length=128)] | None = None
+    language: Language | None = None
+    retry: bool = False
+    """Try a failed or interrupted turn again."""
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content)
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        if isinstance(self.content, str):
+            return [{"type": "text", "text": self.content}]
+        return [part.model_dump() for part in self.content]
+
+
+class Answer(BaseModel):
+    """A finished run. `usage` is tokens as the provider counted them."""
+
+    run_id: UUID
+    conversation_id: UUID
+    user_message_id: UUID
+    message_id: UUID
+    content: str
+    citations: list[dict[str, Any]]
+    usage: dict[str, Any] | None
+
+
+class RunView(BaseModel):
+    """How a run stands."""
+
+    run_id: UUID
+    attempt: int
+    state: Literal["running", "completed", "failed", "cancelled", "interrupted"]
+    conversation_id: UUID
+    user_message_id: UUID
+    message_id: UUID
+    deadline: datetime
+    content: str | None
+    citations: list[dict[str, Any]]
+
+
+class ModelView(BaseModel):
+    name: str
+    default: bool
+    context_window: int
+    max_output_tokens: int
+
+
+class Models(BaseModel):
+    data: list[ModelView]
+
+
+def run_view(turn: Turn) -> RunView:
+    reply = turn.reply
+    return RunView(
+        run_id=turn.turn_id,
+        attempt=turn.attempt,
+        state="running" if turn.state == "started" else turn.state,
+        conversation_id=turn.conversation_id,
+        user_message_id=turn.user_message_id,
+        message_id=turn.reply_message_id,
+        deadline=turn.deadline,
+        content=reply.text if reply else None,
+        citations=reply.citations if reply else [],
+    )

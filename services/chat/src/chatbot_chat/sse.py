@@ -1,0 +1,34 @@
+"""Server-sent events: bytes out, a comment when nothing happens, never buffered and never compressed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.responses import StreamingResponse
+
+HEARTBEAT_SECONDS = 15.0
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def sse_response(frames: AsyncIterator[bytes]) -> StreamingResponse:
+    """A response that sends each frame at once."""
+    return StreamingResponse(with_heartbeat(frames), media_type="text/event-stream", headers=HEADERS)
+
+
+async def with_heartbeat(frames: AsyncIterator[bytes], seconds: float = HEARTBEAT_SECONDS) -> AsyncIterator[bytes]:
+    """The frames, with a comment after each silence of `seconds`, so that no proxy takes the stream for dead."""
+    upcoming = asyncio.ensure_future(anext(frames))
+    try:
+        while True:
+            await asyncio.wait({upcoming}, timeout=seconds)
+            if not upcoming.done():
+                yield b": keep-alive\n\n"
+                continue
+            try:
+                frame = upcoming.result()
+            except StopAsyncIteration:
+                return
+            yield frame
+            upcoming = asyncio.ensure_future(anext(frames))
+    finally:
+        upcoming.cancel()
+        await asyncio.gather(upcoming, return_exceptions=True)

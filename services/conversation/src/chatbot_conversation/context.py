@@ -1,0 +1,61 @@
+"""What the service and its worker are both made of, put together once per process."""
+
+from dataclasses import dataclass
+
+from chatbot_common.database import Database
+
+from chatbot_conversation.embeddings import Embedder
+from chatbot_conversation.embeddings.local import LocalEmbedder
+from chatbot_conversation.knowledge.service import KnowledgeService
+from chatbot_conversation.settings import EmbeddingSettings, Settings
+from chatbot_conversation.turns.service import TurnService
+from chatbot_conversation.vectors import VectorStore
+from chatbot_conversation.vectors.pgvector import PGVectorStore
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    database: Database
+    embedder: Embedder
+    vectors: VectorStore
+    knowledge: KnowledgeService
+    turns: TurnService
+
+    async def close(self) -> None:
+        await self.embedder.close()
+        await self.database.close()
+
+
+def make_context(settings: Settings, *, pool_size: int, max_overflow: int) -> Context:
+    """Nothing is connected or loaded yet.
+
+    Raises:
+        ValueError: the settings name something that does not exist or does not fit together.
+    """
+    database = Database(settings.database_url.get_secret_value(), pool_size=pool_size, max_overflow=max_overflow)
+    embedder = make_embedder(settings)
+    vectors = make_vectors(settings, database)
+    knowledge = KnowledgeService(database, embedder, vectors)
+    return Context(database, embedder, vectors, knowledge, TurnService(database, knowledge, settings.turn_seconds))
+
+
+def make_embedder(settings: Settings) -> Embedder:
+    match settings.embeddings:
+        case EmbeddingSettings(type="Local", dimensions=LocalEmbedder.dimensions):
+            return LocalEmbedder()
+        case EmbeddingSettings(type="Local", dimensions=dimensions):
+            raise ValueError(f"the bundled model has {LocalEmbedder.dimensions} dimensions, not {dimensions}")
+        case EmbeddingSettings(base_url=str(base_url), model=str(model), dimensions=dimensions):
+            # Imported here: an HTTP client costs memory that the bundled model has no use for.
+            from chatbot_conversation.embeddings.openai_compatible import OpenAICompatibleEmbedder
+
+            key = settings.embeddings_key.get_secret_value() if settings.embeddings_key else None
+            return OpenAICompatibleEmbedder(base_url, model, dimensions, key)
+        case _:
+            raise ValueError("embeddings of type OpenAICompatible need base_url and model")
+
+
+def make_vectors(settings: Settings, database: Database) -> VectorStore:
+    if settings.vectors.type != "PGVector":
+        raise ValueError(f"vector store {settings.vectors.type} is not supported by this version")
+    return PGVectorStore(database, settings.embeddings.dimensions)

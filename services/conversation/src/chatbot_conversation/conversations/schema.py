@@ -1,0 +1,50 @@
+"""Wire shapes of conversations."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AfterValidator, Field
+
+from chatbot_conversation.wire import Request, Response, Role, Status, Text
+
+Title = Annotated[Text, Field(min_length=1, max_length=200)]
+Tag = Annotated[Text, Field(min_length=1, max_length=50)]
+Tags = Annotated[list[Tag], Field(max_length=20), AfterValidator(lambda tags: list(dict.fromkeys(tags)))]
+
+
+class NewConversation(Request):
+    title: Title = "New conversation"
+    tags: Tags = Field(default_factory=list)
+    language: Annotated[Text, Field(min_length=1, max_length=35)] | None = None
+
+
+class ConversationChanges(Request):
+    """Only what is sent changes."""
+
+    title: Title | None = None
+    archived: bool | None = None
+    tags: Tags | None = None
+
+
+class LastMessage(Response):
+    """The newest message, its text cut to 200 characters."""
+
+    id: UUID
+    role: Role
+    text: str
+    status: Status
+    created_at: datetime
+
+
+class Conversation(Response):
+    id: UUID
+    title: str
+    language: str | None
+    archived: bool
+    tags: list[str]
+    message_count: int
+    last_message: LastMessage | None
+    created_at: datetime
+    updated_at: datetime
+    """When it was last spoken in, or changed."""

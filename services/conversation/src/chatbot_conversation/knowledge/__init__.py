@@ -1,0 +1,1 @@
+"""FAQs and documents: what the bot may quote."""

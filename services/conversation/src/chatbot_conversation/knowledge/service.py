@@ -1,0 +1,75 @@
+"""Searching and reading knowledge. Vectors find ids, Postgres says what they stand for."""
+
+import asyncio
+from uuid import UUID
+
+import structlog
+from chatbot_common.database import Database
+from chatbot_common.errors import NotFound, Unavailable
+
+from chatbot_conversation.embeddings import Embedder
+from chatbot_conversation.knowledge import store
+from chatbot_conversation.knowledge.schema import Faq, Knowledge, Passage
+from chatbot_conversation.vectors import KNOWLEDGE, Hit, VectorStore
+from chatbot_conversation.wire import Page, Window, page_of
+
+log = structlog.get_logger(__name__)
+
+PASSAGES = 5
+SEARCH_SECONDS = 10
+SPARE = 5
+"""Vectors fetched beyond the limit: some may stand for what was just removed."""
+
+
+class KnowledgeService:
+    def __init__(self, database: Database, embedder: Embedder, vectors: VectorStore) -> None:
+        self._database = database
+        self._embedder = embedder
+        self._vectors = vectors
+
+    async def search(self, query: str, limit: int = PASSAGES) -> Knowledge:
+        """The passages nearest to the query, best first, with topics and questions. Raises `Unavailable`."""
+        try:
+            hits = await self._hits(query, limit)
+        except Exception as error:
+            log.warning("knowledge search failed", error=type(error).__name__)
+            raise Unavailable("Knowledge cannot be searched right now.") from error
+        return await self._knowledge(hits, limit)
+
+    async def find_for_turn(self, query: str) -> Knowledge:
+        """As `search`, but a turn goes on without passages when the search fails."""
+        try:
+            hits = await self._hits(query, PASSAGES)
+        except Exception as error:
+            log.warning("turn goes on without passages", error=type(error).__name__)
+            hits = []
+        return await self._knowledge(hits, PASSAGES)
+
+    async def _hits(self, query: str, limit: int) -> list[Hit]:
+        async with asyncio.timeout(SEARCH_SECONDS):
+            [vector] = await self._embedder.embed([query])
+            return await self._vectors.search(KNOWLEDGE, None, vector, limit + SPARE)
+
+    async def _knowledge(self, hits: list[Hit], limit: int) -> Knowledge:
+        async with self._database.read() as session:
+            rows = await store.quotable(session, [hit.id for hit in hits]) if hits else {}
+            topics, questions = await store.topics(session), await store.questions(session)
+        passages = [
+            Passage(id=hit.id, kind=row.kind, title=row.title, text=row.text, url=None, score=round(hit.score, 4))
+            for hit in hits
+            if (row := rows.get(hit.id))
+        ]
+        return Knowledge(passages=passages[:limit], topics=topics, questions=questions)
+
+    async def faqs(self, category: str | None, window: Window) -> Page[Faq]:
+        async with self._database.read() as session:
+            rows = await store.published_faqs(session, category, window)
+        return page_of(rows, window, Faq.model_validate)
+
+    async def faq(self, faq_id: UUID) -> Faq:
+        """Raises `NotFound` for a draft too."""
+        async with self._database.read() as session:
+            row = await store.published_faq(session, faq_id)
+        if row is None:
+            raise NotFound("There is no such FAQ.")
+        return Faq.model_validate(row)

@@ -1,0 +1,41 @@
+"""Puts the conversation service together: settings in, app out."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from chatbot_common.app import Probes, create_service, make_identity
+from fastapi import FastAPI
+
+from chatbot_conversation.context import Context, make_context
+from chatbot_conversation.conversations import routes as conversations
+from chatbot_conversation.conversations.service import ConversationService
+from chatbot_conversation.knowledge import routes as knowledge
+from chatbot_conversation.settings import Settings
+from chatbot_conversation.turns import routes as turns
+
+POOL_SIZE, POOL_OVERFLOW = 10, 20
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The app; nothing is connected before the first request."""
+    context = make_context(settings, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW)
+    app = create_service(
+        "conversation",
+        identity=make_identity("conversation", settings),
+        # Without the vector store turns go on, only without passages: that must not take us out of service.
+        probes=Probes({"database": context.database.ping}, {"vectors": context.vectors.ping}),
+        routers=[turns.router, conversations.router, knowledge.router],
+        lifespan=lambda _: _lifespan(context),
+    )
+    app.state.turns = context.turns
+    app.state.knowledge = context.knowledge
+    app.state.conversations = ConversationService(context.database)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(context: Context) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await context.close()

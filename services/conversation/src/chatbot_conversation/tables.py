@@ -1,0 +1,118 @@
+"""The tables of this service as SQLAlchemy sees them; `migrations/` creates them, a test compares the two.
+
+Everything that belongs to a person is hash-partitioned by `user_id`, so every key starts with it and
+every query names it.
+"""
+
+from typing import Any
+
+from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, Row, Table, Text, Uuid, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData()
+
+AnyRow = Row[*tuple[Any, ...]]
+"""One result row, whose columns its query names."""
+
+_json = JSONB(none_as_null=True)
+
+
+def _time(name: str, *, nullable: bool = False) -> Column[object]:
+    default = None if nullable else func.now()
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=default)
+
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("user_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("language", Text),
+    Column("archived", Boolean, nullable=False, server_default=text("false")),
+    Column("tags", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
+    Column("summary", Text),
+    Column("message_count", Integer, nullable=False, server_default=text("0")),
+    Column("token_count", Integer, nullable=False, server_default=text("0")),
+    Column("last_message_id", Uuid),
+    _time("created_at"),
+    _time("updated_at"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("user_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("conversation_id", Uuid, nullable=False),
+    Column("parent_id", Uuid),
+    Column("role", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("parts", _json, nullable=False),
+    Column("citations", _json, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("status", Text, nullable=False),
+    Column("model", Text),
+    Column("usage", _json),
+    Column("error", Text),
+    Column("client_message_id", Text),
+    _time("created_at"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("user_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("conversation_id", Uuid, nullable=False),
+    Column("user_message_id", Uuid, nullable=False),
+    Column("reply_message_id", Uuid, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    _time("deadline"),
+    _time("created_at"),
+    _time("finished_at", nullable=True),
+)
+
+faqs = Table(
+    "faqs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("slug", Text, nullable=False, unique=True),
+    Column("category", Text, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("keywords", ARRAY(Text), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("language", Text, nullable=False),
+    Column("view_count", Integer, nullable=False, server_default=text("0")),
+    Column("helpful_count", Integer, nullable=False, server_default=text("0")),
+    Column("source", Text, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("indexed_as", Text),
+    _time("created_at"),
+    _time("updated_at"),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("path", Text, nullable=False, unique=True),
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("indexed_as", Text),
+    _time("created_at"),
+    _time("updated_at"),
+)
+
+passages = Table(
+    "passages",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("document_id", Uuid, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""Turns: one question, its attempts at an answer, and who may store it."""

@@ -1,0 +1,38 @@
+"""Internal routes of turns: only the chat service calls them, the gateway never routes here."""
+
+from typing import Annotated
+from uuid import UUID
+
+from chatbot_common.identity import CurrentUser, calling_service
+from fastapi import APIRouter, Depends, Request
+
+from chatbot_conversation.turns.schema import StartTurn, StoredReply, StoreReply, Turn
+from chatbot_conversation.turns.service import TurnService
+
+router = APIRouter(prefix="/internal/turns", tags=["turns"], dependencies=[Depends(calling_service("chat"))])
+
+
+def _service(request: Request) -> TurnService:
+    service: TurnService = request.app.state.turns
+    return service
+
+
+Turns = Annotated[TurnService, Depends(_service)]
+
+
+@router.post("")
+async def start_turn(body: StartTurn, user: CurrentUser, turns: Turns) -> Turn:
+    """Start a turn for the user, or find the one this client message id started."""
+    return await turns.start(user.id, body)
+
+
+@router.get("/{turn_id}")
+async def get_turn(turn_id: UUID, user: CurrentUser, turns: Turns) -> Turn:
+    """How a turn of the user stands."""
+    return await turns.get(user.id, turn_id)
+
+
+@router.put("/{turn_id}/reply")
+async def store_reply(turn_id: UUID, body: StoreReply, turns: Turns) -> StoredReply:
+    """Store how an attempt ended. The user's token may have expired by now: the user is the turn's."""
+    return await turns.store_reply(turn_id, body)

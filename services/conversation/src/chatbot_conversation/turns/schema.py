@@ -1,0 +1,90 @@
+"""Wire shapes of turns, as the chat service sends and reads them."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from chatbot_conversation.knowledge.schema import Knowledge
+from chatbot_conversation.wire import (
+    MAX_TEXT,
+    CleanJson,
+    CleanText,
+    Id,
+    Json,
+    Request,
+    Response,
+    Role,
+    Status,
+    Text,
+)
+
+TurnState = Literal["started", "running", "completed", "failed", "cancelled", "interrupted"]
+"""`started` is only ever an answer: it tells this caller, and no other, to run the attempt. Stored is `running`."""
+
+
+class StartTurn(Request):
+    text: Annotated[Text, Field(min_length=1, max_length=MAX_TEXT)]
+    parts: list[CleanJson] | None = None
+    conversation_id: Id | None = None
+    parent_message_id: Id | None = None
+    client_message_id: Annotated[Text, Field(min_length=1, max_length=128)]
+    language: Annotated[Text, Field(min_length=1, max_length=35)] | None = None
+    retry: bool = False
+
+
+class HistoryMessage(Response):
+    role: Role
+    text: str
+
+
+class Reply(Response):
+    text: str
+    parts: list[Json]
+    status: Status
+    citations: list[Json]
+    usage: Json | None
+    error: str | None
+
+
+class Turn(Response):
+    """What the chat service needs to run a turn, or to repeat how it ended.
+
+    `history`, `summary`, `instructions` and `knowledge` are filled only for the caller that is told `started`.
+    """
+
+    turn_id: UUID
+    attempt: int
+    state: TurnState
+    conversation_id: UUID
+    user_message_id: UUID
+    reply_message_id: UUID
+    deadline: datetime
+    text: str
+    history: list[HistoryMessage] = Field(default_factory=list)
+    summary: str | None = None
+    instructions: str | None = None
+    knowledge: Knowledge = Knowledge()
+    reply: Reply | None = None
+
+
+class Usage(Request):
+    input_tokens: Annotated[int, Field(ge=0)]
+    output_tokens: Annotated[int, Field(ge=0)]
+
+
+class StoreReply(Request):
+    attempt: Annotated[int, Field(ge=1)]
+    status: Status
+    text: CleanText
+    parts: list[CleanJson]
+    citations: list[CleanJson]
+    usage: Usage | None
+    model: CleanText | None
+    error: CleanText | None
+
+
+class StoredReply(Response):
+    state: Status
+    message_id: UUID

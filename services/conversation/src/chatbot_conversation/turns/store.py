@@ -1,0 +1,208 @@
+"""SQL of turns. Every statement names the user, except where a service finds a turn by its id alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from chatbot_common.database import ReadSession, WriteSession
+from sqlalchemy import Select, func, literal, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from chatbot_conversation.tables import AnyRow, conversations, messages, turns
+from chatbot_conversation.wire import Json
+
+HISTORY_MESSAGES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class NewTurn:
+    """A turn about to start, with all ids it will use."""
+
+    user_id: UUID
+    id: UUID
+    conversation_id: UUID
+    user_message_id: UUID
+    reply_message_id: UUID
+
+
+async def insert_question(
+    session: WriteSession, turn: NewTurn, *, parent_id: UUID | None, text: str, parts: list[Json], client_id: str
+) -> bool:
+    """Store the user's message. False when one with this `client_id` is there already; waits for a rival to commit."""
+    statement = (
+        insert(messages)
+        .values(
+            user_id=turn.user_id,
+            id=turn.user_message_id,
+            conversation_id=turn.conversation_id,
+            parent_id=parent_id,
+            role="user",
+            text=text,
+            parts=parts,
+            status="completed",
+            client_message_id=client_id,
+        )
+        .on_conflict_do_nothing(index_elements=["user_id", "client_message_id"])
+        .returning(messages.c.id)
+    )
+    return (await session.execute(statement)).first() is not None
+
+
+async def insert_conversation(session: WriteSession, turn: NewTurn, title: str, language: str | None) -> None:
+    await session.execute(
+        insert(conversations).values(user_id=turn.user_id, id=turn.conversation_id, title=title, language=language)
+    )
+
+
+async def insert_turn(session: WriteSession, turn: NewTurn, allowed: timedelta) -> AnyRow:
+    statement = (
+        insert(turns)
+        .values(
+            user_id=turn.user_id,
+            id=turn.id,
+            conversation_id=turn.conversation_id,
+            user_message_id=turn.user_message_id,
+            reply_message_id=turn.reply_message_id,
+            attempt=1,
+            state="running",
+            deadline=func.now() + allowed,
+        )
+        .returning(turns)
+    )
+    row: AnyRow = (await session.execute(statement)).one()
+    return row
+
+
+async def start_again(session: WriteSession, turn: AnyRow, allowed: timedelta) -> AnyRow:
+    """The next attempt of a turn whose row this transaction has locked."""
+    statement = (
+        update(turns)
+        .where(turns.c.user_id == turn.user_id, turns.c.id == turn.id)
+        .values(attempt=turn.attempt + 1, state="running", deadline=func.now() + allowed, finished_at=None)
+        .returning(turns)
+    )
+    row: AnyRow = (await session.execute(statement)).one()
+    return row
+
+
+def _turn_with_question() -> Select[Any]:
+    return select(
+        turns,
+        (turns.c.deadline <= func.now()).label("overdue"),
+        messages.c.text,
+        messages.c.parent_id,
+    ).join_from(turns, messages, (messages.c.user_id == turns.c.user_id) & (messages.c.id == turns.c.user_message_id))
+
+
+async def lock_by_client_id(session: WriteSession, user_id: UUID, client_id: str) -> AnyRow | None:
+    """The turn of a message that was sent before, locked: its columns, `overdue`, and the question's `text`."""
+    query = (
+        _turn_with_question()
+        .where(turns.c.user_id == user_id, messages.c.client_message_id == client_id)
+        .with_for_update(of=turns)
+    )
+    row: AnyRow | None = (await session.execute(query)).first()
+    return row
+
+
+async def find(session: ReadSession, user_id: UUID, turn_id: UUID) -> AnyRow | None:
+    query = _turn_with_question().where(turns.c.user_id == user_id, turns.c.id == turn_id)
+    row: AnyRow | None = (await session.execute(query)).first()
+    return row
+
+
+async def lock(session: WriteSession, turn_id: UUID) -> AnyRow | None:
+    """A turn of whichever user, locked."""
+    return (await session.execute(select(turns).where(turns.c.id == turn_id).with_for_update())).first()
+
+
+async def lock_overdue(session: WriteSession) -> AnyRow | None:
+    """One running turn past its deadline that nobody else is closing."""
+    query = select(turns).where(turns.c.state == "running", turns.c.deadline <= func.now()).limit(1)
+    return (await session.execute(query.with_for_update(skip_locked=True))).first()
+
+
+async def finish(session: WriteSession, turn: AnyRow, state: str) -> None:
+    await session.execute(
+        update(turns)
+        .where(turns.c.user_id == turn.user_id, turns.c.id == turn.id)
+        .values(state=state, finished_at=func.now())
+    )
+
+
+async def put_reply(session: WriteSession, turn: AnyRow, **content: Any) -> bool:
+    """Store the reply message, in place of an earlier attempt's. False when it replaced one.
+
+    The turn's row is locked, so nobody else writes this message.
+    """
+    key = (messages.c.user_id == turn.user_id) & (messages.c.id == turn.reply_message_id)
+    existed = (await session.execute(select(messages.c.id).where(key))).first() is not None
+    if existed:
+        await session.execute(update(messages).where(key).values(**content, created_at=func.now()))
+    else:
+        await session.execute(
+            insert(messages).values(
+                user_id=turn.user_id,
+                id=turn.reply_message_id,
+                conversation_id=turn.conversation_id,
+                parent_id=turn.user_message_id,
+                role="assistant",
+                **content,
+            )
+        )
+    return not existed
+
+
+async def find_message(session: ReadSession, user_id: UUID, message_id: UUID) -> AnyRow | None:
+    query = select(messages).where(messages.c.user_id == user_id, messages.c.id == message_id)
+    row: AnyRow | None = (await session.execute(query)).first()
+    return row
+
+
+async def find_conversation(session: ReadSession, user_id: UUID, conversation_id: UUID) -> AnyRow | None:
+    query = select(conversations).where(conversations.c.user_id == user_id, conversations.c.id == conversation_id)
+    row: AnyRow | None = (await session.execute(query)).first()
+    return row
+
+
+async def newest_message_id(session: ReadSession, user_id: UUID, conversation_id: UUID) -> UUID | None:
+    query = (
+        select(messages.c.id)
+        .where(messages.c.user_id == user_id, messages.c.conversation_id == conversation_id)
+        .order_by(messages.c.id.desc())
+        .limit(1)
+    )
+    return (await session.execute(query)).scalar()
+
+
+async def touch_conversation(
+    session: WriteSession, turn: NewTurn | AnyRow, last_message_id: UUID, *, added: int, tokens: int = 0
+) -> bool:
+    """Count new messages in. False when the conversation has been deleted meanwhile."""
+    statement = (
+        update(conversations)
+        .where(conversations.c.user_id == turn.user_id, conversations.c.id == turn.conversation_id)
+        .values(
+            message_count=conversations.c.message_count + added,
+            token_count=conversations.c.token_count + tokens,
+            last_message_id=func.greatest(conversations.c.last_message_id, last_message_id),
+            updated_at=func.now(),
+        )
+        .returning(conversations.c.id)
+    )
+    return (await session.execute(statement)).first() is not None
+
+
+async def history(session: ReadSession, user_id: UUID, parent_id: UUID | None) -> Sequence[AnyRow]:
+    """The chain that ends at `parent_id`, oldest first, at most 20 messages; those without text are left out."""
+    columns = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.text)
+    start = select(*columns, literal(1).label("depth")).where(messages.c.user_id == user_id, messages.c.id == parent_id)
+    chain = start.cte("chain", recursive=True)
+    older = select(*columns, chain.c.depth + 1).where(
+        messages.c.user_id == user_id, messages.c.id == chain.c.parent_id, chain.c.depth < HISTORY_MESSAGES
+    )
+    whole = chain.union_all(older)
+    query = select(whole.c.role, whole.c.text).where(whole.c.text != "").order_by(whole.c.depth.desc())
+    return (await session.execute(query)).all()

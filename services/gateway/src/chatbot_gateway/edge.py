@@ -1,0 +1,95 @@
+"""What every answer carries, whoever wrote it: request id, security headers, our own share of the time.
+
+Outermost of our middleware, so that it also sees the answers of CORS, of static files and of a crash.
+"""
+
+import re
+import time
+from dataclasses import dataclass, field
+
+import structlog
+from chatbot_common.errors import Problem, problem_response
+from chatbot_common.ids import uuid7
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+EXCHANGE = "chatbot.exchange"
+
+SECURITY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "X-XSS-Protection": "0",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=()",
+}
+HSTS = "max-age=31536000; includeSubDomains"
+
+
+@dataclass
+class Exchange:
+    """One request and its answer, as the parts of the gateway share it."""
+
+    request_id: str
+    started: float = field(default_factory=time.perf_counter)
+    elsewhere: float = 0.0
+    """Seconds spent waiting for the client's body or for a service: not our doing."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Added to the answer, whatever it is."""
+    answered: bool = False
+    """The first line of the answer is out; nothing can be taken back."""
+
+
+def exchange(scope: Scope) -> Exchange:
+    found: Exchange = scope[EXCHANGE]
+    return found
+
+
+class Edge:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._log = structlog.get_logger(__name__)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        current = scope[EXCHANGE] = Exchange(_request_id(scope))
+        structlog.contextvars.bind_contextvars(request_id=current.request_id)
+
+        async def finish(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                current.answered = True
+                _complete(MutableHeaders(scope=message), scope, current)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, finish)
+        except Exception as error:
+            if current.answered:
+                raise
+            self._log.error("unhandled error", exc_info=error)
+            await problem_response(scope["path"], Problem())(scope, receive, finish)
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else str(uuid7())
+
+
+def _complete(headers: MutableHeaders, scope: Scope, current: Exchange) -> None:
+    headers.update(SECURITY | current.headers)
+    headers["X-Request-Id"] = current.request_id
+    own = max(0.0, time.perf_counter() - current.started - current.elsewhere)
+    headers.append("Server-Timing", f"gw;dur={own * 1000:.1f}")
+    if scope["scheme"] == "https":
+        headers["Strict-Transport-Security"] = HSTS
+    if scope["path"].startswith(("/api/", "/v1/")):
+        headers.setdefault("Cache-Control", "no-store")

@@ -1,0 +1,71 @@
+"""Which headers cross the door, in either direction. Pure functions over raw ASGI headers."""
+
+from collections.abc import Iterable, Sequence
+
+from starlette.types import Scope
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+# RFC 9110, 7.6.1: they belong to one connection.
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+# Ours to say: who is asking, and from where. A client that sends them is not believed. (Trace context stays; the
+# client's own span replaces it.)
+OURS = frozenset(
+    (
+        b"host",
+        b"content-length",
+        b"expect",
+        b"forwarded",
+        b"x-real-ip",
+        b"x-request-id",
+    )
+)
+OUR_PREFIXES = (b"x-service-", b"x-forwarded-")
+# The front server and the edge set these themselves; CORS is the gateway's to decide.
+ANSWERED_HERE = frozenset((b"date", b"server", b"x-request-id"))
+ANSWERED_PREFIXES = (b"access-control-",)
+
+
+def to_upstream(scope: Scope, request_id: str) -> list[tuple[str, str]]:
+    """Headers of the request as a service sees them; body length and trace context are added by the client."""
+    kept = [
+        # UTF-8, because the client encodes them so.
+        (name.decode("latin-1"), value.decode("utf-8", "replace"))
+        for name, value in _end_to_end(scope["headers"])
+        if name not in OURS and not name.startswith(OUR_PREFIXES)
+    ]
+    client = scope.get("client")
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    return [
+        *kept,
+        ("X-Request-Id", request_id),
+        ("X-Forwarded-For", client[0] if client else "unknown"),
+        ("X-Forwarded-Proto", scope["scheme"]),
+        ("X-Forwarded-Host", host.decode("utf-8", "replace")),
+    ]
+
+
+def to_client(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """Headers of a service's answer as the client sees them."""
+    return [
+        (name, value)
+        for name, value in _end_to_end([(name.lower(), value) for name, value in headers])
+        if name not in ANSWERED_HERE and not name.startswith(ANSWERED_PREFIXES)
+    ]
+
+
+def _end_to_end(headers: Sequence[tuple[bytes, bytes]]) -> RawHeaders:
+    named = {item.strip().lower() for name, value in headers if name == b"connection" for item in value.split(b",")}
+    return [(name, value) for name, value in headers if name not in HOP_BY_HOP and name not in named]

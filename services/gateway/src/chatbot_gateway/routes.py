@@ -1,0 +1,167 @@
+"""What the gateway answers itself: the web page, the API's description, and how everything is.
+
+All other routes go to a service; `proxy_routes` says which.
+"""
+
+import asyncio
+import hashlib
+import time
+from html import escape
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+from chatbot_common.app import Probes
+from fastapi import APIRouter, Request, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from chatbot_gateway.openapi import Document, joined
+from chatbot_gateway.proxy import Proxy
+from chatbot_gateway.schema import Health, ServiceHealth
+from chatbot_gateway.service import PREFIXES, SERVICES
+from chatbot_gateway.settings import Settings
+
+STATIC = Path(__file__).parent / "static"
+# Only its files are used: Swagger UI as a wheel, so that the documentation works without a CDN.
+SWAGGER = Path((find_spec("fastapi_offline") or STATIC).origin or "").parent / "static"  # type: ignore[union-attr]
+SWAGGER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css")
+HEALTH_SECONDS = ClientTimeout(total=3)  # a service itself gives each of its dependencies 2 s
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+DESCRIPTION_SECONDS = 60.0
+
+
+class _Labelled(BaseRoute):
+    """Tells our metrics which route it was; FastAPI does so only for its own kind."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = self
+        await super().handle(scope, receive, send)
+
+
+class PlainRoute(_Labelled, Route):
+    """A route outside FastAPI: a proxy or a file."""
+
+
+class PlainMount(_Labelled, Mount):
+    """A folder of files."""
+
+
+def proxy_routes(settings: Settings) -> list[BaseRoute]:
+    """The routing table. Order matters: the first prefix that fits wins."""
+    upstreams, limit = settings.upstreams, settings.max_body_bytes
+    proxies = {name: Proxy(name, getattr(upstreams, name), limit) for name in SERVICES}
+    return [
+        PlainRoute(prefix + rest, proxies[name], methods=METHODS, include_in_schema=False)
+        for prefix, name in PREFIXES
+        for rest in ("", "/{path:path}")
+    ]
+
+
+def page_routes(bot: str) -> list[BaseRoute]:
+    """The web page and the interactive documentation; revalidated on every load, because nothing is fingerprinted."""
+    return [
+        PlainRoute("/", _page("index.html", bot)),
+        PlainRoute("/docs", _page("docs.html", bot)),
+        PlainRoute("/favicon.ico", _file(STATIC / "icon.svg")),
+        *(PlainRoute(f"/docs/{name}", _file(SWAGGER / name)) for name in SWAGGER_FILES),
+        PlainMount("/static", _Revalidated(directory=STATIC)),
+    ]
+
+
+def _page(name: str, bot: str) -> Any:
+    """A page with the bot's name in it: `help-desk` is shown as `Help desk`."""
+    shown = escape(bot.replace("-", " ").capitalize())
+    text = (STATIC / name).read_text().replace("%BOT%", shown)
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'}
+
+    async def endpoint(_: Request) -> Response:
+        return HTMLResponse(text, headers=headers)
+
+    return endpoint
+
+
+def _file(path: Path) -> Any:
+    async def endpoint(_: Request) -> Response:
+        return FileResponse(path, headers={"Cache-Control": "no-cache"})
+
+    return endpoint
+
+
+class _Revalidated(StaticFiles):
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def health_router(settings: Settings, probes: Probes) -> APIRouter:
+    """`GET /health/all`: every service's own `/health` at once. 200 when all is well, else 503."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health/all", responses={503: {"model": Health}})
+    @router.get("/api/v1/health/all", responses={503: {"model": Health}})
+    async def health_all(request: Request, response: Response) -> Health:
+        services = await _health_of_all(request.app.state.session, settings, probes)
+        well = all(service.status == "ok" for service in services.values())
+        response.status_code = 200 if well else 503
+        return Health(status="ok" if well else "degraded", services=services)
+
+    return router
+
+
+async def _health_of_all(session: ClientSession, settings: Settings, probes: Probes) -> dict[str, ServiceHealth]:
+    upstreams = settings.upstreams.model_dump()
+    own, others = await asyncio.gather(
+        probes.run_all(), asyncio.gather(*(_health_of(session, url) for url in upstreams.values()))
+    )
+    well = all(state == "ok" for state in own.values())
+    gateway = ServiceHealth(status="ok" if well else "degraded", checks=own)
+    return {"gateway": gateway} | dict(zip(upstreams, others, strict=True))
+
+
+async def _health_of(session: ClientSession, url: str) -> ServiceHealth:
+    try:
+        async with session.get(f"{url}/health", timeout=HEALTH_SECONDS) as answer:
+            found: Any = await answer.json(content_type=None)
+            return ServiceHealth(status=found["status"], checks=found["checks"])
+    except (ClientError, TimeoutError):
+        return ServiceHealth(status="unreachable")
+    except (ValueError, KeyError, TypeError):
+        return ServiceHealth(status="failing")
+
+
+class Description:
+    """`GET /openapi.json`: remembered for a minute once every service has answered."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._upstreams = settings.upstreams.model_dump()
+        self._title = settings.bot
+        self._document: Document | None = None
+        self._until = 0.0
+
+    async def __call__(self, request: Request) -> Response:
+        if self._document is None or time.monotonic() > self._until:
+            self._document = await self._joined(request)
+        return JSONResponse(self._document)
+
+    async def _joined(self, request: Request) -> Document:
+        found = await asyncio.gather(
+            *(_description_of(request.app.state.session, url) for url in self._upstreams.values())
+        )
+        services = {name: document for name, document in zip(self._upstreams, found, strict=True) if document}
+        missing = [name for name in self._upstreams if name not in services]
+        self._until = 0.0 if missing else time.monotonic() + DESCRIPTION_SECONDS
+        return joined(self._title, request.app.openapi(), services, missing)
+
+
+async def _description_of(session: ClientSession, url: str) -> Document | None:
+    try:
+        async with session.get(f"{url}/openapi.json", timeout=HEALTH_SECONDS) as answer:
+            found: Any = await answer.json(content_type=None)
+            return found if answer.status == 200 and isinstance(found, dict) else None
+    except (ClientError, TimeoutError, ValueError):
+        return None

@@ -1,0 +1,91 @@
+/**
+ * One question and its run: sends it, follows the events, goes on where a torn stream left off, and stops it.
+ * Knows nothing of the page; it reports to the callbacks it is given.
+ */
+
+import { Failure, inWords, open, post } from "./api.js";
+import { events } from "./sse.js";
+
+const END = new Set(["run.finished", "run.failed", "run.cancelled", "run.interrupted"]);
+const PAUSES_MS = [500, 1500, 4000];
+const STOP_MS = 3000;
+
+export class Run {
+  #abort = new AbortController();
+  #last = { attempt: 0, seq: 0 };
+  #ended = false;
+  #stopping = false;
+  id = null;
+
+  /** @param {(event: object) => void} onEvent gets each event's data once, in order */
+  constructor(onEvent) {
+    this.onEvent = onEvent;
+  }
+
+  /** Resolves when the run has ended, however it ended. Throws `Failure` when it could not be started or followed. */
+  async ask(message) {
+    try {
+      const response = await open("POST", "/api/v1/chat/send", {
+        body: message, accept: "text/event-stream", signal: this.#abort.signal,
+      });
+      await this.#follow(response).catch(this.#unlessTorn);
+      for (const pause of PAUSES_MS) {
+        if (this.#ended || !this.id) break;
+        await new Promise((resume) => setTimeout(resume, pause));
+        await this.#resume().catch(this.#unlessTorn);
+      }
+    } catch (error) {
+      if (error.name !== "AbortError") throw error;
+    }
+    if (!this.#ended && !this.#stopping) {
+      throw new Failure("The connection was lost while the answer was coming in.", { retryable: true });
+    }
+    if (!this.#ended) this.onEvent({ type: "run.cancelled" });
+  }
+
+  /** Asks the server to stop; what was written so far stays. */
+  stop() {
+    this.#stopping = true;
+    if (!this.id) return this.#abort.abort();
+    post(`/api/v1/chat/runs/${this.id}/cancel`).catch(() => this.#abort.abort());
+    setTimeout(() => { if (!this.#ended) this.#abort.abort(); }, STOP_MS);
+  }
+
+  /** Looks away without stopping: the server finishes and stores the answer. */
+  leave() {
+    this.#stopping = true;
+    this.#abort.abort();
+  }
+
+  async #resume() {
+    const { attempt, seq } = this.#last;
+    const response = await open("GET", `/api/v1/chat/runs/${this.id}/events?after=${attempt}-${seq}`, {
+      accept: "text/event-stream", signal: this.#abort.signal,
+    });
+    await this.#follow(response);
+  }
+
+  #unlessTorn = (error) => {
+    if (error.name === "AbortError" || (error instanceof Failure && !error.retryable)) throw error;
+  };
+
+  async #follow(response) {
+    for await (const { event, data } of events(response.body)) {
+      const found = JSON.parse(data);
+      if (event === "error") throw inWords(found.error ?? found);
+      this.#take(found);
+      if (this.#ended) return;
+    }
+  }
+
+  #take(event) {
+    const { attempt = 0, seq = 0 } = event;
+    const known = attempt < this.#last.attempt || (attempt === this.#last.attempt && seq <= this.#last.seq);
+    if (known && seq && event.type !== "run.snapshot") return;
+    this.#last = { attempt, seq };
+    this.id ??= event.run_id;
+    if (event.run_id) this.id = event.run_id;
+    if (END.has(event.type)) this.#ended = true;
+    this.onEvent(event);
+  }
+}

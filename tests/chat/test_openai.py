@@ -1,0 +1,139 @@
+"""`/v1` as the official SDK sees it, unmodified: only `base_url` and a token."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+from chatbot_common.ids import uuid7
+from openai import AsyncOpenAI
+
+from tests.chat.running import Chat
+from tests.support.identity import BOT
+from tests.support.model_server import ModelServer
+
+ADA = uuid7()
+HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
+OPEN: list[Any] = [{"role": "user", "content": "When are you open?"}]
+
+
+@pytest.fixture
+async def sdk(chat: Chat) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(
+        base_url=f"{chat.client.base_url}/v1", api_key=chat.keys.access_token(ADA), max_retries=0, timeout=20
+    ) as client:
+        yield client
+
+
+class TestModels:
+    async def test_the_assistant_comes_first(self, sdk: AsyncOpenAI) -> None:
+        names = [model.id async for model in sdk.models.list()]
+        assert names[0] == BOT
+        assert "echo" in names
+
+    async def test_one(self, sdk: AsyncOpenAI) -> None:
+        assert (await sdk.models.retrieve("echo")).owned_by == "provider"
+        with pytest.raises(openai.NotFoundError):
+            await sdk.models.retrieve("gpt-99")
+
+
+class TestAssistant:
+    @pytest.mark.usefixtures("knowledge")
+    async def test_whole_with_citations_as_annotations(self, sdk: AsyncOpenAI) -> None:
+        completion = await sdk.chat.completions.create(model=BOT, messages=OPEN)
+        message = completion.choices[0].message
+        assert message.content is not None
+        assert message.content.startswith("We are open from 9 to 17")
+        assert message.annotations is not None
+        citation = message.annotations[0].url_citation
+        assert citation.title == "What are your opening hours?"
+        assert message.content[citation.start_index : citation.end_index] == "[1]"
+        assert completion.usage is not None
+        assert completion.usage.total_tokens > 0
+
+    @pytest.mark.usefixtures("knowledge")
+    async def test_streamed(self, sdk: AsyncOpenAI) -> None:
+        stream = await sdk.chat.completions.create(
+            model=BOT, messages=OPEN, stream=True, stream_options={"include_usage": True}
+        )
+        chunks = [chunk async for chunk in stream]
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        assert text.startswith("We are open from 9 to 17")
+        assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+        assert chunks[-1].usage is not None
+        assert len({chunk.id for chunk in chunks}) == 1
+
+    async def test_stores_nothing(self, chat: Chat, sdk: AsyncOpenAI) -> None:
+        await sdk.chat.completions.create(model=BOT, messages=HELLO)
+        response = await chat.client.get("/v1/models", headers=chat.keys.bearer(ADA))
+        assert response.status_code == 200
+
+    async def test_the_last_message_must_be_a_question(self, sdk: AsyncOpenAI) -> None:
+        with pytest.raises(openai.UnprocessableEntityError, match="last message"):
+            await sdk.chat.completions.create(model=BOT, messages=[{"role": "assistant", "content": "Hm"}])
+
+
+class TestRaw:
+    async def test_whole_is_the_providers_own_answer(self, sdk: AsyncOpenAI, model_server: ModelServer) -> None:
+        completion = await sdk.chat.completions.create(model="echo", messages=HELLO, seed=7, user="someone")
+        assert completion.id == "chatcmpl-script"
+        assert completion.choices[0].message.content == "You said: Hello there"
+        authorization, body = model_server.requests[-1]
+        assert authorization == "Bearer sk-test"
+        assert body["seed"] == 7
+        assert body["messages"] == HELLO
+
+    async def test_streamed(self, sdk: AsyncOpenAI) -> None:
+        stream = await sdk.chat.completions.create(model="echo", messages=HELLO, stream=True)
+        text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices])
+        assert text.strip() == "You said: Hello there"
+
+    async def test_retrieval(self, sdk: AsyncOpenAI) -> None:
+        completion = await sdk.chat.completions.create(model="retrieval", messages=HELLO)
+        assert completion.model == "retrieval"
+        assert completion.choices[0].message.content
+
+    async def test_leaving_stops_the_provider(self, sdk: AsyncOpenAI) -> None:
+        stream = await sdk.chat.completions.create(model="endless", messages=HELLO, stream=True)
+        assert (await anext(aiter(stream))).choices
+        await stream.close()
+
+    @pytest.mark.parametrize(
+        ("model", "status"),
+        [
+            ("refuse", 502),
+            ("busy", 503),
+            ("broken", 502),
+            ("hang", 504),
+            ("dead", 502),
+            ("unknown", 502),
+        ],
+    )
+    async def test_provider_fails(self, sdk: AsyncOpenAI, model: str, status: int) -> None:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await sdk.chat.completions.create(model=model, messages=HELLO)
+        assert caught.value.status_code == status
+        assert "sk-upstream-secret" not in str(caught.value)
+
+    async def test_provider_breaks_off(self, sdk: AsyncOpenAI) -> None:
+        stream = await sdk.chat.completions.create(model="cut", messages=HELLO, stream=True)
+        with pytest.raises(openai.APIError, match="broke off"):
+            async for _ in stream:
+                pass
+
+
+class TestRefusals:
+    async def test_unknown_model(self, sdk: AsyncOpenAI) -> None:
+        with pytest.raises(openai.NotFoundError) as caught:
+            await sdk.chat.completions.create(model="gpt-99", messages=HELLO)
+        assert caught.value.code == "model_not_found"
+
+    async def test_no_token(self, chat: Chat) -> None:
+        async with AsyncOpenAI(base_url=f"{chat.client.base_url}/v1", api_key="nonsense", max_retries=0) as stranger:
+            with pytest.raises(openai.AuthenticationError):
+                await stranger.models.list()
+
+    async def test_no_messages(self, sdk: AsyncOpenAI) -> None:
+        with pytest.raises(openai.UnprocessableEntityError) as caught:
+            await sdk.chat.completions.create(model="echo", messages=[])
+        assert caught.value.param == "messages"

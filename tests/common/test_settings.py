@@ -1,0 +1,110 @@
+"""Reading what a service is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chatbot_common.settings import ServiceSettings, read_secrets
+from pydantic import SecretStr, ValidationError
+
+from tests.support.configuration import mapping
+from tests.support.identity import Keys
+
+
+class Settings(ServiceSettings):
+    store: dict[str, SecretStr] = {}  # noqa: RUF012 - pydantic copies it
+
+
+class Files:
+    """A configuration file and a secrets folder, named by the environment."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.config = folder / "config.json"
+        self.secrets = folder / "secrets"
+        self.secrets.mkdir()
+        secret = settings.pop("service_private_key")
+        self.settings = {key: settings[key] for key in ("bot", "listen", "identity", "telemetry", "drain_seconds")}
+        self.config.write_text(json.dumps(self.settings))
+        (self.secrets / "service_private_key").write_text(secret + "\n")
+
+    def change(self, **changes: Any) -> None:
+        self.config.write_text(json.dumps(self.settings | changes))
+
+
+@pytest.fixture
+def files(tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Files:
+    files = Files(tmp_path, mapping("auth", keys))
+    monkeypatch.setenv("CHATBOT_CONFIG", str(files.config))
+    monkeypatch.setenv("CHATBOT_SECRETS", str(files.secrets))
+    return files
+
+
+class TestLoad:
+    def test_joins_file_and_secrets(self, files: Files, keys: Keys) -> None:
+        settings = Settings.load()
+
+        assert settings.bot == "demo"
+        assert settings.service_private_key.get_secret_value() == keys.services["auth"].private_text
+        assert keys.services["auth"].private_text not in repr(settings)
+
+    def test_unknown_key(self, files: Files) -> None:
+        files.change(drain_secnds=3)
+
+        with pytest.raises(ValidationError, match="drain_secnds"):
+            Settings.load()
+
+    def test_unknown_nested_key(self, files: Files) -> None:
+        files.change(listen=files.settings["listen"] | {"prt": 1})
+
+        with pytest.raises(ValidationError, match=r"listen\.prt"):
+            Settings.load()
+
+    def test_missing_key(self, files: Files) -> None:
+        (files.secrets / "service_private_key").unlink()
+
+        with pytest.raises(ValidationError, match="service_private_key"):
+            Settings.load()
+
+    def test_unknown_secret_is_named_and_not_shown(self, files: Files) -> None:
+        (files.secrets / "databse_url").write_text("hunter22")
+
+        with pytest.raises(ValidationError) as caught:
+            Settings.load()
+
+        assert "databse_url" in str(caught.value)
+        assert "hunter22" not in str(caught.value)
+
+    def test_frozen(self, files: Files) -> None:
+        settings = Settings.load()
+
+        with pytest.raises(ValidationError):
+            settings.bot = "other"  # type: ignore[misc]
+
+    def test_nothing_in_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("CHATBOT_CONFIG", raising=False)
+
+        with pytest.raises(KeyError, match="CHATBOT_CONFIG"):
+            Settings.load()
+
+
+class TestReadSecrets:
+    def test_one_final_newline_goes(self, tmp_path: Path) -> None:
+        (tmp_path / "padded").write_text(" a b \n\n")
+
+        assert read_secrets(tmp_path) == {"padded": " a b \n"}
+
+    def test_as_kubelet_mounts_them(self, tmp_path: Path) -> None:
+        real = tmp_path / "..2026_11_21"
+        real.mkdir()
+        (real / "key").write_text("value")
+        (tmp_path / "..data").symlink_to(real)
+        (tmp_path / "key").symlink_to("..data/key")
+
+        assert read_secrets(tmp_path) == {"key": "value"}
+
+    def test_folder_becomes_a_mapping(self, files: Files) -> None:
+        (files.secrets / "store").mkdir()
+        (files.secrets / "store" / "password").write_text("hunter22")
+
+        assert Settings.load().store["password"].get_secret_value() == "hunter22"

