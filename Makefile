@@ -87,6 +87,11 @@ lock: $(VENV)/.bootstrap ## Choose versions anew and write requirements/*.txt
 	@for name in $(DEPLOYABLES); do echo "requirements/$$name.txt"; \
 		$(COMPILE) services/$$name/pyproject.toml -c requirements/dev.txt -o requirements/$$name.txt || exit 1; done
 
+.PHONY: wheels
+wheels: $(VENV)/.bootstrap ## Build every package into dist/
+	@for member in $(MEMBERS); do $(UV) build --quiet --no-build-isolation --wheel --out-dir dist $$member || exit 1; done
+	@ls dist
+
 .PHONY: clean
 clean: ## Remove .venv/ and caches; bots and their data stay
 	@if [ -x $(BIN)/chatbot ]; then $(BIN)/chatbot down >/dev/null 2>&1 || true; fi

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,10 +91,11 @@ class TestValkey:
         assert server.answers()
         assert stop([again], 10) == ([again], [])
 
-    def test_a_folder_with_blanks_in_its_name(self, tmp_path: Path) -> None:
-        home = Home(tmp_path / "my bots" / "demo")
-        home.make()
-        server = Valkey(home)
-        process = server.start()
-        assert "my%20bots" in server.url
-        stop([process], 10)
+    def test_a_folder_with_blanks_in_its_name(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="my bots ") as folder:
+            home = Home(Path(folder) / "demo")
+            home.make()
+            server = Valkey(home)
+            process = server.start()
+            assert "my%20bots" in server.url
+            stop([process], 10)

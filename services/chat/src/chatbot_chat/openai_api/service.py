@@ -14,9 +14,8 @@ from chatbot_chat.conversation_client import ConversationClient, HistoryMessage,
 from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of, frame
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import build_request, system_prompt
-from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, TextDelta, Usage
+from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, RelayingProvider, TextDelta, Usage
 from chatbot_chat.providers.catalog import Catalog, UnknownModel
-from chatbot_chat.providers.openai_compatible import OpenAICompatible
 from chatbot_chat.settings import ModelSettings
 
 log = structlog.get_logger(__name__)
@@ -51,7 +50,7 @@ class CompletionService:
             return None
         failure: ProviderError | None = None
         for route in self._catalog.own_routes(request.model):
-            if not isinstance(route.provider, OpenAICompatible):
+            if not isinstance(route.provider, RelayingProvider):
                 return None
             try:
                 return await route.provider.relay(body | {"model": route.upstream_model})

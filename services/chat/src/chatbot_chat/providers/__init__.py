@@ -1,9 +1,10 @@
 """Where answers come from. A provider turns one request into a stream of events; everything else is the turn's."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
+import httpx2
 from chatbot_common.errors import Problem
 
 from chatbot_chat.conversation_client import Knowledge
@@ -58,6 +59,21 @@ class ChatProvider(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class RelayingProvider(Protocol):
+    """A provider that speaks OpenAI's protocol itself, so that its bytes can be passed on as they are."""
+
+    name: str
+
+    async def relay(self, body: Mapping[str, Any]) -> httpx2.Response:
+        """Send a chat completion and return the provider's open response; the caller closes it.
+
+        Raises:
+            ProviderError: there is no answer, or one that only concerns us and the provider.
+        """
+        ...
 
 
 class ProviderError(Problem):

@@ -96,11 +96,7 @@ class OpenAICompatible:
         yield finish
 
     async def relay(self, body: Mapping[str, Any]) -> httpx2.Response:
-        """Send a chat completion as it is and return the provider's open response; the caller closes it.
-
-        Raises:
-            ProviderError: there is no answer, or one that only concerns us and the provider.
-        """
+        """See `RelayingProvider`."""
         with _translated(self.name):
             request = self._client._client.build_request(
                 "POST",

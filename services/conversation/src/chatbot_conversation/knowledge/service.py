@@ -6,6 +6,7 @@ from uuid import UUID
 import structlog
 from chatbot_common.database import Database
 from chatbot_common.errors import NotFound, Unavailable
+from opentelemetry import trace
 
 from chatbot_conversation.embeddings import Embedder
 from chatbot_conversation.knowledge import store
@@ -14,6 +15,7 @@ from chatbot_conversation.vectors import KNOWLEDGE, Hit, VectorStore
 from chatbot_conversation.wire import Page, Window, page_of
 
 log = structlog.get_logger(__name__)
+tracer = trace.get_tracer(__name__)
 
 PASSAGES = 5
 SEARCH_SECONDS = 10
@@ -47,8 +49,10 @@ class KnowledgeService:
 
     async def _hits(self, query: str, limit: int) -> list[Hit]:
         async with asyncio.timeout(SEARCH_SECONDS):
-            [vector] = await self._embedder.embed([query])
-            return await self._vectors.search(KNOWLEDGE, None, vector, limit + SPARE)
+            with tracer.start_as_current_span("embeddings.embed", attributes={"chatbot.model": self._embedder.name}):
+                [vector] = await self._embedder.embed([query])
+            with tracer.start_as_current_span("vectors.search", attributes={"chatbot.collection": KNOWLEDGE}):
+                return await self._vectors.search(KNOWLEDGE, None, vector, limit + SPARE)
 
     async def _knowledge(self, hits: list[Hit], limit: int) -> Knowledge:
         async with self._database.read() as session:
