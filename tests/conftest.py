@@ -1,13 +1,13 @@
 """Fixtures every test may use. Stores are real; nothing but loopback can be reached."""
 
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.identity import Keys
-from tests.support.serving import serving
+from tests.support.serving import in_thread
 from tests.support.stores import Postgres, running_postgres, running_valkey
 
 
@@ -28,10 +28,10 @@ def keys() -> Keys:
     return Keys()
 
 
-@pytest.fixture
-async def auth_url(keys: Keys) -> AsyncIterator[str]:
+@pytest.fixture(scope="session")
+def auth_url(keys: Keys) -> Iterator[str]:
     """Base URL of something that serves the public keys of `keys`, as auth does."""
-    async with serving(keys.jwks_app()) as url:
+    with in_thread(keys.jwks_app()) as url:
         yield url
 
 

@@ -1,10 +1,11 @@
 """A chat service on real stores, with the real conversation service behind it and a scripted model over a socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from chatbot_chat.settings import Settings
 from chatbot_common.database import migrate
@@ -17,7 +18,7 @@ from tests.conversation.running import eventually, working
 from tests.support.configuration import mapping
 from tests.support.identity import Keys
 from tests.support.model_server import ModelServer
-from tests.support.serving import serving
+from tests.support.serving import in_thread
 from tests.support.stores import Postgres
 
 FAQS = """
@@ -44,7 +45,7 @@ def faq_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def conversation_settings(
     keys: Keys, auth_url: str, conversation_database: str, redis_url: str, faq_file: Path
 ) -> ConversationSettings:
@@ -52,28 +53,33 @@ def conversation_settings(
     return ConversationSettings.model_validate(told | {"database_url": conversation_database, "redis_url": redis_url})
 
 
-@pytest.fixture
-async def conversation_url(conversation_settings: ConversationSettings) -> AsyncIterator[str]:
-    async with serving(create_conversation(conversation_settings)) as url:
+@pytest.fixture(scope="session")
+def conversation_url(conversation_settings: ConversationSettings) -> Iterator[str]:
+    with in_thread(create_conversation(conversation_settings)) as url:
         yield url
 
 
-@pytest.fixture
-async def model_server() -> ModelServer:
-    return ModelServer()
+@pytest.fixture(scope="session")
+def running_model() -> Iterator[tuple[ModelServer, str]]:
+    server = ModelServer()
+    with in_thread(server.app) as url:
+        yield server, url + "/v1"
 
 
 @pytest.fixture
-async def model_url(model_server: ModelServer) -> AsyncIterator[str]:
-    async with serving(model_server.app) as url:
-        yield url + "/v1"
+def model_server(running_model: tuple[ModelServer, str]) -> ModelServer:
+    """The scripted model; its list of requests starts empty."""
+    running_model[0].requests.clear()
+    return running_model[0]
 
 
 @pytest.fixture
-def told(keys: Keys, auth_url: str, conversation_url: str, model_url: str, redis_url: str) -> dict[str, Any]:
+def told(
+    keys: Keys, auth_url: str, conversation_url: str, running_model: tuple[ModelServer, str], redis_url: str
+) -> dict[str, Any]:
     """What the chat service is told."""
     urls = {"auth": auth_url, "conversation": conversation_url}
-    return mapping("chat", keys, urls=urls, spec=spec(model_url)) | {
+    return mapping("chat", keys, urls=urls, spec=spec(running_model[1])) | {
         "redis_url": redis_url,
         "provider_keys": {"scripted": "sk-test"},
     }
@@ -85,8 +91,17 @@ async def chat(keys: Keys, told: dict[str, Any]) -> AsyncIterator[Chat]:
         yield service
 
 
-@pytest.fixture
-async def knowledge(conversation_settings: ConversationSettings, chat: Chat) -> None:
+@pytest.fixture(scope="session")
+def knowledge(conversation_settings: ConversationSettings, conversation_url: str, keys: Keys) -> None:
     """The FAQs are indexed."""
-    async with working(conversation_settings):
-        await eventually(lambda: chat.found("When are you open?"))
+    asyncio.run(_index(conversation_settings, conversation_url, keys))
+
+
+async def _index(settings: ConversationSettings, url: str, keys: Keys) -> None:
+    async with working(settings), httpx2.AsyncClient(base_url=url, headers=keys.bearer(), timeout=30) as client:
+
+        async def both_found() -> bool:
+            response = await client.post("/api/v1/knowledge/search", json={"query": "anything"})
+            return len(response.json()["passages"]) == 2
+
+        await eventually(both_found)

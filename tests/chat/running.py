@@ -91,11 +91,6 @@ class Chat:
                 await asyncio.sleep(0.05)
         return view
 
-    async def found(self, question: str) -> bool:
-        """Whether the knowledge base answers."""
-        response = await self.send(UUID(int=1), question)
-        return bool(response.json().get("citations"))
-
 
 async def _events(response: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
     async for line in response.aiter_lines():

@@ -79,6 +79,7 @@ class TestResume:
 
     async def test_after_the_end_without_the_log(self, chat: Chat, redis_url: str) -> None:
         events = await chat.stream(ADA, "Short", model="echo")
+        await asyncio.sleep(0.5)  # the log gets the end a moment after the client does
         await flush(redis_url)
         again = await chat.events(ADA, events[0]["run_id"], after="1-2")
         assert [event["type"] for event in again] == ["run.snapshot", "usage", "run.finished"]

@@ -1,24 +1,19 @@
 """The whole platform as a user starts it: `chatbot up` on a resource file, real processes, real stores."""
 
-import contextlib
 import os
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 
 from tests.support.model_server import ModelServer
 from tests.support.otlp import OtlpReceiver
-from tests.support.serving import free_port
+from tests.support.serving import free_port, in_thread
 
 RESOURCE = """
 apiVersion: chatbot-operator.io/v1alpha1
@@ -50,22 +45,6 @@ data:
       answer: We are open from 9 to 17 on weekdays.
       category: Visits
 """
-
-
-@contextlib.contextmanager
-def in_thread(app: Any) -> Iterator[str]:
-    """Base URL of `app`, served by a thread for as long as all tests of the module take."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @dataclass

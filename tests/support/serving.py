@@ -1,9 +1,11 @@
-"""Run an ASGI app on a real socket in the test's own event loop."""
+"""Run an ASGI app on a real socket, in the test's own event loop or in a thread that many tests share."""
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import uvicorn
@@ -40,3 +42,22 @@ async def serving(app: Any, port: int = 0) -> AsyncIterator[str]:
     finally:
         server.should_exit = True
         await task
+
+
+@contextlib.contextmanager
+def in_thread(app: Any) -> Iterator[str]:
+    """Base URL of `app`, served by a thread with a loop of its own: for what outlives a single test."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        if not thread.is_alive():
+            raise RuntimeError("the app did not start")
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

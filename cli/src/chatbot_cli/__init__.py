@@ -1,0 +1,1 @@
+"""`chatbot`: the platform from a terminal."""

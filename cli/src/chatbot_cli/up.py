@@ -23,7 +23,8 @@ from chatbot_cli.valkey import Valkey
 from chatbot_cli.wish import Options, Wish, understand
 
 DEFAULT_PORT = 8080
-NEEDED_BYTES = 300 * 1024 * 1024
+NEEDED_BYTES = 300 * 1024**2
+FULL_BYTES = 8 * 1024**2
 DRAIN_SECONDS = 30.0
 
 
@@ -49,18 +50,26 @@ def up(options: Options) -> Outcome:
         ignored = f"; not needed here: {', '.join(wish.ignored)}" if wish.ignored else ""
         step.done(f"{wish.bot.name} from {options.file}{ignored}")
     home = home_of(wish.bot.name)
+    _check_disk(home, NEEDED_BYTES)
     home.make()
-    _check_disk(home)
     with locked(home, "up"):
-        return _Run(wish, home).run(began)
+        try:
+            return _Run(wish, home).run(began)
+        except CliError:
+            # Whoever met a full disk could not always write down that it did.
+            _check_disk(home, FULL_BYTES)
+            raise
 
 
-def _check_disk(home: Home) -> None:
-    free = shutil.disk_usage(home.folder).free
-    if free < NEEDED_BYTES:
+def _check_disk(home: Home, needed: int) -> None:
+    """Raises `CliError` when fewer than `needed` bytes are free where the bot is or will be."""
+    there = next(folder for folder in (home.folder, *home.folder.parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    if free < needed:
         raise CliError(
-            f"The disk is nearly full: {free // 1024**2} MiB free at {home.folder}, {NEEDED_BYTES // 1024**2} needed.",
-            "Free some space, or set CHATBOT_HOME to a folder on another disk.",
+            f"The disk is {'nearly ' if needed > FULL_BYTES else ''}full: {free // 1024**2} MiB are free at {there}, "
+            f"a bot needs {NEEDED_BYTES // 1024**2}.",
+            "Free some space, or set CHATBOT_HOME to a folder on another disk; then run the same command again.",
         )
 
 

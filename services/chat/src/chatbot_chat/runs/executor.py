@@ -49,8 +49,14 @@ class Executor:
                 model=model,
             )
             usage: list[Usage] = []
-            status, error = await self._answer(run, model, prepare, usage)
-            await self._end(run, model, status, error, usage[-1] if usage else None)
+            try:
+                status, error = await self._answer(run, model, prepare, usage)
+                await self._end(run, model, status, error, usage[-1] if usage else None)
+            except Exception as crash:
+                # A defect of ours: whoever follows must not wait for an end that never comes.
+                log.error("run crashed", run_id=str(run.id), exc_info=crash)
+                kind, data = terminal(turn, "failed", run.text, f"{Problem.kind}: {Problem.title}")
+                run.emit(kind, **data)
             await keeping
 
     async def _answer(
@@ -67,7 +73,7 @@ class Executor:
         except Problem as problem:
             return "failed", problem
         except Exception as crash:
-            log.error("run crashed", run_id=str(run.id), exc_info=crash)
+            log.error("answer crashed", run_id=str(run.id), exc_info=crash)
             return "failed", Problem()
         finally:
             for task in (speaking, stopping):

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
-from chatbot_common.errors import Unavailable
+from chatbot_common.errors import Problem, Unavailable
 from chatbot_common.identity import User
 from prometheus_client import Gauge
 from redis import RedisError
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 RUNS_IN_FLIGHT = Gauge("chat_runs_in_flight", "Runs executing in this process")
 POLL_SECONDS = 1.0
+LATEST = timedelta(minutes=2)
+"""How long after its deadline a run may still be followed: by then the worker has closed it."""
 
 
 class RunService:
@@ -112,32 +115,47 @@ class RunService:
         return run if run and run.attempt == turn.attempt else None
 
     async def _remote(self, user: User, turn: Turn, after: int) -> AsyncIterator[Event]:
-        """Follow a run that another replica executes, or that has ended."""
+        """Follow a run that another replica executes, or that has ended.
+
+        The log is asked first; the turn's row only when the log is silent, and it has the last word.
+        """
         wait = False
-        while True:
-            for event in await self._read(turn, after, wait=wait):
-                if event.seq > after + 1:
-                    await asyncio.sleep(POLL_SECONDS)  # Redis lost the log and its writer is about to restore it
-                    break
+        while datetime.now(UTC) < turn.deadline + LATEST or turn.state != "running":
+            for event in (events := await self._read(turn, after, wait=wait)):
                 after = event.seq
                 yield event
                 if event.terminal:
                     return
+            if events:
+                continue
             if turn.state != "running":
                 for event in ending_of(turn, after):
                     yield event
                 return
-            attempt = turn.attempt
-            turn = await self._conversation.get_turn(user, turn.turn_id)
+            attempt, turn = turn.attempt, await self._again(user, turn)
             after = after if turn.attempt == attempt else 0
             wait = turn.state == "running"
 
-    async def _read(self, turn: Turn, after: int, *, wait: bool) -> list[Event]:
+    async def _again(self, user: User, turn: Turn) -> Turn:
+        """The turn as it stands now; as it stood while that cannot be read, or the user's token has expired."""
         try:
-            return await self._log.read(turn.turn_id, turn.attempt, after, wait=wait)
+            return await self._conversation.get_turn(user, turn.turn_id)
+        except Problem as problem:
+            log.warning("turn not readable", run_id=str(turn.turn_id), error=problem.kind)
+            await asyncio.sleep(POLL_SECONDS)
+            return turn
+
+    async def _read(self, turn: Turn, after: int, *, wait: bool) -> list[Event]:
+        """What the log has next: nothing while Redis is away, or has lost it and the writer is about to restore it."""
+        try:
+            events = await self._log.read(turn.turn_id, turn.attempt, after, wait=wait)
         except RedisError:
-            await asyncio.sleep(POLL_SECONDS if wait else 0)
-            return []
+            events = []
+        else:
+            if not events or events[0].seq == after + 1:
+                return events
+        await asyncio.sleep(POLL_SECONDS if wait else 0)
+        return []
 
     async def drain(self, seconds: float) -> None:
         """Let runs finish, then close the rest as interrupted, their text kept."""
