@@ -1,14 +1,18 @@
-"""A migrated database and a running auth service for every test."""
+"""A running auth service that the tests share, each with accounts of its own; own databases for those that cannot."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
+import httpx2
 import pytest
 from chatbot_auth.__main__ import MIGRATIONS
+from chatbot_auth.main import create_app
 from chatbot_common.database import migrate
+from fastapi import FastAPI
 
-from tests.auth.running import Auth, running
+from tests.auth.running import Auth, auth_settings, running
 from tests.support.identity import Keys
+from tests.support.serving import in_thread
 from tests.support.stores import Postgres
 
 
@@ -33,8 +37,14 @@ async def _start_once(keys: Keys, url: str) -> None:
         await service.link()
 
 
+@pytest.fixture(scope="session")
+def database(postgres: Postgres, template: str) -> str:
+    """Name of the shared database, with the administrator."""
+    return postgres.create(template)
+
+
 @pytest.fixture
-def database(postgres: Postgres, template: str) -> Iterator[str]:
+def own_database(postgres: Postgres, template: str) -> Iterator[str]:
     """Name of this test's own database, with the administrator."""
     name = postgres.create(template)
     yield name
@@ -49,7 +59,16 @@ def empty_database(postgres: Postgres, empty_template: str) -> Iterator[str]:
     postgres.drop(name)
 
 
+@pytest.fixture(scope="session")
+def shared(keys: Keys, postgres: Postgres, database: str) -> Iterator[tuple[FastAPI, str]]:
+    app = create_app(auth_settings(keys, postgres.url(database)))
+    with in_thread(app) as url:
+        yield app, url
+
+
 @pytest.fixture
-async def auth(keys: Keys, postgres: Postgres, database: str) -> AsyncIterator[Auth]:
-    async with running(keys, postgres.url(database)) as service:
-        yield service
+async def auth(keys: Keys, shared: tuple[FastAPI, str]) -> AsyncIterator[Auth]:
+    """The shared service, and a client without cookies."""
+    app, url = shared
+    async with httpx2.AsyncClient(base_url=url, timeout=20) as client:
+        yield Auth(app, client, keys)

@@ -115,9 +115,9 @@ class TestStart:
 
 
 class TestLoss:
-    async def test_postgres_goes_and_comes_back(self, keys: Keys, postgres: Postgres, database: str) -> None:
+    async def test_postgres_goes_and_comes_back(self, keys: Keys, postgres: Postgres, own_database: str) -> None:
         port = free_port()
-        async with watched(keys, f"postgresql+asyncpg://postgres@127.0.0.1:{port}/{database}") as service:
+        async with watched(keys, f"postgresql+asyncpg://postgres@127.0.0.1:{port}/{own_database}") as service:
             async with listening(postgres, port):
                 await service.ready()
                 pair = (await service.auth.register()).json()
@@ -132,19 +132,19 @@ class TestLoss:
                 assert (await service.auth.me(pair["access_token"])).status_code == 200
                 assert (await service.auth.refresh(pair["refresh_token"])).status_code == 200
 
-    async def test_connections_cut_by_postgres(self, keys: Keys, postgres: Postgres, database: str) -> None:
-        async with watched(keys, postgres.url(database)) as service:
+    async def test_connections_cut_by_postgres(self, keys: Keys, postgres: Postgres, own_database: str) -> None:
+        async with watched(keys, postgres.url(own_database)) as service:
             pair = (await service.auth.register()).json()
             postgres.server.psql(
-                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}';"  # noqa: S608
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{own_database}';"  # noqa: S608
             )
 
             assert (await service.auth.me(pair["access_token"])).status_code == 200
 
-    async def test_disk_full(self, keys: Keys, postgres: Postgres, database: str) -> None:
-        async with watched(keys, postgres.url(database)) as service:
+    async def test_disk_full(self, keys: Keys, postgres: Postgres, own_database: str) -> None:
+        async with watched(keys, postgres.url(own_database)) as service:
             postgres.server.psql(
-                f"\\c {database}\n"
+                f"\\c {own_database}\n"
                 "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS\n"
                 "$$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$;\n"
                 "CREATE TRIGGER full_disk BEFORE INSERT ON users EXECUTE FUNCTION full_disk();"

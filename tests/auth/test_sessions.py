@@ -17,7 +17,7 @@ from tests.auth.test_users import run_sql
 from tests.support.identity import BOT, KeyPair, Keys
 from tests.support.stores import Postgres
 
-COOKIE = "chatbot_refresh"
+COOKIE = f"chatbot_refresh_{BOT}"
 
 
 def cookie_of(response: httpx2.Response) -> "Morsel[str]":
@@ -150,26 +150,28 @@ class TestRefresh:
             problem(await auth.refresh(token), 401, "unauthenticated")
 
     async def test_account_disabled(self, auth: Auth, postgres: Postgres, database: str) -> None:
-        token = (await auth.register()).json()["refresh_token"]
-        run_sql(postgres, database, "UPDATE users SET status = 'disabled'")
+        email = new_email()
+        token = (await auth.register(email=email)).json()["refresh_token"]
+        run_sql(postgres, database, f"UPDATE users SET status = 'disabled' WHERE email = '{email}'")  # noqa: S608
 
         problem(await auth.refresh(token), 401, "unauthenticated")
 
     async def test_role_is_read_again(self, auth: Auth, postgres: Postgres, database: str) -> None:
-        token = (await auth.register()).json()["refresh_token"]
-        run_sql(postgres, database, "UPDATE users SET role = 'admin'")
+        email = new_email()
+        token = (await auth.register(email=email)).json()["refresh_token"]
+        run_sql(postgres, database, f"UPDATE users SET role = 'admin' WHERE email = '{email}'")  # noqa: S608
 
         assert claims((await auth.refresh(token)).json()["access_token"])["role"] == "admin"
 
-    async def test_leftovers_go(self, keys: Keys, postgres: Postgres, database: str) -> None:
+    async def test_leftovers_go(self, keys: Keys, postgres: Postgres, own_database: str) -> None:
         email = new_email()
-        async with running(keys, postgres.url(database), refresh_token_seconds=1) as auth:
+        async with running(keys, postgres.url(own_database), refresh_token_seconds=1) as auth:
             await auth.link()
             await auth.register(email=email)
             await asyncio.sleep(1.1)
             await auth.login(email)
 
-        assert "(1 row)" in run_sql(postgres, database, "SELECT * FROM refresh_tokens")
+        assert "(1 row)" in run_sql(postgres, own_database, "SELECT * FROM refresh_tokens")
 
 
 class TestBrowser:
@@ -225,6 +227,17 @@ class TestBrowser:
 
         assert "refresh_token" not in response.json()
         assert cookie_of(response).value
+
+    async def test_bots_on_one_host_keep_apart(self, auth: Auth, keys: Keys, postgres: Postgres, database: str) -> None:
+        async with running(keys, postgres.url(database), bot="other") as other:
+            other.client.cookies = auth.client.cookies.jar  # one browser: cookies know hosts, not ports
+            emails = {new_email(): auth, new_email(): other}
+            for email, bot in emails.items():
+                await bot.post("register", {"email": email, "password": PASSWORD}, headers=ORIGIN)
+
+            for email, bot in emails.items():
+                pair = (await bot.post("refresh", headers=ORIGIN)).json()
+                assert claims(pair["access_token"])["email"] == email
 
 
 class TestLogout:

@@ -47,10 +47,10 @@ def faq_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def conversation_settings(
-    keys: Keys, auth_url: str, conversation_database: str, redis_url: str, faq_file: Path
+    keys: Keys, auth_url: str, conversation_database: str, faq_file: Path
 ) -> ConversationSettings:
     told = mapping("conversation", keys, urls={"auth": auth_url}, faq_file=str(faq_file))
-    return ConversationSettings.model_validate(told | {"database_url": conversation_database, "redis_url": redis_url})
+    return ConversationSettings.model_validate(told | {"database_url": conversation_database})
 
 
 @pytest.fixture(scope="session")

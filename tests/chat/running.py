@@ -15,7 +15,10 @@ from chatbot_chat.settings import Settings
 from tests.support.identity import Keys
 from tests.support.serving import serving
 
-SCRIPTS = ("echo", "endless", "hang", "hang-midway", "garbage", "cut", "early", "refuse", "busy", "broken", "unknown")
+SCRIPTS = (
+    *("echo", "endless", "picky", "surrogate", "half"),
+    *("hang", "hang-midway", "garbage", "cut", "early", "refuse", "busy", "broken", "unknown"),
+)
 
 
 def spec(model_url: str) -> dict[str, Any]:

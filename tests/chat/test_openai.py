@@ -1,5 +1,6 @@
 """`/v1` as the official SDK sees it, unmodified: only `base_url` and a token."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
 
 from tests.chat.running import Chat
+from tests.support import model_server as model_server_module
 from tests.support.identity import BOT
 from tests.support.model_server import ModelServer
 
@@ -95,8 +97,21 @@ class TestRaw:
 
     async def test_leaving_stops_the_provider(self, sdk: AsyncOpenAI) -> None:
         stream = await sdk.chat.completions.create(model="endless", messages=HELLO, stream=True)
+        before = model_server_module.hung_up
         assert (await anext(aiter(stream))).choices
         await stream.close()
+        async with asyncio.timeout(10):
+            while model_server_module.hung_up == before:
+                await asyncio.sleep(0.02)
+
+    async def test_a_compressed_answer_arrives_readable(self, chat: Chat) -> None:
+        body = {"model": "echo", "messages": HELLO}
+        response = await chat.client.post("/v1/chat/completions", json=body, headers=chat.keys.bearer(ADA))
+        assert response.json()["choices"][0]["message"]["content"] == "You said: Hello there"
+
+    async def test_half_an_answer_does_not_look_whole(self, sdk: AsyncOpenAI) -> None:
+        with pytest.raises(openai.APIConnectionError):
+            await sdk.chat.completions.create(model="half", messages=HELLO)
 
     @pytest.mark.parametrize(
         ("model", "status"),

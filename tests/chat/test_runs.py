@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import httpx2
 import pytest
 from chatbot_chat.runs.events import Position
 from chatbot_chat.settings import Settings
@@ -10,6 +11,7 @@ from chatbot_common.ids import uuid7
 from redis.asyncio import Redis
 
 from tests.chat.running import Chat, running
+from tests.support import model_server
 from tests.support.identity import Keys
 
 ADA = uuid7()
@@ -134,6 +136,17 @@ class TestCancel:
             await cancel(other, seen[0]["run_id"])
             assert (await other.ended(ADA, seen[0]["run_id"]))["state"] == "cancelled"
 
+    async def test_after_its_conversation_was_deleted(self, chat: Chat, conversation_url: str) -> None:
+        seen = await first_words(chat)
+        async with httpx2.AsyncClient(base_url=conversation_url, headers=chat.keys.bearer(ADA)) as client:
+            path = f"/api/v1/conversations/{seen[0]['conversation_id']}"
+            assert (await client.delete(path)).status_code == 204
+        following = hung_up()
+        await cancel(chat, seen[0]["run_id"])
+        async with asyncio.timeout(10):
+            while hung_up() == following:
+                await asyncio.sleep(0.02)
+
     async def test_a_finished_run_stays_finished(self, chat: Chat) -> None:
         events = await chat.stream(ADA, "Done", model="echo")
         await cancel(chat, events[0]["run_id"])
@@ -172,6 +185,10 @@ class TestWithoutRedis:
         path = f"/api/v1/chat/runs/{seen[0]['run_id']}/cancel"
         assert (await alone.client.post(path, headers=alone.keys.bearer(ADA))).status_code == 503
         await cancel(chat, seen[0]["run_id"])
+
+
+def hung_up() -> int:
+    return model_server.hung_up
 
 
 async def flush(redis_url: str) -> None:

@@ -1,12 +1,16 @@
 """POST /api/v1/chat/send: as JSON, as a stream, and when the provider misbehaves."""
 
 import asyncio
+from typing import Any
 from uuid import UUID
 
+import httpx2
 import pytest
+from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 
-from tests.chat.running import Chat
+from tests.chat.running import Chat, running
+from tests.support.identity import Keys
 from tests.support.model_server import ModelServer
 
 ADA = uuid7()
@@ -48,6 +52,8 @@ class TestJson:
         "body",
         [
             {"content": ""},
+            {"content": "  \n"},
+            {"content": [{"type": "text", "text": " "}]},
             {"content": 7},
             {"content": []},
             {"content": "x", "user_id": "someone"},
@@ -61,6 +67,17 @@ class TestJson:
         assert response.status_code == 422
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["errors"]
+
+    async def test_a_mistake_is_told_in_the_words_of_the_api(self, chat: Chat) -> None:
+        headers = chat.keys.bearer(ADA)
+        problem = (await chat.client.post("/api/v1/chat/send", json={"content": "x" * 100_001}, headers=headers)).json()
+        assert [error["pointer"] for error in problem["errors"]] == ["/content"]
+
+    async def test_another_content_type(self, chat: Chat) -> None:
+        headers = chat.keys.bearer(ADA) | {"Content-Type": "text/plain"}
+        response = await chat.client.post("/api/v1/chat/send", content=b'{"content": "Hi"}', headers=headers)
+        assert response.status_code == 415
+        assert "application/json" in response.json()["detail"]
 
     async def test_malformed_json(self, chat: Chat) -> None:
         headers = chat.keys.bearer(ADA) | {"Content-Type": "application/json"}
@@ -201,6 +218,43 @@ class TestProviderFails:
         )
         assert again[-1]["attempt"] == 2
         assert again[-1]["run_id"] == failed[-1]["run_id"]
+
+
+class TestDialects:
+    async def test_a_model_that_refuses_parameters_is_asked_without(
+        self, chat: Chat, model_server: ModelServer
+    ) -> None:
+        for _ in range(2):
+            assert (await chat.send(ADA, "Hello", model="picky")).json()["content"].strip() == "You said: Hello"
+        assert len(model_server.requests) == 4  # two refusals are learned from, the second question needs none
+        body = model_server.requests[-1][1]
+        assert "temperature" not in body
+        assert body["max_completion_tokens"] == 1000
+
+    async def test_text_that_is_no_text(self, chat: Chat) -> None:
+        events = await chat.stream(ADA, "Hello", model="surrogate")
+        assert events[-1]["type"] == "run.finished"
+        view = await chat.run(ADA, events[0]["run_id"])
+        assert view["state"] == "completed"
+        assert view["content"].startswith("half: \ufffd nul: ")
+
+
+class TestFallback:
+    async def test_speaks_and_is_named(self, keys: Keys, told: dict[str, Any], conversation_url: str) -> None:
+        settings = Settings.model_validate(told | {"fallbacks": ["echo"]})
+        async with running(keys, settings) as chat:
+            body = (await chat.send(ADA, "Hello", model="refuse")).json()
+        assert body["content"].strip() == "You said: Hello"
+        async with httpx2.AsyncClient(base_url=conversation_url, headers=keys.bearer(ADA)) as client:
+            path = f"/api/v1/conversations/{body['conversation_id']}/messages"
+            messages = (await client.get(path)).json()["data"]
+        assert messages[-1]["model"] == "echo"
+
+    async def test_not_after_the_first_word(self, keys: Keys, told: dict[str, Any]) -> None:
+        settings = Settings.model_validate(told | {"fallbacks": ["echo"]})
+        async with running(keys, settings) as chat:
+            events = await chat.stream(ADA, "Hello", model="cut")
+        assert events[-1]["type"] == "run.failed"
 
 
 async def test_models(chat: Chat) -> None:

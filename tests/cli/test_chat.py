@@ -216,6 +216,14 @@ class TestCommand:
         assert ended.returncode == 2
         assert b"Set CHATBOT_TOKEN" in ended.stderr
 
+    async def test_a_token_cannot_be_an_argument(self) -> None:
+        """Every user of the machine can read arguments."""
+        ended = await self.run(self.command("http://127.0.0.1:1", "x", "--token", "t"), stdin=b"")
+        assert ended.returncode == 2
+        assert b"No such option" in ended.stderr
+        helped = await self.run(self.command("http://127.0.0.1:1", "--help"), stdin=b"")
+        assert b"$CHATBOT_TOKEN" in helped.stdout
+
     async def run(
         self, command: list[str], stdin: bytes, environment: dict[str, str] | None = None
     ) -> "subprocess.CompletedProcess[bytes]":

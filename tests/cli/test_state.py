@@ -1,5 +1,6 @@
 """The record of what was started."""
 
+import json
 import os
 from pathlib import Path
 
@@ -17,11 +18,15 @@ def myself() -> Running:
 
 class TestLoad:
     def test_reads_what_was_saved(self, home: Home) -> None:
-        saved = State(
-            "f.yaml", 8080, {"auth": (1, 2)}, "/docs", "admin@demo.example", {"auth": myself()}, {"auth": "x"}
-        )
+        saved = State("f.yaml", 8080, {"auth": (1, 2)}, "/docs", {"auth": myself()}, {"auth": "x"})
         state.save(home, saved)
         assert state.load(home) == saved
+
+    def test_a_field_of_another_version_is_passed_over(self, home: Home) -> None:
+        state.save(home, State(port=8080))
+        document = json.loads(home.state_file.read_text())
+        home.state_file.write_text(json.dumps(document | {"admin_email": "admin@demo.example"}))
+        assert state.load(home) == State(port=8080)
 
     def test_there_is_none_yet(self, home: Home) -> None:
         assert state.load(home) == State()

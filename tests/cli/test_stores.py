@@ -76,6 +76,27 @@ class TestPostgres:
         assert "unrecognized configuration parameter" in "\n".join(caught.value.details)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL runs as another account")
+class TestAsRoot:
+    def test_opens_only_what_is_closed_and_says_so(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        private, listed = tmp_path / "private", tmp_path / "private" / "listed"
+        private.mkdir(mode=0o700)
+        listed.mkdir(mode=0o755)
+        home = Home(listed / "demo")
+        home.make()
+        Postgres(home).initialise()
+        said = capsys.readouterr().out
+        assert f"{private}  (chmod o+x" in said
+        assert str(listed) not in said
+        assert (private.stat().st_mode & 0o777, listed.stat().st_mode & 0o777) == (0o701, 0o755)
+        server = Postgres(home)
+        try:
+            server.start()
+        finally:
+            server.stop(20)
+        assert capsys.readouterr().out == ""
+
+
 class TestValkey:
     def test_one_life(self, home: Home) -> None:
         server = Valkey(home)

@@ -1,11 +1,13 @@
 """What the resource tells each service is what the service's own model accepts, key by key."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from chatbot_auth.settings import Settings as Auth
+from chatbot_chat.main import create_app as create_chat
 from chatbot_chat.settings import Settings as Chat
 from chatbot_common.settings import ServiceSettings
+from chatbot_conversation.main import create_app as create_conversation
 from chatbot_conversation.settings import Settings as Conversation
 from chatbot_gateway.settings import Settings as Gateway
 from chatbot_resource.configuration import SECRET_FILES, SERVICES, Service
@@ -29,6 +31,14 @@ FULL: dict[str, Any] = spec("http://127.0.0.1:1/v1") | {
     "exposure": {"cors": {"allowOrigins": ["https://example.com"]}},
     "limits": {"perMinute": 1, "perHour": 2, "perDay": 3},
     "telemetry": {"otlp": {"endpoint": "http://127.0.0.1:4318"}, "sampleRatio": "0.5"},
+}
+
+
+STORES: dict[Service, dict[str, str]] = {
+    "gateway": {},
+    "auth": {},
+    "chat": {"redis_url": "redis://127.0.0.1:1"},
+    "conversation": {"database_url": "postgresql+asyncpg://nobody@127.0.0.1:1/none"},
 }
 
 
@@ -58,6 +68,66 @@ class TestSettings:
         for name in SECRET_FILES[service]:
             with pytest.raises(ValidationError, match=name):
                 MODELS[service].model_validate({key: value for key, value in told.items() if key != name})
+
+
+TIMES = ("connect", "firstToken", "idle")
+
+
+def provider(**fields: Any) -> dict[str, Any]:
+    """A spec with one provider."""
+    return {"llm": {"providers": [{"name": "p", "type": "OpenAICompatible", "baseURL": "http://p/v1"} | fields]}}
+
+
+def embedding(**fields: Any) -> dict[str, Any]:
+    return {
+        "embeddings": {"type": "OpenAICompatible", "baseURL": "http://e/v1", "model": "m", "dimensions": 8} | fields
+    }
+
+
+# At the edge of what the resource takes: no service may refuse at its start what was accepted there.
+ACCEPTED: list[dict[str, Any]] = [
+    *(provider(timeouts={name: "1ms"}) for name in TIMES),
+    *(provider(baseURL=url) for url in ("http://[::1]:1", "https://h:65535/v1", "http://xn--e1afmkfd.example")),
+    provider(maxConcurrency=1),
+    {"embeddings": {"dimensions": 384}},
+    {"embeddings": {"type": "Local"}},
+    embedding(dimensions=8),
+    embedding(dimensions=4096),
+    {"limits": {"perMinute": 1, "perHour": 1, "perDay": 1}},
+    {"components": {name: {"drainSeconds": 1} for name in SERVICES}},
+    {"telemetry": {"sampleRatio": "0"}},
+    {"telemetry": {"sampleRatio": "1.0", "otlp": {"endpoint": "http://o"}}},
+]
+REFUSED: list[dict[str, Any]] = [
+    *(provider(timeouts={name: time}) for name in TIMES for time in ("0s", "0ms", "0h0m")),
+    *(provider(baseURL=f"http://{rest}") for rest in ("a:b", "a:99999", "a:0", "[", ":80", "/v1", "é..", "a\x7f")),
+    provider(maxConcurrency=0),
+    {"embeddings": {"dimensions": 383}},
+    embedding(dimensions=7),
+    embedding(dimensions=4097),
+    embedding(baseURL="http://a:b"),
+    embedding(model=""),
+    {"limits": {"perMinute": 0}},
+    {"components": {"auth": {"drainSeconds": 0}}},
+    {"telemetry": {"sampleRatio": "1.1"}},
+    {"telemetry": {"otlp": {"endpoint": "http://o:p"}}},
+]
+
+
+class TestBoundaries:
+    @pytest.mark.parametrize("written", ACCEPTED, ids=str)
+    def test_accepted_by_every_service(self, written: dict[str, Any], keys: Keys) -> None:
+        loaded = {
+            name: MODELS[name].model_validate(mapping(name, keys, spec=written) | secrets(name) | STORES[name])
+            for name in SERVICES
+        }
+        create_chat(cast(Chat, loaded["chat"]))
+        create_conversation(cast(Conversation, loaded["conversation"]))
+
+    @pytest.mark.parametrize("written", REFUSED, ids=str)
+    def test_refused_by_the_resource(self, written: dict[str, Any], keys: Keys) -> None:
+        with pytest.raises(ValidationError):
+            mapping("gateway", keys, spec=written)
 
 
 def test_values_arrive(keys: Keys) -> None:

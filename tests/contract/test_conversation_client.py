@@ -46,7 +46,7 @@ def identity(keys: Keys, name: str = "chat") -> ServiceIdentity:
 @pytest.fixture
 async def transport(keys: Keys, auth_url: str, database_url: str) -> AsyncIterator[httpx2.ASGITransport]:
     told = mapping("conversation", keys, urls={"auth": auth_url})
-    app = create_app(Settings.model_validate(told | {"database_url": database_url, "redis_url": "redis://127.0.0.1:1"}))
+    app = create_app(Settings.model_validate(told | {"database_url": database_url}))
     async with app.router.lifespan_context(app):
         yield httpx2.ASGITransport(app=app)
 
@@ -98,6 +98,11 @@ class TestTurns:
         with pytest.raises(UpstreamProblem) as caught:
             await conversation.store_reply(turn.turn_id, REPLY | {"status": "failed", "error": "late"})
         assert caught.value.status == 409
+
+    async def test_a_reply_sent_again_is_no_conflict(self, conversation: ConversationClient, ada: User) -> None:
+        turn = await conversation.start_turn(ada, question())
+        for _ in range(2):
+            await conversation.store_reply(turn.turn_id, REPLY)
 
     async def test_a_turn_of_someone_else_is_a_404(
         self, conversation: ConversationClient, ada: User, keys: Keys

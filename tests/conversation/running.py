@@ -21,10 +21,7 @@ from tests.support.serving import serving
 
 
 def make_settings(keys: Keys, auth_url: str, database_url: str, **changes: Any) -> Settings:
-    told = mapping("conversation", keys, urls={"auth": auth_url}) | {
-        "database_url": database_url,
-        "redis_url": "redis://127.0.0.1:1",
-    }
+    told = mapping("conversation", keys, urls={"auth": auth_url}) | {"database_url": database_url}
     return Settings.model_validate(told | changes)
 
 

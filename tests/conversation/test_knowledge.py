@@ -129,6 +129,15 @@ class TestSearch:
         assert found["questions"][:2] == ["What are your opening hours?", "How do I reset my password?"]
         assert len(found["questions"]) == 3
 
+    async def test_documents_alone_offer_questions_too(
+        self, keys: Keys, auth_url: str, database_url: str, folder: Path, sql: asyncpg.Connection, ada: UUID
+    ) -> None:
+        settings = make_settings(keys, auth_url, database_url, documents_dir=str(folder))
+        async with working(settings):
+            await indexed(sql, faqs=0, documents=1)
+        async with running(keys, settings) as service:
+            assert (await search(service, ada, "hello"))["questions"] == ["What does Lighthouse guide say?"]
+
     @pytest.mark.parametrize("wrong", [{"query": ""}, {"query": "x", "limit": 0}, {"query": "x", "limit": 1.5}, {}])
     async def test_wrong_body_is_refused(self, service: Conversation, ada: UUID, wrong: dict[str, object]) -> None:
         assert (await service.send("POST", "/knowledge/search", ada, wrong)).status_code == 422
@@ -148,6 +157,13 @@ class TestSearch:
 
         assert response.status_code == 503
         assert turn["knowledge"]["passages"] == []
+
+    async def test_more_dimensions_than_can_be_indexed(self, keys: Keys, auth_url: str, database_url: str) -> None:
+        model = {"type": "OpenAICompatible", "base_url": "http://127.0.0.1:1/v1", "model": "m", "dimensions": 3072}
+        async with running(keys, make_settings(keys, auth_url, database_url, embeddings=model)) as service:
+            health = (await service.client.get("/health")).json()
+
+        assert health["checks"]["vectors"] == "ok"
 
 
 class TestTurnKnowledge:
@@ -172,6 +188,10 @@ class TestFaqs:
         page = (await seeded.get("/faqs", ada, category="Account")).json()
 
         assert [faq["slug"] for faq in page["data"]] == ["how-do-i-reset-my-password"]
+
+    @pytest.mark.parametrize("name", ["category", "after", "before", "limit"])
+    async def test_a_query_with_nul_is_refused(self, service: Conversation, ada: UUID, name: str) -> None:
+        assert (await service.get("/faqs", ada, **{name: "a\x00"})).status_code == 422
 
     async def test_one(self, seeded: Conversation, ada: UUID, sql: asyncpg.Connection) -> None:
         faq = (await seeded.get("/faqs", ada)).json()["data"][0]

@@ -253,7 +253,7 @@ async def start_process(command: str, settings: Settings, folder: Path) -> async
     secrets = folder / "secrets"
     secrets.mkdir(exist_ok=True)
     told = settings.model_dump(mode="json")
-    for name in ("service_private_key", "database_url", "redis_url"):
+    for name in ("service_private_key", "database_url"):
         del told[name]
         (secrets / name).write_text(getattr(settings, name).get_secret_value())
     for name in ("embeddings_key", "weaviate_key"):

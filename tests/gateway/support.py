@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.support.configuration import mapping
 from tests.support.identity import Keys
-from tests.support.serving import serving
+from tests.support.serving import in_thread, serving
 
 ANY = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -50,6 +51,9 @@ class Upstream:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     proceed: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: Counter[str] = field(default_factory=Counter)
+    """How often its health and its description were asked for."""
+    healthy: bool = True
 
     @property
     def last(self) -> Seen:
@@ -76,9 +80,13 @@ class Upstream:
         return JSONResponse({"keys": [jwk]})
 
     async def health(self, _: Request) -> Response:
-        return JSONResponse({"status": "ok", "service": self.name, "checks": {"database": "ok"}})
+        self.asked["health"] += 1
+        state = "ok" if self.healthy else "timeout"
+        status = "ok" if self.healthy else "degraded"
+        return JSONResponse({"status": status, "service": self.name, "checks": {"database": state}})
 
     async def openapi(self, _: Request) -> Response:
+        self.asked["openapi"] += 1
         return JSONResponse(DESCRIPTIONS[self.name])
 
     async def echo(self, request: Request) -> Response:
@@ -171,12 +179,43 @@ def settings(keys: Keys, redis_url: str, urls: dict[Any, str], **changed: Any) -
     return Settings.model_validate(told | {"redis_url": redis_url} | changed)
 
 
+def _services(keys: Keys) -> tuple[dict[str, Upstream], Starlette]:
+    """Three services and one server for all of them, because each would cost a test a fifth of a second."""
+    services = {name: Upstream(name, keys) for name in ("auth", "chat", "conversation")}
+    return services, Starlette(routes=[Mount(f"/{name}", service.app()) for name, service in services.items()])
+
+
+@dataclass
+class Shared:
+    """A platform that outlives a test, in threads of its own. Not for `Step` and `Hang`: their events are not."""
+
+    url: str
+    keys: Keys
+    services: dict[str, Upstream]
+
+    @asynccontextmanager
+    async def visit(self) -> AsyncIterator[Platform]:
+        """The platform as one test sees it: nothing was sent to any service yet."""
+        for service in self.services.values():
+            service.seen.clear()
+        async with httpx2.AsyncClient(base_url=self.url, timeout=10) as client:
+            yield Platform(self.url, client, self.keys, self.services)
+
+
+@contextmanager
+def shared(keys: Keys, redis_url: str, **changed: Any) -> Iterator[Shared]:
+    """A gateway over three services that echo, for many tests. `changed` replaces settings."""
+    services, behind = _services(keys)
+    with in_thread(behind) as base:
+        urls = {name: f"{base}/{name}" for name in services}
+        with in_thread(create_app(settings(keys, redis_url, urls, **changed))) as url:
+            yield Shared(url, keys, services)
+
+
 @asynccontextmanager
 async def platform(keys: Keys, redis_url: str, **changed: Any) -> AsyncIterator[Platform]:
-    """A gateway over three services that echo. `changed` replaces settings."""
-    services = {name: Upstream(name, keys) for name in ("auth", "chat", "conversation")}
-    # One server for all three: each of them would cost a test a fifth of a second.
-    behind = Starlette(routes=[Mount(f"/{name}", service.app()) for name, service in services.items()])
+    """A gateway over three services that echo, for one test. `changed` replaces settings."""
+    services, behind = _services(keys)
     async with serving(behind) as base:
         urls = {name: f"{base}/{name}" for name in services}
         async with gateway(keys, redis_url, urls, **changed) as (url, client):
@@ -188,8 +227,9 @@ async def gateway(
     keys: Keys, redis_url: str, urls: dict[Any, str], **changed: Any
 ) -> AsyncIterator[tuple[str, httpx2.AsyncClient]]:
     """A gateway alone, and a client for it."""
+    told = settings(keys, redis_url, urls, **changed)
     async with (
-        serving(create_app(settings(keys, redis_url, urls, **changed))) as url,
+        serving(create_app(told), trusted_proxies=told.trusted_proxies) as url,
         httpx2.AsyncClient(base_url=url, timeout=10) as client,
     ):
         yield url, client

@@ -1,12 +1,12 @@
 """What of a request's body passes."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
 import pytest
 
-from tests.gateway.support import Platform, platform, problem
+from tests.gateway.support import Platform, Shared, problem, shared
 from tests.support.identity import Keys
 
 
@@ -15,10 +15,16 @@ async def pieces(count: int, size: int) -> AsyncIterator[bytes]:
         yield b"x" * size
 
 
-@pytest.fixture
-async def small(keys: Keys, redis_url: str) -> AsyncIterator[Platform]:
-    async with platform(keys, redis_url, max_body_bytes=1000) as running:
+@pytest.fixture(scope="module")
+def narrow(keys: Keys, redis_url: str) -> Iterator[Shared]:
+    with shared(keys, redis_url, max_body_bytes=1000) as running:
         yield running
+
+
+@pytest.fixture
+async def small(narrow: Shared) -> AsyncIterator[Platform]:
+    async with narrow.visit() as visited:
+        yield visited
 
 
 class TestSize:

@@ -1,11 +1,20 @@
 """What every answer carries, and which headers cross the door."""
 
-import pytest
+from collections.abc import AsyncIterator, Iterator
 
-from tests.gateway.support import Platform, platform
+import pytest
+from pydantic import ValidationError
+
+from tests.gateway.support import Platform, Shared, platform, settings, shared
 from tests.support.identity import Keys
 
 ORIGIN = "https://app.example.com"
+
+
+@pytest.fixture(scope="module")
+def opened(keys: Keys, redis_url: str) -> Iterator[Shared]:
+    with shared(keys, redis_url, cors_allow_origins=[ORIGIN]) as running:
+        yield running
 
 
 class TestSecurityHeaders:
@@ -23,10 +32,9 @@ class TestSecurityHeaders:
         assert "server" not in response.headers or "uvicorn" in response.headers["server"]
 
     async def test_hsts_only_on_https(self, bot: Platform) -> None:
-        # The test's front server trusts X-Forwarded-Proto from loopback, as it would from an ingress it was told of.
         assert "strict-transport-security" not in (await bot.client.get("/")).headers
-        secure = await bot.client.get("/", headers={"X-Forwarded-Proto": "https"})
-        assert secure.headers["strict-transport-security"].startswith("max-age=")
+        claimed = await bot.client.get("/", headers={"X-Forwarded-Proto": "https"})
+        assert "strict-transport-security" not in claimed.headers
 
     async def test_api_answers_are_not_stored(self, bot: Platform) -> None:
         response = await bot.client.get("/api/v1/faqs", headers=bot.keys.bearer())
@@ -34,31 +42,27 @@ class TestSecurityHeaders:
 
 
 class TestRequestHeaders:
-    async def test_what_a_client_may_not_say_is_dropped(
-        self, keys: Keys, redis_url: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("FORWARDED_ALLOW_IPS", "")  # as when clients reach the gateway directly
-        async with platform(keys, redis_url) as bot:
-            await bot.client.get(
-                "/api/v1/faqs",
-                headers=keys.bearer()
-                | keys.service_headers("chat", "conversation")
-                | {
-                    "X-Forwarded-For": "6.6.6.6",
-                    "X-Forwarded-Proto": "https",
-                    "X-Forwarded-Host": "evil.example",
-                    "X-Forwarded-Prefix": "/evil",
-                    "X-Real-IP": "6.6.6.6",
-                    "Forwarded": "for=6.6.6.6",
-                    "Connection": "X-Secret-Hop, keep-alive",
-                    "X-Secret-Hop": "1",
-                    "Keep-Alive": "timeout=5",
-                    "TE": "trailers",
-                    "Proxy-Authorization": "Basic x",
-                    "Accept-Language": "de",
-                },
-            )
-            seen = bot.last
+    async def test_what_a_client_may_not_say_is_dropped(self, bot: Platform, keys: Keys) -> None:
+        await bot.client.get(
+            "/api/v1/faqs",
+            headers=keys.bearer()
+            | keys.service_headers("chat", "conversation")
+            | {
+                "X-Forwarded-For": "6.6.6.6",
+                "X-Forwarded-Proto": "https",
+                "X-Forwarded-Host": "evil.example",
+                "X-Forwarded-Prefix": "/evil",
+                "X-Real-IP": "6.6.6.6",
+                "Forwarded": "for=6.6.6.6",
+                "Connection": "X-Secret-Hop, keep-alive",
+                "X-Secret-Hop": "1",
+                "Keep-Alive": "timeout=5",
+                "TE": "trailers",
+                "Proxy-Authorization": "Basic x",
+                "Accept-Language": "de",
+            },
+        )
+        seen = bot.last
         for gone in (
             "x-service-authorization",
             "x-forwarded-prefix",
@@ -75,16 +79,23 @@ class TestRequestHeaders:
         assert seen.header("x-forwarded-host") == bot.url.removeprefix("http://")
         assert seen.header("accept-language") == "de"
 
-    async def test_proxy_in_front_is_believed_when_the_server_was_told_of_it(self, bot: Platform) -> None:
-        headers = bot.keys.bearer() | {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
-        await bot.client.get("/api/v1/faqs", headers=headers)
+    async def test_proxy_in_front_is_believed_when_it_is_trusted(self, keys: Keys, redis_url: str) -> None:
+        headers = keys.bearer() | {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
+        async with platform(keys, redis_url, trusted_proxies=["127.0.0.0/8"]) as bot:
+            response = await bot.client.get("/api/v1/faqs", headers=headers)
         assert bot.last.header("x-forwarded-for") == "203.0.113.9"
         assert bot.last.header("x-forwarded-proto") == "https"
+        assert response.headers["strict-transport-security"].startswith("max-age=")
+
+    @pytest.mark.parametrize("nobody", ["*", "", "ingress.example", "10.0.0.1/8"])
+    def test_only_addresses_and_networks_can_be_trusted(self, keys: Keys, redis_url: str, nobody: str) -> None:
+        with pytest.raises(ValidationError, match="trusted_proxies"):
+            settings(keys, redis_url, {}, trusted_proxies=[nobody])
 
     async def test_cookies_and_origin_reach_auth(self, bot: Platform) -> None:
-        headers = {"Cookie": "chatbot_refresh=abc", "Origin": bot.url}
+        headers = {"Cookie": "chatbot_refresh_demo=abc", "Origin": bot.url}
         await bot.client.post("/api/v1/auth/refresh", headers=headers)
-        assert bot.last.header("cookie") == "chatbot_refresh=abc"
+        assert bot.last.header("cookie") == "chatbot_refresh_demo=abc"
         assert bot.last.header("origin") == bot.url
 
 
@@ -130,9 +141,9 @@ class TestTrace:
 
 class TestCors:
     @pytest.fixture
-    async def open_to_app(self, keys: Keys, redis_url: str):
-        async with platform(keys, redis_url, cors_allow_origins=[ORIGIN]) as running:
-            yield running
+    async def open_to_app(self, opened: Shared) -> AsyncIterator[Platform]:
+        async with opened.visit() as visited:
+            yield visited
 
     async def test_preflight_of_an_allowed_origin(self, open_to_app: Platform) -> None:
         headers = {

@@ -1,12 +1,13 @@
 """What the gateway answers itself: page, health, description of the API."""
 
+import asyncio
 import json
 
 import pytest
 
-from tests.gateway.support import Platform, gateway
+from tests.gateway.support import Platform, Upstream, gateway
 from tests.support.identity import Keys
-from tests.support.serving import free_port
+from tests.support.serving import free_port, serving
 
 
 class TestPage:
@@ -78,6 +79,22 @@ class TestHealth:
         assert services["chat"]["status"] == "unreachable"
         assert services["auth"]["status"] == "failing"  # it has no /health
 
+    async def test_of_all_costs_the_services_one_call_a_second(self, own_bot: Platform) -> None:
+        paths = ("/health/all", "/api/v1/health/all") * 15
+        answers = await asyncio.gather(*(own_bot.client.get(path) for path in paths))
+        answers += [await own_bot.client.get(path) for path in paths]
+        assert {answer.status_code for answer in answers} == {200}
+        # One, unless this machine is so slow that the sixty requests take seconds.
+        assert all(service.asked["health"] < 15 for service in own_bot.services.values())
+
+    async def test_change_is_seen(self, own_bot: Platform) -> None:
+        assert (await own_bot.client.get("/health/all")).status_code == 200
+        own_bot.services["chat"].healthy = False
+        async with asyncio.timeout(10):
+            while (answer := await own_bot.client.get("/health/all")).status_code == 200:
+                await asyncio.sleep(0.05)
+        assert answer.json()["services"]["chat"] == {"status": "degraded", "checks": {"database": "timeout"}}
+
 
 class TestDescription:
     async def test_joins_all_services_and_leaves_internals_out(self, bot: Platform) -> None:
@@ -111,3 +128,13 @@ class TestDescription:
             document = (await client.get("/openapi.json")).json()
         assert "auth, chat, conversation" in document["info"]["description"]
         assert "/health/all" in document["paths"]
+
+    @pytest.mark.parametrize("missing", [{}, {"chat": "http://127.0.0.1:1"}])
+    async def test_costs_the_services_one_call(self, keys: Keys, redis_url: str, missing: dict[str, str]) -> None:
+        behind = Upstream("auth", keys)
+        async with serving(behind.app()) as url:
+            urls = dict.fromkeys(("auth", "chat", "conversation"), url) | missing
+            async with gateway(keys, redis_url, urls) as (_, client):
+                await asyncio.gather(*(client.get("/openapi.json") for _ in range(30)))
+        # Once for each service that is there; what lacks one is kept for 5 s.
+        assert behind.asked["openapi"] <= 2 * 3

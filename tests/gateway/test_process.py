@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -35,9 +36,9 @@ class Running:
         return [json.loads(line) for line in output.decode().splitlines()]
 
 
-def write(folder: Path, keys: Keys, redis_url: str, url: str) -> dict[str, str]:
+def write(folder: Path, keys: Keys, redis_url: str, url: str, **changed: Any) -> dict[str, str]:
     """The file and the folder of secrets; environment that names them."""
-    told = mapping("gateway", keys, {"auth": url, "chat": url, "conversation": url})
+    told = mapping("gateway", keys, {"auth": url, "chat": url, "conversation": url}) | changed
     told["listen"] = {"host": "127.0.0.1", "port": free_port(), "private_port": free_port()}
     secrets = folder / "secrets"
     secrets.mkdir()
@@ -48,10 +49,10 @@ def write(folder: Path, keys: Keys, redis_url: str, url: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def running(folder: Path, keys: Keys, redis_url: str) -> AsyncIterator[Running]:
+async def running(folder: Path, keys: Keys, redis_url: str, **changed: Any) -> AsyncIterator[Running]:
     upstream = Upstream("chat", keys)
     async with serving(upstream.app()) as url:
-        environment = write(folder, keys, redis_url, url)
+        environment = write(folder, keys, redis_url, url, **changed)
         listen = json.loads((folder / "config.json").read_text())["listen"]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -86,9 +87,20 @@ async def readiness(private: httpx2.AsyncClient, expected: int) -> None:
             await asyncio.sleep(0.05)
 
 
+FORWARDED = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
+
+
 class TestServe:
-    async def test_streams_end_before_the_process_does(self, tmp_path: Path, keys: Keys, redis_url: str) -> None:
+    """Two starts for all of it: each costs seconds."""
+
+    async def test_traces_believes_nobody_and_ends_streams_before_itself(
+        self, tmp_path: Path, keys: Keys, redis_url: str
+    ) -> None:
+        parent = f"00-{TRACE}-00f067aa0ba902b7-01"
         async with running(tmp_path, keys, redis_url) as bot:
+            headers = keys.bearer() | FORWARDED | {"traceparent": parent}
+            spoofed = await bot.public.get("/api/v1/faqs", headers=headers)
+            missing = await bot.public.get("/api/v1/faqs", headers={"traceparent": parent})
             async with bot.public.stream("GET", "/api/v1/chat/stream", headers=keys.bearer()) as response:
                 parts = response.aiter_bytes()
                 await anext(parts)
@@ -97,13 +109,22 @@ class TestServe:
                 bot.upstream.proceed.set()
                 assert b"".join([part async for part in parts]) == b"data: second\n\n"
             await bot.stop()
+        seen = bot.upstream.last
+        assert (seen.header("x-forwarded-for"), seen.header("x-forwarded-proto")) == ("127.0.0.1", "http")
+        assert "strict-transport-security" not in spoofed.headers
+        sent_on = seen.header("traceparent") or ""
+        assert sent_on.split("-")[1] == TRACE
+        assert sent_on != parent
+        assert missing.json()["trace_id"] == TRACE
 
-    async def test_logs_and_metrics_tell_no_secret(self, tmp_path: Path, keys: Keys, redis_url: str) -> None:
+    async def test_tells_no_secret_and_believes_the_trusted_proxy(
+        self, tmp_path: Path, keys: Keys, redis_url: str
+    ) -> None:
         token = keys.access_token()
-        async with running(tmp_path, keys, redis_url) as bot:
-            headers = {"Authorization": f"Bearer {token}", "X-Request-Id": "abc-1"}
+        async with running(tmp_path, keys, redis_url, trusted_proxies=["127.0.0.1"]) as bot:
+            headers = {"Authorization": f"Bearer {token}", "X-Request-Id": "abc-1"} | FORWARDED
             sent = {"content": "my diagnosis", "client_message_id": "1"}
-            await bot.public.post("/api/v1/chat/send?q=my-diagnosis", headers=headers, json=sent)
+            secure = await bot.public.post("/api/v1/chat/send?q=my-diagnosis", headers=headers, json=sent)
             metrics = (await bot.private.get("/metrics")).text
             bot.process.send_signal(signal.SIGTERM)
             log = await bot.stop()
@@ -113,13 +134,6 @@ class TestServe:
         for told in (json.dumps(log), metrics):
             assert "diagnosis" not in told
             assert token not in told
-
-    async def test_trace_goes_through_its_own_span(self, tmp_path: Path, keys: Keys, redis_url: str) -> None:
-        parent = f"00-{TRACE}-00f067aa0ba902b7-01"
-        async with running(tmp_path, keys, redis_url) as bot:
-            await bot.public.get("/api/v1/faqs", headers=keys.bearer() | {"traceparent": parent})
-            missing = await bot.public.get("/api/v1/faqs", headers={"traceparent": parent})
-        sent_on = bot.upstream.last.header("traceparent") or ""
-        assert sent_on.split("-")[1] == TRACE
-        assert sent_on != parent
-        assert missing.json()["trace_id"] == TRACE
+        seen = bot.upstream.last
+        assert (seen.header("x-forwarded-for"), seen.header("x-forwarded-proto")) == ("203.0.113.9", "https")
+        assert "strict-transport-security" in secure.headers

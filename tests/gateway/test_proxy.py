@@ -18,14 +18,14 @@ async def soon(event: asyncio.Event) -> None:
 
 
 class TestStream:
-    async def test_bytes_arrive_before_the_service_has_ended(self, bot: Platform) -> None:
-        headers = bot.keys.bearer() | {"Accept": "text/event-stream"}
-        async with bot.client.stream("GET", "/api/v1/chat/stream", headers=headers) as response:
+    async def test_bytes_arrive_before_the_service_has_ended(self, own_bot: Platform) -> None:
+        headers = own_bot.keys.bearer() | {"Accept": "text/event-stream"}
+        async with own_bot.client.stream("GET", "/api/v1/chat/stream", headers=headers) as response:
             parts = response.aiter_bytes()
             async with asyncio.timeout(5):
                 assert await anext(parts) == b"data: first\n\n"
             assert response.headers["content-type"] == "text/event-stream"
-            bot.services["chat"].proceed.set()
+            own_bot.services["chat"].proceed.set()
             assert b"".join([part async for part in parts]) == b"data: second\n\n"
 
     async def test_request_body_streams_too(self, bot: Platform) -> None:
@@ -51,28 +51,28 @@ class TestStream:
 
 
 class TestDisconnect:
-    async def test_in_the_middle_of_a_stream_closes_the_services_side(self, bot: Platform) -> None:
-        async with bot.client.stream("GET", "/api/v1/chat/stream", headers=bot.keys.bearer()) as response:
+    async def test_in_the_middle_of_a_stream_closes_the_services_side(self, own_bot: Platform) -> None:
+        async with own_bot.client.stream("GET", "/api/v1/chat/stream", headers=own_bot.keys.bearer()) as response:
             await anext(response.aiter_bytes())
-        await soon(bot.services["chat"].closed)
+        await soon(own_bot.services["chat"].closed)
 
-    async def test_before_the_answer_closes_the_services_side(self, bot: Platform) -> None:
-        asking = asyncio.create_task(bot.client.post("/api/v1/chat/hang", headers=bot.keys.bearer(), json={}))
-        await soon(bot.services["chat"].started)
+    async def test_before_the_answer_closes_the_services_side(self, own_bot: Platform) -> None:
+        asking = asyncio.create_task(own_bot.client.post("/api/v1/chat/hang", headers=own_bot.keys.bearer(), json={}))
+        await soon(own_bot.services["chat"].started)
         asking.cancel()
-        await soon(bot.services["chat"].closed)
+        await soon(own_bot.services["chat"].closed)
 
-    async def test_during_an_upload_closes_the_services_side(self, bot: Platform) -> None:
+    async def test_during_an_upload_closes_the_services_side(self, own_bot: Platform) -> None:
         async def endless() -> AsyncIterator[bytes]:
             while True:
                 yield b"x"
                 await asyncio.sleep(0.01)
 
-        headers = bot.keys.bearer() | {"Content-Type": "application/octet-stream"}
-        asking = asyncio.create_task(bot.client.post("/api/v1/chat/hang", headers=headers, content=endless()))
-        await soon(bot.services["chat"].started)
+        headers = own_bot.keys.bearer() | {"Content-Type": "application/octet-stream"}
+        asking = asyncio.create_task(own_bot.client.post("/api/v1/chat/hang", headers=headers, content=endless()))
+        await soon(own_bot.services["chat"].started)
         asking.cancel()
-        await soon(bot.services["chat"].closed)
+        await soon(own_bot.services["chat"].closed)
 
 
 class TestDeadService:
@@ -112,11 +112,11 @@ class TestDeadService:
                 response = await client.get("/api/v1/chat/models", headers=keys.bearer())
         assert response.status_code == 502
 
-    async def test_others_go_on(self, keys: Keys, redis_url: str, bot: Platform) -> None:
-        bot.services["chat"].proceed.set()
+    async def test_others_go_on(self, keys: Keys, redis_url: str, own_bot: Platform) -> None:
+        own_bot.services["chat"].proceed.set()
         async with asyncio.timeout(5):
-            hanging = asyncio.create_task(bot.client.get("/api/v1/chat/hang", headers=keys.bearer()))
-            assert (await bot.client.get("/api/v1/faqs", headers=keys.bearer())).status_code == 200
+            hanging = asyncio.create_task(own_bot.client.get("/api/v1/chat/hang", headers=keys.bearer()))
+            assert (await own_bot.client.get("/api/v1/faqs", headers=keys.bearer())).status_code == 200
             hanging.cancel()
 
 

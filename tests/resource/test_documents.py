@@ -119,6 +119,22 @@ class TestMistakesInFields:
             "4: metadata.name: must be lower-case letters, digits and '-', starting with a letter"
         ]
 
+    def test_a_secret_is_named_by_an_object(self) -> None:
+        stores = """spec:
+  profile: Production
+  stores:
+    postgres:
+      mode: External
+      external: {authSecretRef: {name: auth-db}, conversationSecretRef: {name: chat-db}}
+    redis: {mode: External, external: {secretRef: {name: redis}}}
+"""
+        external = parse(HEAD + stores, "f.yaml").bot.spec.stores.postgres.external
+        assert external is not None
+        assert (external.auth_secret_ref.name, external.conversation_secret_ref.name) == ("auth-db", "chat-db")
+        assert mistakes(HEAD + stores.replace("{name: redis}", "redis")) == [
+            "11: spec.stores.redis.external.secretRef: must be a mapping, not text"
+        ]
+
     def test_rules_across_fields_point_at_what_holds_them(self) -> None:
         text = f"{HEAD}spec:\n  llm:\n    default: gpt\n"
         assert mistakes(text) == ["6: spec.llm: 'gpt' is not in models"]

@@ -8,6 +8,7 @@ repeating the question word by word.
 
 import argparse
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -19,6 +20,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 WORD_SECONDS = 0.005
+PICKY = ("temperature", "max_tokens")
+"""What the model `picky` refuses, as OpenAI's reasoning models do."""
+
+hung_up = 0
+"""How many listeners of `endless` have gone."""
 
 
 def _chunk(model: str, delta: dict[str, Any], reason: str | None = None) -> bytes:
@@ -58,6 +64,15 @@ async def _echo(body: dict[str, Any]) -> AsyncIterator[bytes]:
 
 async def _endless(body: dict[str, Any]) -> AsyncIterator[bytes]:
     """One word every 20 ms, for as long as anybody listens (two minutes at most)."""
+    global hung_up
+    try:
+        async for piece in _counting(body):
+            yield piece
+    finally:
+        hung_up += 1
+
+
+async def _counting(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield _chunk(body["model"], {"role": "assistant", "content": ""})
     for number in range(6000):
         yield _chunk(body["model"], {"content": f"{number} "})
@@ -87,12 +102,26 @@ async def _early(body: dict[str, Any]) -> AsyncIterator[bytes]:
         yield piece
 
 
+async def _surrogate(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """JSON that is valid and text that is not: half of a surrogate pair, and a NUL."""
+    yield _chunk(body["model"], {"content": "half: \ud83d nul: \x00 end"})
+    yield _chunk(body["model"], {}, "stop")
+    yield b"data: [DONE]\n\n"
+
+
+async def _half(_: dict[str, Any]) -> AsyncIterator[bytes]:
+    """A whole answer that breaks off."""
+    yield b'{"id": "chatcmpl-script", "choices": [{"index": 0'
+    raise ConnectionAbortedError("scripted: the connection breaks here")
+
+
 STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "endless": _endless,
     "hang-midway": _hang_midway,
     "garbage": _garbage,
     "cut": _cut,
     "early": _early,
+    "surrogate": _surrogate,
 }
 REFUSALS = {"refuse": 401, "busy": 429, "broken": 500, "unknown": 404}
 
@@ -117,9 +146,17 @@ class ModelServer:
             return JSONResponse({"error": {"message": "scripted: sk-upstream-secret", "type": "scripted"}}, status)
         if model == "hang":
             await asyncio.sleep(120)
+        if model == "picky" and (refused := next((name for name in PICKY if name in body), None)):
+            error = {"message": f"Unsupported parameter: '{refused}'", "type": "invalid_request_error"}
+            return JSONResponse({"error": error | {"param": refused, "code": "unsupported_parameter"}}, 400)
+        if model == "half":
+            return StreamingResponse(_half(body), media_type="application/json")
         if body.get("stream"):
             return StreamingResponse(STREAMS.get(model, _echo)(body), media_type="text/event-stream")
-        return JSONResponse(self._whole(body))
+        whole = JSONResponse(self._whole(body))
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(gzip.compress(bytes(whole.body)), headers={"Content-Encoding": "gzip"})
+        return whole
 
     def _whole(self, body: dict[str, Any]) -> dict[str, Any]:
         message = {"role": "assistant", "content": answer_to(body)}

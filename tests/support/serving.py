@@ -5,7 +5,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -17,6 +17,20 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _config(app: Any, port: int, drain: int, trusted_proxies: Sequence[str] = ()) -> uvicorn.Config:
+    """As `chatbot_common.app.serve` does it: forwarding headers change nothing unless a proxy is trusted."""
+    return uvicorn.Config(
+        app,
+        host="127.0.0.1",
+        port=port,
+        log_config=None,
+        access_log=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
+        timeout_graceful_shutdown=drain,
+    )
+
+
 def free_port() -> int:
     """A TCP port on loopback that was free a moment ago."""
     with socket.socket() as probe:
@@ -25,12 +39,9 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any, port: int = 0) -> AsyncIterator[str]:
+async def serving(app: Any, port: int = 0, trusted_proxies: Sequence[str] = ()) -> AsyncIterator[str]:
     """Base URL of `app` while the block runs; its lifespan runs too."""
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_graceful_shutdown=2
-    )
-    server = _Server(config)
+    server = _Server(_config(app, port, 2, trusted_proxies))
     task = asyncio.create_task(server.serve())
     try:
         while not server.started:
@@ -47,9 +58,7 @@ async def serving(app: Any, port: int = 0) -> AsyncIterator[str]:
 @contextlib.contextmanager
 def in_thread(app: Any) -> Iterator[str]:
     """Base URL of `app`, served by a thread with a loop of its own: for what outlives a single test."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    )
+    server = uvicorn.Server(_config(app, 0, 1))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -1,5 +1,6 @@
 """The commands of `chatbot`. Each only reads its options and calls one function; what that needs is imported then."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -53,13 +54,17 @@ def down(
     name: Name = None,
     purge: Annotated[bool, typer.Option("--purge", help="Also remove conversations, accounts and keys.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before removing.")] = False,
-    timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds for answers in flight to end.")] = 30.0,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", min=0, help="Seconds for answers in flight to end.  [default: 35]"),
+    ] = None,
 ) -> None:
     """Stop a bot. What was said is kept."""
     from chatbot_cli import bots
     from chatbot_cli.down import down as run
     from chatbot_cli.home import known
     from chatbot_cli.screen import out
+    from chatbot_cli.services import STOP_SECONDS
 
     if name is None and not known():
         out.print("Nothing was started here; there is nothing to stop.")
@@ -67,7 +72,7 @@ def down(
     home = bots.pick(name)
     if purge and not yes:
         typer.confirm(f"Remove everything the bot {home.name} knows and was told, in {home.folder}?", abort=True)
-    was_running = run(home, timeout, purge)
+    was_running = run(home, STOP_SECONDS if timeout is None else timeout, purge)
     if not was_running and not purge:
         out.print(f"{home.name} was not running.")
 
@@ -117,17 +122,15 @@ def chat(
     conversation: Annotated[
         str | None, typer.Option("--conversation", "-c", help="Go on with this one (its id).")
     ] = None,
-    url: Annotated[str | None, typer.Option("--url", help="A bot elsewhere; needs a token.")] = None,
-    token: Annotated[
-        str | None,
-        typer.Option("--token", envvar="CHATBOT_TOKEN", show_envvar=True, help="Access token; better in the variable."),
+    url: Annotated[
+        str | None, typer.Option("--url", help="A bot elsewhere; its access token is read from $CHATBOT_TOKEN.")
     ] = None,
 ) -> None:
-    """Talk to a bot in the terminal; on this machine as its administrator."""
+    """Talk to a bot in the terminal; on this machine as its administrator, unless $CHATBOT_TOKEN holds a token."""
     from chatbot_cli.chat import Talk, question_from, read_piped
     from chatbot_cli.connect import connect
 
-    client = connect(name, url, token)
+    client = connect(name, url, os.environ.get("CHATBOT_TOKEN"))
     piped = read_piped(wait=question is None)
     talk = Talk(client, conversation, model)
     try:
@@ -139,12 +142,15 @@ def chat(
         client.close()
 
 
-@app.command(epilog='Example:  curl -H "Authorization: Bearer $(chatbot token)" http://127.0.0.1:8080/api/v1/users/me')
-def token(name: Name = None) -> None:
+@app.command(epilog="Example:  chatbot token --header | curl -H @- http://127.0.0.1:8080/api/v1/users/me")
+def token(
+    name: Name = None,
+    header: Annotated[bool, typer.Option("--header", help="Print it as a header, for curl -H @-.")] = False,
+) -> None:
     """Print an access token of the administrator, for curl and SDKs. It lives for 15 minutes."""
     from chatbot_cli.connect import administrator
 
-    typer.echo(administrator(name))
+    typer.echo(f"{'Authorization: Bearer ' if header else ''}{administrator(name)}")
 
 
 @app.command(epilog="Example:  chatbot link")

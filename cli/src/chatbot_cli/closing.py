@@ -1,6 +1,8 @@
 """The last words of `chatbot up`: where the bot is, how to get in, and what to try next."""
 
+import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -22,7 +24,8 @@ def show(outcome: Outcome) -> None:
     home = outcome.home
     url = f"http://127.0.0.1:{outcome.port}"
     program = program_name()
-    question = (outcome.question or "What can you do?").replace('"', "'").replace("$", "")
+    question = outcome.question or "What can you do?"
+    body = json.dumps({"content": question}, ensure_ascii=False)
     what = f"is ready after {outcome.seconds:.1f} s" if outcome.changed else "was running already, unchanged"
     out.print()
     out.print(Rule(f"[bold green]{escape(home.name)} {what}[/]", align="left", style="green"), soft_wrap=False)
@@ -33,11 +36,11 @@ def show(outcome: Outcome) -> None:
     _row("API", f"{url}/docs")
     out.print()
     _row("Try", escape(f"{_again('chat', program)}"), "bold")
-    _row("", escape(f'{program} chat "{question}"'))
     # Text, not markup: before a line's end a backslash would be doubled.
-    _plain(f'curl -N {url}/api/v1/chat/send -H "Authorization: Bearer $({program} token)" \\')
+    _plain(f"{program} chat {shlex.quote(question)}")
+    _plain(f"{program} token --header | curl -N -H @- {url}/api/v1/chat/send \\")
     _plain("  -H 'Content-Type: application/json' -H 'Accept: text/event-stream' \\")
-    _row("", escape(f'  -d \'{{"content": "{question.replace(chr(39), "")}"}}\''))
+    _plain(f"  -d {shlex.quote(body)}")
     _row("Look", escape(f"{_again('status', program)}    {_again('logs', program)}"))
     _row("Stop", escape(f"{_again('down', program)}    (what was said is kept)"))
 

@@ -14,22 +14,18 @@ def connect(name: str | None, url: str | None, token: str | None) -> Client:
             raise CliError("A bot elsewhere needs a token.", "Set CHATBOT_TOKEN to an access token.", code=2)
         return Client(url, lambda: token)
     home, record = _running(name)
-    return Client(f"http://127.0.0.1:{record.port}", lambda: token or _access_token(home, record))
+    return Client(f"http://127.0.0.1:{record.port}", lambda: token or signin.access_token(home, record))
 
 
 def administrator(name: str | None) -> str:
     """An access token of the bot's administrator. Raises `CliError`."""
-    return _access_token(*_running(name))
+    return signin.access_token(*_running(name))
 
 
 def sign_in_link(name: str | None) -> str:
     """A one-time link that signs in the administrator. Raises `CliError`."""
     home, record = _running(name)
     return f"http://127.0.0.1:{record.port}/#/sign-in?token={signin.link_token(home, record)}"
-
-
-def _access_token(home: Home, record: State) -> str:
-    return str(signin.tokens(home, record)["access_token"])
 
 
 def _running(name: str | None) -> tuple[Home, State]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatbot_resource.configuration import OPERATOR, SERVICES
+from chatbot_resource.configuration import OPERATOR, SECRET_FILES, SERVICES
 
 from chatbot_cli.home import Home, write
 
@@ -38,8 +38,12 @@ def write_urls(home: Home, databases: Mapping[str, str], redis_url: str) -> None
     """Where the stores are; on a cluster these hold passwords, so they are secrets here too."""
     for service, url in databases.items():
         write(home.secrets / service / "database_url", url)
-    for service in ("gateway", "chat", "conversation"):
-        write(home.secrets / service / "redis_url", redis_url)
+    for service in SERVICES:
+        file = home.secrets / service / "redis_url"
+        if file.name in SECRET_FILES[service]:
+            write(file, redis_url)
+        else:
+            file.unlink(missing_ok=True)  # a service refuses a secret it does not know
 
 
 def write_provider_keys(home: Home, provider_keys: Mapping[str, str], embeddings_key: str | None) -> None:

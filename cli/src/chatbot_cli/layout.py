@@ -17,12 +17,14 @@ from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_cli.errors import INSTALL, CliError
 from chatbot_cli.home import Home, write
+from chatbot_cli.knowledge import markdown_files
 from chatbot_cli.ports import HOST, choose, is_free
 from chatbot_cli.references import References
 from chatbot_cli.state import State
 
 WORKER = "worker"
-KNOWLEDGE_SUFFIXES = (".md", ".markdown")
+DRAIN_SECONDS = 20
+"""The longest drain on a laptop: who stops a bot here waits in front of it."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ def lay_out(
             prompt_files={language: str(path) for language, path in prompts.items()},
         ),
     )
+    for told in settings.values():
+        told["drain_seconds"] = min(told["drain_seconds"], DRAIN_SECONDS)
     worker_listen = {"host": HOST, "port": ports[WORKER][0], "private_port": ports[WORKER][1]}
     seeds = {
         WORKER: _digest([references.faqs or "", *(_stamps(markdown_files(knowledge)) if knowledge else ())]),
@@ -147,17 +151,6 @@ def fingerprint(home: Home, layout: Layout, name: str) -> str:
 def code(package: str) -> str:
     """Digest of an installed service's files and of what all services share. Raises `CliError`."""
     return _digest(part for name in (package, "chatbot_common") for part in _stamps(_source(name)))
-
-
-def markdown_files(folder: Path) -> list[Path]:
-    """The Markdown below a folder, without hidden files and folders."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in KNOWLEDGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
 
 
 def _source(package: str) -> list[Path]:

@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 import psutil
 
+from chatbot_cli import screen
 from chatbot_cli.errors import CliError
 from chatbot_cli.home import Home
 from chatbot_cli.processes import Account, Process, identity, start, stop, tail
@@ -77,7 +79,7 @@ class Postgres:
 
     def initialise(self) -> None:
         """Create the cluster. It appears in one step, so that a full disk or a Ctrl-C leaves nothing half-made."""
-        account = _account(self._home, self.data.parent)
+        account = _account(self._home)
         draft = self._draft
         draft.mkdir(mode=0o700)
         if account:
@@ -92,7 +94,7 @@ class Postgres:
 
     def start(self) -> Process:
         """Start the server and wait until it takes connections. Raises `CliError`."""
-        account = _account(self._home, self.data)
+        account = _account(self._home)
         if account:
             os.chown(self._home.sockets, account.uid, account.gid)
         deadline = time.monotonic() + START_SECONDS
@@ -177,16 +179,44 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
 
 
-def _account(home: Home, data: Path) -> Account | None:
+def _account(home: Home) -> Account | None:
     """PostgreSQL refuses to run as root; then it runs as an account that owns its data and nothing else."""
     if os.geteuid() != 0:
         return None
     entry = _entry()
-    for path in (data / "x", home.sockets / "x", _binary("postgres")):
-        for parent in path.parents:
-            if not (mode := parent.stat().st_mode) & 0o001 and parent not in (home.sockets, home.data / NAME):
-                parent.chmod(mode | 0o001)  # passing through is all it needs; nothing can be listed or read
-    return Account(entry.pw_uid, entry.pw_gid)
+    account = Account(entry.pw_uid, entry.pw_gid)
+    _let_through(account, home, (home.data / NAME, home.sockets, _binary("postgres")))
+    return account
+
+
+def _let_through(account: Account, home: Home, ends: Sequence[Path]) -> None:
+    """Let the account reach these paths: PostgreSQL enters its data by the absolute path, so every parent counts.
+
+    Only passing through is added, only where it is missing, and what is not ours is named on the screen.
+    """
+    parents = {parent for end in ends for path in (end, end.resolve()) for parent in path.parents}
+    opened = []
+    for folder in sorted(parents):
+        if _may_pass(folder.stat(), account):
+            continue
+        try:
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o001)
+        except OSError:
+            raise CliError(
+                f"PostgreSQL cannot run as root, and its account {ACCOUNT} may not pass through {folder}.",
+                "Set CHATBOT_HOME to a folder that others may pass through, or run as an ordinary user.",
+            ) from None
+        if not folder.is_relative_to(home.folder):
+            opened.append(str(folder))
+    if opened:
+        reason = f"chmod o+x: PostgreSQL cannot run as root, its account {ACCOUNT} has to pass through"
+        screen.warn("Permissions", f"{', '.join(opened)}  ({reason})")
+
+
+def _may_pass(folder: os.stat_result, account: Account) -> bool:
+    if folder.st_uid == account.uid:
+        return bool(folder.st_mode & 0o100)
+    return bool(folder.st_mode & (0o010 if folder.st_gid == account.gid else 0o001))
 
 
 def _entry() -> pwd.struct_passwd:

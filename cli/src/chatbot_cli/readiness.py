@@ -7,6 +7,7 @@ from typing import Any
 
 from chatbot_cli.errors import CliError
 from chatbot_cli.home import Home
+from chatbot_cli.knowledge import text_of
 from chatbot_cli.loopback import request
 from chatbot_cli.processes import tail
 from chatbot_cli.services import Started
@@ -96,7 +97,12 @@ def wait_knowledge(port: int, access_token: str, expected: Mapping[str, str], no
 
 
 def expected_answers(faqs: str | None, documents: Sequence[Path]) -> dict[str, str]:
-    """Searches that succeed only when all of the knowledge is indexed: its first and its last piece."""
+    """Searches that succeed only when all of the knowledge is indexed: its first and its last piece.
+
+    Args:
+        faqs: text of the FAQ file.
+        documents: those that can be indexed.
+    """
     import yaml
 
     try:
@@ -105,11 +111,7 @@ def expected_answers(faqs: str | None, documents: Sequence[Path]) -> dict[str, s
         seeds = []  # the worker says what is wrong with it
     questions = [str(seed.get("question", "")).strip() for seed in seeds or [] if isinstance(seed, dict)]
     expected = {question: question for question in (questions[:1] + questions[-1:]) if question}
-    for document in documents[-1:]:
-        text = document.read_text(encoding="utf-8", errors="ignore").strip()[:400]
-        if text:
-            expected[text] = ""
-    return expected
+    return expected | {text_of(document)[:400]: "" for document in documents[-1:]}
 
 
 def _finds(port: int, access_token: str, query: str, title: str) -> bool:
@@ -125,7 +127,7 @@ def _finds(port: int, access_token: str, query: str, title: str) -> bool:
         return False
     passages: list[dict[str, Any]] = answer.body.get("passages", [])
     if title:
-        return any(passage.get("title") == title for passage in passages)
+        return any(str(passage.get("title")).strip() == title for passage in passages)
     return any(passage.get("kind") == "document" for passage in passages)
 
 

@@ -12,13 +12,16 @@ from chatbot_resource.configuration import Service
 
 from chatbot_cli.errors import CliError
 from chatbot_cli.home import Home
-from chatbot_cli.layout import PROGRAMS, Program, config_file
+from chatbot_cli.layout import DRAIN_SECONDS, PROGRAMS, Program, config_file
 from chatbot_cli.processes import Process, start, stop, tail
 from chatbot_cli.state import Running, State, save
 
 CONFIG_VARIABLE = "CHATBOT_CONFIG"
 SECRETS_VARIABLE = "CHATBOT_SECRETS"
 MIGRATION_SECONDS = 300
+
+STOP_SECONDS = DRAIN_SECONDS + 15.0
+"""After its drain a process closes what it could not finish; killed before that, answers would hang as running."""
 
 START_ORDER = ("chat", "conversation", "worker", "auth", "gateway")
 """Whoever takes longest to load goes first; nobody depends on anybody at start."""

@@ -24,14 +24,19 @@ def link_token(home: Home, state: State) -> str:
     return str(body["token"])
 
 
-def tokens(home: Home, state: State) -> dict[str, Any]:
-    """An administrator's `{access_token, refresh_token, …}`. Raises `CliError`."""
+def access_token(home: Home, state: State) -> str:
+    """An administrator's access token. Its session ends at once, so that nothing outlives the token's 15 minutes.
+
+    Raises:
+        CliError: auth does not answer, or refuses.
+    """
     port = state.ports["auth"][0]
     token = link_token(home, state)
     answer = request(port, "POST", "/api/v1/auth/link", body={"token": token}, seconds=10)
     if answer is None or not answer.ok:
         raise _refused(answer)
-    return dict(answer.body)
+    request(port, "POST", "/api/v1/auth/logout", body={"refresh_token": answer.body["refresh_token"]})
+    return str(answer.body["access_token"])
 
 
 def _tried(ask: Callable[[], Any]) -> Any:

@@ -30,7 +30,6 @@ class State:
     ports: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Process → its port and its private port; chosen once, kept while they stay free."""
     knowledge: str | None = None
-    admin_email: str | None = None
     processes: dict[str, Running] = field(default_factory=dict)
     migrated: dict[str, str] = field(default_factory=dict)
     """Service → digest of the code whose migrations have run."""
@@ -63,4 +62,5 @@ def _from_json(document: dict[str, Any]) -> State:
         for name, record in document.pop("processes").items()
     }
     ports = {name: (int(port), int(private)) for name, (port, private) in document.pop("ports").items()}
-    return State(**document, processes=processes, ports=ports)
+    known = {name: value for name, value in document.items() if name in State.__dataclass_fields__}
+    return State(**known, processes=processes, ports=ports)

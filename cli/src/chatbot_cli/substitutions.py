@@ -1,17 +1,24 @@
 """What a laptop puts in the place of what the resource asks of a cluster; shown, so that nobody wonders later."""
 
-from chatbot_resource.model import ChatbotDeployment, Spec
+from chatbot_resource.configuration import SERVICES
+from chatbot_resource.model import ChatbotDeployment, Component, Replicas, Spec
+
+from chatbot_cli.layout import DRAIN_SECONDS
 
 
 def substitutions(bot: ChatbotDeployment) -> list[tuple[str, str]]:
     """Rows of: what the resource asks for, what runs here."""
     spec = bot.spec
+    return [*_always(spec), *_where_written(spec)]
+
+
+def _always(spec: Spec) -> list[tuple[str, str]]:
     stores = spec.stores
     return [
         (f"PostgreSQL ({_mode(stores.postgres.mode)})", "embedded PostgreSQL on a socket"),
         (f"Redis ({_mode(stores.redis.mode)})", "embedded Valkey on a socket"),
         (f"Vectors ({stores.vectors.type})", "pgvector, inside PostgreSQL"),
-        (f"Replicas ({_replicas(spec)})", "one process each, one worker"),
+        (f"Replicas ({_scaling(spec)})", "one process each, one worker"),
         (f"Exposure ({spec.exposure.type})", "127.0.0.1, this machine only"),
     ]
 
@@ -20,6 +27,36 @@ def _mode(mode: str) -> str:
     return "External" if mode == "External" else "in the cluster"
 
 
-def _replicas(spec: Spec) -> str:
-    modes = {getattr(spec.components, name).scaling.mode for name in ("gateway", "auth", "chat", "conversation")}
-    return "scaled by " + " and ".join(sorted(modes)) if modes != {"Fixed"} else "Fixed"
+def _where_written(spec: Spec) -> list[tuple[str, str]]:
+    """Fields that only a cluster reads are worth a row only to who wrote them."""
+    rows = []
+    longest = max(_component(spec, name).drain_seconds for name in SERVICES)
+    if longest > DRAIN_SECONDS and any("drain_seconds" in _component(spec, name).model_fields_set for name in SERVICES):
+        rows.append((f"Drain ({longest} s)", f"{DRAIN_SECONDS} s at most"))
+    if "deletion_policy" in spec.stores.model_fields_set:
+        rows.append((f"Deletion ({spec.stores.deletion_policy})", "data stays until: chatbot down --purge"))
+    external = spec.stores.redis.external
+    if external and "topology" in external.model_fields_set:
+        rows.append((f"Redis topology ({external.topology})", "one embedded Valkey"))
+    return rows
+
+
+def _component(spec: Spec, name: str) -> Component:
+    component: Component = getattr(spec.components, name)
+    return component
+
+
+def _scaling(spec: Spec) -> str:
+    """How many of each service, where that is written; else only what scales them."""
+    scalings = {name: _component(spec, name).scaling for name in SERVICES}
+    modes = {scaling.mode for scaling in scalings.values()}
+    text = "scaled by " + " and ".join(sorted(modes)) if modes != {"Fixed"} else "Fixed"
+    counts = [f"{name} {count}" for name, scaling in scalings.items() if (count := _count(scaling))]
+    return ": ".join([text, *([", ".join(counts)] if counts else [])])
+
+
+def _count(scaling: Replicas) -> str:
+    if scaling.replicas:
+        return str(scaling.replicas)
+    low, high = scaling.min_replicas, scaling.max_replicas
+    return f"{low or ''}..{high or ''}" if low or high else ""

@@ -12,11 +12,20 @@ from pathlib import Path
 from chatbot_cli import keys, layout, readiness, screen, signin, state
 from chatbot_cli.errors import CliError
 from chatbot_cli.home import Home, home_of, known, locked
+from chatbot_cli.knowledge import left_out, markdown_files
 from chatbot_cli.layout import MIGRATED, PROGRAMS, Layout
 from chatbot_cli.ports import holder, is_free, next_free
 from chatbot_cli.postgres import DATABASES, Postgres
 from chatbot_cli.processes import Process, stop, strays
-from chatbot_cli.services import SECRETS_VARIABLE, START_ORDER, Started, migrate, start_service, stop_services
+from chatbot_cli.services import (
+    SECRETS_VARIABLE,
+    START_ORDER,
+    STOP_SECONDS,
+    Started,
+    migrate,
+    start_service,
+    stop_services,
+)
 from chatbot_cli.state import Running
 from chatbot_cli.substitutions import substitutions
 from chatbot_cli.valkey import Valkey
@@ -25,7 +34,7 @@ from chatbot_cli.wish import Options, Wish, understand
 DEFAULT_PORT = 8080
 NEEDED_BYTES = 300 * 1024**2
 FULL_BYTES = 8 * 1024**2
-DRAIN_SECONDS = 30.0
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ class _Run:
             screen.warn("Cleared", f"no longer running: {', '.join(dead)}")
         remembered = [record.process.pid for record in self._state.processes.values()]
         if lost := strays(SECRETS_VARIABLE, self._home.folder, remembered):
-            stop(lost, DRAIN_SECONDS)
+            stop(lost, STOP_SECONDS)
             pids = ", ".join(str(process.pid) for process in lost)
             screen.warn("Cleared", f"left over from a broken-off run: process {pids}")
         if sentence := self._postgres.clear_stale():
@@ -141,7 +150,7 @@ class _Run:
         folder = named.expanduser().resolve()
         if not folder.is_dir():
             raise CliError(f"There is no folder {folder}.", "Name one with --knowledge DIR, or say --no-knowledge.")
-        count = len(layout.markdown_files(folder))
+        count = len(markdown_files(folder))
         again = "" if options.knowledge else "  (as last time; --no-knowledge leaves it out)"
         say = screen.say if count else screen.warn
         say("Knowledge", f"{count or 'no'} Markdown file{'' if count == 1 else 's'} in {folder}{again}")
@@ -161,7 +170,6 @@ class _Run:
             self._state.file = str(self._wish.options.file.resolve())
             self._state.port, self._state.ports = port, ports
             self._state.knowledge = str(knowledge) if knowledge else None
-            self._state.admin_email = layout.admin_email(self._wish.bot.name)
             self._save()
             step.done(f"in {home.folder}")
         return plan
@@ -216,7 +224,7 @@ class _Run:
             stale = [name for name in wanted if (old := self._state.alive(name)) and old.fingerprint != wanted[name]]
             if stale:
                 step.note(f"stopping what has changed: {', '.join(stale)}")
-                stop_services(self._state, stale, DRAIN_SECONDS)
+                stop_services(self._state, stale, STOP_SECONDS)
             missing = [name for name in wanted if not self._state.alive(name)]
             started: dict[str, Started] = {}
             for name in sorted(missing, key=START_ORDER.index):
@@ -231,15 +239,25 @@ class _Run:
                 step.unchanged(f"{', '.join(wanted)} run already, unchanged")
 
     def _await_knowledge(self, knowledge: Path | None) -> None:
-        documents = layout.markdown_files(knowledge) if knowledge else []
+        documents = self._documents(knowledge) if knowledge else []
         expected = readiness.expected_answers(self._wish.references.faqs, documents)
         if not expected:
             return
         with screen.step("Knowledge", "asking it a question") as step:
-            token = str(signin.tokens(self._home, self._state)["access_token"])
+            token = signin.access_token(self._home, self._state)
             port = self._state.ports["conversation"][0]
             left = readiness.wait_knowledge(port, token, expected, step.note)
             step.done("answers come back" if not left else "still being indexed; answers will follow")
+
+    def _documents(self, folder: Path) -> list[Path]:
+        """Those that can be indexed; says which cannot."""
+        documents = markdown_files(folder)
+        bad = left_out(folder, documents)
+        for path, reason in list(bad.items())[:MAX_NAMED]:
+            screen.warn("Not indexed", f"{path.relative_to(folder)}: {reason}")
+        if len(bad) > MAX_NAMED:
+            screen.warn("Not indexed", f"and {len(bad) - MAX_NAMED} more")
+        return [path for path in documents if path not in bad]
 
 
 def _bot_on(port: int) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from chatbot_resource.fields import seconds
 from chatbot_resource.llm import Llm, Provider, resolve_llm
-from chatbot_resource.model import ChatbotDeployment, Spec, sample_ratio
+from chatbot_resource.model import LOCAL_DIMENSIONS, ChatbotDeployment, Spec, sample_ratio
 
 Service = Literal["gateway", "auth", "chat", "conversation"]
 SERVICES: tuple[Service, ...] = ("gateway", "auth", "chat", "conversation")
@@ -22,7 +22,7 @@ SECRET_FILES: Mapping[Service, tuple[str, ...]] = {
     "gateway": ("service_private_key", "redis_url"),
     "auth": ("service_private_key", "database_url", "signing_keys", "admin_password"),
     "chat": ("service_private_key", "redis_url"),  # and provider_keys/NAME for each provider with a key
-    "conversation": ("service_private_key", "database_url", "redis_url"),  # and embeddings_key, weaviate_key
+    "conversation": ("service_private_key", "database_url"),  # and embeddings_key, weaviate_key
 }
 
 # Each speaks OpenAI's protocol at this address; a resource may override it.
@@ -160,7 +160,7 @@ def _conversation(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[
             "type": embeddings.type,
             "base_url": embeddings.base_url,
             "model": embeddings.model,
-            "dimensions": embeddings.dimensions or 384,
+            "dimensions": embeddings.dimensions or LOCAL_DIMENSIONS,
         },
         "vectors": {
             "type": "Weaviate" if weaviate else "PGVector",

@@ -1,7 +1,8 @@
 """The resource as typed, frozen models: what a user may write, and what unset fields become.
 
-Field names and shapes are final: later versions only add. A field is here only when something reads it. Rules that
-span fields are checked here for the command line and, generated from the same source, by the API server.
+Field names and shapes are final: later versions only add. Some fields are read on a cluster only (scaling, external
+stores, deletionPolicy); `chatbot up` says so of each that is written. Rules that span fields are checked here for the
+command line and, generated from the same source, by the API server.
 """
 
 from collections.abc import Mapping
@@ -10,13 +11,16 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from chatbot_resource.fields import KeyRef, Model, Ratio, ResourceName, Url, external_iff
+from chatbot_resource.fields import KeyRef, Model, Ratio, ResourceName, SecretRef, Url, external_iff
 from chatbot_resource.llm import Llm
 
 GROUP = "chatbot-operator.io"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "ChatbotDeployment"
+
+LOCAL_DIMENSIONS = 384
+"""Of the bundled MiniLM."""
 
 Profile = Literal["Dev", "Standard", "Production"]
 
@@ -34,6 +38,8 @@ class Embeddings(Model):
     def _complete(self) -> Self:
         if self.type == "OpenAICompatible" and not (self.base_url and self.model and self.dimensions):
             raise ValueError("embeddings of type OpenAICompatible need baseURL, model and dimensions")
+        if self.type == "Local" and self.dimensions not in (None, LOCAL_DIMENSIONS):
+            raise ValueError(f"embeddings of type Local have {LOCAL_DIMENSIONS} dimensions, not {self.dimensions}")
         return self
 
 
@@ -81,8 +87,8 @@ class Components(Model):
 class ExternalPostgres(Model):
     """Secrets with a connection string under the key `uri`, one per database."""
 
-    auth_secret_ref: Annotated[str, StringConstraints(min_length=1, max_length=253)]
-    conversation_secret_ref: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    auth_secret_ref: SecretRef
+    conversation_secret_ref: SecretRef
 
 
 class PostgresStore(Model):
@@ -98,7 +104,7 @@ class ExternalRedis(Model):
     """A Secret with a connection string under the key `uri`."""
 
     topology: Literal["Single"] = "Single"
-    secret_ref: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    secret_ref: SecretRef
 
 
 class RedisStore(Model):

@@ -9,10 +9,12 @@ import unicodedata
 from base64 import b64encode
 
 import argon2
+from prometheus_client import Counter
 from pwdlib import PasswordHash
 from pydantic import SecretStr
 
 CONCURRENT = 2
+CHECKS = Counter("auth_password_checks_total", "Passwords checked against a hash, right or wrong")
 
 
 class Passwords:
@@ -39,10 +41,14 @@ class Passwords:
         """
         stored = known_hash or self._nobody
         async with self._turn:
-            right, updated = await asyncio.to_thread(self._hasher.verify_and_update, _normal(password), stored)
+            right, updated = await asyncio.to_thread(self._verify, _normal(password), stored)
         if not right or known_hash is None:
             return None
         return updated or known_hash
+
+    def _verify(self, password: str, stored: str) -> tuple[bool, str | None]:
+        CHECKS.inc()
+        return self._hasher.verify_and_update(password, stored)
 
 
 def _hash_of_nobody() -> str:

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from chatbot_chat.conversation_client import Knowledge
+from chatbot_chat.prompt import helps
 
 _MARK = re.compile(r"\[(\d{1,2})\]")
 
@@ -15,7 +16,8 @@ def citations_of(text: str, knowledge: Knowledge) -> list[dict[str, Any]]:
         `{index, title, text, url, source_id, kind}`; `index` is the number in the text.
     """
     numbers = dict.fromkeys(int(match) for match in _MARK.findall(text))
-    cited = [(number, knowledge.passages[number - 1]) for number in numbers if 0 < number <= len(knowledge.passages)]
+    shown = {number: passage for number, passage in enumerate(knowledge.passages, 1) if helps(passage)}
+    cited = [(number, shown[number]) for number in numbers if number in shown]
     return [
         {
             "index": number,

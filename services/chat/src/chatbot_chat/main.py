@@ -1,5 +1,6 @@
 """Puts the chat service together: settings in, app out."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
 
 REDIS_SECONDS = 1.0
+FAREWELL_SECONDS = 5.0
+"""Kept of the drain for committing cut runs and telling their followers, while connections are still open."""
 
 
 def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None = None) -> FastAPI:
@@ -43,10 +46,15 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     async def ping_redis() -> None:
         await redis.ping()
 
+    # Neither takes us out of service: answers flow without Redis, and conversation has readiness of its own.
+    probes = Probes(reported={"conversation": conversation.ping, "redis": ping_redis})
+
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        drained = asyncio.create_task(_drain_when_leaving(runs, probes, settings.drain_seconds))
         yield
-        await runs.drain(settings.drain_seconds)
+        probes.leave()
+        await drained
         await catalog.close()
         await client.aclose()
         await redis.aclose()
@@ -55,8 +63,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     app = create_service(
         "chat",
         identity=identity,
-        # Neither takes us out of service: answers flow without Redis, and conversation has readiness of its own.
-        probes=Probes(reported={"conversation": conversation.ping, "redis": ping_redis}),
+        probes=probes,
         routers=[routes.router, openai_routes.router],
         lifespan=lifespan,
     )
@@ -64,3 +71,9 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     app.state.catalog = catalog
     app.state.completions = CompletionService(settings.bot, catalog, conversation, prompts)
     return app
+
+
+async def _drain_when_leaving(runs: RunService, probes: Probes, seconds: float) -> None:
+    """Counted from the signal, not from when the last connection closed: connections wait for runs."""
+    await probes.leaving.wait()
+    await runs.drain(max(seconds - FAREWELL_SECONDS, seconds / 2))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from chatbot_chat.conversation_client import HistoryMessage, Knowledge
+from chatbot_chat.conversation_client import HistoryMessage, Knowledge, Passage
 from chatbot_chat.providers import Message, ModelRequest
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
@@ -60,12 +60,17 @@ def build_request(
     )
 
 
+def helps(passage: Passage) -> bool:
+    """Whether a passage is near enough to the question to be shown to a model."""
+    return passage.score >= MIN_PASSAGE_SCORE
+
+
 def passages_text(knowledge: Knowledge) -> str:
     """Numbered passages with their sources, empty when none is near enough to help."""
     lines = [
         f"[{number}] {passage.title}\n{passage.text.strip()}"
         for number, passage in enumerate(knowledge.passages, 1)
-        if passage.score >= MIN_PASSAGE_SCORE
+        if helps(passage)
     ]
     return "\n\n".join([PASSAGES_PROMPT, "<passages>", *lines, "</passages>"]) if lines else ""
 

@@ -1,10 +1,11 @@
 """The native chat routes: send a message, watch a run, stop a run."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID
 
-from chatbot_common.errors import Conflict, InvalidRequest, Problem
+from chatbot_common.errors import Conflict, InvalidRequest, Problem, Unavailable
 from chatbot_common.identity import CurrentUser
 from chatbot_common.ids import uuid7
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -12,10 +13,10 @@ from starlette.responses import Response
 
 from chatbot_chat.conversation_client import Turn
 from chatbot_chat.providers.catalog import Catalog
-from chatbot_chat.runs.events import Event, Position, failure
+from chatbot_chat.runs.events import Event, Position
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.schema import Answer, Models, ModelView, RunView, SendRequest, run_view
-from chatbot_chat.sse import sse_response
+from chatbot_chat.sse import guarded, sse_response
 
 router = APIRouter(prefix="/api/v1/chat", tags=["chat"])
 
@@ -50,7 +51,7 @@ async def send(
     turn = await runs.send(user, _start(body), model, body.language)
     events = runs.events(user, turn, Position())
     if "text/event-stream" in accept:
-        return sse_response(_frames(events))
+        return _stream(events)
     return await _answer(turn, events)
 
 
@@ -67,9 +68,18 @@ def _start(body: SendRequest) -> dict[str, Any]:
     }
 
 
-async def _frames(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-    async for event in events:
-        yield event.as_sse()
+def _stream(events: AsyncIterator[Event]) -> Response:
+    async def frames() -> AsyncIterator[bytes]:
+        async for event in events:
+            yield event.as_sse()
+
+    return sse_response(guarded(frames(), _error_frame))
+
+
+def _error_frame(problem: Problem) -> bytes:
+    """For what goes wrong with watching; how the run itself ended is an event of the run."""
+    body = json.dumps({"type": "error", "error": problem.as_json()}, ensure_ascii=False, separators=(",", ":"))
+    return f"event: error\ndata: {body}\n\n".encode()
 
 
 class RunFailed(Problem):
@@ -88,32 +98,33 @@ async def _answer(turn: Turn, events: AsyncIterator[Event]) -> Answer:
     """Wait for the end of the run.
 
     Raises:
-        RunFailed: it failed. Conflict: it was cancelled or interrupted.
+        RunFailed: it failed. Conflict: it was cancelled or interrupted. Unavailable: its end cannot be seen.
     """
-    text, citations, usage = "", [], None
+    citations: list[dict[str, Any]] = []
+    usage: dict[str, Any] | None = None
     async for event in events:
         match event.type:
-            case "text.delta":
-                text += event.data["text"]
-            case "run.snapshot":
-                text = event.data["text"]
+            case "run.started" | "run.snapshot":
+                citations, usage = [], None
             case "citation":
                 citations.append(event.data)
             case "usage":
                 usage = event.data
+            case "run.finished":
+                return Answer(
+                    run_id=turn.turn_id,
+                    conversation_id=turn.conversation_id,
+                    user_message_id=turn.user_message_id,
+                    message_id=turn.reply_message_id,
+                    content=event.data["content"],
+                    citations=citations,
+                    usage=usage,
+                )
             case "run.failed":
-                raise RunFailed(event.data.get("error") or failure("failed"))
+                raise RunFailed(event.data["error"])
             case "run.cancelled" | "run.interrupted":
                 raise Conflict(f"The run was {event.type.removeprefix('run.')}; send again with retry to repeat it.")
-    return Answer(
-        run_id=turn.turn_id,
-        conversation_id=turn.conversation_id,
-        user_message_id=turn.user_message_id,
-        message_id=turn.reply_message_id,
-        content=text,
-        citations=citations,
-        usage=usage,
-    )
+    raise Unavailable("The run goes on, but its end cannot be seen from here; look again shortly.")
 
 
 @router.get("/runs/{run_id}")
@@ -136,7 +147,7 @@ async def run_events(
     except ValueError as error:
         raise InvalidRequest("after must be a number, or attempt-number such as 1-17.") from error
     turn = await runs.turn(user, run_id)
-    return sse_response(_frames(runs.events(user, turn, position)))
+    return _stream(runs.events(user, turn, position))
 
 
 @router.post("/runs/{run_id}/cancel", status_code=202)

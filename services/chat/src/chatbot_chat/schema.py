@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from chatbot_chat.conversation_client import Turn
 
@@ -12,7 +12,15 @@ MAX_CONTENT = 100_000
 
 Id = Annotated[UUID, Field(strict=False)]
 """JSON has no type for it, so a string is what a strict model must accept."""
-Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CONTENT)]
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+Text = Annotated[str, StringConstraints(max_length=MAX_CONTENT), AfterValidator(_not_blank)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
 
 

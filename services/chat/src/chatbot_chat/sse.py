@@ -1,9 +1,13 @@
 """Server-sent events: bytes out, a comment when nothing happens, never buffered and never compressed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
+import structlog
+from chatbot_common.errors import Problem
 from starlette.responses import StreamingResponse
+
+log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 15.0
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -32,3 +36,15 @@ async def with_heartbeat(frames: AsyncIterator[bytes], seconds: float = HEARTBEA
     finally:
         upcoming.cancel()
         await asyncio.gather(upcoming, return_exceptions=True)
+
+
+async def guarded(frames: AsyncIterator[bytes], render: Callable[[Problem], bytes]) -> AsyncIterator[bytes]:
+    """The frames; a failure becomes a last frame, since the status has long been sent."""
+    try:
+        async for piece in frames:
+            yield piece
+    except Problem as problem:
+        yield render(problem)
+    except Exception as crash:
+        log.error("stream crashed", exc_info=crash)
+        yield render(Problem())

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,13 @@ class Probes:
     reported: dict[str, Check] = field(default_factory=dict)
     """Shown in `/health`; readiness ignores them, because we go on serving without them."""
     draining: bool = False
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process was told to stop; work that outlives its request ends in time by it."""
+
+    def leave(self) -> None:
+        """From now on not ready, and on the way out."""
+        self.draining = True
+        self.leaving.set()
 
     async def run(self) -> dict[str, str]:
         """State of what readiness hangs on: `ok`, or the kind of error. Error texts may hold addresses."""
@@ -142,14 +149,19 @@ def private_app(probes: Probes) -> Starlette:
     return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
 
 
-async def serve(app: FastAPI, settings: ServiceSettings) -> None:
+async def serve(app: FastAPI, settings: ServiceSettings, trusted_proxies: Sequence[str] = ()) -> None:
     """Run both ports until SIGTERM or SIGINT; then finish what is in flight, up to `drain_seconds`.
 
     The private port stays open until the last stream has ended, so that readiness tells the truth meanwhile.
+
+    Args:
+        trusted_proxies: addresses or networks whose X-Forwarded-For and X-Forwarded-Proto replace the connection's own
+            address and scheme on the public port. From anyone else, loopback too, these headers change nothing.
     """
     probes: Probes = app.state.probes
     listen = settings.listen
-    public = _Server(_config(app, listen.host, listen.port, settings.drain_seconds))
+    forwarded = {"proxy_headers": bool(trusted_proxies), "forwarded_allow_ips": list(trusted_proxies)}
+    public = _Server(_config(app, listen.host, listen.port, settings.drain_seconds, **forwarded))
     private = _Server(_config(private_app(probes), listen.host, listen.private_port, 1, lifespan="off"))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -162,23 +174,23 @@ async def serve(app: FastAPI, settings: ServiceSettings) -> None:
         waiting = group.create_task(stop.wait())
         await asyncio.wait({aside, front, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-        probes.draining = public.should_exit = True
+        probes.leave()
+        public.should_exit = True
         await front
         private.should_exit = True
 
 
 def _config(app: Any, host: str, port: int, drain: int, **options: Any) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=drain,
-        timeout_keep_alive=75,
-        **options,
-    )
+    told: dict[str, Any] = {
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        # uvicorn by itself believes whoever comes from loopback.
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": drain,
+        "timeout_keep_alive": 75,
+    }
+    return uvicorn.Config(app, host=host, port=port, **told | options)
 
 
 class _Server(uvicorn.Server):

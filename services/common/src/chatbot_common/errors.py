@@ -3,6 +3,7 @@
 A `Problem` carries its own meaning; nothing else about the failure leaves the process.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 log = structlog.get_logger(__name__)
 
+_TYPE_NAME = re.compile(r"str|int|float|bool|(constrained|function|tagged|nullable)-.*|(list|dict|tuple)\[.*\]")
 TYPE_PREFIX = "urn:chatbot:problem:"
 
 
@@ -89,6 +91,10 @@ class BodyTooLarge(Problem):
     status, kind, title = 413, "body-too-large", "The request body is too large"
 
 
+class UnsupportedMediaType(Problem):
+    status, kind, title = 415, "unsupported-media-type", "This kind of body is not understood here"
+
+
 class TooManyRequests(Problem):
     status, kind, title = 429, "too-many-requests", "Too many requests"
 
@@ -123,17 +129,39 @@ def problem_response(path: str, problem: Problem) -> Response:
     return JSONResponse(problem.as_json(), problem.status, problem.headers, media_type="application/problem+json")
 
 
-def from_validation(error: RequestValidationError) -> Problem:
+def from_validation(error: RequestValidationError, content_type: str = "application/json") -> Problem:
     """Where each mistake is and what it is, never the value: it may be a password."""
     details = error.errors()
     if any(detail["type"] == "json_invalid" for detail in details):
         return MalformedBody("The body could not be parsed as JSON; check quotes, commas and braces.")
-    errors = [
-        {"pointer": "/" + "/".join(str(part) for part in detail["loc"][1:]), "detail": detail["msg"]}
-        for detail in details
-    ]
+    if "json" not in content_type and any(tuple(detail["loc"]) == ("body",) for detail in details):
+        return UnsupportedMediaType("Send JSON, with the header 'Content-Type: application/json'.")
+    # A field of several types reports once for each type; the first says enough.
+    found = {_pointer(detail["loc"]): detail for detail in reversed(details)}
+    errors = [{"pointer": pointer, "detail": _words(detail)} for pointer, detail in reversed(found.items())]
     summary = "; ".join(f"{item['pointer']}: {item['detail']}" for item in errors[:3])
     return InvalidRequest(summary, errors=errors)
+
+
+def _pointer(location: Sequence[str | int]) -> str:
+    """JSON pointer of a field, without the names that the validator gives to the types of a union."""
+    parts = [str(part) for part in location[1:]]
+    return "/" + "/".join(part for part in parts if not _TYPE_NAME.fullmatch(part))
+
+
+def _words(detail: Mapping[str, Any]) -> str:
+    limits = detail.get("ctx", {})
+    match detail["type"]:
+        case "too_short":
+            return f"This is too short: at least {limits.get('min_length')}."
+        case "too_long":
+            return f"This is too long: at most {limits.get('max_length')}."
+        case "string_pattern_mismatch":
+            return "This does not have the expected form."
+        case "value_error":
+            return str(detail["msg"]).removeprefix("Value error, ")
+        case _:
+            return str(detail["msg"])
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -145,7 +173,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def on_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
-        return problem_response(request.url.path, from_validation(error))
+        return problem_response(request.url.path, from_validation(error, request.headers.get("content-type", "")))
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101

@@ -16,10 +16,10 @@ class ServiceAuth(httpx2.Auth):
 
     def __init__(self, identity: ServiceIdentity, callee: str) -> None:
         self._identity = identity
-        self._callee = callee
+        self.callee = callee
 
     def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        request.headers[SERVICE_HEADER] = f"Bearer {self._identity.token(self._callee)}"
+        request.headers[SERVICE_HEADER] = f"Bearer {self._identity.token(self.callee)}"
         yield request
 
 
@@ -55,20 +55,23 @@ async def call(
 
     Raises:
         UpstreamProblem: the callee answered 4xx.
-        UpstreamFailed: the callee answered 5xx or something unreadable.
-        Unavailable: the callee could not be reached in time.
+        UpstreamFailed: the callee failed, or answered something unreadable.
+        Unavailable: the callee could not be reached in time, or said that it cannot work right now.
     """
+    callee = client.auth.callee if isinstance(client.auth, ServiceAuth) else "other"
     headers = {"Authorization": f"Bearer {user_token}"} if user_token else {}
     try:
         response = await client.request(method, path, headers=headers, **kwargs)
     except httpx2.TransportError as error:
-        raise Unavailable(f"The {client.base_url.host} service cannot be reached.") from error
+        raise Unavailable(f"The {callee} service cannot be reached.") from error
+    if response.status_code == 503:
+        raise Unavailable(f"The {callee} service cannot work right now; try again shortly.")
     if response.status_code >= 500:
-        raise UpstreamFailed(f"A service answered {response.status_code}.")
+        raise UpstreamFailed(f"The {callee} service failed ({response.status_code}).")
     try:
         body = response.json() if response.content else None
     except ValueError as error:
-        raise UpstreamFailed("A service answered something that is not JSON.") from error
+        raise UpstreamFailed(f"The {callee} service answered something that is not JSON.") from error
     if response.is_error:
         raise UpstreamProblem(body if isinstance(body, dict) else {}, response.status_code)
     return body

@@ -31,6 +31,5 @@ class Settings(ServiceSettings):
     """The longest a turn may run; after that the worker closes it as interrupted."""
     database_url: SecretStr
     """SQLAlchemy URL, `postgresql+asyncpg://…`."""
-    redis_url: SecretStr
     embeddings_key: SecretStr | None = None
     weaviate_key: SecretStr | None = None

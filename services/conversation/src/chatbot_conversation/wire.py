@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 MAX_TEXT = 200_000
 """Characters of one message."""
 
-MessageId = UUID
 Status = Literal["completed", "failed", "cancelled", "interrupted"]
 Role = Literal["user", "assistant"]
 Json = dict[str, JsonValue]

@@ -23,7 +23,7 @@ def main() -> int:
     # The requests to services are traced by the proxy's own client, which leaves query strings out.
     tracing = configure_tracing("gateway", settings.bot, settings.telemetry, [RedisInstrumentor()])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(create_app(settings), settings))
+        runner.run(serve(create_app(settings), settings, settings.trusted_proxies))
     tracing.shutdown()
     return 0
 

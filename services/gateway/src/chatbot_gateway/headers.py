@@ -20,8 +20,9 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-# Ours to say: who is asking, and from where. A client that sends them is not believed. (Trace context stays; the
-# client's own span replaces it.)
+# Ours to say: who is asking, and from where. Never passed on as sent; services get what we found out ourselves: address
+# and scheme of the connection, or what a proxy in `settings.trusted_proxies` said of it, which the server has put into
+# the scope by now. (Trace context stays; the client's own span replaces it.)
 OURS = frozenset(
     (
         b"host",

@@ -5,7 +5,7 @@ All other routes go to a service; `proxy_routes` says which.
 
 import asyncio
 import hashlib
-import time
+import json
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,13 +14,14 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from chatbot_common.app import Probes
 from fastapi import APIRouter, Request, Response
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse
+from starlette.responses import FileResponse, HTMLResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from chatbot_gateway.openapi import Document, joined
 from chatbot_gateway.proxy import Proxy
+from chatbot_gateway.remembered import Remembered
 from chatbot_gateway.schema import Health, ServiceHealth
 from chatbot_gateway.service import PREFIXES, SERVICES
 from chatbot_gateway.settings import Settings
@@ -31,7 +32,10 @@ SWAGGER = Path((find_spec("fastapi_offline") or STATIC).origin or "").parent / "
 SWAGGER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css")
 HEALTH_SECONDS = ClientTimeout(total=3)  # a service itself gives each of its dependencies 2 s
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-DESCRIPTION_SECONDS = 60.0
+# For how long an answer is remembered: anyone may ask, and each answer costs every service a call.
+HEALTH_KEPT_SECONDS = 1.0
+DESCRIPTION_KEPT_SECONDS = 60.0
+INCOMPLETE_KEPT_SECONDS = 5.0
 
 
 class _Labelled(BaseRoute):
@@ -101,11 +105,15 @@ class _Revalidated(StaticFiles):
 def health_router(settings: Settings, probes: Probes) -> APIRouter:
     """`GET /health/all`: every service's own `/health` at once. 200 when all is well, else 503."""
     router = APIRouter(tags=["health"])
+    remembered = Remembered[dict[str, ServiceHealth]]()
 
     @router.get("/health/all", responses={503: {"model": Health}})
     @router.get("/api/v1/health/all", responses={503: {"model": Health}})
     async def health_all(request: Request, response: Response) -> Health:
-        services = await _health_of_all(request.app.state.session, settings, probes)
+        async def fetch() -> tuple[dict[str, ServiceHealth], float]:
+            return await _health_of_all(request.app.state.session, settings, probes), HEALTH_KEPT_SECONDS
+
+        services = await remembered.get(fetch)
         well = all(service.status == "ok" for service in services.values())
         response.status_code = 200 if well else 503
         return Health(status="ok" if well else "degraded", services=services)
@@ -135,27 +143,26 @@ async def _health_of(session: ClientSession, url: str) -> ServiceHealth:
 
 
 class Description:
-    """`GET /openapi.json`: remembered for a minute once every service has answered."""
+    """`GET /openapi.json`: remembered for a minute; for seconds only while a service is missing."""
 
     def __init__(self, settings: Settings) -> None:
         self._upstreams = settings.upstreams.model_dump()
         self._title = settings.bot
-        self._document: Document | None = None
-        self._until = 0.0
+        self._remembered = Remembered[bytes]()
 
     async def __call__(self, request: Request) -> Response:
-        if self._document is None or time.monotonic() > self._until:
-            self._document = await self._joined(request)
-        return JSONResponse(self._document)
+        body = await self._remembered.get(lambda: self._joined(request))
+        return Response(body, media_type="application/json")
 
-    async def _joined(self, request: Request) -> Document:
+    async def _joined(self, request: Request) -> tuple[bytes, float]:
         found = await asyncio.gather(
             *(_description_of(request.app.state.session, url) for url in self._upstreams.values())
         )
         services = {name: document for name, document in zip(self._upstreams, found, strict=True) if document}
         missing = [name for name in self._upstreams if name not in services]
-        self._until = 0.0 if missing else time.monotonic() + DESCRIPTION_SECONDS
-        return joined(self._title, request.app.openapi(), services, missing)
+        document = joined(self._title, request.app.openapi(), services, missing)
+        kept = INCOMPLETE_KEPT_SECONDS if missing else DESCRIPTION_KEPT_SECONDS
+        return json.dumps(document).encode(), kept
 
 
 async def _description_of(session: ClientSession, url: str) -> Document | None:

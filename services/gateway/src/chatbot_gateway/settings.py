@@ -1,11 +1,20 @@
 """What the gateway is told."""
 
+from ipaddress import ip_network
 from typing import Annotated
 
 from chatbot_common.settings import ClosedModel, ServiceSettings
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 Count = Annotated[int, Field(ge=1)]
+
+
+def _network(text: str) -> str:
+    ip_network(text)  # raises: a name or a wildcard would be compared as text, or trust everyone
+    return text
+
+
+Network = Annotated[str, AfterValidator(_network)]
 
 
 class Upstreams(ClosedModel):
@@ -29,4 +38,6 @@ class Settings(ServiceSettings):
     limits: Limits
     cors_allow_origins: list[str]
     max_body_bytes: Count = 1024 * 1024
+    trusted_proxies: list[Network] = Field(default_factory=list)
+    """Addresses or CIDRs of the proxies in front; only their X-Forwarded-For and X-Forwarded-Proto are believed."""
     redis_url: SecretStr

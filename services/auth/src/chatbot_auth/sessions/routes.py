@@ -32,8 +32,8 @@ class _Handover:
     def __call__(self, tokens: Tokens, *, browser: bool | None = None) -> TokenPair:
         pair = TokenPair(access_token=tokens.access, expires_in=tokens.expires_in)
         if cookie.is_browser(self._request) if browser is None else browser:
-            seconds = self._context.settings.refresh_token_seconds
-            cookie.put(self._request, self._response, tokens.refresh, seconds)
+            told = self._context.settings
+            cookie.put(self._request, self._response, told.bot, tokens.refresh, told.refresh_token_seconds)
             return pair
         return pair.model_copy(update={"refresh_token": tokens.refresh})
 
@@ -65,7 +65,7 @@ async def refresh(
 ) -> TokenPair:
     """Exchange a refresh token, from the body or else the cookie, for a new pair. Each can be exchanged once."""
     sent = body.refresh_token if body else None
-    token = sent or cookie.read(request)
+    token = sent or cookie.read(request, context.settings.bot)
     if token is None:
         raise Unauthenticated("There is no refresh token; sign in.")
     # What came hidden from scripts must not go back where they could read it.
@@ -76,10 +76,10 @@ async def refresh(
 @router.post("/logout", status_code=204)
 async def logout(request: Request, response: Response, context: InContext, body: LogoutRequest | None = None) -> None:
     """End the session of a refresh token, from the body or else the cookie."""
-    token = (body.refresh_token if body else None) or cookie.read(request)
+    token = (body.refresh_token if body else None) or cookie.read(request, context.settings.bot)
     if token is not None:
         await context.sessions.logout(token)
-    cookie.remove(request, response)
+    cookie.remove(request, response, context.settings.bot)
 
 
 @keys_router.get("/jwks.json")

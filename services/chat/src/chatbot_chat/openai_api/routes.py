@@ -1,15 +1,19 @@
 """`/v1`: the routes OpenAI's clients call."""
 
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
+import httpx2
 from chatbot_common.identity import CurrentUser
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from chatbot_chat.openai_api.completion import frame
 from chatbot_chat.openai_api.schema import CompletionRequest
 from chatbot_chat.openai_api.service import CompletionService, relayed
 from chatbot_chat.providers.catalog import UnknownModel
-from chatbot_chat.sse import HEADERS, sse_response
+from chatbot_chat.sse import HEADERS, guarded, sse_response
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -22,18 +26,31 @@ def _service(request: Request) -> CompletionService:
 Completions = Annotated[CompletionService, Depends(_service)]
 
 
+class RelayedResponse(StreamingResponse):
+    """A provider's response on its way; its connection is let go however this ends, also before the first byte."""
+
+    def __init__(self, response: httpx2.Response, stack: AsyncExitStack) -> None:
+        kind = response.headers.get("content-type", "application/json")
+        super().__init__(relayed(response), response.status_code, HEADERS, media_type=kind)
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._stack:
+            await super().__call__(scope, receive, send)
+
+
 @router.post("/chat/completions", response_model=None)
 async def create_completion(
     body: CompletionRequest, request: Request, user: CurrentUser, completions: Completions
 ) -> Response | dict[str, Any]:
     """One answer, whole or streamed. The bot's own name is the assistant; the other models are raw."""
-    if response := await completions.relay(body, await request.json()):
-        kind = response.headers.get("content-type", "application/json")
-        return StreamingResponse(relayed(response), response.status_code, HEADERS, media_type=kind)
+    stack = AsyncExitStack()
+    if response := await completions.relay(body, await request.json(), stack):
+        return RelayedResponse(response, stack)
     answering = await completions.answer(user, body)
     if body.stream:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        return sse_response(answering.frames(include_usage))
+        return sse_response(guarded(answering.frames(include_usage), lambda problem: frame(problem.as_openai())))
     return await answering.whole()
 
 

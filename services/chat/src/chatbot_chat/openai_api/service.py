@@ -1,13 +1,14 @@
 """Stateless completions: the assistant with the team's prompt and knowledge, or a raw model as it is."""
 
-import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx2
 import structlog
-from chatbot_common.errors import InvalidRequest, Problem
+from chatbot_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 from chatbot_common.identity import User
+from httpx2 import Response
 
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, HistoryMessage, Knowledge
@@ -15,7 +16,7 @@ from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of,
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import build_request, system_prompt
 from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, RelayingProvider, TextDelta, Usage
-from chatbot_chat.providers.catalog import Catalog, UnknownModel
+from chatbot_chat.providers.catalog import AI_REQUESTS, Catalog, UnknownModel
 from chatbot_chat.settings import ModelSettings
 
 log = structlog.get_logger(__name__)
@@ -38,8 +39,11 @@ class CompletionService:
     def models(self) -> list[str]:
         return [self._assistant, *(name for name in self._catalog.names if name != self._assistant)]
 
-    async def relay(self, request: CompletionRequest, body: dict[str, Any]) -> httpx2.Response | None:
+    async def relay(self, request: CompletionRequest, body: dict[str, Any], stack: AsyncExitStack) -> Response | None:
         """The provider's own response for a raw model that speaks this protocol; None where we have to word it.
+
+        Args:
+            stack: holds the provider's connection until the caller has passed everything on.
 
         Raises:
             UnknownModel: there is no such model. ProviderError: no deployment answered.
@@ -52,17 +56,22 @@ class CompletionService:
         for route in self._catalog.own_routes(request.model):
             if not isinstance(route.provider, RelayingProvider):
                 return None
+            labels = (route.provider.name, request.model)
             try:
-                return await route.provider.relay(body | {"model": route.upstream_model})
+                response = await stack.enter_async_context(route.provider.relay(body | {"model": route.upstream_model}))
             except ProviderError as error:
                 log.warning("provider failed", provider=route.provider.name, error=error.kind)
+                AI_REQUESTS.labels(*labels, "failed").inc()
                 failure = error
+            else:
+                AI_REQUESTS.labels(*labels, "ok").inc()
+                return response
         raise failure or ProviderError()
 
     async def answer(self, user: User, request: CompletionRequest) -> "Answering":
         """Find what is known about the question, and be ready to stream."""
         question = _question(request.messages)
-        knowledge = await self._conversation.search(user, question[:MAX_QUERY])
+        knowledge = await self._knowledge(user, question)
         is_assistant = request.model == self._assistant
 
         def prepare(settings: ModelSettings) -> ModelRequest:
@@ -79,6 +88,14 @@ class CompletionService:
 
         model = self._catalog.default if is_assistant else request.model
         return Answering(Completion(request.model), self._catalog.stream(model, prepare), knowledge)
+
+    async def _knowledge(self, user: User, question: str) -> Knowledge:
+        """What is known; nothing while it cannot be searched, as in a turn."""
+        try:
+            return await self._conversation.search(user, question[:MAX_QUERY])
+        except (Unavailable, UpstreamFailed) as problem:
+            log.warning("answer goes on without passages", error=problem.kind)
+            return Knowledge()
 
 
 class Answering:
@@ -98,14 +115,10 @@ class Answering:
         return self._completion.whole(self._text, self._reason, self._usage, self._annotations())
 
     async def frames(self, include_usage: bool) -> AsyncIterator[bytes]:
-        """Server-sent chunks, the last one `[DONE]`. A failure is an error frame: the status is long sent."""
+        """Server-sent chunks, the last one `[DONE]`. Raises `ProviderError`."""
         yield frame(self._completion.chunk({"role": "assistant", "content": ""}))
-        try:
-            async for text in self._deltas():
-                yield frame(self._completion.chunk({"content": text}))
-        except Problem as problem:
-            yield frame(problem.as_openai())
-            return
+        async for text in self._deltas():
+            yield frame(self._completion.chunk({"content": text}))
         annotations = self._annotations()
         yield frame(self._completion.chunk({"annotations": annotations} if annotations else {}, self._reason))
         if include_usage and self._usage:
@@ -149,12 +162,12 @@ def _instructions(messages: list[ChatMessage]) -> str | None:
     return "\n\n".join(item.text for item in messages if item.role in ("system", "developer")) or None
 
 
-async def relayed(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """The provider's bytes; a connection that breaks ends in an error frame instead of silence."""
-    async with contextlib.aclosing(response):
-        try:
-            async for piece in response.aiter_raw():
-                yield piece
-        except httpx2.HTTPError:
-            if "text/event-stream" in response.headers.get("content-type", ""):
-                yield frame(ProviderError("The provider's answer broke off.").as_openai())
+async def relayed(response: Response) -> AsyncIterator[bytes]:
+    """The provider's bytes. A stream that breaks ends in an error frame; any other body must not look complete."""
+    try:
+        async for piece in response.aiter_bytes():
+            yield piece
+    except httpx2.HTTPError:
+        if "text/event-stream" not in response.headers.get("content-type", ""):
+            raise
+        yield frame(ProviderError("The provider's answer broke off.").as_openai())

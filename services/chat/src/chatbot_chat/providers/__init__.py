@@ -1,6 +1,7 @@
 """Where answers come from. A provider turns one request into a stream of events; everything else is the turn's."""
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -46,7 +47,14 @@ class Finish:
     reason: Literal["stop", "length", "content_filter"]
 
 
-ModelEvent = TextDelta | Usage | Finish
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which public model is about to speak; a fallback's, when the one asked for failed before its first word."""
+
+    model: str
+
+
+ModelEvent = Chosen | TextDelta | Usage | Finish
 
 
 class ChatProvider(Protocol):
@@ -67,8 +75,8 @@ class RelayingProvider(Protocol):
 
     name: str
 
-    async def relay(self, body: Mapping[str, Any]) -> httpx2.Response:
-        """Send a chat completion and return the provider's open response; the caller closes it.
+    def relay(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[httpx2.Response]:
+        """The provider's open response to a chat completion; leaving the block closes it.
 
         Raises:
             ProviderError: there is no answer, or one that only concerns us and the provider.

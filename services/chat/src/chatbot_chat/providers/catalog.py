@@ -9,7 +9,7 @@ import structlog
 from chatbot_common.errors import NotFound
 from prometheus_client import Counter, Histogram
 
-from chatbot_chat.providers import ChatProvider, ModelEvent, ModelRequest, ProviderError, TextDelta, Usage
+from chatbot_chat.providers import ChatProvider, Chosen, ModelEvent, ModelRequest, ProviderError, TextDelta, Usage
 from chatbot_chat.providers.retrieval import Retrieval
 from chatbot_chat.settings import DeploymentSettings, ModelSettings, ProviderSettings, Settings
 
@@ -97,6 +97,7 @@ class Catalog:
         for number, route in enumerate(routes, 1):
             spoken = False
             try:
+                yield Chosen(route.model.name)
                 async for event in _measured(route, prepare(route.model)):
                     spoken = spoken or isinstance(event, TextDelta)
                     yield event

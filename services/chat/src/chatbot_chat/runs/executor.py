@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from opentelemetry import trace
 
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, EndState
-from chatbot_chat.providers import ModelRequest, TextDelta, Usage
+from chatbot_chat.providers import Chosen, ModelRequest, TextDelta, Usage
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import terminal
 from chatbot_chat.runs.log import RunLog
@@ -25,9 +26,18 @@ tracer = trace.get_tracer(__name__)
 
 COMMIT_MARGIN_SECONDS = 5.0
 COMMIT_PATIENCE_SECONDS = 60.0
+NOT_STORED = "not-stored: The answer could not be stored; send the question again."
 COMMIT_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 Prepare = Callable[[ModelSettings], ModelRequest]
+
+
+@dataclass
+class Said:
+    """What became known while the model spoke. `model` is the one that did: a fallback's, if it came to that."""
+
+    model: str
+    usage: Usage | None = None
 
 
 class Executor:
@@ -48,22 +58,19 @@ class Executor:
                 message_id=str(turn.reply_message_id),
                 model=model,
             )
-            usage: list[Usage] = []
+            said = Said(model)
             try:
-                status, error = await self._answer(run, model, prepare, usage)
-                await self._end(run, model, status, error, usage[-1] if usage else None)
+                status, error = await self._answer(run, model, prepare, said)
+                await self._end(run, said, status, error)
             except Exception as crash:
                 # A defect of ours: whoever follows must not wait for an end that never comes.
                 log.error("run crashed", run_id=str(run.id), exc_info=crash)
-                kind, data = terminal(turn, "failed", run.text, f"{Problem.kind}: {Problem.title}")
-                run.emit(kind, **data)
+                await self._give_up(run, said)
             await keeping
 
-    async def _answer(
-        self, run: Run, model: str, prepare: Prepare, usage: list[Usage]
-    ) -> tuple[EndState, Problem | None]:
+    async def _answer(self, run: Run, model: str, prepare: Prepare, said: Said) -> tuple[EndState, Problem | None]:
         """Stream the model's answer into the run; how it went, and the failure if it failed."""
-        speaking = asyncio.create_task(self._speak(run, model, prepare, usage))
+        speaking = asyncio.create_task(self._speak(run, model, prepare, said))
         stopping = asyncio.create_task(run.stopped())
         try:
             await asyncio.wait({speaking, stopping}, timeout=_time_left(run), return_when=asyncio.FIRST_COMPLETED)
@@ -81,27 +88,26 @@ class Executor:
             await asyncio.wait({speaking, stopping})
         return "completed", None
 
-    async def _speak(self, run: Run, model: str, prepare: Prepare, usage: list[Usage]) -> None:
+    async def _speak(self, run: Run, model: str, prepare: Prepare, said: Said) -> None:
         async with contextlib.aclosing(self._catalog.stream(model, prepare)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     run.emit("text.delta", text=event.text)
                 elif isinstance(event, Usage):
-                    usage.append(event)
+                    said.usage = event
+                elif isinstance(event, Chosen):
+                    said.model = event.model
 
-    async def _end(self, run: Run, model: str, status: EndState, error: Problem | None, usage: Usage | None) -> None:
+    async def _end(self, run: Run, said: Said, status: EndState, error: Problem | None) -> None:
         citations = citations_of(run.text, run.turn.knowledge)
+        usage = said.usage
         counted = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else None
         message = f"{error.kind}: {error}" if error else None
-        body = {
-            "attempt": run.attempt,
-            "status": status,
+        body = _reply(run, said, status, message) | {
             "text": run.text,
             "parts": [{"type": "text", "text": run.text}] if run.text else [],
             "citations": citations,
             "usage": counted,
-            "model": model,
-            "error": message,
         }
         outcome = await self._commit(run, body)
         if outcome is not None:
@@ -112,6 +118,14 @@ class Executor:
             if counted:
                 run.emit("usage", **counted)
         kind, data = terminal(run.turn, status, run.text, message)
+        run.emit(kind, **data)
+
+    async def _give_up(self, run: Run, said: Said) -> None:
+        """Close a run that crashed, without whatever it crashed on."""
+        message = f"{Problem.kind}: {Problem.title}"
+        with contextlib.suppress(Problem):
+            await self._conversation.store_reply(run.id, _reply(run, said, "failed", message))
+        kind, data = terminal(run.turn, "failed", run.text, message)
         run.emit(kind, **data)
 
     async def _commit(self, run: Run, body: dict[str, Any]) -> tuple[EndState, str | None] | None:
@@ -125,15 +139,21 @@ class Executor:
             try:
                 await self._conversation.store_reply(run.id, body)
             except UpstreamProblem as problem:
-                log.warning("reply refused", run_id=str(run.id), status=problem.status)
-                return "interrupted", None
+                log.warning("reply refused", run_id=str(run.id), status=problem.status, error=problem.kind)
+                return ("interrupted", None) if problem.status == 409 else ("failed", NOT_STORED)
             except Problem as problem:
                 if asyncio.get_running_loop().time() > deadline:
                     log.error("reply lost", run_id=str(run.id), error=problem.kind)
-                    return "failed", "not-stored: The answer could not be stored; send the question again."
+                    return "failed", NOT_STORED
                 await asyncio.sleep(next(pauses, COMMIT_RETRY_SECONDS[-1]))
             else:
                 return None
+
+
+def _reply(run: Run, said: Said, status: EndState, error: str | None) -> dict[str, Any]:
+    """The end of an attempt in conversation's words, as yet without text."""
+    empty: dict[str, Any] = {"text": "", "parts": [], "citations": [], "usage": None}
+    return empty | {"attempt": run.attempt, "status": status, "model": said.model, "error": error}
 
 
 def _time_left(run: Run) -> float:

@@ -26,8 +26,10 @@ _APPEND = """
 local attempt, current = tonumber(ARGV[1]), tonumber(redis.call('HGET', KEYS[2], 'attempt') or '0')
 if attempt < current then return 'superseded' end
 if attempt > current then
+  local wish = redis.call('HGET', KEYS[2], 'cancel')
   redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[2], 'attempt', attempt)
+  if wish then redis.call('HSET', KEYS[2], 'cancel', wish) end
 end
 if ARGV[4] ~= '' then
   local first = tonumber(ARGV[2])

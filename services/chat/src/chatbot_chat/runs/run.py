@@ -21,7 +21,8 @@ SIGN_OF_LIFE_SECONDS = 1.0
 class Run:
     """Events as they happen. Followers see each at once; the log gets them in batches."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, user_id: UUID, turn: Turn) -> None:
+        self.user_id = user_id
         self.turn = turn
         self.events: list[Event] = []
         self.text = ""

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from chatbot_common.errors import Problem, Unavailable
+from chatbot_common.errors import Unauthenticated, Unavailable, UpstreamFailed
+from chatbot_common.http import UpstreamProblem
 from chatbot_common.identity import User
 from prometheus_client import Gauge
 from redis import RedisError
@@ -50,10 +51,10 @@ class RunService:
         """
         turn = await self._conversation.start_turn(user, body)
         if turn.state == "started":
-            self._start(turn, model, language)
+            self._start(user.id, turn, model, language)
         return turn
 
-    def _start(self, turn: Turn, model: str, language: str | None) -> None:
+    def _start(self, user_id: UUID, turn: Turn, model: str, language: str | None) -> None:
         def prepare(settings: ModelSettings) -> ModelRequest:
             return build_request(
                 settings,
@@ -65,7 +66,7 @@ class RunService:
                 instructions=turn.instructions,
             )
 
-        run = self._runs[turn.turn_id] = Run(turn)
+        run = self._runs[turn.turn_id] = Run(user_id, turn)
         # A task of its own: a client that goes away must not take the answer with it.
         task = asyncio.create_task(self._executor.execute(run, model, prepare))
         self._tasks.add(task)
@@ -88,11 +89,12 @@ class RunService:
         Raises:
             Unavailable: the run is elsewhere and Redis, which carries the wish, is away.
         """
+        run = self._runs.get(run_id)
+        if run and run.user_id == user.id:  # also when its conversation was deleted meanwhile
+            run.stop("cancelled")
+            return run.turn
         turn = await self.turn(user, run_id)
         if turn.state != "running":
-            return turn
-        if run := self._local(turn):
-            run.stop("cancelled")
             return turn
         try:
             await self._log.cancel(run_id, turn.attempt)
@@ -135,12 +137,15 @@ class RunService:
             attempt, turn = turn.attempt, await self._again(user, turn)
             after = after if turn.attempt == attempt else 0
             wait = turn.state == "running"
+        raise Unavailable("The run cannot be followed any longer; look again shortly.")
 
     async def _again(self, user: User, turn: Turn) -> Turn:
         """The turn as it stands now; as it stood while that cannot be read, or the user's token has expired."""
         try:
             return await self._conversation.get_turn(user, turn.turn_id)
-        except Problem as problem:
+        except (Unauthenticated, Unavailable, UpstreamFailed, UpstreamProblem) as problem:
+            if problem.status == 404:
+                raise
             log.warning("turn not readable", run_id=str(turn.turn_id), error=problem.kind)
             await asyncio.sleep(POLL_SECONDS)
             return turn

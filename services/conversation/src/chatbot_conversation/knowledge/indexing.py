@@ -1,6 +1,7 @@
 """Jobs that turn knowledge into vectors. Each looks at the row as it is now, so running one twice does no harm."""
 
 import asyncio
+import re
 from uuid import UUID, uuid5
 
 from chatbot_common.database import Database
@@ -11,6 +12,7 @@ from chatbot_conversation.knowledge import store
 from chatbot_conversation.tables import documents, faqs
 from chatbot_conversation.vectors import KNOWLEDGE, VectorStore
 
+HEADING = re.compile(r"#{1,6}\s")
 CHUNK_CHARACTERS = (300, 900)
 """About 75 to 225 tokens: what the bundled model reads without cutting."""
 
@@ -31,7 +33,7 @@ class KnowledgeIndexer:
             faq = await store.find(session, faqs, faq_id)
         if faq is None:
             return
-        [vector] = await self._embedder.embed([f"{faq.question}\n{faq.answer}"])
+        [vector] = await self._embedder.embed([f"{faq.question}\n{faq.answer}\n{', '.join(faq.keywords)}"])
         await self._vectors.upsert(KNOWLEDGE, None, {faq_id: vector})
         async with self._database.write() as session:
             current = await store.mark_indexed(
@@ -61,7 +63,24 @@ class KnowledgeIndexer:
         await self._vectors.delete(KNOWLEDGE, None, sorted(stale))
 
 
+def sections_of(text: str) -> list[str]:
+    """The text cut before each heading: two short sections are two subjects, however well they fit into one passage.
+
+    A heading directly above another stays with it, and `#` inside a fenced block is no heading.
+    """
+    sections: list[list[str]] = [[]]
+    fenced = False
+    for line in text.splitlines():
+        fenced ^= line.lstrip().startswith(("```", "~~~"))
+        is_heading = not fenced and bool(HEADING.match(line))
+        if is_heading and any(item.strip() and not HEADING.match(item) for item in sections[-1]):
+            sections.append([])
+        sections[-1].append(line)
+    return [section for lines in sections if (section := "\n".join(lines).strip())]
+
+
 def passages_of(document_id: UUID, text: str) -> dict[UUID, str]:
     """Passages of a Markdown text in reading order; the same text always gets the same ids."""
-    chunks = MarkdownSplitter(CHUNK_CHARACTERS).chunks(text)
+    splitter = MarkdownSplitter(CHUNK_CHARACTERS)
+    chunks = [chunk for section in sections_of(text) for chunk in splitter.chunks(section)]
     return {uuid5(document_id, f"{position}:{chunk}"): chunk for position, chunk in enumerate(chunks)}

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from chatbot_conversation.knowledge.schema import Faq, Knowledge, SearchRequest
 from chatbot_conversation.knowledge.service import KnowledgeService
-from chatbot_conversation.wire import Page, Window
+from chatbot_conversation.wire import Page, Text, Window
 
 router = APIRouter(prefix="/api/v1", tags=["knowledge"])
 
@@ -22,7 +22,7 @@ Service = Annotated[KnowledgeService, Depends(_service)]
 
 
 class FaqWindow(Window):
-    category: str | None = None
+    category: Text | None = None
 
 
 @router.get("/faqs")

@@ -42,9 +42,12 @@ async def topics(session: ReadSession) -> list[str]:
 
 
 async def questions(session: ReadSession) -> list[str]:
-    """Up to three published questions, most important first."""
+    """Up to three published questions, most important first; where there are none, questions for the documents."""
     query = select(faqs.c.question).where(published).order_by(faqs.c.priority.desc(), faqs.c.id).limit(MAX_QUESTIONS)
-    return list((await session.execute(query)).scalars())
+    if written := list((await session.execute(query)).scalars()):
+        return written
+    titles = select(documents.c.title).distinct().order_by(documents.c.title).limit(MAX_QUESTIONS)
+    return [f"What does {title} say?" for title in (await session.execute(titles)).scalars()]
 
 
 async def quotable(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, AnyRow]:

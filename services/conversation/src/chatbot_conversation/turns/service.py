@@ -80,7 +80,7 @@ class TurnService:
         abandoned = row.state == "running" and row.overdue
         if abandoned:
             TURNS.labels("interrupted").inc()
-        if abandoned or (request.retry and row.state in ("failed", "interrupted")):
+        if abandoned or (request.retry and row.state in ("failed", "cancelled", "interrupted")):
             again = await store.start_again(session, row, self._allowed)
             return await _started(session, again, row.text, row.parent_id, knowledge)
         return await _as_it_stands(session, row)
@@ -96,19 +96,24 @@ class TurnService:
     async def store_reply(self, turn_id: UUID, reply: StoreReply) -> StoredReply:
         """Store the answer of an attempt: the first terminal state of the current attempt wins.
 
+        Sent again because the response was lost, the same answer gets the same response.
+
         Raises:
             NotFound: there is no such turn (any more).
-            Conflict: the turn has ended already, or a newer attempt is running.
+            Conflict: the turn has ended in another way, or a newer attempt is running.
         """
         async with self._database.write() as session:
             turn = await store.lock(session, turn_id)
             if turn is None:
                 raise NotFound("There is no such turn.")
+            stored = StoredReply(state=reply.status, message_id=turn.reply_message_id)
+            if await _is_stored(session, turn, reply):
+                return stored
             if turn.attempt != reply.attempt or turn.state != "running":
                 raise Conflict(f"Attempt {turn.attempt} of this turn is {turn.state}; this reply comes too late.")
             await _close(session, turn, reply)
         TURNS.labels(reply.status).inc()
-        return StoredReply(state=reply.status, message_id=turn.reply_message_id)
+        return stored
 
     async def close_overdue(self) -> int:
         """Close every turn past its deadline as interrupted; returns how many. Safe to run in several places."""
@@ -176,6 +181,13 @@ def _turn(row: AnyRow, state: TurnState, text: str, **rest: Any) -> Turn:
         text=text,
         **rest,
     )
+
+
+async def _is_stored(session: ReadSession, turn: AnyRow, reply: StoreReply) -> bool:
+    if (turn.attempt, turn.state) != (reply.attempt, reply.status):
+        return False
+    message = await store.find_message(session, turn.user_id, turn.reply_message_id)
+    return message is not None and message.text == reply.text
 
 
 async def _close(session: WriteSession, turn: AnyRow, reply: StoreReply) -> None:

@@ -135,12 +135,15 @@ async def finish(session: WriteSession, turn: AnyRow, state: str) -> None:
 async def put_reply(session: WriteSession, turn: AnyRow, **content: Any) -> bool:
     """Store the reply message, in place of an earlier attempt's. False when it replaced one.
 
-    The turn's row is locked, so nobody else writes this message.
+    An attempt that ended without text leaves the words of the earlier one and changes only how they ended. The turn's
+    row is locked, so nobody else writes this message.
     """
     key = (messages.c.user_id == turn.user_id) & (messages.c.id == turn.reply_message_id)
     existed = (await session.execute(select(messages.c.id).where(key))).first() is not None
     if existed:
-        await session.execute(update(messages).where(key).values(**content, created_at=func.now()))
+        ending = {name: content[name] for name in ("status", "error")}
+        changes = content | {"created_at": func.now()} if content["text"] else ending
+        await session.execute(update(messages).where(key).values(**changes))
     else:
         await session.execute(
             insert(messages).values(

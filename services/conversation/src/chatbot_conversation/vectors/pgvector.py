@@ -1,7 +1,7 @@
 """Vectors in the service's own Postgres: one table per collection and dimension.
 
-Knowledge has an HNSW index. Messages have none on purpose: an approximate index filtered by tenant loses results, while
-one person's messages are few enough to compare exactly through the primary key.
+Knowledge has an HNSW index, unless it has too many dimensions. Messages have none on purpose: an approximate index
+filtered by tenant loses results, while one person's messages are few enough to compare exactly through the primary key.
 """
 
 import asyncio
@@ -16,6 +16,8 @@ from chatbot_conversation.vectors import KNOWLEDGE, MESSAGES, Collection, Hit, V
 
 SHARED = UUID(int=0)
 """Tenant of a collection that has none."""
+MAX_INDEXED = 2000
+"""Dimensions pgvector can index; with more, vectors are compared one by one."""
 ENSURE_LOCK = 0x76656374  # 'vect': one process creates the tables
 
 
@@ -38,7 +40,8 @@ class PGVectorStore:
                 await session.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
                 for collection in (KNOWLEDGE, MESSAGES):
                     await session.execute(text(_CREATE.format(table=self._table(collection), size=self._dimensions)))
-                await session.execute(text(_INDEX.format(table=self._table(KNOWLEDGE))))
+                if self._dimensions <= MAX_INDEXED:
+                    await session.execute(text(_INDEX.format(table=self._table(KNOWLEDGE))))
             self._ensured = True
 
     async def upsert(self, collection: Collection, tenant: UUID | None, vectors: dict[UUID, Vector]) -> None:

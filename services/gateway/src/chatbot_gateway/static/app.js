@@ -18,18 +18,24 @@ let opening = 0; // counts opened views, so that a late answer does not land in 
 
 // Views ---------------------------------------------------------------------------------------------------------
 
-function show(view) {
-  for (const id of ["starting", "account", "chat"]) by(id).hidden = id !== view;
+const show = (view) => { for (const id of ["starting", "account", "chat"]) by(id).hidden = id !== view; };
+
+/** Nothing of the last session stays on the screen. */
+function away(view) {
+  leave();
+  conversation = null;
+  sidebar.clear();
+  messages.replaceChildren();
+  show(view);
 }
 
 function showAccount(hint) {
-  leave();
-  sidebar.clear();
-  show("account");
+  away("account");
   account.show(hint);
 }
 
 /** A sign-in link works once; afterwards it has no business in the address or the history. */
+const linkToken = () => new URLSearchParams(/^#\/sign-in\?(.*)$/.exec(location.hash)?.[1] ?? "").get("token");
 const dropLink = () => { if (location.hash.startsWith("#/sign-in")) history.replaceState(null, "", "/"); };
 
 async function enter() {
@@ -58,9 +64,7 @@ async function route() {
 }
 
 /** Not on a phone, where it would push the keyboard over what one came to read. */
-function focusField() {
-  if (!matchMedia("(pointer: coarse)").matches) field.focus();
-}
+const focusField = () => { if (!matchMedia("(pointer: coarse)").matches) field.focus(); };
 
 function leave() {
   opening += 1;
@@ -201,9 +205,7 @@ function busy(on) {
   by("send").disabled = on || !field.value.trim();
 }
 
-function announce(text) {
-  by("announcer").textContent = text;
-}
+const announce = (text) => { by("announcer").textContent = text; };
 
 // Composer and scrolling ----------------------------------------------------------------------------------------
 
@@ -254,10 +256,9 @@ function prepare() {
     await signOut().catch(() => {});
     by("suggestions").replaceChildren();
     history.replaceState(null, "", "/");
-    conversation = null;
     showAccount("You have signed out.");
   });
-  window.addEventListener("hashchange", () => { if (!by("chat").hidden) route(); });
+  window.addEventListener("hashchange", () => (linkToken() ? arrive() : by("chat").hidden || route()));
   whenSignedOut(() => showAccount("Your session has ended. Sign in again to go on."));
   sidebar.prepare((id) => { if (id === conversation) newChat(); });
   account.prepare(enter);
@@ -271,9 +272,15 @@ function newChat() {
 
 // Start ---------------------------------------------------------------------------------------------------------
 
-async function start() {
-  prepare();
-  const link = new URLSearchParams(/^#\/sign-in\?(.*)$/.exec(location.hash)?.[1] ?? "").get("token");
+/** One after the other: a session that is still being refreshed must not replace that of a newer link. */
+let arriving = Promise.resolve();
+const arrive = () => {
+  const link = linkToken(); // now: whoever arrives before clears the address
+  arriving = arriving.then(() => start(link));
+};
+
+async function start(link) {
+  away("starting");
   let hint;
   try {
     if (link) await followLink(link);
@@ -287,4 +294,5 @@ async function start() {
   return showAccount(hint);
 }
 
-start();
+prepare();
+arrive();
