@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import re
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import pytest
 from chatbot_common.errors import TooManyRequests
 from chatbot_common.ids import uuid7
-from chatbot_gateway.limits import Limiter, subject_of_address
+from chatbot_gateway.limits import Limiter, Window, subject_of_address, windows
 from chatbot_gateway.settings import Limits
 from prometheus_client import REGISTRY
 from redis import Redis
@@ -62,14 +64,19 @@ class TestUser:
         assert response.headers["ratelimit-policy"] == (
             '"minute";q=60;w=60, "hour";q=1000;w=3600, "day";q=10000;w=86400'
         )
-        assert response.headers["ratelimit"] == '"minute";r=59;t=1, "hour";r=999;t=4, "day";r=9999;t=9'
+        said = re.fullmatch(
+            r'"minute";r=59;t=(\d+), "hour";r=999;t=(\d+), "day";r=9999;t=(\d+)', response.headers["ratelimit"]
+        )
+        assert said
+        for seconds, window in zip(said.groups(), (60, 3600, 86_400), strict=True):
+            assert window <= int(seconds) <= window * 1.09
         assert "x-ratelimit-limit-requests" not in response.headers
 
     async def test_is_told_in_openais_words_on_that_face(self, bot: Platform) -> None:
         response = await bot.client.get("/v1/models", headers=bot.keys.bearer())
         assert response.headers["x-ratelimit-limit-requests"] == "60"
         assert response.headers["x-ratelimit-remaining-requests"] == "59"
-        assert response.headers["x-ratelimit-reset-requests"] == "1s"
+        assert response.headers["x-ratelimit-reset-requests"] in {f"{seconds}s" for seconds in range(60, 66)}
 
     async def test_is_refused_when_it_is_used_up(self, few: Platform) -> None:
         headers = few.keys.bearer()
@@ -80,7 +87,7 @@ class TestUser:
         assert codes == [200, 200, 200]
         assert refused.status_code == 429
         assert "3 requests per minute" in problem(refused)["detail"]
-        assert 1 <= int(refused.headers["retry-after"]) <= 20
+        assert 50 <= int(refused.headers["retry-after"]) <= 65
         assert refused.headers["ratelimit"].startswith('"minute";r=0;t=')
         assert openai.json()["error"]["code"] == "too_many_requests"
         assert openai.headers["x-ratelimit-remaining-requests"] == "0"
@@ -160,36 +167,41 @@ class TestScript:
             refused = await bot.client.get("/api/v1/faqs", headers=headers)
         assert f"per {name} is used up" in problem(refused)["detail"]
 
-    async def test_allowance_refills_evenly_and_a_refusal_costs_nothing(self, redis_url: str) -> None:
-        limiter = Limiter(redis_url, Limits(per_minute=300, per_hour=100_000, per_day=100_000))
-        user = f"user:{uuid7()}"
-
-        async def spend_all() -> None:
-            while True:
+    async def test_no_stretch_of_a_window_sees_more_and_a_refusal_costs_nothing(self, redis_url: str) -> None:
+        limiter = Limiter(redis_url, [Window("second", 10, 1)])
+        user, passed = f"user:{uuid7()}", []
+        end = time.monotonic() + 3.5
+        while (now := time.monotonic()) < end:
+            with contextlib.suppress(TooManyRequests):
                 await limiter.spend(user)
-
-        with pytest.raises(TooManyRequests) as refusal:
-            await spend_all()
-        assert refusal.value.headers["Retry-After"] == "1"
-        # One more every 0.2 s. If being refused cost one too, asking more often than that would never succeed.
-        async with asyncio.timeout(20):
-            while True:
-                with contextlib.suppress(TooManyRequests):
-                    headers = await limiter.spend(user)
-                    break
-                await asyncio.sleep(0.02)
+                passed.append((now, time.monotonic()))
+            await asyncio.sleep(0.005)
         await limiter.close()
-        left = int(headers["RateLimit"].partition(";r=")[2].partition(";")[0])
-        assert left < 100  # the whole allowance is not back at once
+        # From before the first to after the eleventh more than a second must have gone by.
+        assert all(passed[n + 10][1] - passed[n][0] > 0.99 for n in range(len(passed) - 10))
+        assert len(passed) >= 25
+
+    async def test_after_the_wait_it_said_it_lets_one_through(self, redis_url: str) -> None:
+        limiter = Limiter(redis_url, [Window("second", 3, 1), Window("minute", 100, 60)])
+        user = f"user:{uuid7()}"
+        for _ in range(3):
+            await limiter.spend(user)
+        with pytest.raises(TooManyRequests) as refusal:
+            await limiter.spend(user)
+        assert "per second" in str(refusal.value)
+        await asyncio.sleep(int(refusal.value.headers["Retry-After"]))
+        headers = await limiter.spend(user)
+        await limiter.close()
+        assert '"minute";r=96' in headers["RateLimit"]
 
     async def test_every_key_expires(self, keys: Keys, redis_url: str) -> None:
-        limiter = Limiter(redis_url, Limits(per_minute=1, per_hour=1, per_day=1))
+        limiter = Limiter(redis_url, windows(Limits(per_minute=1, per_hour=1, per_day=1)))
         await limiter.spend(f"user:{uuid7()}")
         await limiter.close()
         with Redis.from_url(redis_url) as redis:
             found = redis.keys("*")
             assert len(found) == 1
-            assert 86_000 < redis.ttl(found[0]) <= 86_400
+            assert 86_400 < redis.ttl(found[0]) <= 94_000
 
 
 class TestWithoutRedis:
@@ -220,7 +232,7 @@ class TestWithoutRedis:
 
         async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
             url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
-            limiter = Limiter(url, Limits(**FEW))
+            limiter = Limiter(url, windows(Limits(**FEW)))
             for _ in range(20):
                 assert "RateLimit" not in await limiter.spend("ip:127.0.0.1")
             await limiter.close()

@@ -1,11 +1,12 @@
 """How often one user, or one address before sign-in, may ask: three windows, one Redis script call per request.
 
-GCRA: each window remembers one number, the time at which its allowance would be full again. State is in Redis, so the
-limit is the platform's and not one gateway's. Without Redis requests pass: a lost store must not become an outage.
+A sliding window counted in slots: 60 a minute means that no stretch of 60 seconds ever sees more. State is in Redis, so
+the limit is the platform's and not one gateway's. Without Redis requests pass: a lost store must not become an outage.
 """
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
@@ -26,36 +27,57 @@ UNCHECKED = Counter("gateway_limits_unchecked_total", "Requests let through beca
 REDIS_SECONDS = 0.5
 PAUSE_SECONDS = 1.0  # after a failure Redis is left alone for so long: not every request should wait for a time-out
 
-# KEYS[1] a hash; ARGV limit and window in ms, per window. Nothing is spent unless every window allows it.
-# Returns {refusing window or 0, ms to wait, then per window: requests left, ms until the allowance is full}.
+SLOTS = 12
+"""Parts a window is counted in. A request leaves the count when its whole part has left the window, so a limit is never
+exceeded in any stretch of the window's length, and waits at most 1/12 of it longer than it had to."""
+
+# KEYS[1] a hash: field `window:slot modulo (slots + 1)` → `slot:requests`. ARGV slots, then limit and ms per window.
+# Nothing is spent unless every window allows it.
+# Returns {refusing window or 0, ms to wait, then per window: requests left, ms until all of them are back}.
 SCRIPT = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local count, longest, refused, wait = #ARGV / 2, 0, 0, 0
-local fields, full, reply = {}, {}, {}
-for i = 1, count do fields[i] = tostring(i) end
+local slots, windows = tonumber(ARGV[1]), (#ARGV - 1) / 2
+local fields = {}
+local function slot_of(i) return math.floor(now / (ARGV[2 * i + 1] / slots)) end
+for i = 1, windows do
+  for back = 0, slots do fields[#fields + 1] = i .. ':' .. (slot_of(i) - back) % (slots + 1) end
+end
 local stored = redis.call('HMGET', KEYS[1], unpack(fields))
-for i = 1, count do
-  local limit, window = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
-  full[i] = math.max(tonumber(stored[i] or now), now) + window / limit
+local refused, wait, longest, reply, spend = 0, 0, 0, {}, {}
+for i = 1, windows do
+  local limit, window, current = tonumber(ARGV[2 * i]), tonumber(ARGV[2 * i + 1]), slot_of(i)
+  local used, counts = 0, {}
+  for back = 0, slots do
+    local slot, count = string.match(stored[(i - 1) * (slots + 1) + back + 1] or '', '(%d+):(%d+)')
+    counts[back] = tonumber(slot) == current - back and tonumber(count) or 0
+    used = used + counts[back]
+  end
+  local function gone(back) return math.ceil((current - back + slots + 1) * window / slots - now) end
+  local excess, freed = used - limit + 1, 0
+  for back = slots, 0, -1 do
+    if freed < excess then
+      freed = freed + counts[back]
+      if freed >= excess and gone(back) > wait then refused, wait = i, gone(back) end
+    end
+  end
+  spend[#spend + 1] = i .. ':' .. current % (slots + 1)
+  spend[#spend + 1] = string.format('%d:%d', current, counts[0] + 1)
+  reply[2 * i - 1], reply[2 * i] = math.max(limit - used, 0), gone(0)
   longest = math.max(longest, window)
-  if full[i] - window - now > wait then refused, wait = i, full[i] - window - now end
 end
-for i = 1, count do
-  local limit, window = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
-  if refused > 0 then full[i] = full[i] - window / limit end
-  reply[2 * i - 1] = math.floor((window - (full[i] - now)) / (window / limit) + 0.0001)
-  reply[2 * i] = math.ceil(full[i] - now)
-  if refused == 0 then redis.call('HSET', KEYS[1], fields[i], string.format('%.3f', full[i])) end
+if refused == 0 then
+  redis.call('HSET', KEYS[1], unpack(spend))
+  redis.call('PEXPIRE', KEYS[1], math.ceil(longest * (slots + 1) / slots))
+  for i = 1, windows do reply[2 * i - 1] = reply[2 * i - 1] - 1 end
 end
-if refused == 0 then redis.call('PEXPIRE', KEYS[1], longest) end
-return {refused, math.ceil(wait), unpack(reply)}
+return {refused, wait, unpack(reply)}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """At most `limit` requests in any burst, refilled evenly over `seconds`."""
+    """At most `limit` requests in any stretch of `seconds`."""
 
     name: str
     limit: int
@@ -69,7 +91,7 @@ class Left:
     window: Window
     remaining: int
     reset: int
-    """Seconds until the allowance is full again."""
+    """Seconds until all of it is back, if nothing more is asked."""
 
 
 def windows(limits: Limits) -> tuple[Window, ...]:
@@ -95,15 +117,17 @@ def subject_of_address(host: str) -> str:
 class Limiter:
     """Spends one request of a subject's allowance."""
 
-    def __init__(self, redis_url: str, limits: Limits) -> None:
+    def __init__(self, redis_url: str, windows: Sequence[Window]) -> None:
         self._redis: Redis = Redis.from_url(
             redis_url,
             socket_timeout=REDIS_SECONDS,
             socket_connect_timeout=REDIS_SECONDS,
             retry=Retry(NoBackoff(), 1),
         )
-        self._windows = windows(limits)
-        self._arguments = [value for window in self._windows for value in (window.limit, window.seconds * 1000)]
+        self._windows = tuple(windows)
+        self._arguments = [SLOTS] + [
+            value for window in self._windows for value in (window.limit, window.seconds * 1000)
+        ]
         self._script = self._redis.register_script(SCRIPT)
         self._paused_until = 0.0
         self._log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from chatbot_gateway import routes
 from chatbot_gateway.edge import Edge
-from chatbot_gateway.limits import Limiter
+from chatbot_gateway.limits import Limiter, windows
 from chatbot_gateway.proxy import open_session
 from chatbot_gateway.service import Door
 from chatbot_gateway.settings import Settings
@@ -21,7 +21,7 @@ EXPOSED_HEADERS = ("ETag", "RateLimit", "RateLimit-Policy", "Retry-After", "Serv
 
 def create_app(settings: Settings) -> FastAPI:
     """The public app; connections are opened by its lifespan, and none is needed to start."""
-    limiter = Limiter(settings.redis_url.get_secret_value(), settings.limits)
+    limiter = Limiter(settings.redis_url.get_secret_value(), windows(settings.limits))
     # Reported only: requests pass without Redis, so losing it must not take every gateway out of service.
     probes = Probes(reported={"redis": limiter.ping})
     identity = make_identity("gateway", settings)
