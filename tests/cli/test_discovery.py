@@ -41,7 +41,7 @@ def ollama(*names: str) -> Starlette:
 class TestDiscover:
     def test_a_key_becomes_the_default_with_the_knowledge_behind_it(self) -> None:
         sources = [{"OPENAI_API_KEY": "sk-x", "OPENAI_MODEL": "gpt-x", **CLOSED}]
-        found, text = discover(bot(), sources)
+        found, text, _ = discover(bot(), sources)
         llm = found.spec.llm
         assert (llm.default, llm.fallbacks) == ("gpt-x", ["retrieval"])
         assert [(provider.name, provider.type) for provider in llm.providers] == [
@@ -54,30 +54,30 @@ class TestDiscover:
         assert ChatbotDeployment.model_validate(found.model_dump(by_alias=True)) == found
 
     def test_another_server_for_the_key_is_honoured(self) -> None:
-        found, text = discover(bot(), [{"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1/"}])
+        found, text, _ = discover(bot(), [{"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1/"}])
         assert found.spec.llm.providers[0].base_url == "http://127.0.0.1:9/v1"
         assert "127.0.0.1:9" in (text or "")
 
     def test_anthropic(self) -> None:
         sources = [{"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "https://claude.example"}]
-        found, _ = discover(bot(), sources)
+        found, _, _ = discover(bot(), sources)
         assert found.spec.llm.providers[0].type == "Anthropic"
         assert found.spec.llm.providers[0].base_url == "https://claude.example/v1"
 
     async def test_the_first_ollama_model_that_can_talk(self) -> None:
         async with serving(ollama("nomic-embed-text:latest", "llama3.2:latest")) as url:
-            found, text = await asyncio.to_thread(discover, bot(), [{"OLLAMA_HOST": url}])
+            found, text, _ = await asyncio.to_thread(discover, bot(), [{"OLLAMA_HOST": url}])
         assert found.spec.llm.default == "llama3.2:latest"
         assert found.spec.llm.providers[0].base_url == f"{url}/v1"
         assert "Ollama found" in (text or "")
 
     async def test_an_ollama_without_models_does_not_count(self) -> None:
         async with serving(ollama()) as url:
-            found, _ = await asyncio.to_thread(discover, bot(), [{"OLLAMA_HOST": url}])
+            found, _, _ = await asyncio.to_thread(discover, bot(), [{"OLLAMA_HOST": url}])
         assert found.spec.llm.models == []
 
     def test_nothing_found_says_what_that_means(self) -> None:
-        found, text = discover(bot(), [CLOSED])
+        found, text, _ = discover(bot(), [CLOSED])
         assert found == bot()
         assert "answers quote the knowledge" in (text or "")
 
@@ -89,7 +89,7 @@ class TestDiscover:
                 "default": "m",
             }
         )
-        assert discover(own, [{"OPENAI_API_KEY": "k"}]) == (own, None)
+        assert discover(own, [{"OPENAI_API_KEY": "k"}]) == (own, None, None)
 
     @pytest.mark.parametrize(
         "variables",

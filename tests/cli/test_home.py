@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -91,4 +92,20 @@ class TestLocked:
         )
         run(code, home.folder)
         with locked(home, "up"):
+            pass
+
+    def test_who_waits_says_for_whom_and_goes_on_after(self, home: Home) -> None:
+        said: list[str] = []
+        first = locked(home, "up")
+        assert first.__enter__() is False
+        ending = threading.Timer(0.3, first.__exit__, (None, None, None))
+        ending.start()
+        with locked(home, "up", said.append) as waited:
+            assert waited
+        ending.join()
+        assert said == [f"'chatbot up' (process {os.getpid()})"]
+
+    def test_nobody_waits_forever(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(homes, "LOCK_SECONDS", 0.1)
+        with locked(home, "up"), pytest.raises(CliError, match="at work on demo"), locked(home, "up", lambda _: None):
             pass

@@ -86,6 +86,17 @@ class TestStop:
         assert stop([process], 0.2) == ([process], [process])
         assert not process.alive
 
+    def test_says_that_it_waits_only_when_it_takes_long(
+        self, spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        said: list[str] = []
+        stop([spawn(SLEEP)], 10, waiting=lambda: said.append("quick"))
+        monkeypatch.setattr(processes, "SOON_SECONDS", 0.1)
+        deaf = spawn(DEAF)
+        wait_for(lambda: tail(tmp_path / "process.log", 1) == ["ready"])
+        stop([deaf], 0.3, waiting=lambda: said.append("slow"))
+        assert said == ["slow"]
+
     def test_leaves_a_recycled_process_id_alone(self, spawn: Spawn) -> None:
         bystander = spawn(SLEEP)
         assert stop([replace(bystander, started="another:1")], 1) == ([], [])

@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+from chatbot_cli import __main__ as main
 from chatbot_cli import bots, state
+from chatbot_cli.calling import call
 from chatbot_cli.errors import CliError
 from chatbot_cli.home import Home, home_of
 from chatbot_cli.processes import Process, identity
@@ -78,4 +80,29 @@ class TestPick:
         monkeypatch.setenv("CHATBOT_HOME", str(tmp_path / "none"))
         with pytest.raises(CliError) as caught:
             bots.pick(None)
-        assert "chatbot up -f" in (caught.value.hint or "")
+        assert call("up -f") in (caught.value.hint or "")
+
+
+class TestPickToPurge:
+    def test_what_is_stopped_is_never_guessed(self, home: Home) -> None:
+        state.save(home, State())
+        with pytest.raises(CliError, match="No bot runs") as caught:
+            bots.pick_to_purge(None)
+        assert call("down --purge --name NAME") in (caught.value.hint or "")
+        assert "demo" in (caught.value.hint or "")
+        assert bots.pick_to_purge("demo") == home
+
+    def test_the_only_one_that_runs(self, home: Home) -> None:
+        state.save(home, State(processes={"auth": myself()}))
+        other = home_of("other")
+        other.make()
+        state.save(other, State())
+        assert bots.pick_to_purge(None) == home
+        state.save(other, State(processes={"auth": myself()}))
+        with pytest.raises(CliError, match="Several bots run"):
+            bots.pick_to_purge(None)
+
+    def test_the_command_twice_removes_one(self, home: Home) -> None:
+        state.save(home, State())
+        assert main.run(["down", "--purge", "--yes"]) == 1
+        assert home.state_file.exists()

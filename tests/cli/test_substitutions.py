@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from chatbot_cli.calling import call
 from chatbot_cli.substitutions import substitutions
 from chatbot_resource.model import ChatbotDeployment
 
@@ -24,7 +25,7 @@ def test_what_only_a_cluster_reads_is_named() -> None:
             "chat": {"scaling": {"minReplicas": 3, "maxReplicas": 9}},
         },
     )
-    assert said["Deletion (Delete)"] == "data stays until: chatbot down --purge"
+    assert said["Deletion (Delete)"] == f"data stays until: {call('down --purge')}"
     assert said["Redis topology (Single)"] == "one embedded Valkey"
     assert said["Drain (200 s)"] == "20 s at most"
     assert "Replicas (scaled by Fixed and HPA: gateway 2, chat 3..9)" in said

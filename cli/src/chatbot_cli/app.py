@@ -69,7 +69,7 @@ def down(
     if name is None and not known():
         out.print("Nothing was started here; there is nothing to stop.")
         return
-    home = bots.pick(name)
+    home = bots.pick_to_purge(name) if purge else bots.pick(name)
     if purge and not yes:
         typer.confirm(f"Remove everything the bot {home.name} knows and was told, in {home.folder}?", abort=True)
     was_running = run(home, STOP_SECONDS if timeout is None else timeout, purge)

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import httpx2
 
+from chatbot_cli.calling import call
 from chatbot_cli.errors import CliError
 
 TIMEOUT = httpx2.Timeout(10, read=180)
@@ -124,8 +125,8 @@ def refusal(response: httpx2.Response) -> CliError:
         401: "The token is not valid any more; get a new one.",
         404: None,
         429: f"Try again in {response.headers.get('Retry-After', 'some')} s.",
-        502: "Look at: chatbot status",
-        503: "Look at: chatbot status",
+        502: f"Look at: {call('status')}",
+        503: f"Look at: {call('status')}",
     }
     trace = [f"trace {problem['trace_id']}"] if response.status_code >= 500 and "trace_id" in problem else []
     text = f"{title.rstrip('.')}. {detail}".strip() if detail else f"{title.rstrip('.')}."
@@ -134,5 +135,5 @@ def refusal(response: httpx2.Response) -> CliError:
 
 def _unreachable(url: str, error: httpx2.HTTPError) -> CliError:
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-        return CliError(f"Nothing answers at {url}.", "Is the bot up? Look at: chatbot status")
-    return CliError(f"The connection to {url} broke ({type(error).__name__}).", "Look at: chatbot status")
+        return CliError(f"Nothing answers at {url}.", f"Is the bot up? Look at: {call('status')}")
+    return CliError(f"The connection to {url} broke ({type(error).__name__}).", f"Look at: {call('status')}")

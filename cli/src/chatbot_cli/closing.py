@@ -3,8 +3,6 @@
 import json
 import os
 import shlex
-import shutil
-import sys
 from pathlib import Path
 
 from rich.markup import escape
@@ -12,6 +10,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from chatbot_cli import keys
+from chatbot_cli.calling import program_name
 from chatbot_cli.layout import admin_email
 from chatbot_cli.screen import err, out
 from chatbot_cli.up import Outcome
@@ -52,17 +51,6 @@ def show_interrupted() -> None:
     err.print(
         f"[cyan]→[/] Run the same command to go on from there, or stop it with: {escape(_again('down', program))}"
     )
-
-
-def program_name() -> str:
-    """How this program can be called from here: `chatbot`, or by its path when it is not on the PATH."""
-    beside = Path(sys.executable).parent / "chatbot"
-    found = shutil.which("chatbot")
-    if found and Path(found).resolve() == beside.resolve():
-        return "chatbot"
-    if not beside.exists():
-        return "python -m chatbot_cli"
-    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
 def _again(word: str, program: str) -> str:

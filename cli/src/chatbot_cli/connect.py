@@ -1,6 +1,7 @@
 """Finding the running bot and getting in: as its administrator on this machine, with a token elsewhere."""
 
 from chatbot_cli import bots, signin, state
+from chatbot_cli.calling import call
 from chatbot_cli.client import Client
 from chatbot_cli.errors import CliError
 from chatbot_cli.home import Home
@@ -32,5 +33,6 @@ def _running(name: str | None) -> tuple[Home, State]:
     home = bots.pick(name)
     record = state.load(home)
     if not record.alive("gateway"):
-        raise CliError(f"{home.name} is not running.", f"Start it with: chatbot up -f {record.file or 'FILE'}")
+        again = call(f"up -f {record.file or 'FILE'}")
+        raise CliError(f"{home.name} is not running.", f"Start it with: {again}")
     return home, record

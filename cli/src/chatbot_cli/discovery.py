@@ -15,6 +15,7 @@ from chatbot_cli.errors import CliError
 
 OLLAMA_PORT = 11434
 OLLAMA_SECONDS = 1.0
+FORGET = "--no-discovery leaves it out"
 
 # Small and quick models: the first answer should come soon and cost little. Another one: OPENAI_MODEL, ANTHROPIC_MODEL.
 OPENAI_MODEL = "gpt-5.4-mini"
@@ -29,23 +30,41 @@ class Found:
     model: str
     text: str
 
+    def as_json(self) -> dict[str, Any]:
+        """What `remembered` reads; holds no key."""
+        return {"provider": self.provider.model_dump(mode="json", by_alias=True), "model": self.model}
 
-def discover(bot: ChatbotDeployment, sources: list[Mapping[str, str]]) -> tuple[ChatbotDeployment, str | None]:
+
+def remembered(document: Mapping[str, Any] | None) -> Found | None:
+    """What was found the last time; None when there is nothing or it cannot be read."""
+    try:
+        provider = Provider.model_validate((document or {})["provider"])
+        model = str((document or {})["model"])
+    except (KeyError, ValueError, TypeError):
+        return None
+    where = f" at {urlsplit(provider.base_url).netloc}" if provider.base_url else ""
+    return Found(provider, model, f"{model} of {provider.type}{where} answers  (as last time; {FORGET})")
+
+
+def discover(
+    bot: ChatbotDeployment, sources: list[Mapping[str, str]], last: Found | None = None
+) -> tuple[ChatbotDeployment, str | None, Found | None]:
     """Give a bot without models the one that was found; quoting the knowledge stays as second model and fallback.
 
     Args:
         sources: variables, in the order in which they are asked.
+        last: what was found the last time; stays in use until a key in `sources` takes its place.
 
     Returns:
-        The bot, and one line that says what was found; None when the file names its models.
+        The bot, one line that says what was found (None when the file names its models), and what was found.
 
     Raises:
         CliError: an address or model name in the environment is malformed.
     """
     if bot.spec.llm.models:
-        return bot, None
+        return bot, None, None
     try:
-        found = find(sources)
+        found = find(sources, last)
         llm = _with(bot.spec.llm, found) if found else None
     except ValueError:  # pydantic's and urlsplit's alike; their texts would quote what may be a secret
         raise CliError(
@@ -54,14 +73,19 @@ def discover(bot: ChatbotDeployment, sources: list[Mapping[str, str]]) -> tuple[
             "--no-discovery leaves them alone.",
         ) from None
     if found is None:
-        return bot, "no model key and no Ollama found: answers quote the knowledge (set OPENAI_API_KEY for a model)"
+        text = "no model key and no Ollama found: answers quote the knowledge (set OPENAI_API_KEY for a model)"
+        return bot, text, None
     spec = bot.spec.model_copy(update={"llm": llm})
-    return bot.model_copy(update={"spec": spec}), found.text
+    return bot.model_copy(update={"spec": spec}), found.text, found
 
 
-def find(sources: list[Mapping[str, str]]) -> Found | None:
-    """The first of OpenAI, Anthropic and Ollama that is there."""
-    return _keyed("OpenAI", OPENAI_MODEL, sources) or _keyed("Anthropic", ANTHROPIC_MODEL, sources) or _ollama(sources)
+def find(sources: list[Mapping[str, str]], last: Found | None = None) -> Found | None:
+    """The first of OpenAI and Anthropic that has a key; else that of last time; else Ollama."""
+    if found := _keyed("OpenAI", OPENAI_MODEL, sources) or _keyed("Anthropic", ANTHROPIC_MODEL, sources):
+        return found
+    if last is None or last.provider.type == "Ollama":
+        return _ollama(sources) or last
+    return last
 
 
 def _with(llm: Llm, found: Found) -> Llm:

@@ -70,4 +70,4 @@ def _purge(home: Home) -> None:
         if home.sockets.parent != home.folder:
             shutil.rmtree(home.sockets, ignore_errors=True)
         shutil.rmtree(home.folder)
-        step.done(f"removed {home.folder}")
+        step.done(f"removed all of {home.name}, {home.folder}")

@@ -11,14 +11,19 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from chatbot_cli.errors import CliError
 
 MAX_SOCKET_PATH = 100
 """Unix sockets: 108 bytes on Linux, 104 on macOS, with the final zero."""
+LOCK_SECONDS = 180.0
+
+Wait = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -114,19 +119,45 @@ def write(path: Path, text: str, mode: int = 0o600) -> bool:
 
 
 @contextlib.contextmanager
-def locked(home: Home, purpose: str) -> Iterator[None]:
-    """Keep every other command that changes this bot out. Raises `CliError` when one is at work."""
+def locked(home: Home, purpose: str, wait: Wait | None = None) -> Iterator[bool]:
+    """Keep every other command that changes this bot out; gives whether one was at work before.
+
+    Args:
+        wait: told who is at work before waiting for its end; without it nobody waits.
+
+    Raises:
+        CliError: another command is at work, or still was after `LOCK_SECONDS`.
+    """
     with open(home.folder / "lock", "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            other = file.read().strip() or "another command"
-            raise CliError(f"{other} is at work on {home.name}.", "Wait for it to end, then try again.") from None
+        waited = not _try_lock(file)
+        if waited and not (wait and _wait_for(file, wait)):
+            raise CliError(f"{_holder(file)} is at work on {home.name}.", "Wait for it to end, then try again.")
         file.truncate(0)
         file.write(f"'chatbot {purpose}' (process {os.getpid()})")
         file.flush()
         try:
-            yield
+            yield waited
         finally:
             file.truncate(0)
+
+
+def _try_lock(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _wait_for(file: TextIO, wait: Wait) -> bool:
+    """Whether the lock became ours in time."""
+    wait(_holder(file))
+    deadline = time.monotonic() + LOCK_SECONDS
+    while not (ours := _try_lock(file)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return ours
+
+
+def _holder(file: TextIO) -> str:
+    file.seek(0)
+    return file.read().strip() or "another command"

@@ -26,6 +26,10 @@ def private_key_file(home: Home, name: str) -> Path:
     return home.secrets / name / PRIVATE_KEY
 
 
+def provider_key_file(home: Home, provider: str) -> Path:
+    return home.secrets / "chat" / "provider_keys" / provider
+
+
 def ensure(home: Home) -> dict[str, str]:
     """Make what is missing. Returns each service's public key, 32 bytes as unpadded base64url."""
     public = {name: _public(_kept(private_key_file(home, name), _new_private)) for name in (*SERVICES, OPERATOR)}

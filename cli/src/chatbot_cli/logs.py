@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
+from chatbot_cli.calling import call
 from chatbot_cli.errors import CliError
 from chatbot_cli.home import Home
 from chatbot_cli.screen import out, printable
@@ -54,7 +55,7 @@ def show(home: Home, names: Sequence[str], *, count: int, follow: bool, raw: boo
         raise CliError(f"There is no process {unknown[0]}.", f"There are: {', '.join(NAMES)}.", code=2)
     followers = [_Follower(name, home.log(name)) for name in names or NAMES]
     if not follow and not any(follower.path.exists() for follower in followers):
-        raise CliError("There is no log yet.", "Start the bot with: chatbot up -f FILE")
+        raise CliError("There is no log yet.", f"Start the bot with: {call('up -f FILE')}")
     past = [(follower.name, line) for follower in followers for line in list(follower.lines())[-count:]]
     for name, line in past if len(followers) == 1 else sorted(past, key=lambda item: _time(item[1])):
         _print(name, line, raw=raw)

@@ -10,7 +10,7 @@ import platform
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,8 @@ import psutil
 
 LINUX = platform.system() == "Linux"
 MAX_LOG_BYTES = 10 * 1024 * 1024
+SOON_SECONDS = 1.0
+"""Who has nothing left to do ends within this time."""
 
 _children: list["subprocess.Popen[bytes]"] = []
 """Kept, so that those which die while we run are reaped, and those which live on are not complained about."""
@@ -118,15 +120,24 @@ def send(process: Process, number: signal.Signals) -> bool:
 
 
 def stop(
-    processes: Iterable[Process], seconds: float, number: signal.Signals = signal.SIGTERM
+    processes: Iterable[Process],
+    seconds: float,
+    number: signal.Signals = signal.SIGTERM,
+    waiting: Callable[[], None] | None = None,
 ) -> tuple[list[Process], list[Process]]:
     """Ask all to end, wait up to `seconds`, then kill.
+
+    Args:
+        waiting: called once, when a process takes longer than `SOON_SECONDS` to end.
 
     Returns:
         Those that were still there when asked, and those that had to be killed.
     """
     asked = [process for process in processes if send(process, number)]
-    left = wait_gone(asked, seconds)
+    left = wait_gone(asked, min(seconds, SOON_SECONDS))
+    if left and waiting and seconds > SOON_SECONDS:
+        waiting()
+    left = wait_gone(left, seconds - SOON_SECONDS)
     for process in left:
         send(process, signal.SIGKILL)
     wait_gone(left, 5)

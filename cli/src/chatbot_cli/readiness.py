@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from chatbot_cli.calling import call
 from chatbot_cli.errors import CliError
 from chatbot_cli.home import Home
 from chatbot_cli.knowledge import text_of
@@ -66,7 +67,7 @@ def wait_healthy(state: State, port: int, note: Note) -> None:
         if time.monotonic() > deadline:
             raise CliError(
                 f"Through the gateway not everything answers: {', '.join(bad) or 'no answer at all'}.",
-                "Look at: chatbot status, chatbot logs gateway",
+                f"Look at: {call('status')}, {call('logs gateway')}",
             )
         time.sleep(POLL_SECONDS)
 

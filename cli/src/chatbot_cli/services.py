@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +81,13 @@ def start_service(home: Home, state: State, name: str, fingerprint: str) -> Star
     return Started(name, process, log, offset)
 
 
-def stop_services(state: State, names: Collection[str], seconds: float) -> tuple[list[str], list[str]]:
+def stop_services(
+    state: State, names: Collection[str], seconds: float, waiting: Callable[[], None] | None = None
+) -> tuple[list[str], list[str]]:
     """Stop those of `names` that run, in `STOP_ORDER`, each group within `seconds`.
+
+    Args:
+        waiting: called when a group takes its time, which it does for answers in flight.
 
     Returns:
         Names of those that were running, and of those that had to be killed.
@@ -91,7 +96,7 @@ def stop_services(state: State, names: Collection[str], seconds: float) -> tuple
     killed: list[str] = []
     for group in STOP_ORDER:
         running = {name: record.process for name in group if name in names and (record := state.alive(name))}
-        asked, left = stop(running.values(), seconds)
+        asked, left = stop(running.values(), seconds, waiting=waiting)
         stopped += [name for name, process in running.items() if process in asked]
         killed += [name for name, process in running.items() if process in left]
     return stopped, killed

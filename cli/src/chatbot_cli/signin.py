@@ -7,6 +7,7 @@ from typing import Any
 from chatbot_resource.configuration import OPERATOR
 
 from chatbot_cli import keys
+from chatbot_cli.calling import call
 from chatbot_cli.errors import CliError
 from chatbot_cli.home import Home
 from chatbot_cli.loopback import request
@@ -52,9 +53,9 @@ def _tried(ask: Callable[[], Any]) -> Any:
 
 def _refused(answer: Any) -> CliError:
     if answer is None:
-        return CliError("The auth service does not answer.", "Look at: chatbot status, chatbot logs auth")
+        return CliError("The auth service does not answer.", f"Look at: {call('status')}, {call('logs auth')}")
     title = answer.body.get("title") if isinstance(answer.body, dict) else None
-    return CliError(f"The auth service refused to sign in: {title or answer.status}.", "Look at: chatbot logs auth")
+    return CliError(f"The auth service refused to sign in: {title or answer.status}.", f"Look at: {call('logs auth')}")
 
 
 def _operator_token(home: Home) -> str:

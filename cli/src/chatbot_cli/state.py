@@ -33,6 +33,8 @@ class State:
     processes: dict[str, Running] = field(default_factory=dict)
     migrated: dict[str, str] = field(default_factory=dict)
     """Service → digest of the code whose migrations have run."""
+    discovered: dict[str, Any] | None = None
+    """The provider and model that were found for a file that names none; its key is among the secrets."""
 
     def alive(self, name: str) -> Running | None:
         """The record of a process that still runs."""

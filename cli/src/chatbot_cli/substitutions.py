@@ -3,6 +3,7 @@
 from chatbot_resource.configuration import SERVICES
 from chatbot_resource.model import ChatbotDeployment, Component, Replicas, Spec
 
+from chatbot_cli.calling import call
 from chatbot_cli.layout import DRAIN_SECONDS
 
 
@@ -34,7 +35,7 @@ def _where_written(spec: Spec) -> list[tuple[str, str]]:
     if longest > DRAIN_SECONDS and any("drain_seconds" in _component(spec, name).model_fields_set for name in SERVICES):
         rows.append((f"Drain ({longest} s)", f"{DRAIN_SECONDS} s at most"))
     if "deletion_policy" in spec.stores.model_fields_set:
-        rows.append((f"Deletion ({spec.stores.deletion_policy})", "data stays until: chatbot down --purge"))
+        rows.append((f"Deletion ({spec.stores.deletion_policy})", f"data stays until: {call('down --purge')}"))
     external = spec.stores.redis.external
     if external and "topology" in external.model_fields_set:
         rows.append((f"Redis topology ({external.topology})", "one embedded Valkey"))

@@ -5,6 +5,7 @@ import json
 from rich.markup import escape
 from rich.table import Table
 
+from chatbot_cli.calling import call
 from chatbot_cli.screen import out
 from chatbot_cli.status import Report, Row
 
@@ -17,15 +18,15 @@ def show_status(report: Report, *, as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("process", "state"):
-        table.add_column(title)
+        table.add_column(title, no_wrap=True)
     for title in ("pid", "memory", "uptime", "port", "private"):
-        table.add_column(title, justify="right")
-    table.add_column("reason")
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("reason", overflow="fold")
     for row in report.rows:
         table.add_row(*_cells(row))
     out.print(f"[bold]{escape(report.bot)}[/]  [dim]{escape(report.file or '')}[/]")
     out.print(table, soft_wrap=False)
-    again = f"chatbot up -f {escape(report.file or 'FILE')}"
+    again = escape(call(f"up -f {report.file or 'FILE'}"))
     if report.ok:
         out.print(f"[green]Everything answers.[/] {report.url}")
     elif report.stopped:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chatbot_cli import keys, layout, readiness, screen, signin, state
+from chatbot_cli.calling import call
 from chatbot_cli.errors import CliError
-from chatbot_cli.home import Home, home_of, known, locked
+from chatbot_cli.home import LOCK_SECONDS, Home, home_of, known, locked
 from chatbot_cli.knowledge import left_out, markdown_files
 from chatbot_cli.layout import MIGRATED, PROGRAMS, Layout
 from chatbot_cli.ports import holder, is_free, next_free
@@ -61,13 +62,24 @@ def up(options: Options) -> Outcome:
     home = home_of(wish.bot.name)
     _check_disk(home, NEEDED_BYTES)
     home.make()
-    with locked(home, "up"):
+    with locked(home, "up", _say_waiting) as waited:
+        if waited:
+            # What the other command left behind, such as a model it found, is part of the wish.
+            wish = understand(options)
         try:
             return _Run(wish, home).run(began)
         except CliError:
             # Whoever met a full disk could not always write down that it did.
             _check_disk(home, FULL_BYTES)
             raise
+
+
+def _say_waiting(other: str) -> None:
+    screen.say("Waiting", f"for {other} to end, at most {LOCK_SECONDS:.0f} s")
+
+
+def _say_draining() -> None:
+    screen.say("Services", f"waiting for answers in flight to end, at most {STOP_SECONDS:.0f} s")
 
 
 def _check_disk(home: Home, needed: int) -> None:
@@ -97,7 +109,9 @@ class _Run:
         self._clear_what_is_dead()
         port = self._port()
         knowledge = self._knowledge()
-        if self._wish.found:
+        if self._wish.discovered and self._wish.trouble:
+            screen.warn("Model", f"{self._wish.discovered.model}: {self._wish.trouble}")
+        elif self._wish.found:
             screen.say("Model", self._wish.found)
         screen.substituted(substitutions(self._wish.bot))
         plan = self._configure(port, knowledge)
@@ -136,7 +150,7 @@ class _Run:
             other = next_free(port)
             raise CliError(
                 f"Port {port} is in use{f' by {by}' if by else ''}.",
-                f"Stop that, or choose another: chatbot up -f {self._wish.options.file} --port {other}"
+                f"Stop that, or choose another: {call(f'up -f {self._wish.options.file} --port {other}')}"
                 f"  (or: make up PORT={other})",
             )
         return port
@@ -170,6 +184,7 @@ class _Run:
             self._state.file = str(self._wish.options.file.resolve())
             self._state.port, self._state.ports = port, ports
             self._state.knowledge = str(knowledge) if knowledge else None
+            self._state.discovered = self._wish.discovered.as_json() if self._wish.discovered else None
             self._save()
             step.done(f"in {home.folder}")
         return plan
@@ -224,7 +239,7 @@ class _Run:
             stale = [name for name in wanted if (old := self._state.alive(name)) and old.fingerprint != wanted[name]]
             if stale:
                 step.note(f"stopping what has changed: {', '.join(stale)}")
-                stop_services(self._state, stale, STOP_SECONDS)
+                stop_services(self._state, stale, STOP_SECONDS, _say_draining)
             missing = [name for name in wanted if not self._state.alive(name)]
             started: dict[str, Started] = {}
             for name in sorted(missing, key=START_ORDER.index):
@@ -264,5 +279,5 @@ def _bot_on(port: int) -> str | None:
     for home in known():
         record = state.load(home)
         if record.port == port and record.alive("gateway"):
-            return f"the bot {home.name} (chatbot down --name {home.name} stops it)"
+            return f"the bot {home.name} ({call(f'down --name {home.name}')} stops it)"
     return None

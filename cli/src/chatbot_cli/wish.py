@@ -2,14 +2,18 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from chatbot_resource.documents import Documents, InvalidFile, load
 from chatbot_resource.model import ChatbotDeployment
 
-from chatbot_cli.discovery import discover
+from chatbot_cli import state
+from chatbot_cli.discovery import Found, discover, remembered
 from chatbot_cli.errors import CliError
+from chatbot_cli.home import Home, home_of
+from chatbot_cli.keys import provider_key_file
+from chatbot_cli.probe import trouble
 from chatbot_cli.references import References, read_env_file, resolve
 
 
@@ -35,6 +39,9 @@ class Wish:
     found: str | None
     """What was said about models found on this machine."""
     ignored: tuple[str, ...] = ()
+    discovered: Found | None = None
+    trouble: str | None = None
+    """Why the model that was found will not answer."""
 
 
 def understand(options: Options) -> Wish:
@@ -42,8 +49,30 @@ def understand(options: Options) -> Wish:
     documents = _load(options.file)
     sources: list[Mapping[str, str]] = [read_env_file(options.env_file)] if options.env_file else []
     sources.append(os.environ)
-    bot, found = discover(documents.bot, sources) if options.discovery else (documents.bot, None)
-    return Wish(options, bot, resolve(documents, bot, sources), found, documents.ignored)
+    if not options.discovery:
+        return Wish(options, documents.bot, resolve(documents, documents.bot, sources), None, documents.ignored)
+    last, kept = _last(home_of(documents.bot.name))
+    bot, text, found = discover(documents.bot, sources, last)
+    if found and found is last:
+        # The remembered key is for this provider alone: what the file itself asks for must still be supplied.
+        references = replace(resolve(documents, documents.bot, sources), provider_keys=kept)
+    else:
+        references = resolve(documents, bot, sources)
+    wrong = trouble(found.provider, references.provider_keys.get(found.provider.name)) if found else None
+    return Wish(options, bot, references, text, documents.ignored, found, wrong)
+
+
+def _last(home: Home) -> tuple[Found | None, Mapping[str, str]]:
+    """The model that was found the last time, and its provider's key by name; none when the key is gone."""
+    found = remembered(state.load(home).discovered)
+    if found is None or found.provider.api_key_secret_ref is None:
+        return found, {}
+    name = found.provider.name
+    try:
+        key = provider_key_file(home, name).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        key = ""
+    return (found, {name: key}) if key else (None, {})
 
 
 def _load(file: Path) -> Documents:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from chatbot_resource import lines
+from chatbot_resource.faqs import check_faqs
 from chatbot_resource.lines import Document, Mistake, Path, dotted
 from chatbot_resource.mistakes import did_you_mean, explain, kind_of
 from chatbot_resource.model import API_VERSION, GROUP, KIND, ChatbotDeployment
@@ -66,6 +67,8 @@ class _Reader:
         self._broken = bool(mistakes)
         self._bots: list[tuple[Document, ChatbotDeployment | None]] = []
         self._texts: dict[str, list[tuple[str, str, dict[str, str]]]] = {"ConfigMap": [], "Secret": []}
+        self._sources: dict[tuple[str, str], Document] = {}
+        """Name and namespace → the ConfigMap as it was written."""
         self._ignored: list[str] = []
 
     def take(self, document: Document) -> None:
@@ -89,12 +92,31 @@ class _Reader:
             first = self._bots[0][0].line
             self._wrong(document, (), f"a second {KIND} (the first is in line {first}); write one per file")
         bot = self._bots[0][1] if self._bots else None
+        if bot is not None:
+            self._check_faqs(bot)
         if self._mistakes or bot is None:
             raise InvalidFile(file, self._mistakes)
         namespace = bot.metadata.namespace
         return Documents(
             bot, self._of("ConfigMap", namespace), self._of("Secret", namespace), tuple(sorted(self._ignored))
         )
+
+    def _check_faqs(self, bot: ChatbotDeployment) -> None:
+        """A reference that leads nowhere is for whoever resolves references; a wrong text is wrong here already."""
+        ref, namespace = bot.spec.knowledge.faq_ref, bot.metadata.namespace
+        if ref is None:
+            return
+        texts = next(
+            (texts for name, other, texts in self._texts["ConfigMap"] if (name, other) == (ref.name, namespace)), {}
+        )
+        if ref.key not in texts:
+            return
+        document, path = self._sources[ref.name, namespace], ("data", ref.key)
+        start = document.blocks.get(path)
+        for mistake in check_faqs(texts[ref.key]):
+            # Only the lines after a '|' are lines of the text; a folded or quoted text has one place.
+            line = start + mistake.line - 1 if start else document.line_of(path)
+            self._mistakes.append(Mistake(line, f"{dotted(path)} {mistake.path}".rstrip(), mistake.text))
 
     def _of(self, kind: str, namespace: str) -> dict[str, dict[str, str]]:
         """Texts in the bot's own namespace; a reference cannot reach another."""
@@ -125,6 +147,8 @@ class _Reader:
         texts = self._section(document, "data", encoded=kind == "Secret")
         if kind == "Secret":
             texts |= self._section(document, "stringData", encoded=False)
+        else:
+            self._sources.setdefault((name, namespace), document)
         self._texts[kind].append((name, namespace, texts))
 
     def _section(self, document: Document, section: str, *, encoded: bool) -> dict[str, str]:

@@ -36,6 +36,8 @@ class Document:
     line: int
     data: Any
     lines: dict[Path, int] = field(default_factory=dict)
+    blocks: dict[Path, int] = field(default_factory=dict)
+    """First line of the text of each field that is written after a `|`."""
 
     def line_of(self, path: Path) -> int:
         """Line of a field, or of the nearest thing around it that was written."""
@@ -66,7 +68,7 @@ def read(text: str) -> tuple[list[Document], list[Mistake]]:
             if document.data is not None:
                 documents.append(document)
     except yaml.YAMLError as error:
-        mistakes.append(_syntax(error))
+        mistakes.append(syntax(error))
     except (RecursionError, _TooLarge):
         mistakes.append(Mistake(1, "", "nested too deeply, or aliases that multiply each other"))
     except ValueError as error:  # a timestamp such as 2024-13-45, a number such as 0o9
@@ -96,6 +98,8 @@ def _walk(root: yaml.Node, document: Document) -> Iterator[Mistake]:
             for index, item in enumerate(node.value):
                 document.lines[(*path, index)] = _first_line(item)
                 pending.append((item, (*path, index)))
+        elif isinstance(node, yaml.ScalarNode) and node.style == "|":
+            document.blocks[path] = _first_line(node) + 1
         elif isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 if key.tag == "tag:yaml.org,2002:merge":
@@ -115,7 +119,7 @@ def _merged(node: yaml.MappingNode) -> bool:
     return any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value)
 
 
-def _syntax(error: yaml.YAMLError) -> Mistake:
+def syntax(error: yaml.YAMLError) -> Mistake:
     """PyYAML's complaint without the excerpt of the file: the line may hold a secret."""
     if isinstance(error, yaml.reader.ReaderError):
         return Mistake(1, "", "not a text file: it holds characters that YAML does not allow")
