@@ -1,9 +1,11 @@
 """What of a request's body passes."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
+import httpx2
 import pytest
 
 from tests.gateway.support import Platform, Shared, problem, shared
@@ -24,6 +26,18 @@ def narrow(keys: Keys, redis_url: str) -> Iterator[Shared]:
 @pytest.fixture
 async def small(narrow: Shared) -> AsyncIterator[Platform]:
     async with narrow.visit() as visited:
+        yield visited
+
+
+@pytest.fixture(scope="module")
+def hasty(keys: Keys, redis_url: str) -> Iterator[Shared]:
+    with shared(keys, redis_url, body_pause_seconds=0.3, body_seconds=0.6) as running:
+        yield running
+
+
+@pytest.fixture
+async def quick(hasty: Shared) -> AsyncIterator[Platform]:
+    async with hasty.visit() as visited:
         yield visited
 
 
@@ -116,3 +130,44 @@ class TestMessageId:
     async def test_what_is_no_object_is_left_to_the_service(self, bot: Platform) -> None:
         await bot.client.post("/api/v1/chat/send", headers=bot.keys.bearer(), json=["hi"])
         assert json.loads(bot.last.body) == ["hi"]
+
+
+class TestPace:
+    @pytest.mark.parametrize("method", ["POST", "GET"])
+    @pytest.mark.parametrize("kind", ["application/json", "application/octet-stream"])
+    async def test_silence_ends_the_connection(self, quick: Platform, method: str, kind: str) -> None:
+        answer = await dribble(quick, method, kind, pieces=1, pause=0)
+        assert answer.startswith("HTTP/1.1 408 ")
+        assert "connection: close" in answer.lower()
+        assert "urn:chatbot:problem:request-timeout" in answer
+        assert quick.reached == 0
+
+    async def test_byte_by_byte_too_slow_in_all(self, quick: Platform) -> None:
+        answer = await dribble(quick, "POST", "application/json", pieces=40, pause=0.05)
+        assert answer.startswith("HTTP/1.1 408 ")
+
+    async def test_pieces_in_time_pass(self, quick: Platform) -> None:
+        answer = await dribble(quick, "POST", "application/octet-stream", pieces=50, pause=0.002)
+        assert answer.startswith("HTTP/1.1 200 ")
+        assert len(quick.last.body) == 50
+
+
+async def dribble(bot: Platform, method: str, kind: str, *, pieces: int, pause: float) -> str:
+    """Announce 50 bytes, send `pieces` of them one by one, and read until the gateway closes or has answered."""
+    url = httpx2.URL(bot.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    lines = [f"{method} /api/v1/documents HTTP/1.1", "Host: bot", "Content-Length: 50", f"Content-Type: {kind}"]
+    lines += [f"{name}: {value}" for name, value in bot.keys.bearer().items()]
+    if pieces == 50:
+        lines.append("Connection: close")
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    reading = asyncio.create_task(reader.read())
+    for _ in range(pieces):
+        if reading.done():
+            break
+        writer.write(b"1")
+        await asyncio.sleep(pause)
+    async with asyncio.timeout(5):
+        answer = await reading
+    writer.close()
+    return answer.decode()

@@ -1,17 +1,19 @@
-"""The request's body on its way in: never more than allowed, and JSON only when it is JSON.
+"""The request's body on its way in: never more or slower than allowed, and JSON only when it is JSON.
 
 JSON is read completely, because it is checked; anything else (an upload) streams through and is only counted.
 """
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from chatbot_common.errors import BodyTooLarge, MalformedBody, Problem
 from chatbot_common.ids import uuid7
 from starlette.datastructures import Headers
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 METHODS_WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
 NOT_JSON = "The body could not be parsed as JSON; check quotes, commas and braces."
@@ -22,16 +24,31 @@ class ClientGone(Exception):
     """The client closed the connection; nobody is left to answer."""
 
 
+class RequestTimeout(Problem):
+    status, kind, title = 408, "request-timeout", "The request body came too slowly"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a body may cost: bytes in all, seconds without a piece of it, seconds of waiting in all."""
+
+    max_bytes: int
+    pause_seconds: float
+    seconds: float
+
+
 class Body:
     """One request's body. `ended` is set when all of it was read, after which only a disconnect can arrive."""
 
-    def __init__(self, headers: Headers, receive: Receive, max_bytes: int) -> None:
+    def __init__(self, headers: Headers, receive: Receive, bounds: Bounds) -> None:
         self.headers = headers
         self.ended = asyncio.Event()
         self.problem: Problem | None = None
         """Why reading stopped; whoever consumes `chunks` may wrap what it raised beyond recognition."""
         self._receive = receive
-        self._max = max_bytes
+        self._max = bounds.max_bytes
+        self._pause = bounds.pause_seconds
+        self._left = bounds.seconds
         self.refuse_if_announced_too_large()
 
     def refuse_if_announced_too_large(self) -> None:
@@ -47,10 +64,10 @@ class Body:
         return kind in ("", "application/json") or kind.endswith("+json")
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Raises `BodyTooLarge`, `ClientGone`."""
+        """Raises `BodyTooLarge`, `RequestTimeout`, `ClientGone`."""
         size = 0
         while True:
-            message = await self._receive()
+            message = await self._next()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             chunk = message.get("body", b"")
@@ -64,8 +81,21 @@ class Body:
                 self.ended.set()
                 return
 
+    async def _next(self) -> Message:
+        """The next piece. Only our waiting for the client counts, not a service that takes its time with a piece."""
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(min(self._pause, self._left)):
+                return await self._receive()
+        except TimeoutError:
+            # Closed: the rest of the body would otherwise be read as the next request.
+            self.problem = RequestTimeout("Send the whole body at once.", headers={"Connection": "close"})
+            raise self.problem from None
+        finally:
+            self._left -= time.monotonic() - started
+
     async def read(self) -> bytes:
-        """All of it. Raises `BodyTooLarge`, `ClientGone`."""
+        """All of it. Raises `BodyTooLarge`, `RequestTimeout`, `ClientGone`."""
         return b"".join([chunk async for chunk in self.chunks()])
 
     async def disconnect(self) -> None:

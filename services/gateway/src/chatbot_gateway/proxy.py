@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
-from chatbot_gateway.body import METHODS_WITH_BODY, Body, ClientGone, parse, with_message_id
+from chatbot_gateway.body import METHODS_WITH_BODY, Body, Bounds, ClientGone, parse, with_message_id
 from chatbot_gateway.edge import Exchange, exchange
 from chatbot_gateway.headers import to_client, to_upstream
 from chatbot_gateway.service import Door, ServiceName
@@ -60,16 +60,16 @@ def _without_query(url: URL) -> str:
 class Proxy:
     """ASGI app of the routes that belong to one service."""
 
-    def __init__(self, service: ServiceName, base_url: str, max_body_bytes: int) -> None:
+    def __init__(self, service: ServiceName, base_url: str, bounds: Bounds) -> None:
         self._service = service
         self._base = base_url.rstrip("/")
-        self._max_body = max_body_bytes
+        self._bounds = bounds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         current = exchange(scope)
         door: Door = scope["app"].state.door
         await door.admit(scope, current)
-        body = Body(Headers(scope=scope), receive, self._max_body)
+        body = Body(Headers(scope=scope), receive, self._bounds)
         try:
             data = await self._body(scope, body, current)
             await _unless_gone(self._relay(scope, body, data, send), body)
@@ -81,7 +81,7 @@ class Proxy:
         """What to send on: checked JSON, or a stream of anything else.
 
         Raises:
-            BodyTooLarge, MalformedBody, ClientGone
+            BodyTooLarge, RequestTimeout, MalformedBody, ClientGone
         """
         if scope["method"] not in METHODS_WITH_BODY:
             await _timed(body.read(), current)

@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from chatbot_gateway.body import Bounds
 from chatbot_gateway.openapi import Document, joined
 from chatbot_gateway.proxy import Proxy
 from chatbot_gateway.remembered import Remembered
@@ -56,8 +57,9 @@ class PlainMount(_Labelled, Mount):
 
 def proxy_routes(settings: Settings) -> list[BaseRoute]:
     """The routing table. Order matters: the first prefix that fits wins."""
-    upstreams, limit = settings.upstreams, settings.max_body_bytes
-    proxies = {name: Proxy(name, getattr(upstreams, name), limit) for name in SERVICES}
+    upstreams = settings.upstreams
+    bounds = Bounds(settings.max_body_bytes, settings.body_pause_seconds, settings.body_seconds)
+    proxies = {name: Proxy(name, getattr(upstreams, name), bounds) for name in SERVICES}
     return [
         PlainRoute(prefix + rest, proxies[name], methods=METHODS, include_in_schema=False)
         for prefix, name in PREFIXES

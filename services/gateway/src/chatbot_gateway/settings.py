@@ -38,6 +38,9 @@ class Settings(ServiceSettings):
     limits: Limits
     cors_allow_origins: list[str]
     max_body_bytes: Count = 1024 * 1024
+    body_pause_seconds: Annotated[float, Field(gt=0)] = 10
+    """How long a client may send nothing of a body it has begun; the whole may take `body_seconds`."""
+    body_seconds: Annotated[float, Field(gt=0)] = 30
     trusted_proxies: list[Network] = Field(default_factory=list)
     """Addresses or CIDRs of the proxies in front; only their X-Forwarded-For and X-Forwarded-Proto are believed."""
     redis_url: SecretStr

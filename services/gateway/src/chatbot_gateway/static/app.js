@@ -2,12 +2,14 @@
 
 import * as account from "./account.js";
 import { Failure, followLink, get, refresh, signedInBefore, signOut, whenSignedOut } from "./api.js";
-import { Run } from "./run.js";
+import { Run, newId } from "./run.js";
+import * as scroll from "./scroll.js";
 import * as sidebar from "./sidebar.js";
-import { Answer, element, failed, question } from "./view.js";
+import * as unfinished from "./unfinished.js";
+import { Answer, OUTCOME, element, failed, question, stored } from "./view.js";
 
 const by = (id) => document.getElementById(id);
-const [messages, scroller, field] = [by("messages"), by("scroller"), by("composer-text")];
+const [messages, field] = [by("messages"), by("composer-text")];
 const BOT = document.querySelector("meta[name=bot]").content;
 const PAGE = 50;
 
@@ -43,7 +45,7 @@ async function enter() {
   show("chat");
   const me = await get("/api/v1/users/me").catch(() => ({ email: "" }));
   by("me-name").textContent = me.name || me.email;
-  by("me-role").textContent = me.role === "admin" ? "Administrator" : "";
+  by("me-email").textContent = me.name ? me.email : "";
   by("me-badge").textContent = (me.name || me.email || "?").slice(0, 1).toUpperCase();
   await Promise.all([sidebar.reload(), route()]);
 }
@@ -95,47 +97,49 @@ async function openConversation(id) {
     const [found, page] = await Promise.all([get(`/api/v1/conversations/${id}`), earlierPage(id)]);
     if (view !== opening) return;
     title(found.title);
-    messages.replaceChildren(...page);
-    toBottom(true);
+    messages.replaceChildren(...page.map(stored));
+    scroll.toBottom(true);
+    await goOn(id, page);
   } catch (failure) {
     if (view !== opening || failure.status === 401) return;
     const gone = failure.status === 404;
-    messages.replaceChildren(failed(
+    messages.append(failed(
       gone ? "This conversation does not exist any more. Start a new chat or choose another one." : failure.message,
       gone ? null : () => { conversation = null; route(); }));
   }
 }
 
-/** Nodes of the messages before the oldest one shown, in reading order. */
+/** A conversation whose newest question has no complete answer: back to its run, be it under way or over. */
+async function goOn(id, page) {
+  const [view, last, known] = [opening, page.at(-1), unfinished.recall(id)];
+  if (!last || (last.role !== "user" && last.status === "completed")) return unfinished.forget(id);
+  const found = known && await get(`/api/v1/chat/runs/${known.run}`)
+    .catch((failure) => { if (failure.status !== 404) throw failure; });
+  if (view !== opening) return;
+  const asked = found && page.find((message) => message.id === found.user_message_id);
+  if (asked && [found.message_id, found.user_message_id].includes(last.id)) {
+    if (last.role !== "user") messages.lastChild.remove(); // the run brings what there is of it
+    follow(asked.text, known.message, (current) => current.watch(known.run));
+  } else if (last.role === "user") {
+    messages.append(failed("The answer has not arrived yet.", () => { conversation = null; route(); }));
+  }
+}
+
+/** The messages before the oldest one shown, in reading order. */
 async function earlierPage(id, after = null) {
   const page = await get(`/api/v1/conversations/${id}/messages?order=desc&limit=${PAGE}${after ? `&after=${after}` : ""}`);
   oldest = page.last_id;
   by("earlier").hidden = !page.has_more;
-  return page.data.reverse().map((message) => {
-    if (message.role === "user") return question(message.text);
-    const answer = new Answer(message.text, message.citations ?? []);
-    answer.settle(OUTCOME[message.status] ?? "");
-    return answer.node;
-  });
+  return page.data.reverse();
 }
 
 async function showEarlier() {
-  const [view, height] = [opening, scroller.scrollHeight];
-  const nodes = await earlierPage(conversation, oldest).catch(() => []);
-  if (view !== opening) return;
-  messages.prepend(...nodes);
-  scroller.scrollTop += scroller.scrollHeight - height; // what one was reading stays where it is
+  const view = opening;
+  const page = await earlierPage(conversation, oldest).catch(() => []);
+  if (view === opening) scroll.prepend(page.map(stored));
 }
 
 // Asking --------------------------------------------------------------------------------------------------------
-
-const OUTCOME = {
-  failed: "This answer could not be finished.",
-  cancelled: "Stopped.",
-  interrupted: "This answer was interrupted.",
-};
-
-const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 
 function ask(text) {
   by("welcome").hidden = true;
@@ -145,22 +149,30 @@ function ask(text) {
 }
 
 /** One turn. `id` names the message: sent again it is not stored twice; `retry` asks for another attempt at it. */
-async function turn(text, id, retry = false) {
-  const answer = new Answer();
+function turn(text, id, retry = false) {
+  const place = conversation && { conversation_id: conversation };
+  follow(text, id, (current) =>
+    current.ask({ content: text, client_message_id: id, ...place, ...(retry && { retry }) }));
+}
+
+/** Shows a run to its end; `begin` starts it or goes back to it. */
+async function follow(text, id, begin) {
+  const [view, answer] = [opening, new Answer()];
   answer.wait();
   messages.append(answer.node);
-  toBottom(true);
+  scroll.toBottom(true);
   busy(true);
   announce("Answering…");
-  const view = opening;
   const again = () => { answer.node.remove(); turn(text, id, true); };
   let note = ["", null];
   const current = run = new Run((event) => {
-    if (view === opening) note = take(event, answer, again) ?? note;
+    if (view !== opening) return;
+    note = take(event, answer, again) ?? note;
+    if (event.type === "run.started") unfinished.remember(conversation, event.run_id, id);
+    if (event.type === "run.finished") unfinished.forget(conversation);
   });
   try {
-    const place = conversation && { conversation_id: conversation };
-    await current.ask({ content: text, client_message_id: id, ...place, ...(retry && { retry }) });
+    await begin(current);
   } catch (failure) {
     if (!(failure instanceof Failure)) console.error(failure);
     note = [failure instanceof Failure ? failure.message : "Something went wrong in this page. Reload it.",
@@ -171,7 +183,7 @@ async function turn(text, id, retry = false) {
   answer.settle(...note);
   announce(note[0] ? "" : answer.text); // a note speaks for itself: it is an alert
   busy(false);
-  toBottom();
+  scroll.toBottom();
   sidebar.reload().then(() => { if (view === opening) title(sidebar.titleOf(conversation) ?? BOT); });
 }
 
@@ -184,11 +196,11 @@ function take(event, answer, again) {
     case "citation": answer.cite(event); break;
     case "run.finished": if (event.content) answer.replace(event.content); break;
     case "run.failed": return [event.error?.detail || event.error?.title || OUTCOME.failed, again];
-    case "run.cancelled": return [OUTCOME.cancelled, null];
+    case "run.cancelled": return [OUTCOME.cancelled, again];
     case "run.interrupted": return [OUTCOME.interrupted, again];
     default: return undefined; // later servers send more; what is not known is not needed
   }
-  toBottom();
+  scroll.toBottom();
   return undefined;
 }
 
@@ -207,14 +219,7 @@ function busy(on) {
 
 const announce = (text) => { by("announcer").textContent = text; };
 
-// Composer and scrolling ----------------------------------------------------------------------------------------
-
-let following = true;
-
-function toBottom(force = false) {
-  following ||= force;
-  if (following) requestAnimationFrame(() => { scroller.scrollTop = scroller.scrollHeight; });
-}
+// Composer ------------------------------------------------------------------------------------------------------
 
 function fit() {
   field.style.height = "auto"; // set through the object model, which the content security policy allows
@@ -245,15 +250,11 @@ function prepare() {
   });
   by("stop").addEventListener("click", () => run?.stop());
   by("earlier").addEventListener("click", showEarlier);
-  by("to-bottom").addEventListener("click", () => toBottom(true));
-  scroller.addEventListener("scroll", () => {
-    following = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80;
-    by("to-bottom").hidden = following;
-  });
-  new ResizeObserver(() => toBottom()).observe(messages);
+  scroll.prepare();
   by("new-chat").addEventListener("click", newChat);
   by("sign-out").addEventListener("click", async () => {
     await signOut().catch(() => {});
+    unfinished.forgetAll();
     by("suggestions").replaceChildren();
     history.replaceState(null, "", "/");
     showAccount("You have signed out.");

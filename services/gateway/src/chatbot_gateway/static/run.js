@@ -1,5 +1,5 @@
 /**
- * One question and its run: sends it, follows the events, goes on where a torn stream left off, and stops it.
+ * One question and its run: sends it or goes back to it, follows the events, goes on where a torn stream left off, and stops it.
  * Knows nothing of the page; it reports to the callbacks it is given.
  */
 
@@ -9,6 +9,9 @@ import { events } from "./sse.js";
 const END = new Set(["run.finished", "run.failed", "run.cancelled", "run.interrupted"]);
 const PAUSES_MS = [500, 1500, 4000];
 const STOP_MS = 3000;
+
+/** Names a question: sent again under the same name it is not stored twice. */
+export const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 
 export class Run {
   #abort = new AbortController();
@@ -23,12 +26,24 @@ export class Run {
   }
 
   /** Resolves when the run has ended, however it ended. Throws `Failure` when it could not be started or followed. */
-  async ask(message) {
-    try {
+  ask(message) {
+    return this.#toTheEnd(async () => {
       const response = await open("POST", "/api/v1/chat/send", {
         body: message, accept: "text/event-stream", signal: this.#abort.signal,
       });
       await this.#follow(response).catch(this.#unlessTorn);
+    });
+  }
+
+  /** The same for a run that was started before, from its first event on. */
+  watch(id) {
+    this.id = id;
+    return this.#toTheEnd(() => this.#resume().catch(this.#unlessTorn));
+  }
+
+  async #toTheEnd(begin) {
+    try {
+      await begin();
       for (const pause of PAUSES_MS) {
         if (this.#ended || !this.id) break;
         await new Promise((resume) => setTimeout(resume, pause));

@@ -15,6 +15,20 @@ export function question(text) {
   return element("article", { className: "message mine", ariaLabel: "You" }, element("p", {}, text));
 }
 
+export const OUTCOME = {
+  failed: "This answer could not be finished.",
+  cancelled: "Stopped.",
+  interrupted: "This answer was interrupted.",
+};
+
+/** A message as it is stored. */
+export function stored(message) {
+  if (message.role === "user") return question(message.text);
+  const answer = new Answer(message.text, message.citations ?? []);
+  answer.settle(OUTCOME[message.status] ?? "");
+  return answer.node;
+}
+
 /** The bot's side of a turn, filled while it arrives. */
 export class Answer {
   #body = element("div", { className: "text" });
@@ -155,7 +169,7 @@ function copyButton(label, text) {
 export function conversationItem({ id, title, last_message: last, updated_at: when }, onDelete) {
   const open = element("a", { href: `#/c/${id}`, title },
     element("span", { className: "name" }, title),
-    element("span", { className: "quiet small" }, `${ago(when)}${last ? ` · ${plain(last.text)}` : ""}`));
+    element("span", { className: "quiet small" }, `${ago(when)}${last ? ` · ${last.role === "user" ? last.text : plain(last.text)}` : ""}`));
   const erase = element("button", { type: "button", className: "icon erase", title: "Delete" });
   erase.append(document.querySelector("#close-sidebar svg").cloneNode(true));
   erase.setAttribute("aria-label", `Delete “${title}”`);
@@ -163,8 +177,11 @@ export function conversationItem({ id, title, last_message: last, updated_at: wh
   return element("li", { data: { id } }, open, erase);
 }
 
-/** Text without the marks of Markdown, for one line. */
-const plain = (text) => text.replace(/\s*\[\d+\]|[*_`#>]+/g, "").replace(/\s+/g, " ").trim();
+/** Text without the marks of Markdown, for one line. Only where they are marks: `a > b` and `snake_case` stay. */
+const plain = (text) => text
+  .replace(/^\s*(?:(?:>|#{1,6}(?=\s)|[-*+](?=\s))\s*)+/gm, "")
+  .replace(/\s*\[\d+\]|`+|(?<!\w)[*_]+(?=\S)|(?<=\S)[*_]+(?!\w)/g, "")
+  .replace(/\s+/g, " ").trim();
 
 const STEPS = [["year", 31_536_000], ["month", 2_592_000], ["day", 86_400], ["hour", 3600], ["minute", 60]];
 const words = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "narrow" });

@@ -1,0 +1,26 @@
+/** Where one reads: at the bottom, which is followed while an answer grows, or further up, which is left alone. */
+
+const by = (id) => document.getElementById(id);
+const scroller = by("scroller");
+let following = true;
+
+export function prepare() {
+  by("to-bottom").addEventListener("click", () => toBottom(true));
+  scroller.addEventListener("scroll", () => {
+    following = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80;
+    by("to-bottom").hidden = following;
+  });
+  new ResizeObserver(() => toBottom()).observe(by("messages"));
+}
+
+export function toBottom(force = false) {
+  following ||= force;
+  if (following) requestAnimationFrame(() => { scroller.scrollTop = scroller.scrollHeight; });
+}
+
+/** Put `nodes` before everything there is; what one was reading stays where it is. */
+export function prepend(nodes) {
+  const height = scroller.scrollHeight;
+  by("messages").prepend(...nodes);
+  scroller.scrollTop += scroller.scrollHeight - height;
+}
