@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,20 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(KEYS):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def short_folder() -> Iterator[str]:
+    """Where sockets go whose own folder has too long a path, as pytest's have."""
+    with tempfile.TemporaryDirectory(prefix="s", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # the account that runs Postgres must pass
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(short_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", short_folder)
+    monkeypatch.setenv("TMPDIR", short_folder)
 
 
 @pytest.fixture
