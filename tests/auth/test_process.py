@@ -107,6 +107,7 @@ class TestServe:
             metrics = (await client.get(private + "/metrics")).text
             assert 'endpoint="/api/v1/auth/register"' in metrics
             assert (await client.get("/readyz")).status_code == 404
+            await _administrator_signs_in(client, files)
         process.send_signal(signal.SIGTERM)
 
         output = (await process.communicate())[0].decode()
@@ -151,6 +152,14 @@ async def _migrates_once(files: Files) -> None:
         assert lines(output)[-1]["event"] == "database migrated"
         assert lines(output)[-1]["revision"] == "0001"
     assert await migrate(files.settings["database_url"], MIGRATIONS) == "0001"
+
+
+async def _administrator_signs_in(client: httpx2.AsyncClient, files: Files) -> None:
+    """The account is made a moment after the database can be used."""
+    body = {"email": files.settings["admin_email"], "password": files.settings["admin_password"]}
+    async with asyncio.timeout(30):
+        while (await client.post("/api/v1/auth/login", json=body)).status_code != 200:
+            await asyncio.sleep(0.2)
 
 
 async def _answering(process: Process, client: httpx2.AsyncClient, url: str) -> None:

@@ -1,11 +1,9 @@
 """`python -m chatbot_chat [serve]`. Settings come from $CHATBOT_CONFIG and $CHATBOT_SECRETS."""
 
 import argparse
-import asyncio
 import sys
 
-import uvloop
-from chatbot_common.app import serve
+from chatbot_common.app import run, serve
 from chatbot_common.telemetry import configure_logging, configure_tracing
 from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
 from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]  # re-exported without __all__
@@ -25,8 +23,7 @@ def main() -> int:
     settings = Settings.load()
     configure_logging(settings.telemetry.log_level)
     tracing = configure_tracing("chat", settings.bot, settings.telemetry, _instrumentors(settings))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(create_app(settings), settings))
+    run(serve(create_app(settings), settings))
     tracing.shutdown()
     return 0
 

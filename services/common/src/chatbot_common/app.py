@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import uvicorn
+import uvloop
 from fastapi import APIRouter, FastAPI
 from prometheus_client import REGISTRY
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -22,6 +23,8 @@ from chatbot_common.errors import add_error_handlers
 from chatbot_common.identity import Identity, ServiceIdentity, UserVerifier
 from chatbot_common.settings import ServiceSettings
 from chatbot_common.telemetry import HttpTelemetry
+
+T = TypeVar("T")
 
 CHECK_SECONDS = 2.0
 
@@ -147,6 +150,12 @@ def private_app(probes: Probes) -> Starlette:
         return Response(body, media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
+
+
+def run(process: Coroutine[Any, Any, T]) -> T:
+    """Run a process's main coroutine on uvloop and return its result."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(process)
 
 
 async def serve(app: FastAPI, settings: ServiceSettings, trusted_proxies: Sequence[str] = ()) -> None:

@@ -138,3 +138,15 @@ async def migrate(url: str, scripts: Path) -> str:
     finally:
         await engine.dispose()
     return ScriptDirectory.from_config(alembic_config(scripts)).get_current_head() or ""
+
+
+async def migrate_command(url: str, scripts: Path) -> int:
+    """Exit status of a process that only migrates; whoever started it tries again when it failed."""
+    try:
+        revision = await migrate(url, scripts)
+    except (OSError, DBAPIError) as error:
+        # A traceback would say no more than this.
+        log.error("migration failed", error=type(error).__name__, reason=str(getattr(error, "orig", error)))
+        return 1
+    log.info("database migrated", revision=revision)
+    return 0

@@ -1,11 +1,9 @@
 """`python -m chatbot_gateway [serve]`. Settings come from $CHATBOT_CONFIG and $CHATBOT_SECRETS."""
 
 import argparse
-import asyncio
 import sys
 
-import uvloop
-from chatbot_common.app import serve
+from chatbot_common.app import run, serve
 from chatbot_common.telemetry import configure_logging, configure_tracing
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 
@@ -22,8 +20,7 @@ def main() -> int:
     configure_logging(settings.telemetry.log_level)
     # The requests to services are traced by the proxy's own client, which leaves query strings out.
     tracing = configure_tracing("gateway", settings.bot, settings.telemetry, [RedisInstrumentor()])
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(create_app(settings), settings, settings.trusted_proxies))
+    run(serve(create_app(settings), settings, settings.trusted_proxies))
     tracing.shutdown()
     return 0
 
