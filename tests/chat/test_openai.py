@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from chatbot_common.ids import uuid7
@@ -65,10 +66,12 @@ class TestAssistant:
         assert chunks[-1].usage is not None
         assert len({chunk.id for chunk in chunks}) == 1
 
-    async def test_stores_nothing(self, chat: Chat, sdk: AsyncOpenAI) -> None:
-        await sdk.chat.completions.create(model=BOT, messages=HELLO)
-        response = await chat.client.get("/v1/models", headers=chat.keys.bearer(ADA))
-        assert response.status_code == 200
+    async def test_stores_nothing(self, chat: Chat, conversation_url: str) -> None:
+        bearer = chat.keys.bearer(uuid7())
+        body = {"model": BOT, "messages": HELLO}
+        assert (await chat.client.post("/v1/chat/completions", json=body, headers=bearer)).status_code == 200
+        async with httpx2.AsyncClient(base_url=conversation_url, headers=bearer) as client:
+            assert (await client.get("/api/v1/conversations")).json()["data"] == []
 
     async def test_the_last_message_must_be_a_question(self, sdk: AsyncOpenAI) -> None:
         with pytest.raises(openai.UnprocessableEntityError, match="last message"):

@@ -260,7 +260,7 @@ class TestEvents:
 
     @given(st.lists(st.text(alphabet='dat:{}"type a,\n', max_size=20)))
     def test_never_fails(self, lines: list[str]) -> None:
-        list(events(lines))
+        assert all(isinstance(event, Event) for event in events(lines))
 
 
 class TestQuestionFrom:

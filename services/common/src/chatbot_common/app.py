@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -152,6 +152,12 @@ def private_app(probes: Probes) -> Starlette:
     return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
 
 
+def private_server(probes: Probes, settings: ServiceSettings) -> uvicorn.Server:
+    """A server of the private port; whoever runs it sets `should_exit`."""
+    listen = settings.listen
+    return _Server(_config(private_app(probes), listen.host, listen.private_port, 1, lifespan="off"))
+
+
 def run(process: Coroutine[Any, Any, T]) -> T:
     """Run a process's main coroutine on uvloop and return its result."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -171,7 +177,7 @@ async def serve(app: FastAPI, settings: ServiceSettings, trusted_proxies: Sequen
     listen = settings.listen
     forwarded = {"proxy_headers": bool(trusted_proxies), "forwarded_allow_ips": list(trusted_proxies)}
     public = _Server(_config(app, listen.host, listen.port, settings.drain_seconds, **forwarded))
-    private = _Server(_config(private_app(probes), listen.host, listen.private_port, 1, lifespan="off"))
+    private = private_server(probes, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -208,8 +214,3 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
         yield
-
-
-@contextlib.asynccontextmanager
-async def no_lifespan(_: FastAPI) -> AsyncIterator[None]:
-    yield

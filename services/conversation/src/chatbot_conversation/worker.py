@@ -8,12 +8,10 @@ import contextlib
 import signal
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 import structlog
-import uvicorn
-from chatbot_common.app import Probes, private_app
+from chatbot_common.app import Probes, private_server
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
 from pgqueuer.adapters.persistence.queries import Queries
@@ -133,31 +131,13 @@ class Worker:
         manager.shutdown.set()
 
 
-class _PrivateServer(uvicorn.Server):
-    """Signals stop the worker, and the worker stops this server."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
-
-
 async def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT. The private port answers until the last job has ended."""
     worker = Worker(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
-    listen = settings.listen
-    config = uvicorn.Config(
-        private_app(worker.probes),
-        host=listen.host,
-        port=listen.private_port,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = _PrivateServer(config)
+    server = private_server(worker.probes, settings)
     serving = asyncio.create_task(server.serve())
     log.info("worker started")
     await worker.run()
