@@ -17,9 +17,9 @@ ARGS ?=
 SERVICE ?=
 PYTEST_ARGS ?= -n 2
 
-MEMBERS := resource services/common services/gateway services/auth services/chat services/conversation cli
+MEMBERS := resource services/common services/gateway services/auth services/chat services/conversation cli operator
 DEPLOYABLES := gateway auth chat conversation
-PACKAGES := $(foreach name,resource common gateway auth chat conversation cli platform,--no-emit-package chatbot-$(name))
+PACKAGES := $(foreach name,resource common gateway auth chat conversation cli operator platform,--no-emit-package chatbot-$(name))
 COMPILE := $(BIN)/uv --quiet pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(PACKAGES)
 
 # -- Running ----------------------------------------------------------------------------------------------------------
@@ -52,6 +52,31 @@ chat: $(VENV)/.laptop ## Talk to it in the terminal
 start-all: up ## The same as up
 restart-all: restart ## The same as restart
 
+# -- A real Kubernetes on this machine: Debian, Go and root, no Docker; see k8s/local/README.md -------------------------
+
+CLUSTER = $(BIN)/python k8s/local
+
+.PHONY: cluster-up
+cluster-up: $(VENV)/.laptop ## Start a Kubernetes here and wait until it is usable; the first time this builds it
+	@$(CLUSTER) up
+	@# The images of this checkout: `make images` comes here.
+
+.PHONY: cluster-down
+cluster-down: $(VENV)/.laptop ## Stop that Kubernetes and remove its state; what was built stays
+	@$(CLUSTER) down
+
+.PHONY: cluster-status
+cluster-status: $(VENV)/.laptop ## Show its processes, node and pods
+	@$(CLUSTER) status
+
+.PHONY: cluster-build
+cluster-build: $(VENV)/.laptop ## Build its programs, and those its tests need, without starting it
+	@$(CLUSTER) build
+
+.PHONY: cluster-env
+cluster-env: $(VENV)/.laptop ## Print what a shell needs to use it, for eval
+	@$(CLUSTER) env
+
 # -- Working on it ----------------------------------------------------------------------------------------------------
 
 .PHONY: setup
@@ -74,7 +99,7 @@ format: $(VENV)/.dev ## Rewrite the code in the one style
 
 .PHONY: types
 types: $(VENV)/.dev ## Check the types of all code, strictly
-	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) tests/support
+	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) k8s/local tests/support
 
 .PHONY: lock
 lock: $(VENV)/.bootstrap ## Choose versions anew and write requirements/*.txt
@@ -85,7 +110,11 @@ lock: $(VENV)/.bootstrap ## Choose versions anew and write requirements/*.txt
 	@echo "requirements/laptop.txt"
 	@$(COMPILE) cli/pyproject.toml --extra laptop -c requirements/dev.txt -o requirements/laptop.txt
 	@for name in $(DEPLOYABLES); do echo "requirements/$$name.txt"; \
-		$(COMPILE) services/$$name/pyproject.toml -c requirements/dev.txt -o requirements/$$name.txt || exit 1; done
+		$(COMPILE) services/$$name/pyproject.toml --all-extras -c requirements/dev.txt -o requirements/$$name.txt || exit 1; done
+	@echo "requirements/operator.txt"
+	@$(COMPILE) operator/pyproject.toml --extra controller -c requirements/dev.txt -o requirements/operator.txt
+	@echo "requirements/stores.txt"
+	@$(COMPILE) requirements/stores.in -c requirements/dev.txt -o requirements/stores.txt
 
 .PHONY: wheels
 wheels: $(VENV)/.bootstrap ## Build every package into dist/
@@ -100,7 +129,7 @@ clean: ## Remove .venv/ and caches; bots and their data stay
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # -- The environment --------------------------------------------------------------------------------------------------
 # Each stamp is newer than what it was made from, so that a second call costs nothing.

@@ -78,6 +78,7 @@ def start(
     cwd: Path,
     environment: Mapping[str, str],
     account: Account | None = None,
+    umask: int = 0o077,
 ) -> Process:
     """Start a process in a session of its own, so that Ctrl-C and a closed terminal do not reach it."""
     rotate(log)
@@ -93,7 +94,7 @@ def start(
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
-            umask=0o077,
+            umask=umask,
         )
     _children.append(child)
     return Process(child.pid, identity(child.pid) or "gone")

@@ -1,0 +1,1 @@
+"""The operator: `ChatbotDeployment` resources become running platforms, and stay so."""

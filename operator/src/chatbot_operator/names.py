@@ -1,0 +1,80 @@
+"""Every name the operator writes: objects, labels, annotations, ports. Final: they cannot be renamed on a live cluster."""
+
+from typing import Literal
+
+from chatbot_resource.configuration import Service
+
+Component = Literal["gateway", "auth", "chat", "conversation", "conversation-worker"]
+Store = Literal["postgres", "redis", "weaviate"]
+Part = Component | Store
+Owner = Literal["auth", "conversation"]
+"""Services that own a database, and so have migrations."""
+
+SERVICE_COMPONENTS: tuple[Service, ...] = ("gateway", "auth", "chat", "conversation")
+OWNERS: tuple[Owner, ...] = ("auth", "conversation")
+
+PREFIX = "chatbot-operator.io"
+FIELD_MANAGER = "chatbot-operator"
+SCALE_MANAGER = "chatbot-operator-scale"
+"""Holds `replicas` for a moment while an autoscaler takes over; see reconcile.py."""
+FINALIZER = f"{PREFIX}/finalizer"
+LEASE = "chatbot-operator"
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+INSTANCE = "app.kubernetes.io/instance"
+COMPONENT = "app.kubernetes.io/component"
+NAME = "app.kubernetes.io/name"
+REFERENCED = f"{PREFIX}/referenced"
+"""Label on Secrets and ConfigMaps that users own and a resource refers to, so that edits are seen."""
+APPLIED_HASH = f"{PREFIX}/applied-hash"
+"""Annotation on every child: hash of the manifest it was last applied from."""
+REFERENCES_HASH = f"{PREFIX}/references-hash"
+"""Annotation on pod templates: hash of what the pods read from objects that users own."""
+
+HTTP_PORT = 8080
+PRIVATE_PORT = 9090
+SERVICE_PORT = 80
+
+CONFIG_FOLDER = "/etc/chatbot/config"
+CONFIG_FILE = f"{CONFIG_FOLDER}/settings.json"
+SECRETS_FOLDER = "/etc/chatbot/secrets"
+FAQ_FILE = "/etc/chatbot/knowledge/faqs.yaml"
+PROMPTS_FOLDER = "/etc/chatbot/prompts"
+
+
+def child(bot: str, part: Part) -> str:
+    """Name of a part's Deployment or StatefulSet, and of its Service, ServiceAccount, HPA and PDB."""
+    return f"{bot}-{part}"
+
+
+def config_map(bot: str, service: Service, digest: str) -> str:
+    return f"{bot}-{service}-{digest[:10]}"
+
+
+def migration(bot: str, owner: Owner, digest: str) -> str:
+    """At most 63 characters for the longest bot name, as a Job's name must be."""
+    return f"{bot}-{owner}-db-{digest[:6]}"
+
+
+def service_key(bot: str, service: Service) -> str:
+    """Secret with the service's Ed25519 pair: `private_key`, `public_key` (32 bytes each, unpadded base64url)."""
+    return f"{bot}-{service}-key"
+
+
+def signing_keys(bot: str) -> str:
+    """Secret with the keys that sign user tokens, under `signing_keys`."""
+    return f"{bot}-signing-keys"
+
+
+def admin(bot: str) -> str:
+    """Secret with the first administrator: `email`, `password`."""
+    return f"{bot}-admin"
+
+
+def store(bot: str, name: Store) -> str:
+    """Secret with a store's credentials.
+
+    postgres: `password` (superuser), `auth-password`, `conversation-password`, `auth-uri`, `conversation-uri`.
+    redis: `password`, `uri`. weaviate: `api-key`.
+    """
+    return f"{bot}-{name}"

@@ -1,0 +1,54 @@
+"""What the operator itself is told: one JSON file that the chart mounts, read once into a closed model."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SETTINGS_VARIABLE = "CHATBOT_OPERATOR_SETTINGS"
+
+
+class ClosedModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Images(ClosedModel):
+    """Full image references of what a resource gets unless it says otherwise."""
+
+    gateway: str
+    auth: str
+    chat: str
+    conversation: str
+    postgres: str
+    redis: str
+    weaviate: str
+
+
+class LeaseSettings(ClosedModel):
+    """Times of leader election, in seconds. A dead leader is replaced after `duration` at the latest."""
+
+    namespace: str
+    duration: Annotated[int, Field(ge=3, le=60)] = 15
+    renew: Annotated[float, Field(gt=0, le=20)] = 5
+
+
+class Settings(ClosedModel):
+    version: str
+    """Of the platform that `images` hold; shown as a resource's version."""
+    images: Images
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    watch_namespaces: tuple[str, ...] = ()
+    """Empty: the whole cluster, which needs a ClusterRole."""
+    lease: LeaseSettings
+    resync_seconds: Annotated[int, Field(ge=10)] = 600
+    workers: Annotated[int, Field(ge=1, le=64)] = 8
+    """Resources reconciled at the same time."""
+    probe_port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    """/livez, /readyz and /metrics."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def load(cls) -> Self:
+        """Raises: KeyError, OSError or pydantic.ValidationError, each naming what is wrong."""
+        return cls.model_validate_json(Path(os.environ[SETTINGS_VARIABLE]).read_text(encoding="utf-8"))

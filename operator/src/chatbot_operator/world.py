@@ -1,0 +1,56 @@
+"""What the operator sees and what it wants: the types that plan, status and cluster share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as the API takes and gives it."""
+
+StepName = Literal["secrets", "stores", "migrations", "conversation", "auth", "chat", "gateway"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One key (or, with `key` None, all) of a Secret or ConfigMap that a user owns, in the resource's namespace."""
+
+    kind: Literal["Secret", "ConfigMap"]
+    name: str
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the cluster holds for one resource at one moment."""
+
+    children: tuple[Manifest, ...] = ()
+    """Live objects that carry our labels and this resource's instance label, in every kind we write, and ReplicaSets.
+
+    Secrets are here too, with `data` in base64 as the API gives it.
+    """
+    pods: tuple[Manifest, ...] = ()
+    references: Mapping[Reference, str | None] = field(default_factory=dict)
+    """Digest of what each reference of the resource points to; None when the object or the key is not there."""
+
+    def child(self, kind: str, name: str) -> Manifest | None:
+        return next(
+            (item for item in self.children if item["kind"] == kind and item["metadata"]["name"] == name),
+            None,
+        )
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Why a step waits. `reason` is one of the documented reasons; `message` names the object and the next step."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One part of what should be. A blocked step is not applied, and what exists of it is kept as it is."""
+
+    name: StepName
+    manifests: tuple[Manifest, ...]
+    blocked: Blocked | None = None
