@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.apiserver import ApiServer, running_api_server
 from tests.support.identity import Keys
 from tests.support.serving import in_thread
 from tests.support.stores import Postgres, running_postgres, running_valkey
+from tests.support.weaviate import Weaviate, running_weaviate
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +23,20 @@ def postgres() -> Iterator[Postgres]:
 def redis_url() -> Iterator[str]:
     with running_valkey() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def weaviate() -> Iterator[Weaviate]:
+    """Skipped where it was never built, see `make cluster-build`."""
+    with running_weaviate() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def api_server() -> Iterator[ApiServer]:
+    """Skipped where it was never built, see `make cluster-build`."""
+    with running_api_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

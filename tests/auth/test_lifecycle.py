@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx2
 from chatbot_auth.__main__ import MIGRATIONS
@@ -11,39 +10,10 @@ from chatbot_common.app import private_app
 from chatbot_common.database import migrate
 
 from tests.auth.running import Auth, problem, running
+from tests.support.doors import door
 from tests.support.identity import Keys
 from tests.support.serving import free_port, serving
 from tests.support.stores import Postgres
-
-POSTGRES_SOCKET = ".s.PGSQL.5432"
-
-
-@contextlib.asynccontextmanager
-async def listening(postgres: Postgres, port: int) -> AsyncIterator[None]:
-    """Postgres on a TCP port while the block runs; its connections die with the block."""
-    writers: list[asyncio.StreamWriter] = []
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        path = Path(postgres.socket_dir) / POSTGRES_SOCKET
-        there, back = await asyncio.open_unix_connection(path)
-        writers.extend((writer, back))
-        await asyncio.gather(copy(reader, back), copy(there, writer))
-
-    server = await asyncio.start_server(accept, "127.0.0.1", port)
-    try:
-        yield
-    finally:
-        server.close()
-        for writer in writers:
-            writer.close()
-        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 class Watched:
@@ -88,7 +58,7 @@ class TestStart:
             problem(await service.auth.new_link(), 503, "unavailable")
             assert (await service.auth.client.get("/api/v1/.well-known/jwks.json")).status_code == 200
 
-            async with listening(postgres, port):
+            async with door(postgres.socket, port):
                 await service.ready()
                 assert (await service.auth.register()).status_code == 201
                 assert await service.auth.link()
@@ -118,7 +88,7 @@ class TestLoss:
     async def test_postgres_goes_and_comes_back(self, keys: Keys, postgres: Postgres, own_database: str) -> None:
         port = free_port()
         async with watched(keys, f"postgresql+asyncpg://postgres@127.0.0.1:{port}/{own_database}") as service:
-            async with listening(postgres, port):
+            async with door(postgres.socket, port):
                 await service.ready()
                 pair = (await service.auth.register()).json()
 
@@ -127,7 +97,7 @@ class TestLoss:
             assert (await service.readyz()).status_code == 503
             assert await service.livez() == 200
 
-            async with listening(postgres, port):
+            async with door(postgres.socket, port):
                 await service.ready()
                 assert (await service.auth.me(pair["access_token"])).status_code == 200
                 assert (await service.auth.refresh(pair["refresh_token"])).status_code == 200

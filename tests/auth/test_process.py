@@ -47,14 +47,14 @@ class Files:
         (self.folder / "config.json").write_text(json.dumps(config))
         return {"CHATBOT_CONFIG": str(self.folder / "config.json"), "CHATBOT_SECRETS": str(secrets)}
 
-    async def start(self, command: str) -> Process:
+    async def start(self, *command: str) -> Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "chatbot_auth", command, stdout=PIPE, stderr=STDOUT, env=os.environ | self.write()
+            sys.executable, "-m", "chatbot_auth", *command, stdout=PIPE, stderr=STDOUT, env=os.environ | self.write()
         )
 
-    async def run(self, command: str) -> tuple[int, str]:
+    async def run(self, *command: str) -> tuple[int, str]:
         """Exit status and everything printed."""
-        process = await self.start(command)
+        process = await self.start(*command)
         output, _ = await process.communicate()
         return process.returncode or 0, output.decode()
 
@@ -82,7 +82,7 @@ class TestMigrate:
     async def test_without_database(self, files: Files, postgres: Postgres) -> None:
         files.settings["database_url"] = "postgresql+asyncpg://someone:hunter22@127.0.0.1:1/none"
 
-        status, output = await files.run("migrate")
+        status, output = await files.run("migrate", "--wait", "0")
 
         assert status == 1
         assert [line["event"] for line in lines(output)] == ["migration failed"]

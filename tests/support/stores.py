@@ -28,6 +28,11 @@ class Postgres:
         """SQLAlchemy URL of a database."""
         return f"postgresql+asyncpg://postgres@/{database}?host={quote(self.socket_dir, safe='/')}"
 
+    @property
+    def socket(self) -> Path:
+        """The socket it listens on."""
+        return Path(self.socket_dir) / ".s.PGSQL.5432"
+
     def create(self, template: str | None = None) -> str:
         """Name of a new database, empty or cloned."""
         name = f"t{next(_names)}"

@@ -19,11 +19,14 @@ def main() -> int:
     """Exit status of the command."""
     parser = argparse.ArgumentParser(prog="chatbot_auth", description="Accounts, sessions and signing keys.")
     parser.add_argument("command", nargs="?", choices=("serve", "migrate"), default="serve")
-    command: str = parser.parse_args().command
+    parser.add_argument(
+        "--wait", type=float, default=60, metavar="SECONDS", help="how long migrate waits for the database (60)"
+    )
+    told = parser.parse_args()
     settings = Settings.load()
     configure_logging(settings.telemetry.log_level)
-    if command == "migrate":
-        return run(migrate_command(settings.database_url.get_secret_value(), MIGRATIONS))
+    if told.command == "migrate":
+        return run(migrate_command(settings.database_url.get_secret_value(), MIGRATIONS, told.wait))
     return _serve(settings)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+from chatbot_common.database_url import DatabaseUrl
 from chatbot_common.settings import ServiceSettings
 from pydantic import Field, SecretStr
 
@@ -16,8 +17,7 @@ class Settings(ServiceSettings):
     access_token_seconds: Seconds = 15 * 60
     refresh_token_seconds: Seconds = 30 * 24 * 3600
     sign_in_link_seconds: Seconds = 15 * 60
-    database_url: SecretStr
-    """SQLAlchemy URL, `postgresql+asyncpg://…`."""
+    database_url: DatabaseUrl
     signing_keys: SecretStr
     """JSON {"current": kid, "keys": [private Ed25519 JWK, …]}: current, next and previous keys."""
     admin_password: Annotated[SecretStr, Field(min_length=PASSWORD_MIN, max_length=PASSWORD_MAX)]

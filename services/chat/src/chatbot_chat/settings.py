@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from chatbot_common.settings import ClosedModel, ServiceSettings
+from chatbot_common.settings import ClosedModel, RedisUrl, ServiceSettings
 from pydantic import Field, SecretStr, model_validator
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -50,7 +50,7 @@ class Settings(ServiceSettings):
     fallbacks: list[str]
     prompt_files: dict[str, str]
     """Language → path of its system prompt."""
-    redis_url: SecretStr
+    redis_url: RedisUrl
     provider_keys: dict[str, SecretStr] = Field(default_factory=dict)
     """Provider name → API key."""
 

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from chatbot_common.connections import recycled, say_goodbye
 from chatbot_common.errors import add_error_handlers
 from chatbot_common.identity import Identity, ServiceIdentity, UserVerifier
 from chatbot_common.settings import ServiceSettings
@@ -27,6 +28,9 @@ from chatbot_common.telemetry import HttpTelemetry
 T = TypeVar("T")
 
 CHECK_SECONDS = 2.0
+GOODBYE_SECONDS = 0.5
+"""Between the signal and the end of idle connections: a busy caller gets an answer meanwhile that tells it to leave,
+and so never writes into a connection that is being closed."""
 
 Check = Callable[[], Awaitable[None]]
 """Returns when the dependency answers, raises when it does not."""
@@ -176,7 +180,7 @@ async def serve(app: FastAPI, settings: ServiceSettings, trusted_proxies: Sequen
     probes: Probes = app.state.probes
     listen = settings.listen
     forwarded = {"proxy_headers": bool(trusted_proxies), "forwarded_allow_ips": list(trusted_proxies)}
-    public = _Server(_config(app, listen.host, listen.port, settings.drain_seconds, **forwarded))
+    public = _Server(_config(app, listen.host, listen.port, settings.drain_seconds, http=recycled(), **forwarded))
     private = private_server(probes, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -190,6 +194,8 @@ async def serve(app: FastAPI, settings: ServiceSettings, trusted_proxies: Sequen
         await asyncio.wait({aside, front, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         probes.leave()
+        if say_goodbye(public):
+            await asyncio.sleep(GOODBYE_SECONDS)
         public.should_exit = True
         await front
         private.should_exit = True

@@ -1,9 +1,11 @@
 """Postgres: the pool, read and write sessions as different types, and migrations under a lock."""
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import Gauge
@@ -12,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+from chatbot_common.database_url import dsn_of
 from chatbot_common.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -22,8 +25,16 @@ log = structlog.get_logger(__name__)
 CONNECTIONS_ACTIVE = Gauge("db_connections_active", "Database connections checked out of the pool")
 MIGRATION_LOCK = 0x63686174  # 'chat': one migration at a time per database
 
+CONNECT_SECONDS = 5.0
+STATEMENT_SECONDS = 15.0
+"""The longest a statement may take. A server that vanished with its node sends nothing, not even the connection's end;
+without this limit the kernel would wait for it for a quarter of an hour. The driver may take it twice, to roll back."""
+MIGRATION_RETRY_SECONDS = 1.0
+
 # Connection lost, resources gone (a full disk too), shutting down or starting up; database or tables not there yet.
 UNAVAILABLE_STATES = ("08", "53", "57P", "3D000", "42P01")
+# Beside these, a role or a password that the store is about to set.
+NOT_YET_STATES = (*UNAVAILABLE_STATES, "28")
 
 
 class ReadSession(AsyncSession):
@@ -41,15 +52,22 @@ class Database:
         Unavailable: Postgres cannot be reached, is full, or was not migrated yet. Everything else is a defect.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 20, max_overflow: int = 30) -> None:
-        self.engine: AsyncEngine = create_async_engine(
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 20,
+        max_overflow: int = 30,
+        statement_seconds: float = STATEMENT_SECONDS,
+    ) -> None:
+        self.engine = _engine(
             url,
+            command_timeout=statement_seconds,
             pool_size=pool_size,
             max_overflow=max_overflow,
             pool_pre_ping=True,
             pool_recycle=3600,
             hide_parameters=True,  # they hold what people wrote, and errors end up in logs
-            connect_args={"timeout": 5, "server_settings": {"jit": "off"}},
         )
         self._read = async_sessionmaker(self.engine, class_=ReadSession, expire_on_commit=False)
         self._write = async_sessionmaker(self.engine, class_=WriteSession, expire_on_commit=False)
@@ -78,6 +96,14 @@ class Database:
         await self.engine.dispose()
 
 
+def _engine(url: str, command_timeout: float | None = None, **options: Any) -> AsyncEngine:
+    """Raises `ValueError` for a URL that `dsn_of` refuses."""
+    told = {"dsn": dsn_of(url), "timeout": CONNECT_SECONDS, "command_timeout": command_timeout}
+    return create_async_engine(
+        "postgresql+asyncpg://", connect_args=told | {"server_settings": {"jit": "off"}}, **options
+    )
+
+
 async def _connect(session: AsyncSession, **options: bool) -> None:
     """Check out a connection now, while an OSError can only mean the database and not what the block does."""
     try:
@@ -90,7 +116,7 @@ async def _connect(session: AsyncSession, **options: bool) -> None:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (DBAPIError, PoolTimeoutError) as error:
+    except (DBAPIError, PoolTimeoutError, TimeoutError) as error:
         if isinstance(error, DBAPIError) and not _out_of_reach(error):
             raise
         raise _unavailable(error) from error
@@ -128,7 +154,7 @@ async def migrate(url: str, scripts: Path) -> str:
     from alembic import command
     from alembic.script import ScriptDirectory
 
-    engine = create_async_engine(url)
+    engine = _engine(url)
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
@@ -140,13 +166,28 @@ async def migrate(url: str, scripts: Path) -> str:
     return ScriptDirectory.from_config(alembic_config(scripts)).get_current_head() or ""
 
 
-async def migrate_command(url: str, scripts: Path) -> int:
-    """Exit status of a process that only migrates; whoever started it tries again when it failed."""
-    try:
-        revision = await migrate(url, scripts)
-    except (OSError, DBAPIError) as error:
-        # A traceback would say no more than this.
-        log.error("migration failed", error=type(error).__name__, reason=str(getattr(error, "orig", error)))
-        return 1
-    log.info("database migrated", revision=revision)
-    return 0
+async def migrate_command(url: str, scripts: Path, patience: float) -> int:
+    """Exit status of a process that only migrates. It waits for the database up to `patience` seconds.
+
+    On a cluster the migration is started with the store, whose roles and databases appear a moment later.
+    """
+    end, told = time.monotonic() + patience, None
+    while True:
+        try:
+            revision = await migrate(url, scripts)
+        except (OSError, DBAPIError) as error:
+            # A traceback would say no more than this.
+            why = {"error": type(error).__name__, "reason": str(getattr(error, "orig", error))}
+            if time.monotonic() > end or not _not_yet(error):
+                log.error("migration failed", **why)
+                return 1
+            if why != told:
+                log.warning("waiting for the database", **(told := why))
+            await asyncio.sleep(MIGRATION_RETRY_SECONDS)
+        else:
+            log.info("database migrated", revision=revision)
+            return 0
+
+
+def _not_yet(error: Exception) -> bool:
+    return isinstance(error, OSError) or _state(error).startswith(NOT_YET_STATES)

@@ -9,12 +9,24 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 CONFIG_VARIABLE = "CHATBOT_CONFIG"
 SECRETS_VARIABLE = "CHATBOT_SECRETS"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+def _redis_url(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value().strip()
+    if text.partition("://")[0] not in REDIS_SCHEMES:
+        raise ValueError("the Redis URL must start with redis://, rediss:// (TLS) or unix://")
+    return SecretStr(text)
+
+
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 
 
 class ClosedModel(BaseModel):
@@ -82,7 +94,7 @@ def read_secrets(folder: Path) -> dict[str, Any]:
     Names starting with a dot are skipped: kubelet keeps the real data of a mounted Secret in `..data`.
     """
     return {
-        path.name: read_secrets(path) if path.is_dir() else path.read_text().removesuffix("\n")
+        path.name: read_secrets(path) if path.is_dir() else path.read_text().removesuffix("\n").removesuffix("\r")
         for path in sorted(folder.iterdir())
         if not path.name.startswith(".")
     }

@@ -21,12 +21,15 @@ def main() -> int:
     """Exit status of the command."""
     parser = argparse.ArgumentParser(prog="chatbot_conversation", description="History, knowledge, background jobs.")
     parser.add_argument("command", nargs="?", choices=("serve", "migrate", "worker"), default="serve")
-    command: str = parser.parse_args().command
+    parser.add_argument(
+        "--wait", type=float, default=60, metavar="SECONDS", help="how long migrate waits for the database (60)"
+    )
+    told = parser.parse_args()
     settings = Settings.load()
     configure_logging(settings.telemetry.log_level)
-    match command:
+    match told.command:
         case "migrate":
-            return run(migrate_command(settings.database_url.get_secret_value(), MIGRATIONS))
+            return run(migrate_command(settings.database_url.get_secret_value(), MIGRATIONS, told.wait))
         # Each process imports only what it runs: that is a third of its start-up.
         case "worker":
             from chatbot_conversation.worker import run_worker

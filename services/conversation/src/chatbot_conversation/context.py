@@ -7,7 +7,7 @@ from chatbot_common.database import Database
 from chatbot_conversation.embeddings import Embedder
 from chatbot_conversation.embeddings.local import LocalEmbedder
 from chatbot_conversation.knowledge.service import KnowledgeService
-from chatbot_conversation.settings import EmbeddingSettings, Settings
+from chatbot_conversation.settings import EmbeddingSettings, Settings, VectorSettings
 from chatbot_conversation.turns.service import TurnService
 from chatbot_conversation.vectors import VectorStore
 from chatbot_conversation.vectors.pgvector import PGVectorStore
@@ -23,6 +23,7 @@ class Context:
 
     async def close(self) -> None:
         await self.embedder.close()
+        await self.vectors.close()
         await self.database.close()
 
 
@@ -56,6 +57,15 @@ def make_embedder(settings: Settings) -> Embedder:
 
 
 def make_vectors(settings: Settings, database: Database) -> VectorStore:
-    if settings.vectors.type != "PGVector":
-        raise ValueError(f"vector store {settings.vectors.type} is not supported by this version")
-    return PGVectorStore(database, settings.embeddings.dimensions)
+    dimensions = settings.embeddings.dimensions
+    match settings.vectors:
+        case VectorSettings(type="PGVector"):
+            return PGVectorStore(database, dimensions)
+        case VectorSettings(url=str(url), grpc_port=grpc_port):
+            # Imported here: the client costs a second and 30 MB that a laptop has no use for.
+            from chatbot_conversation.vectors.weaviate import WeaviateStore
+
+            key = settings.weaviate_key.get_secret_value() if settings.weaviate_key else None
+            return WeaviateStore(settings.bot, dimensions, url, grpc_port, key)
+        case _:
+            raise ValueError("a vector store of type Weaviate needs a url")

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal
 
-from chatbot_common.settings import ClosedModel, ServiceSettings
+from chatbot_common.database_url import DatabaseUrl
+from chatbot_common.settings import ClosedModel, Port, ServiceSettings
 from pydantic import Field, SecretStr
 
 
@@ -16,8 +17,11 @@ class EmbeddingSettings(ClosedModel):
 
 
 class VectorSettings(ClosedModel):
+    """`Weaviate` needs `url`; its gRPC is at the same host, with TLS when `url` has it."""
+
     type: Literal["PGVector", "Weaviate"]
     url: str | None
+    grpc_port: Port = 50051
 
 
 class Settings(ServiceSettings):
@@ -29,7 +33,7 @@ class Settings(ServiceSettings):
     """Folder of Markdown files that are kept indexed as they stand."""
     turn_seconds: Annotated[int, Field(ge=1)]
     """The longest a turn may run; after that the worker closes it as interrupted."""
-    database_url: SecretStr
-    """SQLAlchemy URL, `postgresql+asyncpg://…`."""
+    database_url: DatabaseUrl
     embeddings_key: SecretStr | None = None
     weaviate_key: SecretStr | None = None
+    """API key; None where Weaviate lets everyone in."""

@@ -12,12 +12,12 @@ from datetime import timedelta
 import asyncpg  # type: ignore[import-untyped]
 import structlog
 from chatbot_common.app import Probes, private_server
+from chatbot_common.database import CONNECT_SECONDS, STATEMENT_SECONDS
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.adapters.tracing.opentelemetry import OpenTelemetryTracing
 from pgqueuer.core.qm import QueueManager
-from sqlalchemy.engine import make_url
 
 from chatbot_conversation.context import Context, make_context
 from chatbot_conversation.handlers import Handlers
@@ -46,7 +46,7 @@ class Worker:
         self._heartbeat = heartbeat
         self._tick_seconds = tick_seconds
         self._context: Context = make_context(settings, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW)
-        self._seeds = SeedWatch(self._context.database, settings, self._context.embedder.name)
+        self._seeds = SeedWatch(self._context.database, settings, self._context.embedder.name, self._context.vectors)
         self._handlers = Handlers(self._context)
         self._stop = asyncio.Event()
         self._consuming = False
@@ -108,9 +108,9 @@ class Worker:
                     await self._stop.wait()
 
     async def _consume_while_connected(self) -> None:
-        url = make_url(self._settings.database_url.get_secret_value()).set(drivername="postgresql")
-        dsn = url.render_as_string(hide_password=False)
-        async with asyncpg.create_pool(dsn, min_size=1, max_size=QUEUE_POOL, timeout=5) as pool:
+        dsn = self._settings.database_url.get_secret_value()
+        limits = {"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS}
+        async with asyncpg.create_pool(dsn, min_size=1, max_size=QUEUE_POOL, **limits) as pool:
             manager = QueueManager(Queries(AsyncpgPoolDriver(pool)), tracer=OpenTelemetryTracing())
             self._handlers.register(manager)
             stopping = asyncio.create_task(self._forward_stop(manager))

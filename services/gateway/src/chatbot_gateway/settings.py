@@ -3,8 +3,8 @@
 from ipaddress import ip_network
 from typing import Annotated
 
-from chatbot_common.settings import ClosedModel, ServiceSettings
-from pydantic import AfterValidator, Field, SecretStr
+from chatbot_common.settings import ClosedModel, RedisUrl, ServiceSettings
+from pydantic import AfterValidator, Field
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -43,4 +43,4 @@ class Settings(ServiceSettings):
     body_seconds: Annotated[float, Field(gt=0)] = 30
     trusted_proxies: list[Network] = Field(default_factory=list)
     """Addresses or CIDRs of the proxies in front; only their X-Forwarded-For and X-Forwarded-Proto are believed."""
-    redis_url: SecretStr
+    redis_url: RedisUrl

@@ -17,9 +17,9 @@ CHUNK_CHARACTERS = (300, 900)
 """About 75 to 225 tokens: what the bundled model reads without cutting."""
 
 
-def indexed_as(model: str, content_hash: str) -> str:
-    """What `indexed_as` says when the vectors are those of this content under this model."""
-    return f"{model}:{content_hash}"
+def indexed_as(model: str, generation: str, content_hash: str) -> str:
+    """What `indexed_as` says when the vectors of this content under this model are in this life of the store."""
+    return f"{model}:{generation}:{content_hash}"
 
 
 class KnowledgeIndexer:
@@ -33,11 +33,13 @@ class KnowledgeIndexer:
             faq = await store.find(session, faqs, faq_id)
         if faq is None:
             return
+        # Asked before: should the store be lost while we write, the row is left marked with what is gone.
+        generation = await self._vectors.generation()
         [vector] = await self._embedder.embed([f"{faq.question}\n{faq.answer}\n{', '.join(faq.keywords)}"])
         await self._vectors.upsert(KNOWLEDGE, None, {faq_id: vector})
         async with self._database.write() as session:
             current = await store.mark_indexed(
-                session, faqs, faq_id, faq.content_hash, indexed_as(self._embedder.name, faq.content_hash)
+                session, faqs, faq_id, faq.content_hash, self._made_from(generation, faq.content_hash)
             )
             gone = not current and await store.find(session, faqs, faq_id) is None
         if gone:
@@ -48,10 +50,11 @@ class KnowledgeIndexer:
             document = await store.find(session, documents, document_id)
         if document is None:
             return
+        generation = await self._vectors.generation()
         chunks = await asyncio.to_thread(passages_of, document_id, document.text)
         vectors = await self._embedder.embed([f"{document.title}\n{chunk}" for chunk in chunks.values()])
         await self._vectors.upsert(KNOWLEDGE, None, dict(zip(chunks, vectors, strict=True)))
-        made_from = indexed_as(self._embedder.name, document.content_hash)
+        made_from = self._made_from(generation, document.content_hash)
         async with self._database.write() as session:
             if await store.mark_indexed(session, documents, document_id, document.content_hash, made_from):
                 stale = set(await store.passage_ids(session, [document_id])) - set(chunks)
@@ -61,6 +64,9 @@ class KnowledgeIndexer:
             else:
                 stale = set()  # changed meanwhile: its own job follows, and may share passages with this one
         await self._vectors.delete(KNOWLEDGE, None, sorted(stale))
+
+    def _made_from(self, generation: str, content_hash: str) -> str:
+        return indexed_as(self._embedder.name, generation, content_hash)
 
 
 def sections_of(text: str) -> list[str]:

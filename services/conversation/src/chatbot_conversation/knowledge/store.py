@@ -72,12 +72,11 @@ async def hashes(session: ReadSession, table: Table, key: str) -> dict[str, AnyR
     return {row.key: row for row in await session.execute(select(*columns))}
 
 
-async def upsert_seed(session: WriteSession, table: Table, key: str, values: dict[str, Any]) -> UUID:
+async def upsert_seed(session: WriteSession, table: Table, key: str, values: dict[str, Any]) -> None:
     """Insert or replace one seed row; its id stays."""
     changes = {name: value for name, value in values.items() if name != "id"} | {"updated_at": func.now()}
     statement = insert(table).values(**values).on_conflict_do_update(index_elements=[key], set_=changes)
-    seed_id: UUID = (await session.execute(statement.returning(table.c.id))).scalar_one()
-    return seed_id
+    await session.execute(statement)
 
 
 async def remove(session: WriteSession, table: Table, ids: Sequence[UUID]) -> None:

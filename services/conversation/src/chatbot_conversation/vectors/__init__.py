@@ -23,10 +23,20 @@ class Hit:
 
 
 class VectorStore(Protocol):
-    """`tenant` is None for a shared collection. Nobody finds another tenant's vectors."""
+    """`tenant` is None for a shared collection. Nobody finds another tenant's vectors.
+
+    Every method connects when it has to, and raises `Unavailable` when the store does not answer in time.
+    """
 
     async def ensure(self) -> None:
         """Create what is missing; safe to run from several places at once."""
+        ...
+
+    async def generation(self) -> str:
+        """Names the present life of the knowledge collection: another one when it was lost and made anew.
+
+        What was indexed under another generation is not there and has to be indexed again.
+        """
         ...
 
     async def upsert(self, collection: Collection, tenant: UUID | None, vectors: dict[UUID, Vector]) -> None: ...
@@ -40,3 +50,5 @@ class VectorStore(Protocol):
     async def ping(self) -> None:
         """Raises when the store cannot answer."""
         ...
+
+    async def close(self) -> None: ...

@@ -44,6 +44,13 @@ class PGVectorStore:
                     await session.execute(text(_INDEX.format(table=self._table(KNOWLEDGE))))
             self._ensured = True
 
+    async def generation(self) -> str:
+        """The table's object id: another one after the table was dropped."""
+        await self.ensure()
+        async with self._database.read() as session:
+            oid = await session.scalar(text(f"SELECT '{self._table(KNOWLEDGE)}'::regclass::oid"))
+            return f"pgvector-{oid}"
+
     async def upsert(self, collection: Collection, tenant: UUID | None, vectors: dict[UUID, Vector]) -> None:
         await self.ensure()
         rows = [{"tenant": tenant or SHARED, "id": id_, "vector": _text(vector)} for id_, vector in vectors.items()]
@@ -68,6 +75,9 @@ class PGVectorStore:
         await self.ensure()
         async with self._database.read() as session:
             await session.execute(text(f"SELECT 1 FROM {self._table(KNOWLEDGE)} LIMIT 1"))  # noqa: S608
+
+    async def close(self) -> None:
+        """The pool is the service's, not ours."""
 
 
 def _text(vector: Vector) -> str:
