@@ -101,6 +101,10 @@ format: $(VENV)/.dev ## Rewrite the code in the one style
 types: $(VENV)/.dev ## Check the types of all code, strictly
 	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) k8s/local tests/support
 
+.PHONY: generate
+generate: $(VENV)/.dev ## Write what is made from the models: crds/, the chart's copy, the reference of the resource
+	@$(BIN)/python -m chatbot_resource.crd
+
 .PHONY: lock
 lock: $(VENV)/.bootstrap ## Choose versions anew and write requirements/*.txt
 	@echo "requirements/bootstrap.txt"

@@ -1,7 +1,8 @@
 """What a laptop puts in the place of what the resource asks of a cluster; shown, so that nobody wonders later."""
 
-from chatbot_resource.configuration import SERVICES
-from chatbot_resource.model import ChatbotDeployment, Component, Replicas, Spec
+from chatbot_resource.components import SERVICES, Component, Service
+from chatbot_resource.model import ChatbotDeployment, Spec
+from chatbot_resource.profiles import resolve_scaling
 
 from chatbot_cli.calling import call
 from chatbot_cli.layout import DRAIN_SECONDS
@@ -34,6 +35,10 @@ def _where_written(spec: Spec) -> list[tuple[str, str]]:
     longest = max(_component(spec, name).drain_seconds for name in SERVICES)
     if longest > DRAIN_SECONDS and any("drain_seconds" in _component(spec, name).model_fields_set for name in SERVICES):
         rows.append((f"Drain ({longest} s)", f"{DRAIN_SECONDS} s at most"))
+    if images := [name for name in type(spec.images).model_fields if getattr(spec.images, name)]:
+        rows.append((f"Images ({', '.join(images)})", "the code that is installed here"))
+    if limited := [name for name in SERVICES if "resources" in _component(spec, name).model_fields_set]:
+        rows.append((f"Resources ({', '.join(limited)})", "whatever this machine has, without requests or limits"))
     if "deletion_policy" in spec.stores.model_fields_set:
         rows.append((f"Deletion ({spec.stores.deletion_policy})", f"data stays until: {call('down --purge')}"))
     external = spec.stores.redis.external
@@ -42,22 +47,19 @@ def _where_written(spec: Spec) -> list[tuple[str, str]]:
     return rows
 
 
-def _component(spec: Spec, name: str) -> Component:
+def _component(spec: Spec, name: Service) -> Component:
     component: Component = getattr(spec.components, name)
     return component
 
 
 def _scaling(spec: Spec) -> str:
-    """How many of each service, where that is written; else only what scales them."""
-    scalings = {name: _component(spec, name).scaling for name in SERVICES}
-    modes = {scaling.mode for scaling in scalings.values()}
-    text = "scaled by " + " and ".join(sorted(modes)) if modes != {"Fixed"} else "Fixed"
-    counts = [f"{name} {count}" for name, scaling in scalings.items() if (count := _count(scaling))]
-    return ": ".join([text, *([", ".join(counts)] if counts else [])])
+    """How many of each service: once where all have the same."""
+    counts = {name: _count(spec, name) for name in SERVICES}
+    if len(set(counts.values())) == 1:
+        return f"{counts['gateway']} each"
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-def _count(scaling: Replicas) -> str:
-    if scaling.replicas:
-        return str(scaling.replicas)
-    low, high = scaling.min_replicas, scaling.max_replicas
-    return f"{low or ''}..{high or ''}" if low or high else ""
+def _count(spec: Spec, name: Service) -> str:
+    scaling = resolve_scaling(spec, name)
+    return str(scaling.replicas) if scaling.mode == "Fixed" else f"{scaling.min}..{scaling.max}"

@@ -6,14 +6,14 @@ secret: those travel as files beside it, under the names in `SECRET_FILES`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from chatbot_resource.components import SERVICES as SERVICES
+from chatbot_resource.components import Service as Service
 from chatbot_resource.fields import seconds
 from chatbot_resource.llm import Llm, Provider, resolve_llm
-from chatbot_resource.model import LOCAL_DIMENSIONS, ChatbotDeployment, Spec, sample_ratio
-
-Service = Literal["gateway", "auth", "chat", "conversation"]
-SERVICES: tuple[Service, ...] = ("gateway", "auth", "chat", "conversation")
+from chatbot_resource.model import LOCAL_DIMENSIONS, ChatbotDeployment, Spec
+from chatbot_resource.profiles import sample_ratio
 
 OPERATOR = "operator"
 """Identity of whoever manages the services: the operator on a cluster, the command line on a laptop."""

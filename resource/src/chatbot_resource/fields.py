@@ -2,18 +2,33 @@
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, TypeVar
+from decimal import Decimal
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
+from chatbot_resource.cel import Rule
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SUFFIXES: dict[str, Decimal] = {
+    "": Decimal(1),
+    "m": Decimal("0.001"),
+    **{prefix: Decimal(1000) ** power for power, prefix in enumerate("kMGTPE", start=1)},
+    **{f"{prefix}i": Decimal(1024) ** power for power, prefix in enumerate("KMGTPE", start=1)},
+}
 
 
 def seconds(duration: str) -> float:
     """`1m30s` → 90.0."""
     return sum(float(count) * _UNITS[unit] for count, unit in re.findall(r"([0-9]+)(ms|s|m|h)", duration))
+
+
+def amount(quantity: str) -> Decimal:
+    """`250m` → 0.25, `1Gi` → 1073741824."""
+    number, suffix = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", quantity).groups()  # type: ignore[union-attr] # by its type
+    return Decimal(number) * _SUFFIXES[suffix]
 
 
 def _positive(duration: str) -> str:
@@ -22,26 +37,68 @@ def _positive(duration: str) -> str:
     return duration
 
 
-def _address(url: str) -> str:
+def _port(url: str) -> str:
     """What no client could open is refused here, not by the service that would make the client."""
     try:
-        parts = urlsplit(url)
-        usable = bool(parts.hostname) and parts.port != 0 and url.isascii() and url.isprintable()
+        usable = urlsplit(url).port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError("is not an address: write http(s)://host[:port][/path] in ASCII")
+        raise ValueError("is not an address: a port is a number from 1 to 65535")
     return url
 
 
-ResourceName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
+def _whole_as_text(value: Any) -> Any:
+    """`cpu: 1` is what people write, and means "1"."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[-A-Za-z0-9._]+)(:[0-9]{1,5})?"
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|[MGTPE]i?)?$"
+
+_CAN_BE_OPENED = Rule(
+    "isURL(self) && (url(self).getPort() == '' || (int(url(self).getPort()) > 0 && int(url(self).getPort()) < 65536))",
+    "must be an address that can be opened: a port is a number from 1 to 65535",
+)
+
+NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+NAME_LENGTH = 40
+"""Of a resource: the names of its children are made by adding to it, and end at 63."""
+
+ResourceName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._:/]*[A-Za-z0-9])?$", max_length=128)]
 Key = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=2048), AfterValidator(_address)]
+Url = Annotated[
+    str,
+    StringConstraints(
+        pattern=rf"^https?://([-A-Za-z0-9._~!$&'()*+,;=:%]+@)?{_HOST}([/?#](%[0-9A-Fa-f][0-9A-Fa-f]|[!-$&-~])*)?$",
+        max_length=2048,
+    ),
+    AfterValidator(_port),
+    _CAN_BE_OPENED,
+]
+Origin = Annotated[
+    str,
+    StringConstraints(pattern=rf"^https?://{_HOST}$", max_length=300),
+    AfterValidator(_port),
+    _CAN_BE_OPENED,
+]
+Image = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*$", max_length=512)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
 Ratio = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]+)?|1(\.0+)?)$", max_length=10)]
-Duration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(ms|s|m|h))+$", max_length=20), AfterValidator(_positive)]
+Duration = Annotated[
+    str,
+    StringConstraints(pattern=r"^([0-9]+(ms|s|m|h))+$", max_length=20),
+    AfterValidator(_positive),
+    Rule("self.matches('[1-9]')", "must be longer than nothing"),
+]
+Quantity = Annotated[
+    str,
+    StringConstraints(pattern=_QUANTITY, max_length=32),
+    BeforeValidator(_whole_as_text),
+    WithJsonSchema({"type": ["integer", "string"], "pattern": _QUANTITY, "maxLength": 32}),
+]
 
 
 class Model(BaseModel):
@@ -51,6 +108,11 @@ class Model(BaseModel):
 
 
 StoreT = TypeVar("StoreT", bound=Model)
+
+EXTERNAL_IFF = Rule(
+    "(has(self.mode) && self.mode == 'External') == has(self.external)",
+    "external is for mode External, and External needs it",
+)
 
 
 def external_iff(store: StoreT, mode: str, external: Model | None) -> StoreT:

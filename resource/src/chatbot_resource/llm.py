@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
+from chatbot_resource.cel import MapList, Rule, rules
 from chatbot_resource.fields import Duration, KeyRef, Language, Model, ModelName, Name, Url, unique
 
 ProviderType = Literal["OpenAI", "OpenAICompatible", "Anthropic", "Gemini", "Mistral", "Ollama", "Retrieval"]
@@ -21,15 +22,34 @@ class Timeouts(Model):
     idle: Duration = "30s"
 
 
+def _one_of(types: frozenset[ProviderType]) -> str:
+    return f"self.type in {sorted(types)}"
+
+
 class Provider(Model):
     """Where models run."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                f"!({_one_of(KEYED_PROVIDERS)}) || has(self.apiKeySecretRef)",
+                f"a provider of type {', '.join(sorted(KEYED_PROVIDERS))} needs apiKeySecretRef",
+            ),
+            Rule(
+                f"!({_one_of(ADDRESSED_PROVIDERS)}) || has(self.baseURL)",
+                f"a provider of type {', '.join(sorted(ADDRESSED_PROVIDERS))} needs baseURL",
+            ),
+        )
+    )
 
     name: Name
     type: ProviderType
     base_url: Annotated[Url | None, Field(alias="baseURL")] = None
     api_key_secret_ref: KeyRef | None = None
     timeouts: Timeouts = Timeouts()
-    max_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
+    max_concurrency: Annotated[
+        int, Field(ge=1, le=10_000, description="Requests under way at the same time, from each chat pod.")
+    ] = 64
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -45,16 +65,16 @@ class ModelDeployment(Model):
 
     provider: Name
     model: Annotated[str, StringConstraints(min_length=1, max_length=256)]
-    weight: Annotated[int, Field(ge=1, le=1000)] = 1
+    weight: Annotated[int, Field(ge=1, le=1000, description="Share of requests, against the others' weights.")] = 1
 
 
 class LanguageModel(Model):
-    """A public model name. `contextWindow` and `maxOutputTokens` are tokens."""
+    """A public model name, and what serves it."""
 
     name: ModelName
     deployments: Annotated[list[ModelDeployment], Field(min_length=1, max_length=16)]
-    context_window: Annotated[int, Field(ge=512, le=100_000_000)] = 128_000
-    max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    context_window: Annotated[int, Field(ge=512, le=100_000_000, description="In tokens.")] = 128_000
+    max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000, description="Of one answer.")] = 1000
 
 
 class Prompt(Model):
@@ -64,12 +84,40 @@ class Prompt(Model):
     ref: KeyRef
 
 
+def _names_model(name: str) -> str:
+    return f"has(self.models) && self.models.exists(model, model.name == {name})"
+
+
 class Llm(Model):
-    providers: list[Provider] = Field(default_factory=list, max_length=16)
-    models: list[LanguageModel] = Field(default_factory=list, max_length=32)
-    default: ModelName | None = None
-    fallbacks: list[ModelName] = Field(default_factory=list, max_length=8)
-    prompts: list[Prompt] = Field(default_factory=list, max_length=64)
+    """Models and where they run. With no model, answers quote the knowledge base."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "!has(self.models) || self.models.all(model, model.deployments.all(item,"
+                " has(self.providers) && self.providers.exists(provider, provider.name == item.provider)))",
+                "each deployment of a model must name one of providers",
+            ),
+            Rule(f"!has(self.default) || ({_names_model('self.default')})", "default must name one of models"),
+            Rule(
+                f"!has(self.fallbacks) || self.fallbacks.all(name, {_names_model('name')})",
+                "each of fallbacks must name one of models",
+            ),
+            Rule("!has(self.models) || size(self.models) == 0 || has(self.default)", "default must name one of models"),
+        )
+    )
+
+    providers: Annotated[list[Provider], MapList("name")] = Field(default_factory=list, max_length=16)
+    models: Annotated[
+        list[LanguageModel], MapList("name"), Field(description="The names that users and SDKs choose from.")
+    ] = Field(default_factory=list, max_length=32)
+    default: Annotated[ModelName | None, Field(description="The model that answers unless another is asked for.")] = (
+        None
+    )
+    fallbacks: Annotated[list[ModelName], Field(description="Models asked in this order when one does not answer.")] = (
+        Field(default_factory=list, max_length=8)
+    )
+    prompts: Annotated[list[Prompt], MapList("language")] = Field(default_factory=list, max_length=64)
 
     @model_validator(mode="after")
     def _linked(self) -> Self:

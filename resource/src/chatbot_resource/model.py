@@ -7,12 +7,14 @@ command line and, generated from the same source, by the API server.
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from chatbot_resource.fields import KeyRef, Model, Ratio, ResourceName, SecretRef, Url, external_iff
+from chatbot_resource.cel import Rule, rules, value_or
+from chatbot_resource.components import Components, Images
+from chatbot_resource.fields import NAME_LENGTH, NAME_PATTERN, KeyRef, Model, Origin, Ratio, ResourceName, Url
 from chatbot_resource.llm import Llm
+from chatbot_resource.stores import Stores
 
 GROUP = "chatbot-operator.io"
 VERSION = "v1alpha1"
@@ -28,9 +30,22 @@ Profile = Literal["Dev", "Standard", "Production"]
 class Embeddings(Model):
     """How text becomes vectors. `Local` is the bundled MiniLM: 384 dimensions, no network."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "self.type != 'OpenAICompatible' || (has(self.baseURL) && has(self.model) && has(self.dimensions))",
+                "embeddings of type OpenAICompatible need baseURL, model and dimensions",
+            ),
+            Rule(
+                f"self.type != 'Local' || !has(self.dimensions) || self.dimensions == {LOCAL_DIMENSIONS}",
+                f"embeddings of type Local have {LOCAL_DIMENSIONS} dimensions",
+            ),
+        )
+    )
+
     type: Literal["Local", "OpenAICompatible"] = "Local"
     base_url: Annotated[Url | None, Field(alias="baseURL")] = None
-    model: Annotated[str, StringConstraints(max_length=256)] | None = None
+    model: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     dimensions: Annotated[int, Field(ge=8, le=4096)] | None = None
     api_key_secret_ref: KeyRef | None = None
 
@@ -49,101 +64,21 @@ class Knowledge(Model):
     faq_ref: KeyRef | None = None
 
 
-class Replicas(Model):
-    """`HPA` scales between the two bounds on CPU; `Fixed` needs `replicas`."""
-
-    mode: Literal["Fixed", "HPA"] = "HPA"
-    replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
-    min_replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
-    max_replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.mode == "Fixed") != (self.replicas is not None):
-            raise ValueError("replicas is for mode Fixed, and Fixed needs it")
-        if self.min_replicas and self.max_replicas and self.min_replicas > self.max_replicas:
-            raise ValueError("minReplicas must not exceed maxReplicas")
-        return self
-
-
-class Component(Model):
-    scaling: Replicas = Replicas()
-    drain_seconds: Annotated[int, Field(ge=1, le=3600)] = 120
-
-
-class Components(Model):
-    gateway: Component = Component()
-    auth: Component = Component()
-    chat: Component = Component()
-    conversation: Component = Component()
-
-    @model_validator(mode="after")
-    def _gateway_outlives_chat(self) -> Self:
-        if self.gateway.drain_seconds < self.chat.drain_seconds:
-            raise ValueError("gateway.drainSeconds must be at least chat.drainSeconds: it relays chat's streams")
-        return self
-
-
-class ExternalPostgres(Model):
-    """Secrets with a connection string under the key `uri`, one per database."""
-
-    auth_secret_ref: SecretRef
-    conversation_secret_ref: SecretRef
-
-
-class PostgresStore(Model):
-    mode: Literal["Dev", "External"] = "Dev"
-    external: ExternalPostgres | None = None
-
-    @model_validator(mode="after")
-    def _external(self) -> Self:
-        return external_iff(self, self.mode, self.external)
-
-
-class ExternalRedis(Model):
-    """A Secret with a connection string under the key `uri`."""
-
-    topology: Literal["Single"] = "Single"
-    secret_ref: SecretRef
-
-
-class RedisStore(Model):
-    mode: Literal["Dev", "External"] = "Dev"
-    external: ExternalRedis | None = None
-
-    @model_validator(mode="after")
-    def _external(self) -> Self:
-        return external_iff(self, self.mode, self.external)
-
-
-class VectorStore(Model):
-    type: Literal["Weaviate", "PGVector"] = "Weaviate"
-
-
-class Stores(Model):
-    postgres: PostgresStore = PostgresStore()
-    redis: RedisStore = RedisStore()
-    vectors: VectorStore = VectorStore()
-    deletion_policy: Literal["Retain", "Delete"] = "Retain"
-
-
 class Auth(Model):
+    """Who may have an account: with signup `Open` anyone who reaches the gateway can make one."""
+
     signup: Literal["Open", "Closed"] = "Open"
 
 
 class Cors(Model):
-    allow_origins: list[Url] = Field(default_factory=list, max_length=64)
+    """Browsers' pages that may call the gateway besides its own."""
 
-    @model_validator(mode="after")
-    def _origins(self) -> Self:
-        for url in self.allow_origins:
-            parts = urlsplit(url)
-            if not parts.netloc or parts.path or parts.query or parts.fragment or "*" in url:
-                raise ValueError(f"{url!r} is not an origin: write scheme://host[:port], no path and no wildcard")
-        return self
+    allow_origins: list[Origin] = Field(default_factory=list, max_length=64)
 
 
 class Exposure(Model):
+    """How the gateway is reached from outside the cluster. `None`: by port-forward, or by what you put before it."""
+
     type: Literal["None"] = "None"
     cors: Cors = Cors()
 
@@ -157,18 +92,47 @@ class Limits(Model):
 
 
 class Otlp(Model):
+    """Where traces go: the base address of an OTLP/HTTP receiver."""
+
     endpoint: Url
 
 
 class Telemetry(Model):
+    """Traces. Metrics are always there to be scraped."""
+
     otlp: Otlp | None = None
-    sample_ratio: Ratio | None = None
+    sample_ratio: Annotated[
+        Ratio | None, Field(description="Share of traces kept; default 1 with profile Dev, else 0.1.")
+    ] = None
+
+
+_DEV = "'Dev'"
+_POSTGRES_MODE = value_or("stores.postgres.mode", _DEV)
 
 
 class Spec(Model):
     """Everything is optional: `spec: {}` is a bot that answers from its knowledge."""
 
-    profile: Profile = "Standard"
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "!has(self.profile) || self.profile != 'Production' ||"
+                f" ({_POSTGRES_MODE} != 'Dev' && {value_or('stores.redis.mode', _DEV)} != 'Dev')",
+                "profile Production needs external stores: mode Dev keeps one copy on one disk",
+            ),
+            # Here and not on the field: whoever removes the field and writes it again would pass a rule there.
+            Rule(
+                f"{_POSTGRES_MODE} == {_POSTGRES_MODE.replace('self.', 'oldSelf.')}",
+                "stores.postgres.mode cannot be changed: the data would stay behind. Make a new resource and copy it",
+            ),
+        )
+    )
+
+    profile: Annotated[
+        Profile,
+        Field(description="What unset fields become. Dev fits a small machine; Production refuses unsafe choices."),
+    ] = "Standard"
+    images: Images = Images()
     components: Components = Components()
     llm: Llm = Llm()
     embeddings: Embeddings = Embeddings()
@@ -198,6 +162,16 @@ class Metadata(Model):
 class ChatbotDeployment(Model):
     """One team's chatbot. `status`, where a cluster has written one, is ignored."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                f"self.metadata.name.matches('{NAME_PATTERN}') && size(self.metadata.name) <= {NAME_LENGTH}",
+                f"name must be at most {NAME_LENGTH} lower-case letters, digits and '-', starting with a letter:"
+                " it begins the names of Services",
+            )
+        )
+    )
+
     api_version: Literal["chatbot-operator.io/v1alpha1"]
     kind: Literal["ChatbotDeployment"]
     metadata: Metadata
@@ -207,10 +181,3 @@ class ChatbotDeployment(Model):
     @property
     def name(self) -> str:
         return self.metadata.name
-
-
-def sample_ratio(spec: Spec) -> float:
-    """Share of traces kept: all of them in `Dev`, where one wants to see each; else one in ten."""
-    if spec.telemetry.sample_ratio is not None:
-        return float(spec.telemetry.sample_ratio)
-    return 1.0 if spec.profile == "Dev" else 0.1

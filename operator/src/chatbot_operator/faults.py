@@ -1,0 +1,87 @@
+"""What can go wrong when talking to the API server, told apart by what to do about it. Made in cluster.py only."""
+
+import contextlib
+import json
+from typing import Any
+
+from kubernetes.aio.client.exceptions import ApiException
+
+CONFLICT, TOO_MANY, SERVER_ERROR = 409, 429, 500
+FENCED = "this pod is not the leader"
+"""Part of what the chart's fencing policy says. For a moment a new leader is compared with the Lease of the old one."""
+
+
+class ApiFault(Exception):
+    """An answer that is not what was asked for. `str()` is the API server's own message."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NotFound(ApiFault):
+    """The object, or its namespace, is not there."""
+
+
+class Conflict(ApiFault):
+    """Somebody else was faster: read again, then decide again."""
+
+
+class AlreadyExists(Conflict):
+    """Only when creating."""
+
+
+class Refused(ApiFault):
+    """Forbidden, invalid or against a policy: the same again will not help by itself."""
+
+
+class NamespaceGoing(ApiFault):
+    """Nothing can be made in a namespace that is being deleted."""
+
+
+class Unavailable(ApiFault):
+    """Overloaded, broken or unreachable: the same again will help later."""
+
+    def __init__(self, message: str, reason: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(message, reason)
+        self.retry_after = retry_after
+        """Seconds the API server asked us to stay away."""
+
+
+def translate(error: ApiException) -> ApiFault:
+    status = _body(error)
+    code = error.status or 0
+    message = str(status.get("message") or error.reason or f"HTTP {code}")
+    reason = str(status.get("reason") or code)
+    if code == CONFLICT:
+        return (AlreadyExists if reason == "AlreadyExists" else Conflict)(message, reason)
+    # 401: a token that ran out; the next request has a fresh one.
+    if code >= SERVER_ERROR or code in (TOO_MANY, 401, 408) or FENCED in message:
+        return Unavailable(message, reason, _retry_after(error, status))
+    if code == 404:
+        return NotFound(message, reason)
+    if "NamespaceTerminating" in _causes(status):
+        return NamespaceGoing(message, reason)
+    return Refused(message, reason)
+
+
+def _body(error: ApiException) -> dict[str, Any]:
+    """The `Status` object of the answer; proxies answer without one."""
+    with contextlib.suppress(ValueError, TypeError):
+        found = json.loads(error.body or "")
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _causes(status: dict[str, Any]) -> list[str]:
+    details = status.get("details") or {}
+    return [str(cause.get("reason")) for cause in details.get("causes") or []]
+
+
+def _retry_after(error: ApiException, status: dict[str, Any]) -> float:
+    told = (error.headers or {}).get("Retry-After") or (status.get("details") or {}).get("retryAfterSeconds")
+    try:
+        return max(0.0, float(told or 0))
+    except ValueError:  # a date: no API server sends one, a proxy might
+        return 0.0

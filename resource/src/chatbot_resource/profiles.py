@@ -1,0 +1,87 @@
+"""What unset fields become: the values that depend on the profile, resolved the same for cluster and laptop. Pure.
+
+What the user writes wins, value by value; a default that would contradict it gives way (a default bound above a written
+maximum, a default limit below a written request), because Kubernetes refuses such pairs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from chatbot_resource.components import Amounts, Component, Service
+from chatbot_resource.fields import amount
+from chatbot_resource.model import Profile, Spec
+
+
+@dataclass(frozen=True)
+class ResolvedScaling:
+    """`replicas` is set for `Fixed` only, `min` and `max` for `HPA` only."""
+
+    mode: Literal["Fixed", "HPA"]
+    replicas: int | None = None
+    min: int | None = None
+    max: int | None = None
+
+
+Quantities = dict[str, str]
+"""`cpu` and `memory`, each where it is set."""
+
+BOUNDS: dict[Profile, tuple[int, int]] = {"Dev": (1, 3), "Standard": (3, 10), "Production": (3, 10)}
+
+_STANDARD: dict[str, Quantities] = {
+    "requests": {"cpu": "250m", "memory": "512Mi"},
+    "limits": {"memory": "1Gi"},
+}
+# Without a cpu limit: it would slow each start, and shares of a busy node follow requests anyway. Four services and the
+# worker must leave room on two cores for the stores, the operator and one more pod of each while it is replaced.
+_DEV: dict[Service, dict[str, Quantities]] = {
+    "gateway": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+    "auth": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+    "chat": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
+    "conversation": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}},
+}
+
+
+def resolve_scaling(spec: Spec, service: Service) -> ResolvedScaling:
+    """How many pods of a service there are, or between how many."""
+    written = _component(spec, service).scaling
+    if written.replicas is not None:
+        return ResolvedScaling("Fixed", replicas=written.replicas)
+    bounded = written.mode == "HPA" or written.min_replicas is not None or written.max_replicas is not None
+    if spec.profile == "Dev" and service != "chat" and not bounded:
+        return ResolvedScaling("Fixed", replicas=1)
+    low, high = BOUNDS[spec.profile]
+    low = written.min_replicas or min(low, written.max_replicas or low)
+    return ResolvedScaling("HPA", min=low, max=written.max_replicas or max(high, low))
+
+
+def resolve_resources(spec: Spec, service: Service) -> dict[str, Quantities]:
+    """`requests` and `limits` of a service's pods, as a container has them."""
+    written = _component(spec, service).resources
+    default = _DEV[service] if spec.profile == "Dev" else _STANDARD
+    requests, limits = _quantities(written.requests), _quantities(written.limits)
+    return {
+        "requests": _agreeing(default["requests"], limits, min) | requests,
+        "limits": _agreeing(default["limits"], requests, max) | limits,
+    }
+
+
+def sample_ratio(spec: Spec) -> float:
+    """Share of traces kept: all of them in `Dev`, where one wants to see each; else one in ten."""
+    if spec.telemetry.sample_ratio is not None:
+        return float(spec.telemetry.sample_ratio)
+    return 1.0 if spec.profile == "Dev" else 0.1
+
+
+def _component(spec: Spec, service: Service) -> Component:
+    component: Component = getattr(spec.components, service)
+    return component
+
+
+def _quantities(amounts: Amounts) -> Quantities:
+    return {name: value for name in ("cpu", "memory") if (value := getattr(amounts, name)) is not None}
+
+
+def _agreeing(defaults: Quantities, written: Quantities, choose: Callable[..., str]) -> Quantities:
+    """Each default, or the written counterpart where the default is beyond it: `choose` is min or max."""
+    return {name: choose(value, written.get(name, value), key=amount) for name, value in defaults.items()}

@@ -1,0 +1,162 @@
+"""The rendered roles and the fencing policy on a real API server: enough, and no more."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from chatbot_operator.faults import FENCED
+
+from tests.chart.helm import NAMESPACE, Helm
+from tests.support.apiserver import ApiServer, path, wait_for
+
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:chatbot-operator"
+OWNED = (
+    "deployments.apps",
+    "statefulsets.apps",
+    "services",
+    "serviceaccounts",
+    "configmaps",
+    "secrets",
+    "jobs.batch",
+    "horizontalpodautoscalers.autoscaling",
+    "poddisruptionbudgets.policy",
+)
+MAY = {
+    **dict.fromkeys(OWNED, ("get", "list", "watch", "create", "patch", "delete")),
+    "chatbotdeployments.chatbot-operator.io": ("get", "list", "watch"),
+    "chatbotdeployments.chatbot-operator.io/status": ("get", "patch", "update"),
+    "chatbotdeployments.chatbot-operator.io/finalizers": ("update",),
+    "pods": ("get", "list", "watch"),
+    "replicasets.apps": ("get", "list", "watch"),
+    "events": ("create", "patch"),
+}
+MAY_NOT = {
+    "chatbotdeployments.chatbot-operator.io": ("create", "update", "delete"),
+    "pods": ("create", "delete"),
+    "pods/exec": ("create",),
+    "namespaces": ("list", "watch", "create"),
+    "nodes": ("list",),
+    "customresourcedefinitions.apiextensions.k8s.io": ("list", "create"),
+    "clusterroles.rbac.authorization.k8s.io": ("create",),
+    "leases.coordination.k8s.io": ("list", "delete"),
+}
+
+
+def allowed(api_server: ApiServer, namespace: str, resource: str, verb: str, user: str = ACCOUNT) -> bool:
+    """What the API server's authorizer says of a user: `resource` as `deployments.apps` or `pods/exec`."""
+    plain, _, subresource = resource.partition("/")
+    name, _, group = plain.partition(".")
+    attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": name, "subresource": subresource}
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": attributes},
+    }
+    review = api_server.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
+    return bool(review["status"]["allowed"])
+
+
+def wrong(api_server: ApiServer, namespace: str, table: dict[str, tuple[str, ...]], expected: bool) -> list[str]:
+    return [
+        f"{verb} {resource}"
+        for resource, verbs in table.items()
+        for verb in verbs
+        if allowed(api_server, namespace, resource, verb) is not expected
+    ]
+
+
+@pytest.fixture(scope="module")
+def install(api_server: ApiServer, helm: Helm) -> Callable[..., None]:
+    """Applies the chart's objects; the definition is there already."""
+    api_server.kubectl("create", "namespace", NAMESPACE)
+
+    def apply(**values: Any) -> None:
+        objects = helm.template(crds__enabled=False, **values)
+        api_server.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(objects))
+
+    return apply
+
+
+@pytest.fixture(scope="module")
+def team(api_server: ApiServer) -> str:
+    return api_server.namespace()
+
+
+class TestNamespaced:
+    """First, while nothing was granted on the cluster."""
+
+    def test_all_it_does_and_only_there(self, api_server: ApiServer, install: Callable[..., None], team: str) -> None:
+        other = api_server.namespace()
+        install(watchNamespaces=[team])
+        wait_for("the role", lambda: allowed(api_server, team, "secrets", "create"))
+        assert wrong(api_server, team, MAY, expected=True) == []
+        assert wrong(api_server, other, MAY, expected=False) == []
+        assert wrong(api_server, team, MAY_NOT, expected=False) == []
+
+
+class TestClusterWide:
+    def test_all_it_does_and_no_more(self, api_server: ApiServer, install: Callable[..., None]) -> None:
+        namespace = api_server.namespace()
+        install()
+        wait_for("the role", lambda: allowed(api_server, namespace, "secrets", "create"))
+        assert wrong(api_server, namespace, MAY, expected=True) == []
+        assert wrong(api_server, namespace, MAY_NOT, expected=False) == []
+
+    def test_the_lease_is_its_own(self, api_server: ApiServer, install: Callable[..., None]) -> None:
+        install()
+        wait_for("the role", lambda: allowed(api_server, NAMESPACE, "leases.coordination.k8s.io", "create"))
+        assert not allowed(api_server, "default", "leases.coordination.k8s.io", "create")
+
+    def test_who_may_edit_a_namespace_may_edit_its_bots(
+        self, api_server: ApiServer, install: Callable[..., None]
+    ) -> None:
+        namespace = api_server.namespace()
+        install()
+        for role in ("view", "edit"):
+            api_server.kubectl(
+                "create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}", "-n", namespace
+            )
+        bots = "chatbotdeployments.chatbot-operator.io"
+        wait_for("the roles", lambda: allowed(api_server, namespace, bots, "create", "edit"))
+        wait_for("the roles", lambda: allowed(api_server, namespace, bots, "list", "view"))
+        assert not allowed(api_server, namespace, bots, "create", "view")
+
+
+def config_map(name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+
+
+class TestFencing:
+    def write(self, api_server: ApiServer, namespace: str, pod: str, name: str) -> str:
+        """What the API server says against a write of the operator in that pod; empty when it takes it."""
+        headers = {"Impersonate-User": ACCOUNT, "Impersonate-Extra-authentication.kubernetes.io%2Fpod-name": pod}
+        try:
+            api_server.request("POST", f"{path('ConfigMap', namespace)}?dryRun=All", config_map(name), headers)
+        except httpx2.HTTPStatusError as error:
+            return str(error)
+        return ""
+
+    def test_only_the_pod_that_holds_the_lease_writes(
+        self, api_server: ApiServer, install: Callable[..., None]
+    ) -> None:
+        namespace = api_server.namespace()
+        install()
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "chatbot-operator"}}
+        api_server.create(lease | {"spec": {"holderIdentity": "one"}}, NAMESPACE)
+        wait_for("the other to be refused", lambda: FENCED in self.write(api_server, namespace, "two", "a"))
+        assert self.write(api_server, namespace, "one", "a") == ""
+        api_server.patch("Lease", NAMESPACE, "chatbot-operator", {"spec": {"holderIdentity": "two"}})
+        wait_for("the next leader to write", lambda: self.write(api_server, namespace, "two", "a") == "")
+        assert FENCED in self.write(api_server, namespace, "one", "a")
+
+    def test_nobody_else_is_concerned_whether_there_is_a_lease_or_not(
+        self, api_server: ApiServer, install: Callable[..., None]
+    ) -> None:
+        install()
+        namespace = api_server.namespace()
+        api_server.create(config_map("with"), namespace)
+        if api_server.get("Lease", NAMESPACE, "chatbot-operator"):
+            api_server.delete("Lease", NAMESPACE, "chatbot-operator")
+        api_server.create(config_map("without"), namespace)

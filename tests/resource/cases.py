@@ -1,0 +1,311 @@
+"""What a resource may say and what not, rule by rule: one table for the models and for the API server."""
+
+from dataclasses import dataclass
+from typing import Any
+
+Spec = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A rule, a spec that keeps it and one that breaks it. `says` is part of what the API server answers."""
+
+    rule: str
+    right: Spec
+    wrong: Spec
+    says: str
+
+
+def resource(spec: Spec, name: str = "demo") -> dict[str, Any]:
+    return {
+        "apiVersion": "chatbot-operator.io/v1alpha1",
+        "kind": "ChatbotDeployment",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+def provider(**fields: Any) -> Spec:
+    return {"llm": {"providers": [{"name": "p", "type": "Retrieval"} | fields]}}
+
+
+def llm(**fields: Any) -> Spec:
+    """One provider and one model."""
+    given = {
+        "providers": [{"name": "p", "type": "Retrieval"}],
+        "models": [{"name": "m", "deployments": [{"provider": "p", "model": "x"}]}],
+        "default": "m",
+    }
+    return {"llm": {key: value for key, value in (given | fields).items() if value is not None}}
+
+
+def embeddings(**fields: Any) -> Spec:
+    return {"embeddings": fields}
+
+
+def remote(**fields: Any) -> Spec:
+    given = {"type": "OpenAICompatible", "baseURL": "http://e/v1", "model": "m", "dimensions": 8}
+    return {"embeddings": {key: value for key, value in (given | fields).items() if value is not None}}
+
+
+def scaling(**fields: Any) -> Spec:
+    return {"components": {"chat": {"scaling": fields}}}
+
+
+def resources(**fields: Any) -> Spec:
+    return {"components": {"chat": {"resources": fields}}}
+
+
+def drain(**seconds: int) -> Spec:
+    return {"components": {name: {"drainSeconds": value} for name, value in seconds.items()}}
+
+
+def origins(*urls: str) -> Spec:
+    return {"exposure": {"cors": {"allowOrigins": list(urls)}}}
+
+
+KEY = {"name": "s", "key": "k"}
+POSTGRES = {
+    "mode": "External",
+    "external": {"authSecretRef": {"name": "a"}, "conversationSecretRef": {"name": "c"}},
+}
+REDIS = {"mode": "External", "external": {"secretRef": {"name": "r"}}}
+
+
+def production(**stores: Any) -> Spec:
+    return {"profile": "Production", "stores": stores}
+
+
+CASES: tuple[Case, ...] = (
+    Case("profile is one of three", {"profile": "Dev"}, {"profile": "dev"}, "supported values"),
+    *(
+        Case(
+            f"a time is longer than nothing, not {wrong}",
+            provider(timeouts={"idle": right}),
+            provider(timeouts={"idle": wrong}),
+            "longer than nothing",
+        )
+        for right, wrong in (("1ms", "0s"), ("0h1m", "0h0m"))
+    ),
+    Case("a time has a unit", provider(timeouts={"idle": "1m30s"}), provider(timeouts={"idle": "90"}), "should match"),
+    *(
+        Case(f"an address can be opened: {wrong[:20]}", provider(baseURL=right), provider(baseURL=wrong), says)
+        for right, wrong, says in (
+            ("http://[::1]:1", "http://a:0", "can be opened"),
+            ("https://h:65535/v1", "http://a:65536", "can be opened"),
+            ("https://user:pass@h/v1?x=%20#y", "http://h/%zz", "should match"),
+            ("http://h", "http://a:b", "should match"),
+            ("http://h/", "http://:80", "should match"),
+            ("http://h/x", "ftp://h", "should match"),
+            ("http://xn--e1afmkfd.example", "http://é.example", "should match"),
+            ("http://h/~a", "http://h/a b", "should match"),
+            ("http://h/" + "a" * 2039, "http://h/" + "a" * 2040, "may not be more than 2048"),
+            ("http://[1::2]", "http://[1::2", "should match"),
+        )
+    ),
+    Case("Local embeddings have 384 dimensions", embeddings(dimensions=384), embeddings(dimensions=383), "have 384"),
+    Case("also when the type is written", embeddings(type="Local"), embeddings(type="Local", dimensions=8), "have 384"),
+    *(
+        Case(f"OpenAICompatible embeddings need {name}", remote(), remote(**{name: None}), "need baseURL")
+        for name in ("baseURL", "model", "dimensions")
+    ),
+    Case("dimensions have bounds", remote(dimensions=4096), remote(dimensions=4097), "4096"),
+    Case("Fixed needs replicas", scaling(mode="Fixed", replicas=1), scaling(mode="Fixed"), "Fixed needs it"),
+    Case("replicas needs Fixed", scaling(mode="HPA"), scaling(mode="HPA", replicas=1), "is for mode Fixed"),
+    Case("replicas alone is not enough", scaling(), scaling(replicas=1), "is for mode Fixed"),
+    Case(
+        "minReplicas ≤ maxReplicas",
+        scaling(minReplicas=3, maxReplicas=3),
+        scaling(minReplicas=4, maxReplicas=3),
+        "must not exceed",
+    ),
+    Case("at least one pod", scaling(minReplicas=1), scaling(minReplicas=0), "greater than or equal to 1"),
+    Case(
+        "a request is within its limit",
+        resources(requests={"cpu": "1500m", "memory": "1Gi"}, limits={"cpu": 2, "memory": "1100M"}),
+        resources(requests={"cpu": "2001m"}, limits={"cpu": 2}),
+        "requests.cpu must not exceed",
+    ),
+    Case(
+        "also of memory",
+        resources(requests={"memory": "1Gi"}),
+        resources(requests={"memory": "1Gi"}, limits={"memory": "1G"}),
+        "requests.memory must not exceed",
+    ),
+    Case(
+        "a quantity has a known unit",
+        resources(limits={"memory": "1.5Gi"}),
+        resources(limits={"memory": "1GB"}),
+        "should match",
+    ),
+    Case("a quantity is text or whole", resources(limits={"cpu": "0.5"}), resources(limits={"cpu": 0.5}), "cpu"),
+    Case(
+        "gateway drains as long as chat",
+        drain(gateway=150, chat=150),
+        drain(gateway=150, chat=151),
+        "gateway.drainSeconds must be",
+    ),
+    Case("chat's drain meets gateway's default", drain(chat=120), drain(chat=121), "gateway.drainSeconds must be"),
+    Case(
+        "gateway's drain meets chat's default", drain(gateway=120), drain(gateway=119), "gateway.drainSeconds must be"
+    ),
+    Case("a drain within an hour", drain(auth=3600), drain(auth=3601), "3600"),
+    Case("default names a model", llm(), llm(default="x"), "default must name one of models"),
+    Case("default needs models", provider(), {"llm": {"default": "m"}}, "default must name one of models"),
+    Case("models need default", llm(), llm(default=None), "default must name one of models"),
+    Case("fallbacks name models", llm(fallbacks=["m"]), llm(fallbacks=["m", "x"]), "each of fallbacks"),
+    Case("fallbacks need models", {"llm": {"fallbacks": []}}, {"llm": {"fallbacks": ["m"]}}, "each of fallbacks"),
+    Case(
+        "deployments name providers",
+        llm(),
+        llm(models=[{"name": "m", "deployments": [{"provider": "q", "model": "x"}]}]),
+        "must name one of providers",
+    ),
+    Case("models need providers", llm(), llm(providers=None), "must name one of providers"),
+    Case("a model is deployed", llm(), llm(models=[{"name": "m", "deployments": []}]), "at least 1 item"),
+    Case(
+        "names of providers are unique",
+        {"llm": {"providers": [{"name": "p", "type": "Retrieval"}, {"name": "q", "type": "Retrieval"}]}},
+        {"llm": {"providers": [{"name": "p", "type": "Retrieval"}] * 2}},
+        "Duplicate value",
+    ),
+    Case(
+        "names of models are unique",
+        llm(),
+        llm(models=[{"name": "m", "deployments": [{"provider": "p", "model": "x"}]}] * 2),
+        "Duplicate value",
+    ),
+    Case(
+        "one prompt per language",
+        {"llm": {"prompts": [{"language": "en", "ref": KEY}, {"language": "pt-BR", "ref": KEY}]}},
+        {"llm": {"prompts": [{"language": "en", "ref": KEY}] * 2}},
+        "Duplicate value",
+    ),
+    *(
+        Case(
+            f"{kind} needs a key",
+            provider(type=kind, apiKeySecretRef=KEY),
+            provider(type=kind),
+            "needs apiKeySecretRef",
+        )
+        for kind in ("OpenAI", "Anthropic", "Gemini", "Mistral")
+    ),
+    *(
+        Case(f"{kind} needs an address", provider(type=kind, baseURL="http://h"), provider(type=kind), "needs baseURL")
+        for kind in ("OpenAICompatible", "Ollama")
+    ),
+    Case(
+        "External Postgres needs external",
+        {"stores": {"postgres": POSTGRES}},
+        {"stores": {"postgres": {"mode": "External"}}},
+        "External needs it",
+    ),
+    Case(
+        "external Postgres needs External",
+        {"stores": {"postgres": {"mode": "Dev"}}},
+        {"stores": {"postgres": POSTGRES | {"mode": "Dev"}}},
+        "external is for mode External",
+    ),
+    Case(
+        "Dev is the default of Postgres",
+        {"stores": {"postgres": {}}},
+        {"stores": {"postgres": {"external": POSTGRES["external"]}}},
+        "external is for mode External",
+    ),
+    Case(
+        "External Redis needs external",
+        {"stores": {"redis": REDIS}},
+        {"stores": {"redis": {"mode": "External"}}},
+        "External needs it",
+    ),
+    Case(
+        "external Redis needs External",
+        {"stores": {"redis": {}}},
+        {"stores": {"redis": REDIS | {"mode": "Dev"}}},
+        "external is for mode External",
+    ),
+    Case(
+        "Production forbids Postgres of mode Dev",
+        production(postgres=POSTGRES, redis=REDIS),
+        production(postgres={"mode": "Dev"}, redis=REDIS),
+        "Production needs external stores",
+    ),
+    Case(
+        "Production forbids Redis of mode Dev",
+        production(postgres=POSTGRES, redis=REDIS),
+        production(postgres=POSTGRES, redis={"mode": "Dev"}),
+        "Production needs external stores",
+    ),
+    Case(
+        "Production forbids Redis that is not written",
+        production(postgres=POSTGRES, redis=REDIS),
+        production(postgres=POSTGRES),
+        "Production needs external stores",
+    ),
+    Case(
+        "Production forbids stores that are not written",
+        production(postgres=POSTGRES, redis=REDIS),
+        {"profile": "Production"},
+        "Production needs external stores",
+    ),
+    *(
+        Case(f"an origin is not {wrong}", origins("https://example.com", right), origins(wrong), says)
+        for right, wrong, says in (
+            ("http://localhost:5173", "https://example.com/", "should match"),
+            ("http://[::1]:3000", "https://*.example.com", "should match"),
+            ("https://a.example", "https://example.com?x", "should match"),
+            ("https://a.example", "null", "should match"),
+            ("https://a.example:65535", "https://example.com:70000", "can be opened"),
+        )
+    ),
+    Case(
+        "an image is a reference",
+        {"images": {"chat": "h:5000/a/chat@sha256:" + "0" * 64}},
+        {"images": {"chat": "a chat"}},
+        "should match",
+    ),
+    Case(
+        "an image is of a known part", {"images": {"weaviate": "w:1"}}, {"images": {"worker": "w:1"}}, "unknown field"
+    ),
+    Case(
+        "a ratio is quoted and at most 1",
+        {"telemetry": {"sampleRatio": "1.0"}},
+        {"telemetry": {"sampleRatio": "1.1"}},
+        "should match",
+    ),
+    Case(
+        "a ratio is text",
+        {"telemetry": {"sampleRatio": "0"}},
+        {"telemetry": {"sampleRatio": 0}},
+        "must be of type string",
+    ),
+    Case(
+        "limits are positive", {"limits": {"perMinute": 1}}, {"limits": {"perMinute": 0}}, "greater than or equal to 1"
+    ),
+    Case("an unknown field is refused", {"limits": {}}, {"limits": {"perMinut": 3}}, "unknown field"),
+    Case("also at the top", {}, {"profil": "Dev"}, "unknown field"),
+    Case("also in a list", provider(), provider(url="http://h"), "unknown field"),
+    Case("a number is not text", {"limits": {"perHour": 3}}, {"limits": {"perHour": "3"}}, "must be of type integer"),
+    Case(
+        "a map is not a text",
+        {"stores": {"redis": REDIS}},
+        {"stores": {"redis": {"mode": "External", "external": {"secretRef": "r"}}}},
+        "must be of type object",
+    ),
+    Case(
+        "a key reference has a key",
+        {"knowledge": {"faqRef": KEY}},
+        {"knowledge": {"faqRef": {"name": "s"}}},
+        "Required value",
+    ),
+    Case(
+        "null is the same as unwritten",
+        {"llm": {"default": None}, "embeddings": {"baseURL": None}, "telemetry": {"otlp": None}},
+        {"limits": {"perMinute": []}},
+        "must be of type integer",
+    ),
+)
+
+NAMES_RIGHT = ("a", "demo", "a-1", "a" * 40)
+NAMES_WRONG = ("1a", "a.b", "a" * 41)
+"""Names that Kubernetes itself takes: those it refuses are none of our rules' business."""

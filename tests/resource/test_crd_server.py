@@ -1,0 +1,153 @@
+"""A real API server keeps every rule of the table, as the models do, and shows people what they need."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.resource.cases import CASES, NAMES_RIGHT, NAMES_WRONG, POSTGRES, Case, resource
+from tests.support.apiserver import ApiServer, path
+
+SAMPLES = sorted((Path(__file__).parents[2] / "k8s" / "samples").glob("*.yaml"))
+DRY_RUN = "dryRun=All&fieldValidation=Strict"
+
+
+@pytest.fixture(scope="module")
+def namespace(api_server: ApiServer) -> str:
+    return api_server.namespace()
+
+
+def refusal(api_server: ApiServer, namespace: str, body: dict[str, Any]) -> str:
+    """What the API server says against a resource; empty when it would take it."""
+    try:
+        api_server.request("POST", f"{path('ChatbotDeployment', namespace)}?{DRY_RUN}", body)
+    except httpx2.HTTPStatusError as error:
+        return str(error) if error.response.status_code in (400, 422) else f"{error.response.status_code}: {error}"
+    return ""
+
+
+class TestRules:
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.rule)
+    def test_kept(self, api_server: ApiServer, namespace: str, case: Case) -> None:
+        assert refusal(api_server, namespace, resource(case.right)) == ""
+        assert case.says in refusal(api_server, namespace, resource(case.wrong))
+
+    @pytest.mark.parametrize("name", NAMES_RIGHT)
+    def test_a_name_is_taken(self, api_server: ApiServer, namespace: str, name: str) -> None:
+        assert refusal(api_server, namespace, resource({}, name)) == ""
+
+    @pytest.mark.parametrize("name", NAMES_WRONG)
+    def test_a_name_is_refused(self, api_server: ApiServer, namespace: str, name: str) -> None:
+        assert "starting with a letter" in refusal(api_server, namespace, resource({}, name))
+
+    def test_apply_names_an_unknown_field(self, api_server: ApiServer, namespace: str) -> None:
+        with pytest.raises(httpx2.HTTPStatusError, match=r"\.spec\.limits\.perMinut: field not declared"):
+            api_server.apply(resource({"limits": {"perMinut": 3}}), namespace)
+
+
+class TestChanges:
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ({}, {"stores": {"postgres": POSTGRES}}),
+            ({"stores": {"postgres": {}}}, {"stores": {"postgres": POSTGRES}}),
+            ({"stores": {"postgres": POSTGRES}}, {"stores": {"postgres": {"mode": "Dev"}}}),
+            ({"stores": {"postgres": POSTGRES}}, {"stores": {}}),
+            ({"stores": {"postgres": POSTGRES}}, {}),
+            ({"stores": {"postgres": POSTGRES}}, None),
+        ],
+    )
+    def test_the_mode_of_postgres_stays(
+        self, api_server: ApiServer, before: dict[str, Any], after: dict[str, Any] | None
+    ) -> None:
+        namespace = api_server.namespace()
+        made = api_server.create(resource(before), namespace)
+        changed = {key: value for key, value in made.items() if key != "spec"} | (
+            {} if after is None else {"spec": after}
+        )
+        where = path("ChatbotDeployment", namespace, "demo")
+        with pytest.raises(httpx2.HTTPStatusError, match=r"spec.*stores.postgres.mode cannot be changed"):
+            api_server.request("PUT", f"{where}?{DRY_RUN}", changed)
+
+    @pytest.mark.parametrize(
+        "after", [{"profile": "Dev"}, {"stores": {"postgres": {"mode": "Dev"}, "vectors": {"type": "PGVector"}}}]
+    )
+    def test_the_rest_may_change(self, api_server: ApiServer, after: dict[str, Any]) -> None:
+        namespace = api_server.namespace()
+        api_server.create(resource({}), namespace)
+        assert api_server.apply(resource(after), namespace)["metadata"]["generation"] == 2
+
+    def test_status_is_written_apart_and_moves_no_generation(self, api_server: ApiServer) -> None:
+        namespace = api_server.namespace()
+        api_server.create(resource({}), namespace)
+        found = api_server.patch_status("ChatbotDeployment", namespace, "demo", {"phase": "Ready"})
+        assert (found["status"], found["metadata"]["generation"]) == ({"phase": "Ready"}, 1)
+        again = api_server.apply(resource({}) | {"status": {"phase": "Failed"}}, namespace)
+        assert again["status"] == {"phase": "Ready"}
+
+
+class TestDefaults:
+    def test_an_empty_spec_says_its_profile_and_no_more(self, api_server: ApiServer, namespace: str) -> None:
+        body = {key: value for key, value in resource({}).items() if key != "spec"}
+        made = api_server.request("POST", f"{path('ChatbotDeployment', namespace)}?{DRY_RUN}", body)
+        assert made["spec"] == {"profile": "Standard"}
+
+    def test_what_is_written_is_completed(self, api_server: ApiServer, namespace: str) -> None:
+        body = resource({"limits": {"perMinute": 5}, "components": {"chat": {}}})
+        made = api_server.request("POST", f"{path('ChatbotDeployment', namespace)}?{DRY_RUN}", body)
+        assert made["spec"]["limits"] == {"perMinute": 5, "perHour": 1000, "perDay": 10_000}
+        assert made["spec"]["components"] == {"chat": {"drainSeconds": 120}}
+
+
+class TestForPeople:
+    @pytest.mark.parametrize("sample", SAMPLES, ids=lambda file: file.name)
+    def test_every_sample_is_taken(self, api_server: ApiServer, namespace: str, sample: Path) -> None:
+        api_server.kubectl("apply", "--server-side", "--dry-run=server", "-n", namespace, "-f", str(sample))
+
+    def test_explain_tells_what_a_field_is(self, api_server: ApiServer) -> None:
+        said = api_server.kubectl("explain", "cbd.spec.components.chat.scaling")
+        assert "`HPA` scales between two bounds on CPU" in " ".join(said.split())
+        assert "maxReplicas" in said
+        profile = api_server.kubectl("explain", "cbd.spec.profile")
+        assert "ENUM: Dev Standard Production" in " ".join(profile.split())
+        assert "What unset fields become" in profile
+
+    def test_get_shows_the_columns(self, api_server: ApiServer) -> None:
+        namespace = api_server.namespace()
+        api_server.create(resource({}), namespace)
+        api_server.patch_status("ChatbotDeployment", namespace, "demo", STATUS)
+        head, row = api_server.kubectl("get", "cbd", "-n", namespace, "-o", "wide").splitlines()
+        assert head.split() == [
+            "NAME", "AVAILABLE", "READY", "PHASE", "VERSION", "COMPONENTS", "URL", "REASON", "MODEL", "AGE"
+        ]  # fmt: skip
+        assert row.split()[:-1] == [
+            "demo", "True", "False", "Progressing", "0.1.0", "4/5", "http://demo", "RollingOut", "retrieval"
+        ]  # fmt: skip
+        assert "REASON" not in api_server.kubectl("get", "chatbot", "-n", namespace)
+
+    def test_the_category_all_has_it(self, api_server: ApiServer) -> None:
+        found = json.loads(api_server.kubectl("api-resources", "--api-group=chatbot-operator.io", "-o", "json"))
+        assert found["resources"][0]["categories"] == ["all", "chatbot"]
+
+
+def _condition(kind: str, status: str, reason: str) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": "",
+        "lastTransitionTime": "2026-11-21T00:00:00Z",
+        "observedGeneration": 1,
+    }
+
+
+STATUS = {
+    "phase": "Progressing",
+    "conditions": [_condition("Available", "True", "Serving"), _condition("Ready", "False", "RollingOut")],
+    "componentsReady": "4/5",
+    "url": "http://demo",
+    "model": "retrieval",
+    "version": {"current": "0.1.0"},
+}

@@ -1,0 +1,212 @@
+"""A real Kubernetes API for tests: etcd, API server and controller-manager from what `make cluster-build` built.
+
+There is no scheduler and no kubelet: pods stay pending, and Deployments become ready only when a test plays the kubelet
+(`ApiServer.patch_status`). The garbage collector and the workload controllers are the real ones.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import ssl
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import pytest
+import yaml
+from localcluster import control_plane
+from localcluster.paths import Layout, home, node_ip
+
+from tests.support.serving import free_port
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[2]
+CRDS = ROOT / "crds"
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+PLURALS = {
+    "ChatbotDeployment": "chatbot-operator.io/v1alpha1/chatbotdeployments",
+    "ConfigMap": "v1/configmaps",
+    "Deployment": "apps/v1/deployments",
+    "Event": "v1/events",
+    "HorizontalPodAutoscaler": "autoscaling/v2/horizontalpodautoscalers",
+    "Job": "batch/v1/jobs",
+    "Lease": "coordination.k8s.io/v1/leases",
+    "Namespace": "v1/namespaces",
+    "Pod": "v1/pods",
+    "PodDisruptionBudget": "policy/v1/poddisruptionbudgets",
+    "ReplicaSet": "apps/v1/replicasets",
+    "Secret": "v1/secrets",
+    "Service": "v1/services",
+    "ServiceAccount": "v1/serviceaccounts",
+    "StatefulSet": "apps/v1/statefulsets",
+}
+APPLY = {"Content-Type": "application/apply-patch+yaml"}
+MERGE = {"Content-Type": "application/merge-patch+json"}
+
+_namespaces = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class ApiServer:
+    """A running one, asked as its administrator. What it refuses is an `httpx2.HTTPStatusError` with its message."""
+
+    layout: Layout
+    client: httpx2.Client = field(repr=False)
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.layout.kubeconfig
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Output of kubectl; an AssertionError with what it said when it fails."""
+        command = [str(self.layout.bin / "kubectl"), "--kubeconfig", str(self.kubeconfig), *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Object:
+        content = None if body is None else json.dumps(body)
+        told = {"Content-Type": "application/json"} | dict(headers or {})
+        response = self.client.request(method, path, content=content, headers=told)
+        if response.is_error:
+            raise httpx2.HTTPStatusError(_message(response), request=response.request, response=response)
+        found: Object = response.json()
+        return found
+
+    def namespace(self) -> str:
+        """Name of a fresh namespace."""
+        name = f"test-{next(_namespaces)}"
+        self.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        return name
+
+    def create(self, body: Object, namespace: str | None = None) -> Object:
+        return self.request("POST", path(body["kind"], namespace), body)
+
+    def apply(self, body: Object, namespace: str, manager: str = "test") -> Object:
+        """By server-side apply, as a person with kubectl would."""
+        where = path(body["kind"], namespace, body["metadata"]["name"])
+        return self.request("PATCH", f"{where}?fieldManager={manager}&force=true", body, APPLY)
+
+    def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        try:
+            return self.request("GET", path(kind, namespace, name))
+        except httpx2.HTTPStatusError as error:
+            if error.response.status_code == 404:
+                return None
+            raise
+
+    def list(self, kind: str, namespace: str, selector: str = "") -> "list[Object]":
+        found: list[Object] = self.request("GET", f"{path(kind, namespace)}?labelSelector={selector}")["items"]
+        return found
+
+    def patch(self, kind: str, namespace: str, name: str, body: Object, manager: str = "test") -> Object:
+        return self.request("PATCH", f"{path(kind, namespace, name)}?fieldManager={manager}", body, MERGE)
+
+    def patch_status(self, kind: str, namespace: str, name: str, status: Object) -> Object:
+        """What a controller or kubelet would write."""
+        return self.request("PATCH", f"{path(kind, namespace, name)}/status", {"status": status}, MERGE)
+
+    def delete(self, kind: str, namespace: str, name: str, propagation: str = "Background") -> None:
+        self.request("DELETE", f"{path(kind, namespace, name)}?propagationPolicy={propagation}")
+
+
+def path(kind: str, namespace: str | None = None, name: str | None = None) -> str:
+    """Of a kind, or of one object."""
+    version, plural = PLURALS[kind].rsplit("/", 1)
+    prefix = f"/api/{version}" if version == "v1" else f"/apis/{version}"
+    inside = f"/namespaces/{namespace}" if namespace and kind != "Namespace" else ""
+    return f"{prefix}{inside}/{plural}" + (f"/{name}" if name else "")
+
+
+@contextlib.contextmanager
+def playing_kubelet(server: ApiServer, namespace: str, ready: Callable[[Object], bool] = lambda _: True) -> Iterator[None]:
+    """Pods of the namespace become ready, and those of Jobs succeed, as soon as they are there.
+
+    Args:
+        ready: which pods; the others stay pending.
+    """
+    stop = threading.Event()
+
+    def play() -> None:
+        with _client(server.layout) as client:
+            own = ApiServer(server.layout, client)
+            while not stop.wait(0.1):
+                for pod in own.list("Pod", namespace):
+                    if pod["status"].get("phase") == "Pending" and ready(pod):
+                        _start(own, pod)
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _start(server: ApiServer, pod: Object) -> None:
+    job = any(owner["kind"] == "Job" for owner in pod["metadata"].get("ownerReferences") or [])
+    condition = {"type": "Ready", "status": "False" if job else "True"}
+    status = {"phase": "Succeeded" if job else "Running", "conditions": [condition]}
+    with contextlib.suppress(httpx2.HTTPStatusError):  # deleted meanwhile
+        server.patch_status("Pod", pod["metadata"]["namespace"], pod["metadata"]["name"], status)
+
+
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, every: float = 0.05) -> T:
+    """The first result of `look` that is not empty; an AssertionError that names `what` after `seconds`."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}"
+        time.sleep(every)
+    return found
+
+
+@contextlib.contextmanager
+def running_api_server() -> Iterator[ApiServer]:
+    """With our CRD in it. Skips the test when it was never built; fails it when CHATBOT_REQUIRE_CLUSTER is set."""
+    programs = home() / "bin"
+    if absent := [name for name in PROGRAMS if not (programs / name).exists()]:
+        reason = f"needs a real API server: {', '.join(absent)} not in {programs}, build them with `make cluster-build`"
+        pytest.fail(reason) if os.environ.get("CHATBOT_REQUIRE_CLUSTER") else pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="kube-", ignore_cleanup_errors=True) as folder:
+        layout = Layout(Path(folder), programs, free_port(), free_port(), node_ip())
+        try:
+            control_plane.start(layout, scheduler=False)
+            with _client(layout) as client:
+                server = ApiServer(layout, client)
+                _install_crds(server)
+                yield server
+        finally:
+            control_plane.stop(layout)
+
+
+def _client(layout: Layout) -> httpx2.Client:
+    context = ssl.create_default_context(cafile=str(layout.pki / "ca.crt"))
+    context.load_cert_chain(layout.pki / "admin.crt", layout.pki / "admin.key")
+    return httpx2.Client(base_url=layout.server, verify=context, timeout=30)
+
+
+def _install_crds(server: ApiServer) -> None:
+    where = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    for file in sorted(CRDS.glob("*.yaml")):
+        body = yaml.safe_load(file.read_text(encoding="utf-8"))
+        name = body["metadata"]["name"]
+        server.request("PATCH", f"{where}/{name}?fieldManager=test&force=true", body, APPLY)
+    wait_for("the kind to be served", lambda: server.client.get(path("ChatbotDeployment")).is_success)
+
+
+def _message(response: httpx2.Response) -> str:
+    """What the API server says is wrong."""
+    try:
+        return str(response.json()["message"])
+    except (ValueError, KeyError):
+        return response.text
