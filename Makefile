@@ -16,6 +16,9 @@ ENV_FILE ?=
 ARGS ?=
 SERVICE ?=
 PYTEST_ARGS ?= -n 2
+E2E_KUBECONFIG ?=
+E2E_HELM_ARGS ?=
+E2E_ARGS ?=
 
 MEMBERS := resource services/common services/gateway services/auth services/chat services/conversation cli operator
 DEPLOYABLES := gateway auth chat conversation
@@ -57,9 +60,14 @@ restart-all: restart ## The same as restart
 CLUSTER = $(BIN)/python k8s/local
 
 .PHONY: cluster-up
-cluster-up: $(VENV)/.laptop ## Start a Kubernetes here and wait until it is usable; the first time this builds it
+cluster-up: $(VENV)/.laptop ## Start a Kubernetes here with the images of this checkout; the first time this builds it all
+	@$(CLUSTER) build kubernetes etcd metrics-server weaviate
 	@$(CLUSTER) up
-	@# The images of this checkout: `make images` comes here.
+	@$(CLUSTER) images
+
+.PHONY: images
+images: $(VENV)/.laptop ## Build the images of this checkout and load them into that cluster (ARGS="chat operator")
+	@$(CLUSTER) images $(ARGS)
 
 .PHONY: cluster-down
 cluster-down: $(VENV)/.laptop ## Stop that Kubernetes and remove its state; what was built stays
@@ -72,6 +80,13 @@ cluster-status: $(VENV)/.laptop ## Show its processes, node and pods
 .PHONY: cluster-build
 cluster-build: $(VENV)/.laptop ## Build its programs, and those its tests need, without starting it
 	@$(CLUSTER) build
+
+# No context is ever guessed: it is the cluster above, or the one you name.
+.PHONY: e2e
+e2e: $(VENV)/.dev ## A user's day on a real cluster (E2E_KUBECONFIG=file for another one, E2E_HELM_ARGS="--set registry=…")
+	@$(if $(E2E_KUBECONFIG),,$(CLUSTER) build jaeger && $(CLUSTER) images jaeger && eval "$$($(CLUSTER) env)" &&) \
+		E2E_KUBECONFIG="$(or $(E2E_KUBECONFIG),$$KUBECONFIG)" E2E_HELM_ARGS="$(E2E_HELM_ARGS)" \
+		$(BIN)/pytest -m cluster -n 0 tests/e2e/cluster $(E2E_ARGS)
 
 .PHONY: cluster-env
 cluster-env: $(VENV)/.laptop ## Print what a shell needs to use it, for eval

@@ -7,6 +7,7 @@ from pathlib import Path
 from chatbot_cli import screen
 from chatbot_cli.errors import CliError, from_os
 from localcluster import builds, cluster, images, paths, progress, status
+from localimages import make
 
 EXAMPLES = """\
 examples:
@@ -52,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("status", help="show each process, the node and the pods; exit code 1 unless all run")
     load = commands.add_parser("load-image", help="load an image from a docker-archive or OCI tar file")
     load.add_argument("file", type=Path, metavar="FILE")
+    made = commands.add_parser(
+        "images", help="build this checkout's images and load them; what has not changed is left"
+    )
+    made.add_argument("names", nargs="*", metavar="NAME", help="such as chat or operator; default: all")
     commands.add_parser("env", help="print what a shell needs to talk to the cluster, for eval")
     return parser
 
@@ -70,6 +75,8 @@ def _run(options: argparse.Namespace) -> int:
         case "load-image":
             images.load(options.file)
             screen.say("Loaded", str(options.file))
+        case "images":
+            make.images(options.names)
         case "env":
             sys.stdout.write(status.environment(paths.this_machine()) + "\n")
     return 0

@@ -128,7 +128,9 @@ def path(kind: str, namespace: str | None = None, name: str | None = None) -> st
 
 
 @contextlib.contextmanager
-def playing_kubelet(server: ApiServer, namespace: str, ready: Callable[[Object], bool] = lambda _: True) -> Iterator[None]:
+def playing_kubelet(
+    server: ApiServer, namespace: str, ready: Callable[[Object], bool] = lambda _: True
+) -> Iterator[None]:
     """Pods of the namespace become ready, and those of Jobs succeed, as soon as they are there.
 
     Args:
@@ -139,7 +141,7 @@ def playing_kubelet(server: ApiServer, namespace: str, ready: Callable[[Object],
     def play() -> None:
         with _client(server.layout) as client:
             own = ApiServer(server.layout, client)
-            while not stop.wait(0.1):
+            while not stop.wait(0.2):
                 for pod in own.list("Pod", namespace):
                     if pod["status"].get("phase") == "Pending" and ready(pod):
                         _start(own, pod)
@@ -161,7 +163,7 @@ def _start(server: ApiServer, pod: Object) -> None:
         server.patch_status("Pod", pod["metadata"]["namespace"], pod["metadata"]["name"], status)
 
 
-def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, every: float = 0.05) -> T:
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, every: float = 0.1) -> T:
     """The first result of `look` that is not empty; an AssertionError that names `what` after `seconds`."""
     end = time.monotonic() + seconds
     while not (found := look()):

@@ -70,4 +70,3 @@ def to_client(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
 def _end_to_end(headers: Sequence[tuple[bytes, bytes]]) -> RawHeaders:
     named = {item.strip().lower() for name, value in headers if name == b"connection" for item in value.split(b",")}
     return [(name, value) for name, value in headers if name not in HOP_BY_HOP and name not in named]
-# try

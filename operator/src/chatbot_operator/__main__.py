@@ -1,0 +1,40 @@
+"""The only way to start the operator: `python -m chatbot_operator`. A bare `kopf run` would go past the Lease."""
+
+import asyncio
+import os
+import socket
+import sys
+
+from kubernetes.aio.config import ConfigException
+from pydantic import ValidationError
+
+from chatbot_operator import logs
+from chatbot_operator.process import run
+from chatbot_operator.settings import SETTINGS_VARIABLE, Settings
+
+POD_NAME = "POD_NAME"
+"""Who we are in the Lease; a pod's host name is its name, where it is not set."""
+UNUSABLE = 2
+
+
+def main() -> int:
+    try:
+        settings = Settings.load()
+    except KeyError:
+        return _unusable(f"{SETTINGS_VARIABLE} is not set: name the file with the operator's settings")
+    except (OSError, ValidationError) as error:
+        return _unusable(f"the settings in {os.environ[SETTINGS_VARIABLE]} cannot be used: {error}")
+    logs.configure(settings.log_level)
+    try:
+        return asyncio.run(run(settings, os.environ.get(POD_NAME) or socket.gethostname()))
+    except ConfigException as error:
+        return _unusable(f"no way to an API server, neither a ServiceAccount nor $KUBECONFIG: {error}")
+
+
+def _unusable(why: str) -> int:
+    print(why, file=sys.stderr)
+    return UNUSABLE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

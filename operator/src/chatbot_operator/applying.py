@@ -1,0 +1,157 @@
+"""Brings one child to what is wanted of it, and writes nothing when it is there already."""
+
+import time
+from collections import deque
+
+import structlog
+
+from chatbot_operator import names
+from chatbot_operator.cluster import Cluster, identify
+from chatbot_operator.components.metadata import applied_hash
+from chatbot_operator.drift import Path, differences, other_managers, show, we_own
+from chatbot_operator.metrics import Metrics
+from chatbot_operator.world import Manifest
+
+REPLICAS: Path = ("spec", "replicas")
+FIGHTS = 3
+FIGHT_SECONDS = 600.0
+"""After three fights over one object within this time it is left alone until the first of them is this old."""
+
+Child = tuple[str, str, str]
+"""Kind, namespace and name."""
+
+log = structlog.get_logger("apply")
+
+
+class NameTaken(Exception):
+    """An object of that name belongs to somebody else; it is left as it is."""
+
+
+class Taken:
+    """Fields that were taken back from another manager."""
+
+    def __init__(self, child: Child, manager: str, fields: list[str]) -> None:
+        self.child = child
+        self.manager = manager
+        self.fields = fields
+
+    def __str__(self) -> str:
+        kind, _, name = self.child
+        fields = ", ".join(self.fields[:3]) + (f" and {len(self.fields) - 3} more" if len(self.fields) > 3 else "")
+        return f"{fields} of {kind} {name}, written by {self.manager}, is what the resource says again."
+
+
+class Applier:
+    """Of one resource. Remembers what an apply could not change, and what was fought over."""
+
+    def __init__(self, cluster: Cluster, metrics: Metrics, owner: str) -> None:
+        self._cluster = cluster
+        self._metrics = metrics
+        self.owner = owner
+        """uid of the resource."""
+        self._kept: dict[Child, tuple[str, str, frozenset[Path]]] = {}
+        """uid, applied hash, and the fields the API server keeps otherwise: it writes some values in its own way."""
+        self._fights: dict[Child, deque[float]] = {}
+
+    async def settle(self, wanted: Manifest, live: Manifest | None) -> bool | Taken:
+        """Apply what moved.
+
+        Args:
+            live: as it was observed, None when no such child was.
+
+        Returns:
+            Whether something was written; what was taken back from whom, if it was that.
+
+        Raises:
+            NameTaken: the name belongs to something else.
+            ApiFault: see faults.py.
+        """
+        live = live or await self._foreign(wanted)
+        if live is None:
+            return await self._apply(wanted)
+        _refuse_others(wanted, live, self.owner)
+        moved = frozenset(differences(wanted, live))
+        child = identify(wanted)
+        if not moved or _fixed(live) or live["metadata"].get("deletionTimestamp"):
+            return False
+        if self._kept.get(child) == (live["metadata"]["uid"], applied_hash(wanted), moved):
+            return False
+        if applied_hash(live) != applied_hash(wanted):
+            return await self._change(wanted, live)
+        return await self._take_back(child, wanted, live, moved)
+
+    async def _foreign(self, wanted: Manifest) -> Manifest | None:
+        """What has the name although it was not observed as ours: apply would make it ours without asking."""
+        live = await self._cluster.get(*identify(wanted))
+        if live is None:
+            return None
+        if not _is_ours(wanted, live, self.owner):
+            kind, _, name = identify(wanted)
+            raise NameTaken(f"{kind} {name} exists and is not ours: delete it, or give the resource another name.")
+        return live
+
+    async def _change(self, wanted: Manifest, live: Manifest) -> bool:
+        await self._hand_over_replicas(wanted, live)
+        return await self._apply(wanted)
+
+    async def _take_back(self, child: Child, wanted: Manifest, live: Manifest, moved: frozenset[Path]) -> bool | Taken:
+        if self._fought_enough(child):
+            return False
+        await self._change(wanted, live)
+        managers = [name for path in sorted(moved, key=show) for name in other_managers(live, path)]
+        taken = Taken(child, managers[0] if managers else "somebody", sorted(map(show, moved)))
+        self._fights.setdefault(child, deque(maxlen=FIGHTS)).append(time.monotonic())
+        self._metrics.conflicts.inc()
+        log.warning("fields taken back", child=child, manager=taken.manager, fields=taken.fields)
+        return taken
+
+    def _fought_enough(self, child: Child) -> bool:
+        fights = self._fights.get(child, deque())
+        return len(fights) == FIGHTS and time.monotonic() - fights[0] < FIGHT_SECONDS
+
+    async def _apply(self, wanted: Manifest) -> bool:
+        written = await self._cluster.apply(wanted)
+        child = identify(wanted)
+        log.info("applied", kind=child[0], namespace=child[1], name=child[2])
+        kept = frozenset(differences(wanted, written))
+        self._kept.pop(child, None)
+        if kept:
+            # Applying again would change nothing, for ever.
+            log.warning("the API server keeps other values", child=child, fields=sorted(map(show, kept)))
+            self._kept[child] = (written["metadata"]["uid"], applied_hash(wanted), kept)
+        return True
+
+    async def _hand_over_replicas(self, wanted: Manifest, live: Manifest) -> None:
+        """An autoscaler is to own `replicas`, and we still do: leaving it out would reset it to 1.
+
+        A second manager that holds the present number keeps it; the autoscaler's first write takes it from there.
+        """
+        if "replicas" in (wanted.get("spec") or {}) or not we_own(live, REPLICAS):
+            return
+        metadata = {key: wanted["metadata"][key] for key in ("name", "namespace")}
+        head = {key: wanted[key] for key in ("apiVersion", "kind")}
+        spec = {"replicas": live["spec"]["replicas"]}
+        await self._cluster.apply(head | {"metadata": metadata, "spec": spec}, names.SCALE_MANAGER)
+
+
+def _is_ours(wanted: Manifest, live: Manifest, owner: str) -> bool:
+    """It was made since we looked, or somebody took our labels off it."""
+    metadata = live["metadata"]
+    if any(reference["uid"] == owner for reference in metadata.get("ownerReferences") or []):
+        return True
+    mine = wanted["metadata"]["labels"][names.INSTANCE]
+    named = (metadata.get("labels") or {}).get(names.INSTANCE, mine)
+    return bool(named == mine and applied_hash(live))
+
+
+def _refuse_others(wanted: Manifest, live: Manifest, owner: str) -> None:
+    """An earlier resource of the same name may still be going."""
+    owners = live["metadata"].get("ownerReferences") or []
+    if any(reference.get("controller") and reference["uid"] != owner for reference in owners):
+        kind, _, name = identify(wanted)
+        raise NameTaken(f"{kind} {name} still belongs to another owner. It is made anew when that one is gone.")
+
+
+def _fixed(live: Manifest) -> bool:
+    """Kinds that cannot be changed; their names carry the hash of what they say."""
+    return live["kind"] == "Job" or bool(live.get("immutable"))

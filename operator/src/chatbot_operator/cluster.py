@@ -1,0 +1,112 @@
+"""The only I/O: reads and writes of the API server, in manifests as plain dicts.
+
+Everything that goes wrong is one of the errors of faults.py. Every write first asks whether this process may act.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.dynamic import DynamicClient
+
+from chatbot_operator import names
+from chatbot_operator.faults import NotFound, Unavailable, translate
+from chatbot_operator.kinds import API_VERSIONS, path
+from chatbot_operator.world import Manifest
+
+TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+LEASE = "Lease"
+
+
+def anyone() -> None:
+    """The check of a process that needs no Lease, such as a test's."""
+
+
+class Cluster:
+    def __init__(self, client: ApiClient, check: Callable[[], None] = anyone) -> None:
+        self._client = DynamicClient(client)  # type: ignore[no-untyped-call]
+        self.check = check
+        """Raises when this process may not write, see leader.py."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        try:
+            return await self._request("get", path(kind, namespace, name))
+        except NotFound:
+            return None
+
+    async def list(
+        self, kind: str, namespace: str | None, selector: str = "", limit: int | None = None
+    ) -> list[Manifest]:
+        """Items with the kind and version that the API leaves out of lists."""
+        found = await self._request("get", path(kind, namespace), label_selector=selector or None, limit=limit)
+        head = {"apiVersion": API_VERSIONS[kind], "kind": kind}
+        return [head | item for item in found["items"]]
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Raises `AlreadyExists` rather than change anything."""
+        kind, namespace, _ = identify(manifest)
+        return await self._write("post", kind, path(kind, namespace), manifest, field_manager=names.FIELD_MANAGER)
+
+    async def apply(self, manifest: Manifest, manager: str = names.FIELD_MANAGER) -> Manifest:
+        """Server-side: makes or changes exactly what the manifest says, also against other managers."""
+        kind, namespace, name = identify(manifest)
+        return await self._write(
+            "patch",
+            kind,
+            path(kind, namespace, name),
+            manifest,
+            content_type=APPLY,
+            field_manager=manager,
+            force_conflicts=True,
+        )
+
+    async def replace(self, manifest: Manifest) -> Manifest:
+        """Only what still has the manifest's resourceVersion; else `Conflict`."""
+        kind, namespace, name = identify(manifest)
+        return await self._write("put", kind, path(kind, namespace, name), manifest, field_manager=names.FIELD_MANAGER)
+
+    async def patch(
+        self, kind: str, namespace: str, name: str, body: Manifest, subresource: str | None = None
+    ) -> Manifest:
+        """By JSON merge: maps are merged, lists replaced, null removes."""
+        where = path(kind, namespace, name, subresource)
+        return await self._write("patch", kind, where, body, content_type=MERGE, field_manager=names.FIELD_MANAGER)
+
+    async def delete(self, live: Manifest) -> None:
+        """This very object, as it was read, and then what it owns. Gone already is fine, changed is a `Conflict`."""
+        kind, namespace, name = identify(live)
+        metadata = live["metadata"]
+        preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        body = {"preconditions": preconditions, "propagationPolicy": "Background"}
+        try:
+            await self._write("delete", kind, path(kind, namespace, name), body)
+        except NotFound:
+            return
+
+    async def _write(self, method: str, kind: str, where: str, body: Manifest, **options: Any) -> Manifest:
+        if kind != LEASE:
+            self.check()
+        return await self._request(method, where, body, **options)
+
+    async def _request(self, method: str, where: str, body: Manifest | None = None, **options: Any) -> Manifest:
+        try:
+            answer = await self._client.request(
+                method, where, body=body, serialize=False, _request_timeout=TIMEOUT, **options
+            )
+            found: Manifest = await answer.json()
+        except ApiException as error:
+            # Not chained: the client's own exception prints headers and bodies, which may hold what is secret.
+            raise translate(error) from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"no answer to {method} {where}: {error or type(error).__name__}") from error
+        return found
+
+
+def identify(manifest: Manifest) -> tuple[str, str, str]:
+    """Kind, namespace and name."""
+    metadata = manifest["metadata"]
+    return manifest["kind"], metadata["namespace"], metadata["name"]

@@ -1,0 +1,31 @@
+"""Accounts, sessions and signing keys."""
+
+from chatbot_resource.model import ChatbotDeployment
+
+from chatbot_operator import names
+from chatbot_operator.components import autoscaling, postgres, services
+from chatbot_operator.components.configuration import Configs
+from chatbot_operator.components.context import Context
+from chatbot_operator.components.reads import Read, generated
+from chatbot_operator.components.services import Program
+from chatbot_operator.world import Manifest
+
+
+def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
+    return (
+        services.private_key(bot.name, "auth"),
+        postgres.address(bot, "auth"),
+        generated(names.signing_keys(bot.name), "signing_keys", "signing_keys"),
+        generated(names.admin(bot.name), "password", "admin_password"),
+    )
+
+
+def build(context: Context, configs: Configs) -> list[Manifest]:
+    program = Program("auth", "auth", "serve", configs["auth"], reads(context.bot))
+    return [
+        program.config,
+        services.service_account(context, "auth"),
+        services.service(context, "auth"),
+        services.deployment(context, program, "auth", autoscaling.replicas(context, "auth")),
+        *autoscaling.build(context, "auth"),
+    ]

@@ -1,0 +1,44 @@
+"""Turns: prompt, providers, runs."""
+
+from chatbot_resource.model import ChatbotDeployment
+
+from chatbot_operator.components import autoscaling, redis, services
+from chatbot_operator.components.configuration import Configs, prompt_file
+from chatbot_operator.components.context import Context
+from chatbot_operator.components.reads import Read, user_secret, user_text
+from chatbot_operator.components.services import Program
+from chatbot_operator.world import Manifest
+
+
+def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
+    return (services.private_key(bot.name, "chat"), redis.address(bot), *_provider_keys(bot), *_prompts(bot))
+
+
+def build(context: Context, configs: Configs) -> list[Manifest]:
+    program = Program("chat", "chat", "serve", configs["chat"], reads(context.bot))
+    return [
+        program.config,
+        services.service_account(context, "chat"),
+        services.service(context, "chat"),
+        services.deployment(context, program, "chat", autoscaling.replicas(context, "chat")),
+        *autoscaling.build(context, "chat"),
+    ]
+
+
+def _provider_keys(bot: ChatbotDeployment) -> list[Read]:
+    return [
+        user_secret(
+            provider.api_key_secret_ref,
+            f"provider_keys/{provider.name}",
+            f"spec.llm.providers[{index}].apiKeySecretRef",
+        )
+        for index, provider in enumerate(bot.spec.llm.providers)
+        if provider.api_key_secret_ref is not None
+    ]
+
+
+def _prompts(bot: ChatbotDeployment) -> list[Read]:
+    return [
+        user_text(prompt.ref, prompt_file(prompt.language), f"spec.llm.prompts[{index}].ref", "prompts")
+        for index, prompt in enumerate(bot.spec.llm.prompts)
+    ]

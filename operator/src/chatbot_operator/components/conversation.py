@@ -1,0 +1,52 @@
+"""History and knowledge, and the worker of its background jobs: one image, one configuration, two Deployments."""
+
+from chatbot_resource.model import ChatbotDeployment
+
+from chatbot_operator.components import autoscaling, postgres, services, weaviate
+from chatbot_operator.components.configuration import Configs
+from chatbot_operator.components.context import Context
+from chatbot_operator.components.reads import Read, user_secret, user_text
+from chatbot_operator.components.services import Program
+from chatbot_operator.world import Manifest
+
+
+def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
+    return (
+        services.private_key(bot.name, "conversation"),
+        postgres.address(bot, "conversation"),
+        *weaviate.key(bot),
+        *_embeddings_key(bot),
+        *_faqs(bot),
+    )
+
+
+def build(context: Context, configs: Configs) -> list[Manifest]:
+    program = Program("conversation", "conversation", "serve", configs["conversation"], reads(context.bot))
+    replicas = autoscaling.replicas(context, "conversation")
+    return [
+        program.config,
+        services.service_account(context, "conversation"),
+        services.service(context, "conversation"),
+        services.deployment(context, program, "conversation", replicas),
+        *autoscaling.build(context, "conversation"),
+        *_worker(context, configs),
+    ]
+
+
+def _worker(context: Context, configs: Configs) -> list[Manifest]:
+    program = Program("conversation-worker", "conversation", "worker", configs["conversation"], reads(context.bot))
+    return [
+        services.service_account(context, "conversation-worker"),
+        services.deployment(context, program, "conversation-worker", autoscaling.worker_replicas(context)),
+        autoscaling.disruption_budget(context, "conversation-worker"),
+    ]
+
+
+def _embeddings_key(bot: ChatbotDeployment) -> list[Read]:
+    ref = bot.spec.embeddings.api_key_secret_ref
+    return [user_secret(ref, "embeddings_key", "spec.embeddings.apiKeySecretRef")] if ref else []
+
+
+def _faqs(bot: ChatbotDeployment) -> list[Read]:
+    ref = bot.spec.knowledge.faq_ref
+    return [user_text(ref, "faqs.yaml", "spec.knowledge.faqRef", "knowledge")] if ref else []

@@ -1,0 +1,62 @@
+"""One Job per database owner, which brings its database to what the wanted image needs before new pods start.
+
+A Job cannot be changed, so its name carries what makes another run necessary: the image, and the database itself. It is
+kept until another takes its place, and its completion is read from it.
+"""
+
+from chatbot_resource.configuration import SECRET_FILES
+from chatbot_resource.model import ChatbotDeployment
+
+from chatbot_operator import names
+from chatbot_operator.components import auth, conversation, postgres, reads, services
+from chatbot_operator.components.configuration import Configs
+from chatbot_operator.components.context import Context
+from chatbot_operator.components.images import image
+from chatbot_operator.components.metadata import digest, manifest
+from chatbot_operator.components.pods import pod, template
+from chatbot_operator.components.reads import Read
+from chatbot_operator.components.services import Program
+from chatbot_operator.names import Owner
+from chatbot_operator.world import Manifest
+
+ATTEMPTS = 6
+"""With Kubernetes' growing pauses between them: about ten minutes."""
+DEADLINE_SECONDS = 3600
+GRACE_SECONDS = 30
+
+
+def part(owner: Owner) -> str:
+    """Component label of the Job and its pods."""
+    return f"{owner}-db"
+
+
+def needs(bot: ChatbotDeployment, owner: Owner) -> tuple[Read, ...]:
+    """Only what the settings do not load without: what else is missing holds up no database."""
+    own = auth.reads(bot) if owner == "auth" else conversation.reads(bot)
+    return tuple(read for read in own if read.file in SECRET_FILES[owner])
+
+
+def name(context: Context, owner: Owner) -> str:
+    database = (postgres.address(context.bot, owner),)
+    return names.migration(
+        context.bot.name, owner, digest([image(context, owner), reads.content(database, context.observed)])
+    )
+
+
+def build(context: Context, owner: Owner, configs: Configs) -> list[Manifest]:
+    """The Job, and the ConfigMap that it reads like the service itself."""
+    program = Program(part(owner), owner, "migrate", configs[owner], needs(context.bot, owner))
+    spec = {
+        "backoffLimit": ATTEMPTS,
+        "activeDeadlineSeconds": DEADLINE_SECONDS,
+        "template": template(
+            context.bot, program.part, reads.content(program.reads, context.observed), _pod(context, program)
+        ),
+    }
+    return [program.config, manifest(context.bot, program.part, "Job", name(context, owner), {"spec": spec})]
+
+
+def _pod(context: Context, program: Program) -> Manifest:
+    running = services.program_container(context, program)
+    # Never: each attempt is a pod of its own, whose logs can be read.
+    return pod([running], services.program_volumes(program), GRACE_SECONDS, restartPolicy="Never")

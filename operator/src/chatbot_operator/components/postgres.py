@@ -1,0 +1,44 @@
+"""The system of record: one Postgres with a disk for development. It makes its roles and databases itself."""
+
+from chatbot_resource.model import ChatbotDeployment
+
+from chatbot_operator import names
+from chatbot_operator.components import reads
+from chatbot_operator.components.pods import scratch
+from chatbot_operator.components.reads import Read
+from chatbot_operator.components.sizes import store_size
+from chatbot_operator.components.stores import Store
+from chatbot_operator.names import Owner
+
+PORT = 5432
+
+
+def address(bot: ChatbotDeployment, owner: Owner) -> Read:
+    """Where the owner of a database finds its connection string."""
+    external = bot.spec.stores.postgres.external
+    if external is not None:
+        ref = external.auth_secret_ref if owner == "auth" else external.conversation_secret_ref
+        return reads.user_uri(ref, "database_url", f"spec.stores.postgres.external.{owner}SecretRef")
+    return reads.generated(names.store(bot.name, "postgres"), f"{owner}-uri", "database_url")
+
+
+def external(bot: ChatbotDeployment) -> tuple[Read, ...]:
+    """Connection strings that a user has to bring; none for a Postgres of our own."""
+    return tuple(read for owner in names.OWNERS if (read := address(bot, owner)).origin)
+
+
+def store(bot: ChatbotDeployment) -> Store | None:
+    """None where the user brings one."""
+    if bot.spec.stores.postgres.mode == "External":
+        return None
+    return Store(
+        name="postgres",
+        ports={"postgres": PORT},
+        probe={"tcpSocket": {"port": "postgres"}},
+        started={"exec": {"command": ["/usr/local/bin/chatbot-postgres", "ready"]}},
+        size=store_size(bot.spec, "postgres"),
+        passwords=("password", "auth-password", "conversation-password"),
+        volumes=(scratch("run"),),
+        mounts=({"name": "run", "mountPath": "/run/postgresql"},),
+        data="/var/lib/postgresql/data",
+    )

@@ -1,0 +1,142 @@
+"""A store as one StatefulSet of one pod and its Service: for development, and for who needs no more."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chatbot_operator import names
+from chatbot_operator.components import reads
+from chatbot_operator.components.context import Context
+from chatbot_operator.components.images import image
+from chatbot_operator.components.metadata import labels, manifest, selector
+from chatbot_operator.components.pods import container, pod, template
+from chatbot_operator.components.reads import FILE_MODE, Read
+from chatbot_operator.components.sizes import Size
+from chatbot_operator.world import Blocked, Manifest
+
+PASSWORDS_FOLDER = "/etc/chatbot/store"
+CLAIM = "data"
+GRACE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Store:
+    """What differs between the stores."""
+
+    name: names.Store
+    ports: Mapping[str, int]
+    probe: Manifest
+    size: Size
+    started: Manifest | None = None
+    """Probe until it is ready for the first time, where that is another question."""
+    passwords: tuple[str, ...] = ()
+    """Keys of the store's Secret that it reads as files."""
+    secret_keys: tuple[str, ...] = ()
+    """Keys that it reads in another way."""
+    args: tuple[str, ...] = ()
+    env: tuple[Manifest, ...] = ()
+    volumes: tuple[Manifest, ...] = ()
+    mounts: tuple[Manifest, ...] = ()
+    data: str = ""
+    """Where its disk is mounted; empty: it has none."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (*self.passwords, *self.secret_keys)
+
+
+def needs(context: Context, store: Store) -> Blocked | None:
+    """Why it cannot start."""
+    return reads.missing(names.child(context.bot.name, store.name), _reads(context, store), context)
+
+
+def build(context: Context, store: Store) -> list[Manifest]:
+    return [_service(context, store), _stateful_set(context, store)]
+
+
+def _service(context: Context, store: Store) -> Manifest:
+    ports = [{"name": name, "port": port, "targetPort": name} for name, port in store.ports.items()]
+    body = {"spec": {"type": "ClusterIP", "selector": selector(context.bot, store.name), "ports": ports}}
+    return manifest(context.bot, store.name, "Service", names.child(context.bot.name, store.name), body)
+
+
+def _stateful_set(context: Context, store: Store) -> Manifest:
+    bot, name = context.bot, names.child(context.bot.name, store.name)
+    content = reads.content(_reads(context, store), context.observed)
+    spec: Manifest = {
+        "replicas": 1,
+        "serviceName": name,
+        # Else a pod that never gets ready is not replaced when its template is mended.
+        "podManagementPolicy": "Parallel",
+        "revisionHistoryLimit": 3,
+        "selector": {"matchLabels": selector(bot, store.name)},
+        "persistentVolumeClaimRetentionPolicy": {
+            "whenDeleted": bot.spec.stores.deletion_policy,
+            "whenScaled": "Retain",
+        },
+        "template": template(bot, store.name, content, _pod(context, store)),
+    }
+    if store.data:
+        spec["volumeClaimTemplates"] = [_claim(context, store, name)]
+    return manifest(bot, store.name, "StatefulSet", name, {"spec": spec})
+
+
+def _reads(context: Context, store: Store) -> list[Read]:
+    secret = names.store(context.bot.name, store.name)
+    return [reads.generated(secret, key, key) for key in store.keys]
+
+
+def _claim(context: Context, store: Store, name: str) -> Manifest:
+    """Immutable once the StatefulSet exists: then the size it was made with stays."""
+    live = context.observed.child("StatefulSet", name)
+    templates = ((live or {}).get("spec") or {}).get("volumeClaimTemplates") or []
+    size = templates[0]["spec"]["resources"]["requests"]["storage"] if templates else store.size.disk
+    return {
+        "metadata": {"name": CLAIM, "labels": labels(context.bot, store.name)},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}},
+    }
+
+
+def _pod(context: Context, store: Store) -> Manifest:
+    return pod([_container(context, store)], [*_passwords(context, store), *store.volumes], GRACE_SECONDS)
+
+
+def _container(context: Context, store: Store) -> Manifest:
+    mounts = list(store.mounts)
+    if store.passwords:
+        mounts.append({"name": "passwords", "mountPath": PASSWORDS_FOLDER, "readOnly": True})
+    if store.data:
+        mounts.append({"name": CLAIM, "mountPath": store.data})
+    return container(
+        store.name,
+        image(context, store.name),
+        context.settings.image_pull_policy,
+        store.size.resources,
+        mounts,
+        ports=[{"name": name, "containerPort": port} for name, port in store.ports.items()],
+        **_probes(store),
+        **_told(store),
+    )
+
+
+def _told(store: Store) -> dict[str, Any]:
+    told: dict[str, Any] = {"args": list(store.args), "env": list(store.env)}
+    return {name: value for name, value in told.items() if value}
+
+
+def _probes(store: Store) -> dict[str, Manifest]:
+    probe = store.probe
+    return {
+        # Recovery after a crash may read its whole log: five minutes.
+        "startupProbe": (store.started or probe) | {"periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 150},
+        "readinessProbe": probe | {"periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 3},
+        "livenessProbe": probe | {"periodSeconds": 20, "timeoutSeconds": 5, "failureThreshold": 6},
+    }
+
+
+def _passwords(context: Context, store: Store) -> list[Manifest]:
+    if not store.passwords:
+        return []
+    items = [{"key": key, "path": key} for key in store.passwords]
+    secret = {"secretName": names.store(context.bot.name, store.name), "defaultMode": FILE_MODE, "items": items}
+    return [{"name": "passwords", "secret": secret}]

@@ -1,0 +1,122 @@
+"""Findings turned into conditions, with the times at which each last flipped. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from chatbot_resource.model import ChatbotDeployment
+from chatbot_resource.status import Condition, ConditionType, Status
+
+from chatbot_operator import names
+from chatbot_operator.components.metadata import generation
+from chatbot_operator.reasons import STUCK, Reason
+from chatbot_operator.world import Blocked
+
+MAX_MESSAGE = 1024
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is not as it should be; None wherever all is well."""
+
+    secrets: Blocked | None
+    stores: Mapping[names.Store, Blocked | None]
+    migrations: Blocked | None
+    components: Mapping[names.Component, Blocked | None]
+    blocked: Blocked | None
+    """The first step that was not applied."""
+    available: bool | Blocked
+
+    @property
+    def cause(self) -> Blocked | None:
+        """What a person should know first: what does not pass by waiting, else what all the rest waits for."""
+        found = [
+            finding
+            for finding in (
+                self.secrets,
+                *self.stores.values(),
+                self.migrations,
+                *self.components.values(),
+                self.blocked,
+                None if self.available is True else self.available,
+            )
+            if isinstance(finding, Blocked)
+        ]
+        return next((finding for finding in found if finding.reason in STUCK), next(iter(found), None))
+
+
+Said = tuple[bool, Reason | str, str]
+"""Status, reason, message."""
+
+
+def conditions(bot: ChatbotDeployment, found: Findings, previous: Status | None, now: str) -> list[Condition]:
+    said: dict[ConditionType, Said] = {
+        "Available": _available(found),
+        "Progressing": _progressing(found),
+        "Ready": _unless(found.cause, Reason.SETTLED, "Everything runs as the resource says."),
+        "SecretsReady": _unless(found.secrets, Reason.FOUND, "Every Secret and text that is read is there."),
+        "PostgresReady": _store(bot, "postgres", found),
+        "CacheReady": _store(bot, "redis", found),
+        "VectorStoreReady": _vectors(bot, found),
+        "MigrationsComplete": _unless(found.migrations, Reason.MIGRATED, "Both databases are migrated."),
+    }
+    return [_condition(kind, item, generation(bot), previous, now) for kind, item in said.items()]
+
+
+def invalid_conditions(message: str, seen: int, previous: Status | None, now: str) -> list[Condition]:
+    """Nothing was changed: what is available stays so, but nothing can be said to be ready."""
+    said: Said = (False, Reason.INVALID_SPEC, message)
+    wrong: list[ConditionType] = ["Progressing", "Ready"] if previous else ["Available", "Progressing", "Ready"]
+    known = {item.type: item for item in previous.conditions} if previous else {}
+    known |= {kind: _condition(kind, said, seen, previous, now) for kind in wrong}
+    return list(known.values())
+
+
+def is_true(said: Iterable[Condition], kind: ConditionType) -> bool:
+    return any(item.type == kind and item.status == "True" for item in said)
+
+
+def _available(found: Findings) -> Said:
+    if isinstance(found.available, Blocked):
+        return False, found.available.reason, found.available.message
+    return True, Reason.SERVING, "Every component has an available pod."
+
+
+def _progressing(found: Findings) -> Said:
+    """True while waiting is all there is to do."""
+    cause = found.cause
+    if cause is None:
+        return False, Reason.SETTLED, "Nothing is left to do."
+    return cause.reason not in STUCK, cause.reason, cause.message
+
+
+def _unless(finding: Blocked | None, reason: Reason, message: str) -> Said:
+    return (False, finding.reason, finding.message) if finding else (True, reason, message)
+
+
+def _vectors(bot: ChatbotDeployment, found: Findings) -> Said:
+    if bot.spec.stores.vectors.type == "Weaviate":
+        return _store(bot, "weaviate", found)
+    ready, reason, message = _store(bot, "postgres", found)
+    return (True, Reason.IN_POSTGRES, "Vectors are kept in Postgres.") if ready else (ready, reason, message)
+
+
+def _store(bot: ChatbotDeployment, store: names.Store, found: Findings) -> Said:
+    if store != "weaviate" and getattr(bot.spec.stores, store).mode == "External":
+        text = f"spec.stores.{store}.external leads to a Secret that is there; its readers show whether it answers."
+        return _unless(found.stores[store], Reason.EXTERNAL, text)
+    return _unless(found.stores[store], Reason.STORE_READY, f"StatefulSet {names.child(bot.name, store)} is ready.")
+
+
+def _condition(kind: ConditionType, said: Said, seen: int, previous: Status | None, now: str) -> Condition:
+    ready, reason, message = said
+    status = "True" if ready else "False"
+    before = next((item for item in previous.conditions if item.type == kind), None) if previous else None
+    since = before.last_transition_time if before and before.status == status else now
+    return Condition(
+        type=kind,
+        status="True" if ready else "False",
+        reason=str(reason),
+        message=message[:MAX_MESSAGE],
+        last_transition_time=since,
+        observed_generation=seen,
+    )

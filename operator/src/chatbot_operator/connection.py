@@ -1,0 +1,108 @@
+"""How the operator gets to the API server: inside a cluster by its ServiceAccount, outside by $KUBECONFIG.
+
+Two clients share it: `kubernetes.aio` for what we read and write, and Kopf for watching. Both count their requests.
+"""
+
+import os
+import ssl
+import time
+from collections.abc import Mapping
+from types import SimpleNamespace
+
+import aiohttp
+import kopf
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import load_incluster_config, load_kube_config
+
+from chatbot_operator.metrics import Metrics
+
+KUBECONFIG = "KUBECONFIG"
+
+
+async def configuration() -> Configuration:
+    """Address and credentials.
+
+    Raises:
+        ConfigException: neither a ServiceAccount nor a usable $KUBECONFIG is there.
+    """
+    told = Configuration()
+    if file := os.environ.get(KUBECONFIG):
+        await load_kube_config(config_file=file, client_configuration=told, persist_config=False)  # type: ignore[no-untyped-call]
+    else:
+        load_incluster_config(client_configuration=told)  # type: ignore[no-untyped-call]
+    return told
+
+
+def api_client(told: Configuration, metrics: Metrics) -> ApiClient:
+    """For cluster.py; one per process, closed at the end."""
+    told.trace_configs = [_count(metrics)]
+    return ApiClient(told)
+
+
+class Watches:
+    """When each of Kopf's watches last began. They end after minutes, so one that does not begin again is stuck."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, float] = {}
+
+    def began(self, path: str) -> None:
+        self._began[path] = time.monotonic()
+
+    @property
+    def staleness(self) -> float:
+        """Seconds since the oldest of them began; 0 when there is none yet."""
+        now = time.monotonic()
+        return now - min(self._began.values(), default=now)
+
+    def __len__(self) -> int:
+        return len(self._began)
+
+
+async def kopf_session(metrics: Metrics, watches: Watches) -> kopf.AiohttpSession:
+    """Kopf's login. Called again when the API server no longer takes the token."""
+    told = await configuration()
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=_tls(told)),
+        headers=await _headers(told),
+        trace_configs=[_count(metrics), _notice(watches)],
+    )
+    return kopf.AiohttpSession(server=told.host, aiohttp_session=session)
+
+
+async def _headers(told: Configuration) -> Mapping[str, str]:
+    settings = await told.auth_settings()
+    found = settings.get("BearerToken")
+    return {found["key"]: found["value"]} if found and found["value"] else {}
+
+
+def _tls(told: Configuration) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=told.ssl_ca_cert)
+    if told.cert_file:
+        context.load_cert_chain(told.cert_file, keyfile=told.key_file)
+    return context
+
+
+def _count(metrics: Metrics) -> aiohttp.TraceConfig:
+    """Counts every request by its HTTP method and the answer's code."""
+    trace = aiohttp.TraceConfig()
+
+    async def ended(_: aiohttp.ClientSession, __: SimpleNamespace, seen: aiohttp.TraceRequestEndParams) -> None:
+        metrics.api_requests.labels(seen.method.lower(), seen.response.status).inc()
+
+    async def failed(_: aiohttp.ClientSession, __: SimpleNamespace, seen: aiohttp.TraceRequestExceptionParams) -> None:
+        metrics.api_requests.labels(seen.method.lower(), 0).inc()
+
+    trace.on_request_end.append(ended)
+    trace.on_request_exception.append(failed)
+    return trace
+
+
+def _notice(watches: Watches) -> aiohttp.TraceConfig:
+    trace = aiohttp.TraceConfig()
+
+    async def ended(_: aiohttp.ClientSession, __: SimpleNamespace, seen: aiohttp.TraceRequestEndParams) -> None:
+        if seen.url.query.get("watch") and seen.response.ok:
+            watches.began(seen.url.path)
+
+    trace.on_request_end.append(ended)
+    return trace

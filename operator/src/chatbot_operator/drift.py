@@ -1,0 +1,116 @@
+"""Whether a live object still says what we want of it, and who says otherwise. Pure.
+
+The API server adds defaults, status and other managers' fields, so what we want is compared as a part of what is.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chatbot_operator import names
+from chatbot_operator.world import Manifest
+
+
+@dataclass(frozen=True)
+class Item:
+    """An element of a list that is known by one of its fields, such as the container named `chat`."""
+
+    key: str
+    value: str
+
+
+Path = tuple[str | int | Item, ...]
+"""The way to a field: keys of maps, keys or positions of list elements."""
+
+MERGE_KEYS = ("uid", "mountPath", "name", "containerPort")
+"""Fields by which the API server tells elements of a list apart. Others may add elements to such a list."""
+
+
+def differences(wanted: Any, live: Any, path: Path = ()) -> Iterator[Path]:
+    """Every field of `wanted` that `live` lacks or has differently. What only `live` has is not looked at."""
+    if live is None and wanted in ({}, [], "", None):
+        return  # the API server drops what is empty
+    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
+        for key, value in wanted.items():
+            yield from differences(value, live.get(key), (*path, key))
+    elif isinstance(wanted, list) and isinstance(live, list):
+        yield from _in_lists(wanted, live, path)
+    elif wanted != live:
+        yield path
+
+
+def show(path: Path) -> str:
+    """As `spec.template.spec.containers[name=chat].image`."""
+    text = ""
+    for part in path:
+        if isinstance(part, Item):
+            text += f"[{part.key}={part.value}]"
+        else:
+            text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def other_managers(live: Manifest, path: Path) -> list[str]:
+    """Who, besides us, has last written a field; by name, the latest first."""
+    entries = [entry for entry in _managed(live) if entry.get("manager") not in (names.FIELD_MANAGER,)]
+    owning = [entry for entry in entries if owns(entry.get("fieldsV1") or {}, path)]
+    owning.sort(key=lambda entry: str(entry.get("time", "")), reverse=True)
+    return list(dict.fromkeys(str(entry["manager"]) for entry in owning))
+
+
+def we_own(live: Manifest, path: Path) -> bool:
+    """Whether leaving the field out of the next apply would remove it."""
+    return any(
+        owns(entry.get("fieldsV1") or {}, path)
+        for entry in _managed(live)
+        if entry.get("manager") == names.FIELD_MANAGER and entry.get("operation") == "Apply"
+    )
+
+
+def owns(fields: Mapping[str, Any], path: Path) -> bool:
+    """Whether a `fieldsV1` holds the field; a map or list held as a whole holds all in it."""
+    node: Any = fields
+    for part in path:
+        below = _step(node, part)
+        if below is None:
+            return node is not fields and not set(node) - {"."}
+        node = below
+    return True
+
+
+def _managed(live: Manifest) -> list[Manifest]:
+    return [entry for entry in live["metadata"].get("managedFields") or [] if not entry.get("subresource")]
+
+
+def _step(node: Mapping[str, Any], part: str | int | Item) -> Any:
+    if isinstance(part, Item):
+        for name, below in node.items():
+            if name.startswith("k:") and str(json.loads(name[2:]).get(part.key)) == part.value:
+                return below
+        return None
+    return node.get(f"f:{part}")
+
+
+def _in_lists(wanted: list[Any], live: list[Any], path: Path) -> Iterator[Path]:
+    if key := _merge_key(wanted):
+        found = {str(item.get(key)): item for item in live if isinstance(item, Mapping)}
+        for item in wanted:
+            name = str(item[key])
+            yield from differences(item, found.get(name), (*path, Item(key, name)))
+    elif len(wanted) != len(live):
+        yield path
+    else:
+        for position, (one, other) in enumerate(zip(wanted, live, strict=True)):
+            yield from differences(one, other, (*path, position))
+
+
+def _merge_key(wanted: list[Any]) -> str | None:
+    """The field that all elements have, each with another value."""
+    if not all(isinstance(item, Mapping) for item in wanted):
+        return None
+    for key in MERGE_KEYS:
+        values = [str(item.get(key)) for item in wanted if key in item]
+        if wanted and len(values) == len(wanted) == len(set(values)):
+            return key
+    return None

@@ -1,0 +1,83 @@
+"""What Kopf tells us becomes keys in the queue, and nothing else. Kopf itself writes nothing.
+
+Only `on.event`: Kopf's other handlers keep their progress in annotations and finalizers of the objects they watch.
+Nothing is returned from a handler, because Kopf would write that into the object's status.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import kopf
+from chatbot_resource.model import KIND
+
+from chatbot_operator import names
+from chatbot_operator.kinds import WATCHED, group_and_version, plural
+from chatbot_operator.queue import Key
+from chatbot_operator.referrers import Referrers
+
+WATCH_SECONDS = 240
+"""A watch is begun anew after this long; the API server is asked to end it, and the client insists."""
+CHUNK = 500
+EXIT_SECONDS = 20.0
+"""Less than the grace period of the operator's pod."""
+
+Enqueue = Callable[[Key], None]
+Login = Callable[[], Awaitable[kopf.AiohttpSession]]
+
+
+def registry(enqueue: Enqueue, referrers: Referrers, login: Login) -> kopf.OperatorRegistry:
+    """Handlers for our own kind and for every kind a resource is made of."""
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=handlers, errors=kopf.ErrorsMode.PERMANENT)
+    async def _login(**_: Any) -> kopf.AiohttpSession:
+        return await login()
+
+    @kopf.on.event(*_address(KIND), registry=handlers)
+    async def _resource(namespace: str | None, name: str, **_: Any) -> None:
+        enqueue((str(namespace), name))
+
+    async def _child(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> None:
+        for key in keys(str(body.get("kind")), str(namespace), name, body.metadata.labels, referrers):
+            enqueue(key)
+
+    for kind in WATCHED:
+        kopf.on.event(*_address(kind), id=plural(kind), registry=handlers)(_child)
+    return handlers
+
+
+def keys(kind: str, namespace: str, name: str, labels: Mapping[str, str], referrers: Referrers) -> set[Key]:
+    """The resources that an object matters to: the one it is a child of, and those that refer to it."""
+    found = set(referrers.of((kind, namespace, name)))
+    if instance := labels.get(names.INSTANCE):
+        found.add((namespace, instance))
+    return found
+
+
+def settings() -> kopf.OperatorSettings:
+    """Kopf's own."""
+    told = kopf.OperatorSettings()
+    told.posting.enabled = False
+    told.peering.standalone = True
+    # Namespaces and definitions are not looked for, so that no rights in the whole cluster are needed.
+    told.scanning.disabled = True
+    # Never written, since no handler needs them; but if ever, then under names of ours. Kopf removes this finalizer.
+    told.persistence.finalizer = f"{names.PREFIX}/watched"
+    told.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"watched.{names.PREFIX}")
+    told.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=f"watched.{names.PREFIX}")
+    told.process.ultimate_exiting_timeout = EXIT_SECONDS
+    told.watching.server_timeout = WATCH_SECONDS
+    told.watching.client_timeout = WATCH_SECONDS + 30
+    told.watching.connect_timeout = 10
+    told.watching.chunk_size = CHUNK
+    told.networking.request_timeout = 60
+    told.networking.connect_timeout = 10
+    told.queueing.idle_timeout = 1.0
+    for kind, selector in WATCHED.items():
+        told.watching.label_selectors[_address(kind)] = selector
+    return told
+
+
+def _address(kind: str) -> tuple[str, str, str]:
+    group, version = group_and_version(kind)
+    return group, version, plural(kind)

@@ -1,0 +1,61 @@
+"""The kinds the operator reads and writes, and where the API server has them.
+
+Known beforehand instead of discovered: it costs no request at the start, needs no cache, and cannot be out of date.
+"""
+
+from collections.abc import Mapping
+
+from chatbot_resource.model import API_VERSION, KIND
+
+from chatbot_operator import names
+from chatbot_operator.components import metadata
+
+WRITTEN: Mapping[str, str] = metadata.API_VERSIONS
+API_VERSIONS: Mapping[str, str] = {
+    KIND: API_VERSION,
+    **WRITTEN,
+    "ReplicaSet": "apps/v1",
+    "Pod": "v1",
+    "Event": "v1",
+    "Lease": "coordination.k8s.io/v1",
+}
+
+OURS = f"{names.MANAGED_BY}={names.FIELD_MANAGER}"
+"""Label selector of what we write."""
+PLATFORMS = f"{names.NAME}={metadata.PLATFORM}"
+"""Label selector of what others make from what we write: ReplicaSets and pods."""
+
+REFERENCED = f"{names.REFERENCED}=true"
+WATCHED: Mapping[str, str] = {
+    **dict.fromkeys(WRITTEN, OURS),
+    "Pod": PLATFORMS,
+    # One selector has to find both ours and the users': ours carry the label too.
+    "Secret": REFERENCED,
+    "ConfigMap": REFERENCED,
+}
+"""Kinds whose events matter, and the label selector they are watched by."""
+
+
+def plural(kind: str) -> str:
+    """Regular for every kind above."""
+    return f"{kind.lower()}s"
+
+
+def group_and_version(kind: str) -> tuple[str, str]:
+    """`("", "v1")` for the core group."""
+    group, _, version = API_VERSIONS[kind].rpartition("/")
+    return group, version
+
+
+def path(kind: str, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+    """URL path of a kind, of one object, or of a part of it. Without a namespace: in the whole cluster."""
+    group, version = group_and_version(kind)
+    parts = ["apis", group, version] if group else ["api", version]
+    parts += ["namespaces", namespace, plural(kind)] if namespace else [plural(kind)]
+    return "/" + "/".join([*parts, *filter(None, (name, subresource))])
+
+
+def bots_selector(bot: str, kind: str) -> str:
+    """Label selector of what belongs to one resource."""
+    mine = OURS if kind in WRITTEN else PLATFORMS
+    return f"{mine},{names.INSTANCE}={bot}"

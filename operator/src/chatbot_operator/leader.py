@@ -1,0 +1,148 @@
+"""One process acts, the others wait: leader election by a Lease.
+
+The clocks of two machines are never compared: a candidate counts, on its own monotonic clock, how long the Lease has
+not changed. The leader stops acting a good while before any candidate may take over, and then ends its process.
+"""
+
+import asyncio
+import datetime
+import math
+import time
+from typing import Any
+
+import structlog
+
+from chatbot_operator import names
+from chatbot_operator.cluster import Cluster
+from chatbot_operator.faults import ApiFault, Conflict
+from chatbot_operator.settings import LeaseSettings
+from chatbot_operator.world import Manifest
+
+KIND = "Lease"
+LOOK_SECONDS = 2.0
+"""How often a candidate looks: a released Lease is taken this fast."""
+SAFE_PART = 2 / 3
+"""Of the Lease's duration; without a renewal for longer, the leader may no longer act."""
+
+log = structlog.get_logger("leader")
+
+
+class LeaseLost(Exception):
+    """We may no longer act."""
+
+
+class Leadership:
+    def __init__(self, cluster: Cluster, settings: LeaseSettings, identity: str) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self.identity = identity
+        self._spec: Any = None
+        """The Lease as it was last seen to change, and when that was."""
+        self._changed_at = -math.inf
+        self._renewed_at = -math.inf
+        self.looked = False
+        """Whether the API server has answered yet."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since the renewal that succeeded last was sent; infinite for who never led."""
+        return time.monotonic() - self._renewed_at
+
+    @property
+    def safe_seconds(self) -> float:
+        return self._settings.duration * SAFE_PART
+
+    def check(self) -> None:
+        """Raises `LeaseLost` unless we may act now. Asked before every write."""
+        if self.age >= self.safe_seconds:
+            raise LeaseLost(f"the Lease was renewed {self.age:.1f} s ago")
+
+    async def acquire(self) -> None:
+        """Returns when this process leads."""
+        while True:
+            try:
+                if await self._take():
+                    log.info("leading", identity=self.identity)
+                    return
+            except Conflict:
+                log.info("another process was faster")
+            except ApiFault as fault:
+                log.warning("cannot reach the Lease", error=str(fault))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def hold(self) -> None:
+        """Renew for ever. Raises `LeaseLost`."""
+        while True:
+            self.check()
+            pause = self._settings.renew
+            try:
+                async with asyncio.timeout(self.safe_seconds - self.age):
+                    if not await self._take():
+                        raise LeaseLost("another process holds the Lease")
+            except (ApiFault, TimeoutError) as fault:
+                log.warning("the Lease could not be renewed", error=str(fault) or type(fault).__name__)
+                pause = min(1.0, pause)
+            await asyncio.sleep(max(0.0, min(pause, self.safe_seconds - self.age)))
+
+    async def release(self) -> None:
+        """Let another take over at once. Only after the last write."""
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                live = await self._read()
+                if live and live["spec"].get("holderIdentity") == self.identity:
+                    spec = live["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+                    await self._cluster.replace(live | {"spec": spec})
+        except (ApiFault, TimeoutError) as fault:
+            log.warning("the Lease could not be released; it runs out by itself", error=str(fault))
+        self._renewed_at = -math.inf
+
+    async def _take(self) -> bool:
+        """Take or renew the Lease, if it is ours or nobody's; whether it is ours now.
+
+        A `Conflict` says nothing about who has it: somebody may have labelled it. Looking again tells.
+        """
+        sent = time.monotonic()
+        live = await self._read()
+        if live is not None and not self._may_take(live["spec"]):
+            return False
+        wanted = self._wanted(live)
+        written = await (self._cluster.create(wanted) if live is None else self._cluster.replace(wanted))
+        self._spec, self._changed_at, self._renewed_at = written["spec"], time.monotonic(), sent
+        return True
+
+    def _may_take(self, spec: Manifest) -> bool:
+        if spec != self._spec:
+            self._spec, self._changed_at = spec, time.monotonic()
+        holder = spec.get("holderIdentity")
+        # Held by a process of this very pod: that one is dead, or we would not run.
+        if not holder or holder == self.identity:
+            return True
+        return time.monotonic() - self._changed_at >= float(spec.get("leaseDurationSeconds") or 0)
+
+    def _wanted(self, live: Manifest | None) -> Manifest:
+        old = (live or {}).get("spec") or {}
+        mine = old.get("holderIdentity") == self.identity
+        spec = old | {
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": self._settings.duration,
+            "renewTime": _now(),
+            "acquireTime": old.get("acquireTime") if mine else _now(),
+            "leaseTransitions": int(old.get("leaseTransitions") or 0) + (0 if mine or live is None else 1),
+        }
+        metadata = {"name": names.LEASE, "namespace": self._settings.namespace}
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": KIND,
+            "metadata": live["metadata"] if live else metadata,
+            "spec": spec,
+        }
+
+    async def _read(self) -> Manifest | None:
+        found = await self._cluster.get(KIND, self._settings.namespace, names.LEASE)
+        self.looked = True
+        return found
+
+
+def _now() -> str:
+    """For people; nothing is decided by it."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

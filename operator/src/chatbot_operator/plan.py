@@ -1,0 +1,210 @@
+"""What should be: from the resource and what was observed to ordered steps. Pure, and the same for every caller.
+
+Order: secrets → stores → migrations → conversation, auth → chat → gateway. A step waits for the ones it stands on and
+says so; what exists of it meanwhile stays as it is. A step that lacks something a user has to bring is waited for by
+nobody: only who reads it is blocked.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from chatbot_resource.configuration import Service
+from chatbot_resource.model import ChatbotDeployment
+
+from chatbot_operator import names
+from chatbot_operator.components import (
+    auth,
+    chat,
+    configuration,
+    conversation,
+    gateway,
+    migrations,
+    postgres,
+    reads,
+    redis,
+    secrets,
+    stores,
+    weaviate,
+)
+from chatbot_operator.components.configuration import Configs
+from chatbot_operator.components.context import Context
+from chatbot_operator.components.metadata import SECRETS, component_of, uid
+from chatbot_operator.components.reads import Read
+from chatbot_operator.components.stores import Store
+from chatbot_operator.names import Owner
+from chatbot_operator.readiness import job_finding, job_state, settled, store_finding
+from chatbot_operator.reasons import MISSING, Reason
+from chatbot_operator.settings import Settings
+from chatbot_operator.world import Blocked, Manifest, Observed, Reference, Step, StepName
+
+Name = tuple[str, str]
+"""Kind and name of an object."""
+
+READS: Mapping[Service, Callable[[ChatbotDeployment], tuple[Read, ...]]] = {
+    "gateway": gateway.reads,
+    "auth": auth.reads,
+    "chat": chat.reads,
+    "conversation": conversation.reads,
+}
+BUILDERS: Mapping[Service, Callable[[Context, Configs], list[Manifest]]] = {
+    "gateway": gateway.build,
+    "auth": auth.build,
+    "chat": chat.build,
+    "conversation": conversation.build,
+}
+STORES: Mapping[names.Store, Callable[[ChatbotDeployment], Store | None]] = {
+    "postgres": postgres.store,
+    "redis": redis.store,
+    "weaviate": weaviate.store,
+}
+PARTS: Mapping[StepName, frozenset[str]] = {
+    "secrets": frozenset({SECRETS}),
+    "stores": frozenset(STORES),
+    "migrations": frozenset({migrations.part(owner) for owner in names.OWNERS}),
+    "conversation": frozenset({"conversation", "conversation-worker"}),
+    "auth": frozenset({"auth"}),
+    "chat": frozenset({"chat"}),
+    "gateway": frozenset({"gateway"}),
+}
+"""Component labels of what belongs to a step."""
+
+
+def references(bot: ChatbotDeployment) -> frozenset[Reference]:
+    """Everything a user owns that the resource refers to."""
+    return reads.references(read for own in READS.values() for read in own(bot))
+
+
+def plan(bot: ChatbotDeployment, observed: Observed, settings: Settings) -> list[Step]:
+    """Steps in the order in which they are applied.
+
+    `stores` is there once per store that we run, `migrations` once per database: each has a gate of its own.
+    """
+    return _Planner(Context(bot, observed, settings)).steps()
+
+
+def wanted(steps: Iterable[Step], observed: Observed) -> set[Name]:
+    """Everything that is to stay: what the steps want, what exists of the steps that wait, and what is still in use."""
+    steps = list(steps)
+    waiting = {part for step in steps if step.blocked for part in PARTS[step.name]}
+    named = {_name(item) for step in steps for item in step.manifests}
+    return named | {_name(item) for item in observed.children if component_of(item) in waiting} | keep(observed)
+
+
+def keep(observed: Observed) -> frozenset[Name]:
+    """ConfigMaps that a pod may still be made to read: by a rollback, a restart, or a Job that has not ended."""
+    users = [item for item in observed.children if item["kind"] in ("Deployment", "ReplicaSet")]
+    users += [item for item in observed.children if item["kind"] == "Job" and job_state(item) == "running"]
+    return frozenset(
+        ("ConfigMap", volume["configMap"]["name"])
+        for item in users
+        for volume in item["spec"]["template"]["spec"].get("volumes") or []
+        if "configMap" in volume
+    )
+
+
+@dataclass(frozen=True)
+class _Planner:
+    context: Context
+
+    def steps(self) -> list[Step]:
+        no_settings = configuration.missing(self.context, self.context.bot.name)
+        configs = {} if no_settings else configuration.build(self.context)
+        running = {name: self._store(store) for name, make in STORES.items() if (store := make(self.context.bot))}
+        postgres_gate = self._store_gate(running.get("postgres"))
+        databases = {owner: self._migration(owner, configs, no_settings, postgres_gate) for owner in names.OWNERS}
+
+        def service(name: Service, *gates: Blocked | None) -> Step:
+            return self._service(name, configs, no_settings, *gates)
+
+        redis_gate = self._store_gate(running.get("redis"))
+        owners = {
+            "conversation": service(
+                "conversation",
+                self._migration_gate(databases["conversation"]),
+                self._store_gate(running.get("weaviate")),
+            ),
+            "auth": service("auth", self._migration_gate(databases["auth"])),
+        }
+        below = [self._rollout_gate(step) for step in owners.values()]
+        chatting = service("chat", *below, redis_gate)
+        door = service("gateway", *below, self._rollout_gate(chatting), redis_gate)
+        return [self._secrets(), *running.values(), *databases.values(), *owners.values(), chatting, door]
+
+    def _secrets(self) -> Step:
+        made = secrets.build(self.context)
+        return self._step("secrets", made, secrets.problem(self.context))
+
+    def _store(self, store: Store) -> Step:
+        return self._step("stores", stores.build(self.context, store), stores.needs(self.context, store))
+
+    def _migration(self, owner: Owner, configs: Configs, no_settings: Blocked | None, gate: Blocked | None) -> Step:
+        needs = migrations.needs(self.context.bot, owner)
+        lost = no_settings or reads.missing(owner, needs, self.context)
+        if lost:
+            return Step("migrations", (), lost)
+        made = migrations.build(self.context, owner, configs)
+        return self._step("migrations", made, gate)
+
+    def _service(self, name: Service, configs: Configs, no_settings: Blocked | None, *gates: Blocked | None) -> Step:
+        lost = no_settings or reads.missing(name, READS[name](self.context.bot), self.context)
+        if lost:
+            return Step(name, (), lost)
+        return self._step(name, BUILDERS[name](self.context, configs), *gates)
+
+    def _step(self, name: StepName, manifests: list[Manifest], *gates: Blocked | None) -> Step:
+        checks = (self._conflict(manifests), *gates)
+        return Step(name, tuple(manifests), next(filter(None, checks), None))
+
+    def _conflict(self, manifests: Iterable[Manifest]) -> Blocked | None:
+        """What carries our name and labels, but belongs to another: often an earlier resource that is still going."""
+        for wanted_one in manifests:
+            live = self.context.observed.child(*_name(wanted_one))
+            owners = (live or {"metadata": {}})["metadata"].get("ownerReferences") or []
+            if any(item.get("controller") and item["uid"] != uid(self.context.bot) for item in owners):
+                kind, name = _name(wanted_one)
+                text = (
+                    f"{kind} {name} belongs to another resource, perhaps one that is being deleted: wait or delete it."
+                )
+                return Blocked(Reason.NAME_CONFLICT, text)
+        return None
+
+    def _store_gate(self, step: Step | None) -> Blocked | None:
+        """A store that is not ours has no step and no gate."""
+        if step is None:
+            return None
+        stateful_set = _only(step, "StatefulSet")
+        if step.blocked is None and store_finding(stateful_set, self.context.observed) is None:
+            return None
+        return _waiting(Reason.WAITING_FOR_STORE, f"StatefulSet {stateful_set['metadata']['name']}")
+
+    def _migration_gate(self, step: Step) -> Blocked | None:
+        if step.blocked:
+            return _waiting(Reason.WAITING_FOR_MIGRATION, "the migration of its database, which waits too")
+        job = _only(step, "Job")
+        finding = job_finding(job, self.context.observed)
+        if finding is None or finding.reason == Reason.MIGRATION_FAILED:
+            return finding
+        return _waiting(Reason.WAITING_FOR_MIGRATION, f"Job {job['metadata']['name']}")
+
+    def _rollout_gate(self, step: Step) -> Blocked | None:
+        """Callers follow when what they call runs in its wanted form."""
+        if step.blocked:
+            return None if step.blocked.reason in MISSING else _waiting(Reason.WAITING_FOR_COMPONENT, step.name)
+        for item in step.manifests:
+            if item["kind"] == "Deployment":
+                name = item["metadata"]["name"]
+                if not settled(item, self.context.observed.child("Deployment", name)):
+                    return _waiting(Reason.WAITING_FOR_COMPONENT, f"the rollout of Deployment {name}")
+        return None
+
+
+def _waiting(reason: Reason, what: str) -> Blocked:
+    return Blocked(reason, f"Waits for {what}.")
+
+
+def _only(step: Step, kind: str) -> Manifest:
+    return next(item for item in step.manifests if item["kind"] == kind)
+
+
+def _name(item: Manifest) -> Name:
+    return item["kind"], item["metadata"]["name"]

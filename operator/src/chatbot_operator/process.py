@@ -1,0 +1,180 @@
+"""One operator process from its start to its end: probes, then the Lease, then watching and working."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable
+from contextlib import suppress
+
+import kopf
+import structlog
+from chatbot_resource.model import KIND
+
+from chatbot_operator import handlers, plan, status
+from chatbot_operator.cluster import Cluster
+from chatbot_operator.components import secrets
+from chatbot_operator.connection import Watches, api_client, configuration, kopf_session
+from chatbot_operator.faults import ApiFault
+from chatbot_operator.leader import Leadership, LeaseLost
+from chatbot_operator.metrics import Metrics
+from chatbot_operator.probes import Check, Probes, serving
+from chatbot_operator.queue import Queue
+from chatbot_operator.reconcile import Reconciler, Rules
+from chatbot_operator.referrers import Referrers
+from chatbot_operator.settings import Settings
+
+FINISH_SECONDS = 10.0
+"""For the reconciles that are under way when the process is told to stop."""
+KIND_SECONDS = 5.0
+OLDEST_LIMIT = 600.0
+STALE_LIMIT = 2.0 * handlers.WATCH_SECONDS + 120
+LOST = 1
+RULES = Rules(plan.references, secrets.missing, plan.plan, plan.wanted, status.status_of, status.invalid)
+
+log = structlog.get_logger("operator")
+
+
+async def run(settings: Settings, identity: str) -> int:
+    """Lead when it is our turn, until SIGTERM or SIGINT. The exit code.
+
+    Raises:
+        ConfigException: there are no credentials for an API server.
+        OSError: the port of the probes is taken.
+    """
+    metrics, stop = Metrics(settings.version), asyncio.Event()
+    _on_signals(stop)
+    async with api_client(await configuration(), metrics) as client:
+        cluster = Cluster(client)
+        leadership = Leadership(cluster, settings.lease, identity)
+        cluster.check = leadership.check
+        probes = Probes(metrics.registry, ready=lambda: leadership.looked)
+        async with serving(probes, settings.probe_port):
+            log.info("waiting for the Lease", identity=identity, version=settings.version)
+            if not await _unless(stop, leadership.acquire()):
+                return 0
+            return await Leader(settings, metrics, cluster, leadership, probes, stop).run()
+
+
+class Leader:
+    """What only the holder of the Lease does."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        cluster: Cluster,
+        leadership: Leadership,
+        probes: Probes,
+        stop: asyncio.Event,
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._cluster = cluster
+        self._leadership = leadership
+        self._probes = probes
+        self._stop = stop
+        self._watches = Watches()
+        self._referrers = Referrers()
+        reconciler = Reconciler(cluster, settings, metrics, self._referrers, RULES)
+        self._queue = Queue(reconciler, settings.workers)
+        metrics.watch_queue(self._queue.depth, self._queue.oldest)
+
+    async def run(self) -> int:
+        self._metrics.leader.set(1)
+        self._probes.ready = lambda: len(self._watches) > 0
+        self._probes.checks |= {
+            "lease_age": Check(lambda: self._leadership.age, 2.0 * self._settings.lease.duration),
+            "queue_oldest": Check(self._queue.oldest, OLDEST_LIMIT),
+            "watch_staleness": Check(lambda: self._watches.staleness, STALE_LIMIT),
+        }
+        kopf_stop = asyncio.Event()
+        # Kopf regards every task that begins after it as its own, and ends it: so it begins last.
+        holding = asyncio.create_task(self._leadership.hold())
+        working = asyncio.create_task(self._queue.run())
+        stopping = asyncio.create_task(self._stop.wait())
+        watching = asyncio.create_task(self._watch(kopf_stop))
+        await asyncio.wait({holding, working, stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if holding.done():
+            self._lost(holding)
+        code = 0 if self._stop.is_set() else _failure(working, watching)
+        await self._finish(working)
+        holding.cancel()
+        stopping.cancel()
+        await self._leadership.release()
+        kopf_stop.set()
+        await asyncio.wait({watching}, timeout=FINISH_SECONDS)
+        log.info("stopped", code=code)
+        return code
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Let Kopf fill the queue, once our kind is there to be watched."""
+        await self._wait_for_kind()
+        registry = handlers.registry(
+            self._queue.add, self._referrers, lambda: kopf_session(self._metrics, self._watches)
+        )
+        namespaces = self._settings.watch_namespaces
+        others = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=registry,
+            settings=handlers.settings(),
+            # Else Kopf looks up the user's name, and a container's user has none. Its type is private to Kopf.
+            identity=self._leadership.identity,  # type: ignore[arg-type]
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            stop_flag=stop,
+        )
+        # Kopf has taken the signals; it would stop watching before what is under way has ended.
+        _on_signals(self._stop)
+        await kopf.run_tasks(tasks, ignored=others)
+
+    async def _wait_for_kind(self) -> None:
+        namespace = next(iter(self._settings.watch_namespaces), None)
+        while True:
+            try:
+                await self._cluster.list(KIND, namespace, limit=1)
+                return
+            except ApiFault as fault:
+                log.warning(f"cannot list {KIND}s; is the CustomResourceDefinition installed?", error=str(fault))
+            await asyncio.sleep(KIND_SECONDS)
+
+    async def _finish(self, working: asyncio.Task[None]) -> None:
+        self._probes.draining = True
+        self._queue.stop()
+        await asyncio.wait({working}, timeout=FINISH_SECONDS)
+        working.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await working
+
+    def _lost(self, holding: asyncio.Task[None]) -> None:
+        """At once, and without any tidying up: another process may be about to act."""
+        error = holding.exception()
+        expected = isinstance(error, LeaseLost)
+        log.critical("the Lease is lost", error=str(error), exc_info=None if expected else error)
+        os._exit(LOST)
+
+
+def _failure(*tasks: asyncio.Task[None]) -> int:
+    """None of these ends by itself while all is well; the kubelet starts us anew."""
+    for task in tasks:
+        if task.done():
+            log.critical("cannot go on", exc_info=task.exception())
+    return 1
+
+
+async def _unless(stop: asyncio.Event, work: Awaitable[None]) -> bool:
+    """Whether the work was done before the stop came. Raises what it raises."""
+    doing, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if doing.done():
+        doing.result()
+        return True
+    doing.cancel()
+    return False
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)

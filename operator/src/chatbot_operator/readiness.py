@@ -1,0 +1,195 @@
+"""Whether live objects have become what was wanted, and if not, why: the facts that plan.py and status.py judge by."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from chatbot_operator.components.metadata import applied_hash, component_of
+from chatbot_operator.reasons import Reason
+from chatbot_operator.world import Blocked, Manifest, Observed
+
+PULL_FAILURES = ("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
+CONFIG_FAILURES = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+REVISION = "deployment.kubernetes.io/revision"
+POD_HASH = "pod-template-hash"
+WORDS = 300
+"""Characters of a container's last words that fit into a message."""
+
+JobState = Literal["running", "complete", "failed"]
+
+
+def current(live: Manifest) -> bool:
+    """Whether its controller has seen its present form; before that its status tells of an earlier one."""
+    seen = _status(live).get("observedGeneration", 0)
+    return bool(seen >= live["metadata"].get("generation", 0))
+
+
+def desired(live: Manifest) -> int:
+    return int(live["spec"].get("replicas", 1))
+
+
+def count(live: Manifest, field: str) -> int:
+    """A number of the status, such as `readyReplicas`; absent means none."""
+    return int(_status(live).get(field) or 0)
+
+
+def settled(wanted: Manifest, live: Manifest | None) -> bool:
+    """Whether a Deployment or StatefulSet runs what is wanted in every pod, and no other pod is left."""
+    if live is None or applied_hash(wanted) != applied_hash(live) or not current(live):
+        return False
+    counts = {count(live, field) for field in ("replicas", "updatedReplicas", "readyReplicas")}
+    return counts == {desired(live)}
+
+
+def store_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
+    """Why a store's StatefulSet is not ready."""
+    name = wanted["metadata"]["name"]
+    live = observed.child("StatefulSet", name)
+    if live is None:
+        return Blocked(Reason.NOT_CREATED, f"StatefulSet {name} does not exist yet.")
+    if settled(wanted, live):
+        return None
+    return pods_finding(_pods_of(observed, component_of(wanted))) or Blocked(
+        Reason.STARTING, f"StatefulSet {name} is not ready yet."
+    )
+
+
+def job_state(live: Manifest) -> JobState:
+    if _condition(live, "Complete"):
+        return "complete"
+    return "failed" if _condition(live, "Failed") else "running"
+
+
+def job_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
+    """Why a migration is not complete."""
+    name = wanted["metadata"]["name"]
+    live = observed.child("Job", name)
+    if live is None:
+        return Blocked(Reason.NOT_CREATED, f"Job {name} does not exist yet.")
+    match job_state(live):
+        case "complete":
+            return None
+        case "failed":
+            return _failed_job(live)
+        case "running":
+            pods = [pod for pod in _pods_of(observed, component_of(wanted)) if _label(pod, "job-name") == name]
+            return pods_finding(pods) or Blocked(Reason.MIGRATING, f"Job {name} is running.")
+
+
+def deployment_finding(part: str, live: Manifest, observed: Observed) -> Blocked | None:
+    """What keeps a Deployment from settling; None when nothing does but time."""
+    return pods_finding(_newest(live, _pods_of(observed, part), observed)) or _refused(live) or _overdue(live)
+
+
+def pods_finding(pods: Iterable[Manifest]) -> Blocked | None:
+    """What is wrong with the first pod that something is wrong with."""
+    ordered = sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+    return next((finding for pod in ordered if (finding := _pod_finding(pod))), None)
+
+
+def _pod_finding(pod: Manifest) -> Blocked | None:
+    name, status = pod["metadata"]["name"], _status(pod)
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return Blocked(Reason.UNSCHEDULABLE, f"Pod {name} fits no node: {condition.get('message', '')}")
+    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    return next((finding for container in containers if (finding := _container_finding(name, container))), None)
+
+
+def _container_finding(pod: str, container: Manifest) -> Blocked | None:
+    state = container.get("state") or {}
+    waiting = state.get("waiting") or {}
+    reason = waiting.get("reason", "")
+    if reason in PULL_FAILURES:
+        # The kubelet's own message changes with each attempt; ours stays, so that it is written once.
+        text = (
+            f"Pod {pod} cannot pull image {container['image']} ({_cause(reason, waiting)}): kubectl describe pod {pod}"
+        )
+        return Blocked(Reason.IMAGE_PULL_FAILED, text)
+    if reason in CONFIG_FAILURES:
+        return Blocked(Reason.CONTAINER_CONFIG_ERROR, f"Pod {pod} cannot start: {waiting.get('message', reason)}")
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+    if ended and ended.get("exitCode") and (reason == "CrashLoopBackOff" or "terminated" in state):
+        return Blocked(Reason.CRASH_LOOP, f"Pod {pod} {_end(ended)}: kubectl logs {pod} --previous")
+    return None
+
+
+def _cause(reason: str, waiting: Manifest) -> str:
+    """What the registry or the kubelet said, in a word."""
+    message = str(waiting.get("message", "")).lower()
+    words = ("not found", "unauthorized", "forbidden", "denied", "no such host", "timeout", "refused")
+    if reason in ("InvalidImageName", "ErrImageNeverPull"):
+        return reason
+    return next((word for word in words if word in message), "no answer yet")
+
+
+def _end(ended: Manifest) -> str:
+    cause = ended.get("reason", "")
+    killed = f" ({cause})" if cause not in ("", "Error") else ""
+    words = [line.strip() for line in str(ended.get("message", "")).splitlines() if line.strip()]
+    said = f", saying {words[-1][-WORDS:]!r}" if words else ""
+    return f"ended with exit code {ended['exitCode']}{killed}{said}"
+
+
+def _refused(live: Manifest) -> Blocked | None:
+    failure = _condition(live, "ReplicaFailure")
+    if failure is None:
+        return None
+    text = f"Deployment {live['metadata']['name']} cannot make pods: {failure.get('message', '')}"
+    return Blocked(Reason.PODS_REFUSED, text)
+
+
+def _overdue(live: Manifest) -> Blocked | None:
+    found = [item for item in _status(live).get("conditions") or [] if item["type"] == "Progressing"]
+    if not current(live) or not any(item.get("reason") == "ProgressDeadlineExceeded" for item in found):
+        return None
+    name = live["metadata"]["name"]
+    text = f"Deployment {name} has made no progress in time: kubectl describe deployment {name}"
+    return Blocked(Reason.PROGRESS_DEADLINE_EXCEEDED, text)
+
+
+def _failed_job(live: Manifest) -> Blocked:
+    name, why = live["metadata"]["name"], (_condition(live, "Failed") or {}).get("message", "")
+    text = f"Job {name} gave up ({why}). Read kubectl logs job/{name}; once mended, kubectl delete job {name}."
+    return Blocked(Reason.MIGRATION_FAILED, text)
+
+
+def _newest(live: Manifest, pods: list[Manifest], observed: Observed) -> list[Manifest]:
+    """Pods of the newest ReplicaSet alone: what was wrong with their predecessors no longer matters."""
+    revision, uid = _annotation(live, REVISION), live["metadata"].get("uid")
+    hashes = {
+        _label(item, POD_HASH)
+        for item in observed.children
+        if item["kind"] == "ReplicaSet"
+        and _annotation(item, REVISION) == revision
+        and any(owner["uid"] == uid for owner in item["metadata"].get("ownerReferences") or [])
+    }
+    return [pod for pod in pods if _label(pod, POD_HASH) in hashes] if hashes else pods
+
+
+def _pods_of(observed: Observed, part: str) -> list[Manifest]:
+    """A part's pods that are meant to run."""
+    return [
+        pod
+        for pod in observed.pods
+        if component_of(pod) == part
+        and not pod["metadata"].get("deletionTimestamp")
+        and _status(pod).get("phase") != "Succeeded"
+    ]
+
+
+def _condition(live: Manifest, kind: str) -> Manifest | None:
+    """A condition of a live object, if it is true."""
+    conditions: list[Manifest] = _status(live).get("conditions") or []
+    return next((item for item in conditions if item["type"] == kind and item["status"] == "True"), None)
+
+
+def _status(live: Manifest) -> dict[str, Any]:
+    return live.get("status") or {}
+
+
+def _label(live: Manifest, name: str) -> str:
+    return str((live["metadata"].get("labels") or {}).get(name, ""))
+
+
+def _annotation(live: Manifest, name: str) -> str:
+    return str((live["metadata"].get("annotations") or {}).get(name, ""))

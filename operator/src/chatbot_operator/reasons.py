@@ -1,0 +1,121 @@
+"""Every reason a condition may carry: a closed set, each with its meaning and the way out.
+
+`docs/reference/conditions.md` has the same table; tests/operator/test_reasons.py keeps the two in step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Ordered from good to bad within the three groups below."""
+
+    SETTLED = "Settled"
+    SERVING = "Serving"
+    FOUND = "Found"
+    STORE_READY = "StoreReady"
+    EXTERNAL = "External"
+    IN_POSTGRES = "InPostgres"
+    MIGRATED = "Migrated"
+
+    NOT_CREATED = "NotCreated"
+    STARTING = "Starting"
+    MIGRATING = "Migrating"
+    ROLLING_OUT = "RollingOut"
+    WAITING_FOR_STORE = "WaitingForStore"
+    WAITING_FOR_MIGRATION = "WaitingForMigration"
+    WAITING_FOR_COMPONENT = "WaitingForComponent"
+
+    INVALID_SPEC = "InvalidSpec"
+    NAME_CONFLICT = "NameConflict"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason
+    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
+    KEY_NOT_FOUND = "KeyNotFound"
+    APPLY_REFUSED = "ApplyRefused"
+    PODS_REFUSED = "PodsRefused"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_CONFIG_ERROR = "ContainerConfigError"
+    CRASH_LOOP = "CrashLoop"
+    MIGRATION_FAILED = "MigrationFailed"
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+
+
+@dataclass(frozen=True)
+class Meaning:
+    says: str
+    do: str = ""
+    """What a person does about it; empty when nothing has to be done."""
+
+
+REASONS: Mapping[Reason, Meaning] = {
+    Reason.SETTLED: Meaning("Everything is as the resource says, and every replica runs it."),
+    Reason.SERVING: Meaning("Every component has at least one available replica."),
+    Reason.FOUND: Meaning("Every Secret and ConfigMap that is generated or referred to is there."),
+    Reason.STORE_READY: Meaning("The store's StatefulSet is ready."),
+    Reason.EXTERNAL: Meaning(
+        "The store is yours, and the Secret with its address is there. Whether it answers, its readers show."
+    ),
+    Reason.IN_POSTGRES: Meaning("Vectors are kept in Postgres; there is no store of their own."),
+    Reason.MIGRATED: Meaning("Both databases have the tables that the wanted version needs."),
+    Reason.NOT_CREATED: Meaning("The object named is about to be created."),
+    Reason.STARTING: Meaning("The store named is not ready yet, or is being changed."),
+    Reason.MIGRATING: Meaning("The Job named brings a database to the wanted version."),
+    Reason.ROLLING_OUT: Meaning("The Deployment named is replacing, adding or starting pods."),
+    Reason.WAITING_FOR_STORE: Meaning("A step waits until a store is ready."),
+    Reason.WAITING_FOR_MIGRATION: Meaning("A step waits until a database has been migrated."),
+    Reason.WAITING_FOR_COMPONENT: Meaning("A step waits until the components it calls have been rolled out."),
+    Reason.INVALID_SPEC: Meaning(
+        "The resource says something that cannot be. What ran before is left as it is.", "Mend the field named."
+    ),
+    Reason.NAME_CONFLICT: Meaning(
+        "An object with a name we need belongs to something else, such as an earlier resource that is being deleted.",
+        "Wait until it is gone, delete it, or give the resource another name.",
+    ),
+    Reason.SECRET_NOT_FOUND: Meaning("A Secret is missing. Only components that read it wait.", "Create it."),
+    Reason.CONFIG_MAP_NOT_FOUND: Meaning("A ConfigMap is missing. Only components that read it wait.", "Create it."),
+    Reason.KEY_NOT_FOUND: Meaning(
+        "A Secret or ConfigMap lacks a key.",
+        "Add the key. For a Secret that the operator made: restore it, or delete it to have a new one made.",
+    ),
+    Reason.APPLY_REFUSED: Meaning(
+        "The API server refused an object: a policy, a quota or the operator's rights.",
+        "Mend what the message names; it is tried again by itself.",
+    ),
+    Reason.PODS_REFUSED: Meaning(
+        "Pods of the Deployment named may not be created: a quota, a policy, a missing ServiceAccount.",
+        "Mend what the message names.",
+    ),
+    Reason.UNSCHEDULABLE: Meaning(
+        "No node can take the pod named.", "Add nodes or room, or lower `components.X.resources` or the replicas."
+    ),
+    Reason.IMAGE_PULL_FAILED: Meaning(
+        "The image named cannot be pulled.", "Mend `spec.images`, or the node's way to the registry."
+    ),
+    Reason.CONTAINER_CONFIG_ERROR: Meaning(
+        "A container cannot be made, because something it mounts or names is not there.", "`kubectl describe pod`"
+    ),
+    Reason.CRASH_LOOP: Meaning(
+        "A container ends again and again; exit code and last words are in the message.", "`kubectl logs --previous`"
+    ),
+    Reason.MIGRATION_FAILED: Meaning(
+        "The Job named gave up; the old version goes on serving.",
+        "Read `kubectl logs job/NAME`, mend the cause and delete the Job: a new one is made.",
+    ),
+    Reason.PROGRESS_DEADLINE_EXCEEDED: Meaning(
+        "A rollout made no progress for ten minutes, and no pod says why.", "`kubectl describe deployment`"
+    ),
+}
+
+STUCK: frozenset[Reason] = frozenset(reason for reason in Reason if REASONS[reason].do)
+"""What does not pass by waiting alone."""
+
+MISSING: frozenset[Reason] = frozenset({Reason.SECRET_NOT_FOUND, Reason.CONFIG_MAP_NOT_FOUND, Reason.KEY_NOT_FOUND})
+"""Inputs that are not there. Other steps do not wait for a step that lacks one: only its readers are blocked."""
+
+
+def table() -> str:
+    """The reasons as a Markdown table."""
+    rows = [f"| `{reason}` | {meaning.says} | {meaning.do} |" for reason, meaning in REASONS.items()]
+    return "\n".join(["| Reason | It says | What to do |", "| --- | --- | --- |", *rows])

@@ -1,0 +1,233 @@
+"""The one sequence: read, observe, create missing Secrets, plan, apply what moved, prune, write the status.
+
+It never asks what has happened, only what should be. For an unchanged world it sends no write at all.
+"""
+
+import datetime
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import structlog
+from chatbot_resource.model import KIND, ChatbotDeployment
+from chatbot_resource.status import Status
+from pydantic import ValidationError
+
+from chatbot_operator import events
+from chatbot_operator.applying import Applier, NameTaken, Taken
+from chatbot_operator.cluster import Cluster
+from chatbot_operator.faults import AlreadyExists, Conflict, NamespaceGoing, NotFound, Refused
+from chatbot_operator.kinds import WRITTEN
+from chatbot_operator.metrics import Metrics
+from chatbot_operator.observing import observe
+from chatbot_operator.queue import Key, jitter
+from chatbot_operator.reasons import Reason
+from chatbot_operator.referrers import Referrers
+from chatbot_operator.settings import Settings
+from chatbot_operator.world import Blocked, Manifest, Observed, Reference, Step
+
+MISSING_SECONDS = 10.0
+"""What does not exist has no label to be watched by, so it is looked for."""
+REFUSED_SECONDS = 30.0
+CONFLICT_SECONDS = 1.0
+
+Name = tuple[str, str]
+"""Kind and name of an object."""
+
+log = structlog.get_logger("reconcile")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The pure part, see plan.py and status.py. A test of the mechanics brings its own."""
+
+    references: Callable[[ChatbotDeployment], frozenset[Reference]]
+    missing_secrets: Callable[[ChatbotDeployment, Observed], list[Manifest]]
+    plan: Callable[[ChatbotDeployment, Observed, Settings], list[Step]]
+    wanted: Callable[[Iterable[Step], Observed], set[Name]]
+    status_of: Callable[[ChatbotDeployment, list[Step], Observed, Settings, Status | None, str], Status]
+    invalid: Callable[[Manifest, ValidationError, Settings, Status | None, str], Status]
+
+
+@dataclass
+class Pass:
+    """What one reconcile has done so far."""
+
+    key: Key
+    writes: int = 0
+    refused: bool = False
+    taken: list[Taken] = field(default_factory=list)
+
+
+class Reconciler:
+    def __init__(
+        self, cluster: Cluster, settings: Settings, metrics: Metrics, referrers: Referrers, rules: Rules
+    ) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._metrics = metrics
+        self._referrers = referrers
+        self._rules = rules
+        self._events = events.Events(cluster)
+        self._appliers: dict[Key, Applier] = {}
+        self._phases: dict[Key, str] = {}
+
+    async def __call__(self, key: Key) -> float | None:
+        """Reconcile one resource; the work of queue.py.
+
+        Returns:
+            Seconds until it wants to be looked at again without an event; None when it is gone.
+        """
+        with structlog.contextvars.bound_contextvars(namespace=key[0], bot=key[1]), self._metrics.seconds.time():
+            try:
+                result, again = await self._reconcile(key)
+            except (NamespaceGoing, NotFound):
+                # Deleted while we were at work; what was made in the race is deleted by its owner reference.
+                result, again = "gone", MISSING_SECONDS
+            except Conflict:
+                # Something was changed after it was read: look again.
+                result, again = "changed", CONFLICT_SECONDS
+            except Exception as error:
+                self._metrics.reconciles.labels("error").inc()
+                self._metrics.errors.labels(type(error).__name__).inc()
+                raise
+        self._metrics.reconciles.labels(result).inc()
+        return again
+
+    async def _reconcile(self, key: Key) -> tuple[str, float | None]:
+        raw = await self._cluster.get(KIND, *key)
+        if raw is None:
+            self._forget(key)
+            return "gone", None
+        if raw["metadata"].get("deletionTimestamp"):
+            return "gone", self._resync()
+        previous = _previous(raw)
+        try:
+            bot = ChatbotDeployment.model_validate(raw, by_alias=True, by_name=False)
+        except ValidationError as error:
+            await self._report(raw, previous, self._rules.invalid(raw, error, self._settings, previous, _now()))
+            return "invalid", self._resync()
+        return await self._converge(Pass(key), raw, bot, previous)
+
+    async def _converge(
+        self, done: Pass, raw: Manifest, bot: ChatbotDeployment, previous: Status | None
+    ) -> tuple[str, float | None]:
+        uid = raw["metadata"]["uid"]
+        references = self._rules.references(bot)
+        self._referrers.refer(done.key, references)
+        observed = await observe(self._cluster, done.key, uid, references)
+        observed = await self._create_secrets(done, bot, observed)
+        steps = self._rules.plan(bot, observed, self._settings)
+        steps = await self._apply(done, self._applier(done.key, uid), steps, observed)
+        for taken in done.taken:
+            await self._events.taken_back(raw, taken)
+        status = self._rules.status_of(bot, steps, observed, self._settings, previous, _now())
+        done.writes += await self._report(raw, previous, status)
+        return self._result(done, observed)
+
+    def _result(self, done: Pass, observed: Observed) -> tuple[str, float]:
+        if done.refused:
+            return "refused", REFUSED_SECONDS * jitter()
+        result = "changed" if done.writes else "unchanged"
+        if None in observed.references.values():
+            return result, MISSING_SECONDS * jitter()
+        return result, self._resync()
+
+    async def _create_secrets(self, done: Pass, bot: ChatbotDeployment, observed: Observed) -> Observed:
+        """Generated once. One that is there is never written over."""
+        made = []
+        for manifest in self._rules.missing_secrets(bot, observed):
+            # Its owner comes with the first apply: what a create sets, an apply cannot take away again.
+            metadata = {key: value for key, value in manifest["metadata"].items() if key != "ownerReferences"}
+            try:
+                made.append(await self._cluster.create(manifest | {"metadata": metadata}))
+                done.writes += 1
+            except AlreadyExists as error:
+                log.warning("Secret exists without our labels", secret=metadata["name"], error=str(error))
+        return replace(observed, children=(*observed.children, *made))
+
+    async def _apply(self, done: Pass, applier: Applier, steps: list[Step], observed: Observed) -> list[Step]:
+        """The steps again, those that were refused as blocked ones."""
+        # Before anything else: an autoscaler would undo what is applied next.
+        done.writes += await self._prune(applier.owner, steps, observed, ("HorizontalPodAutoscaler",))
+        steps = [step if step.blocked else await self._apply_step(done, applier, step, observed) for step in steps]
+        # Last: pods may use a configuration until the new one has been applied.
+        done.writes += await self._prune(applier.owner, steps, observed, WRITTEN)
+        return steps
+
+    async def _apply_step(self, done: Pass, applier: Applier, step: Step, observed: Observed) -> Step:
+        blocked: Blocked | None = None
+        for wanted in step.manifests:
+            kind, name = wanted["kind"], wanted["metadata"]["name"]
+            try:
+                wrote = await applier.settle(wanted, observed.child(kind, name))
+            except NameTaken as taken:
+                blocked = blocked or Blocked(Reason.NAME_CONFLICT, str(taken))
+            except Refused as refused:
+                log.warning("refused", kind=kind, name=name, error=str(refused))
+                blocked = blocked or Blocked(Reason.APPLY_REFUSED, f"{kind} {name}: {refused}"[:1000])
+            else:
+                done.writes += bool(wrote)
+                done.taken += [wrote] if isinstance(wrote, Taken) else []
+        done.refused |= blocked is not None
+        return replace(step, blocked=blocked) if blocked else step
+
+    async def _prune(self, owner: str, steps: list[Step], observed: Observed, kinds: Iterable[str]) -> int:
+        """Delete what this resource owns and no longer wants; how many."""
+        wanted = self._rules.wanted(steps, observed)
+        unwanted = [live for live in observed.children if live["kind"] in kinds and _is_left_over(live, owner, wanted)]
+        for live in unwanted:
+            await self._cluster.delete(live)
+            log.info("pruned", kind=live["kind"], name=live["metadata"]["name"])
+        return len(unwanted)
+
+    async def _report(self, raw: Manifest, previous: Status | None, status: Status) -> bool:
+        """Write the status if it says something new."""
+        key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
+        self._count_phase(key, status.phase)
+        if status == previous:
+            return False
+        # With the uid: never on another resource that has taken the name meanwhile.
+        body = {"metadata": {"uid": raw["metadata"]["uid"]}, "status": status.model_dump(mode="json", by_alias=True)}
+        await self._cluster.patch(KIND, *key, body, "status")
+        await self._events.told(raw, previous, status)
+        return True
+
+    def _applier(self, key: Key, uid: str) -> Applier:
+        applier = self._appliers.get(key)
+        if applier is None or applier.owner != uid:
+            applier = self._appliers[key] = Applier(self._cluster, self._metrics, uid)
+        return applier
+
+    def _forget(self, key: Key) -> None:
+        self._appliers.pop(key, None)
+        self._referrers.refer(key, ())
+        self._count_phase(key, None)
+
+    def _count_phase(self, key: Key, phase: str | None) -> None:
+        old = self._phases.pop(key, None)
+        if old:
+            self._metrics.resources.labels(old).dec()
+        if phase:
+            self._phases[key] = phase
+            self._metrics.resources.labels(phase).inc()
+
+    def _resync(self) -> float:
+        return self._settings.resync_seconds * jitter()
+
+
+def _is_left_over(live: Manifest, owner: str, wanted: set[Name]) -> bool:
+    """What has no owner is kept on purpose; what has another is not ours to delete."""
+    metadata = live["metadata"]
+    owned = any(reference["uid"] == owner for reference in metadata.get("ownerReferences") or [])
+    return owned and (live["kind"], metadata["name"]) not in wanted and not metadata.get("deletionTimestamp")
+
+
+def _previous(raw: Manifest) -> Status | None:
+    try:
+        return Status.model_validate(raw["status"])
+    except (KeyError, ValidationError):  # never written, or by a version that knew other fields
+        return None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,273 @@
+"""What is reported of a resource: computed from what was observed, never from what was done. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+
+from chatbot_resource.llm import resolve_llm
+from chatbot_resource.model import ChatbotDeployment
+from chatbot_resource.status import ComponentStatus, MigrationStatus, Phase, Status, VersionStatus
+from pydantic import ValidationError
+
+from chatbot_operator import names
+from chatbot_operator.components import migrations, postgres, reads, redis
+from chatbot_operator.components.context import Context
+from chatbot_operator.components.metadata import component_of, generation
+from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true
+from chatbot_operator.errors import invalid_spec
+from chatbot_operator.readiness import (
+    count,
+    current,
+    deployment_finding,
+    desired,
+    job_finding,
+    job_state,
+    settled,
+    store_finding,
+)
+from chatbot_operator.reasons import MISSING, STUCK, Reason
+from chatbot_operator.settings import Settings
+from chatbot_operator.world import Blocked, Manifest, Observed, Step, StepName
+
+COMPONENTS: dict[names.Component, StepName] = {
+    "gateway": "gateway",
+    "auth": "auth",
+    "chat": "chat",
+    "conversation": "conversation",
+    "conversation-worker": "conversation",
+}
+"""Each component and the step that makes it."""
+MAX_TEXT = 1024
+
+
+@dataclass(frozen=True)
+class View:
+    """One component as it was seen."""
+
+    part: names.Component
+    live: Manifest | None
+    wanted: Manifest | None
+    finding: Blocked | None
+    """Why it has not settled; None: it has."""
+
+
+def status_of(
+    bot: ChatbotDeployment,
+    steps: list[Step],
+    observed: Observed,
+    settings: Settings,
+    previous: Status | None,
+    now: str,
+) -> Status:
+    """The status to write.
+
+    Args:
+        previous: what was written last; its transition times stay where nothing flipped.
+        now: RFC 3339, in seconds.
+    """
+    context = Context(bot, observed, settings)
+    views = [_view(bot, part, steps, observed) for part in COMPONENTS]
+    found = Findings(
+        secrets=_secrets(steps),
+        stores={
+            "postgres": reads.missing("auth and conversation", postgres.external(bot), context)
+            or _store("postgres", steps, observed),
+            "redis": reads.missing("gateway and chat", redis.external(bot), context)
+            or _store("redis", steps, observed),
+            "weaviate": _store("weaviate", steps, observed),
+        },
+        migrations=_migrations(steps, observed),
+        components={view.part: view.finding for view in views},
+        blocked=next((step.blocked for step in steps if step.blocked), None),
+        available=_available(views, previous),
+    )
+    said = conditions(bot, found, previous, now)
+    ready = is_true(said, "Ready")
+    return Status(
+        observed_generation=generation(bot),
+        phase=_phase(ready, found, views),
+        conditions=said,
+        components=[_component(view, previous) for view in views],
+        components_ready=f"{sum(view.finding is None for view in views)}/{len(views)}",
+        url=f"http://{names.child(bot.name, 'gateway')}.{bot.metadata.namespace}.svc",
+        model=str(resolve_llm(bot.spec.llm).default),
+        version=VersionStatus(current=_serving(settings, previous, ready=ready), target=settings.version),
+        migrations=_finished(steps, observed, previous),
+        operator_version=operator_version(),
+    )
+
+
+def invalid(body: Manifest, error: ValidationError, settings: Settings, previous: Status | None, now: str) -> Status:
+    """The status of a resource that cannot be understood: what was known of it, and what is wrong with it."""
+    metadata = body["metadata"]
+    seen = int(metadata.get("generation", 0))
+    said = invalid_conditions(str(invalid_spec(error, body))[:MAX_TEXT], seen, previous, now)
+    known = previous or Status(
+        observed_generation=seen,
+        phase="Failed",
+        conditions=said,
+        components=[],
+        components_ready=f"0/{len(COMPONENTS)}",
+        url=f"http://{metadata['name']}-gateway.{metadata['namespace']}.svc",
+        model="",
+        version=VersionStatus(target=settings.version),
+        operator_version=operator_version(),
+    )
+    phase: Phase = "Degraded" if is_true(said, "Available") else "Failed"
+    return known.model_copy(
+        update={
+            "observed_generation": seen,
+            "phase": phase,
+            "conditions": said,
+            "operator_version": operator_version(),
+        }
+    )
+
+
+def operator_version() -> str:
+    return installed("chatbot-operator")
+
+
+def _view(bot: ChatbotDeployment, part: names.Component, steps: list[Step], observed: Observed) -> View:
+    name = names.child(bot.name, part)
+    live = observed.child("Deployment", name)
+    step = next(step for step in steps if step.name == COMPONENTS[part])
+    wanted = next(
+        (item for item in step.manifests if item["kind"] == "Deployment" and item["metadata"]["name"] == name), None
+    )
+    return View(part, live, wanted, _finding(part, step, wanted, live, observed))
+
+
+def _finding(
+    part: names.Component, step: Step, wanted: Manifest | None, live: Manifest | None, observed: Observed
+) -> Blocked | None:
+    if step.blocked and step.blocked.reason in STUCK:
+        return step.blocked
+    if live is None:
+        return step.blocked or Blocked(Reason.NOT_CREATED, f"Deployment of {part} does not exist yet.")
+    if wanted is not None and settled(wanted, live):
+        return None
+    return deployment_finding(part, live, observed) or step.blocked or _rolling(live)
+
+
+def _rolling(live: Manifest) -> Blocked:
+    name, wanted = live["metadata"]["name"], desired(live)
+    if not current(live):
+        return Blocked(Reason.ROLLING_OUT, f"Deployment {name} was changed.")
+    updated, ready = count(live, "updatedReplicas"), count(live, "readyReplicas")
+    text = f"Deployment {name}: of {wanted} replicas {updated} are new and {ready} ready."
+    return Blocked(Reason.ROLLING_OUT, text)
+
+
+def _secrets(steps: Iterable[Step]) -> Blocked | None:
+    """What is missing of the Secrets and texts that anything reads."""
+    return next(
+        (step.blocked for step in steps if step.blocked and (step.name == "secrets" or step.blocked.reason in MISSING)),
+        None,
+    )
+
+
+def _store(store: names.Store, steps: Iterable[Step], observed: Observed) -> Blocked | None:
+    for step in steps:
+        for item in step.manifests:
+            if item["kind"] == "StatefulSet" and component_of(item) == store:
+                return step.blocked or store_finding(item, observed)
+    return None
+
+
+def _migrations(steps: Iterable[Step], observed: Observed) -> Blocked | None:
+    """What is worse comes first: a database that waits must not hide one that failed."""
+    found = [
+        finding
+        for step in steps
+        if step.name == "migrations" and (finding := step.blocked or job_finding(_job(step), observed))
+    ]
+    return next((finding for finding in found if finding.reason in STUCK), next(iter(found), None))
+
+
+def _job(step: Step) -> Manifest:
+    return next(item for item in step.manifests if item["kind"] == "Job")
+
+
+def _available(views: Iterable[View], previous: Status | None) -> bool | Blocked:
+    """Whether every component has a pod that serves; else what keeps the first from it.
+
+    A Deployment that was changed a moment ago still tells of its earlier form: then what was known stays.
+    """
+    views = list(views)
+    if previous and any(view.live and not current(view.live) for view in views):
+        known = next((item for item in previous.conditions if item.type == "Available"), None)
+        if known is not None:
+            return True if known.status == "True" else Blocked(known.reason, known.message)
+    for view in views:
+        if view.live is None or not current(view.live) or not count(view.live, "availableReplicas"):
+            return view.finding or Blocked(Reason.ROLLING_OUT, f"Component {view.part} has no available pod.")
+    return True
+
+
+def _phase(ready: bool, found: Findings, views: Iterable[View]) -> Phase:
+    if ready:
+        return "Ready"
+    cause = found.cause
+    if cause and cause.reason in STUCK:
+        return "Degraded" if found.available is True else "Failed"
+    return "Progressing" if any(view.live for view in views) else "Pending"
+
+
+def _component(view: View, previous: Status | None) -> ComponentStatus:
+    live = view.live
+    shown = live or view.wanted
+    ready, updated = _counts(view, previous)
+    return ComponentStatus(
+        name=view.part,
+        image=shown["spec"]["template"]["spec"]["containers"][0]["image"] if shown else "",
+        desired=desired(live) if live else 0,
+        ready=ready,
+        updated=updated,
+        config_hash=_config_hash(shown) if shown else "",
+        reason=f"{view.finding.reason}: {view.finding.message}"[:MAX_TEXT] if view.finding else "",
+    )
+
+
+def _counts(view: View, previous: Status | None) -> tuple[int, int]:
+    """Ready and updated pods; what was known of them, while the Deployment tells of an earlier form."""
+    if view.live is None:
+        return 0, 0
+    if current(view.live):
+        return count(view.live, "readyReplicas"), count(view.live, "updatedReplicas")
+    known = next((item for item in previous.components if item.name == view.part), None) if previous else None
+    return (known.ready, 0) if known else (0, 0)
+
+
+def _config_hash(workload: Manifest) -> str:
+    volumes = workload["spec"]["template"]["spec"].get("volumes") or []
+    named = (volume["configMap"]["name"] for volume in volumes if volume["name"] == "config" and "configMap" in volume)
+    return str(next(named, "")).rpartition("-")[2]
+
+
+def _serving(settings: Settings, previous: Status | None, *, ready: bool) -> str:
+    """The version in every pod; until that is settled, the one that was."""
+    if ready:
+        return settings.version
+    return previous.version.current if previous else ""
+
+
+def _finished(steps: Iterable[Step], observed: Observed, previous: Status | None) -> list[MigrationStatus]:
+    """The last completed Job of each owner, remembered when it is gone."""
+    known = {item.owner: item for item in previous.migrations} if previous else {}
+    for owner in names.OWNERS:
+        jobs = [item for item in observed.children if _completed(item, migrations.part(owner))]
+        if jobs:
+            last = max(jobs, key=lambda job: str(job["status"]["completionTime"]))
+            name, when = last["metadata"]["name"], last["status"]["completionTime"]
+            known[owner] = MigrationStatus(owner=owner, job=name, completed_at=when)
+    return [known[owner] for owner in names.OWNERS if owner in known]
+
+
+def _completed(item: Manifest, part: str) -> bool:
+    return (
+        item["kind"] == "Job"
+        and component_of(item) == part
+        and job_state(item) == "complete"
+        and "completionTime" in item["status"]
+    )

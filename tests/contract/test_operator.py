@@ -1,0 +1,146 @@
+"""What the operator mounts into a pod is what the program in it loads: the real settings models, the real apps."""
+
+import json
+from base64 import b64decode, b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chatbot_auth.main import create_app as create_auth
+from chatbot_auth.sessions.keys import SigningKeys
+from chatbot_auth.settings import Settings as Auth
+from chatbot_chat.main import create_app as create_chat
+from chatbot_chat.settings import Settings as Chat
+from chatbot_common.identity import ServiceIdentity
+from chatbot_common.settings import CONFIG_VARIABLE, SECRETS_VARIABLE, ServiceSettings
+from chatbot_conversation.main import create_app as create_conversation
+from chatbot_conversation.settings import Settings as Conversation
+from chatbot_gateway.main import create_app as create_gateway
+from chatbot_gateway.settings import Settings as Gateway
+from chatbot_operator import names
+from chatbot_operator.world import Manifest
+from chatbot_resource.configuration import SERVICES, Service
+from sqlalchemy.engine import make_url
+
+from tests.operator.simulated import Cluster, Name, make_bot
+from tests.operator.specs import BY_HAND
+
+MODELS: dict[str, type[ServiceSettings]] = {
+    "gateway": Gateway,
+    "auth": Auth,
+    "chat": Chat,
+    "conversation": Conversation,
+}
+URIS = {"cache": "redis://cache:6379/0", "auth-db": "postgresql://a@h/auth", "conversation-db": "postgresql://a@h/c"}
+
+
+@pytest.fixture(params=BY_HAND)
+def children(request: pytest.FixtureRequest) -> dict[Name, Manifest]:
+    return Cluster(make_bot(BY_HAND[request.param])).converge().children
+
+
+def mount(children: dict[Name, Manifest], template: Manifest, root: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make the files a pod would see below `root`, and the environment of its container."""
+    pod = template["spec"]
+    container = pod["containers"][0]
+    folders = {item["name"]: root / item["mountPath"].removeprefix("/") for item in container["volumeMounts"]}
+    for volume in pod["volumes"]:
+        for source in volume.get("projected", {}).get("sources", []) or [volume]:
+            for path, text in files(children, source).items():
+                target = folders[volume["name"]] / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(text)
+    for variable in container["env"]:
+        patch.setenv(variable["name"], str(root / variable["value"].removeprefix("/")))
+
+
+def files(children: dict[Name, Manifest], source: Manifest) -> dict[str, str]:
+    """Path → text of one volume source; what users own is made up."""
+    if "secret" in source:
+        data = children.get(("Secret", source["secret"]["name"]), {}).get("data", {})
+        users = URIS.get(source["secret"]["name"], "a key").encode()
+        return {
+            item["path"]: b64decode(data.get(item["key"], b64encode(users))).decode()
+            for item in source["secret"]["items"]
+        }
+    if "configMap" in source and "items" in source["configMap"]:
+        return {item["path"]: "text" for item in source["configMap"]["items"]}
+    if "configMap" in source:
+        return dict(children["ConfigMap", source["configMap"]["name"]]["data"])
+    return {}
+
+
+def load(service: Service, children: dict[Name, Manifest], root: Path, patch: pytest.MonkeyPatch) -> Any:
+    template = children["Deployment", names.child("demo", service)]["spec"]["template"]
+    mount(children, template, root, patch)
+    return MODELS[service].load()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+class TestEveryPod:
+    def test_loads_what_it_is_given(
+        self, service: Service, children: dict[Name, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings = load(service, children, tmp_path, monkeypatch)
+        assert settings.bot == "demo"
+        assert (settings.listen.port, settings.listen.private_port) == (names.HTTP_PORT, names.PRIVATE_PORT)
+
+    def test_is_known_to_the_others_by_its_key(
+        self, service: Service, children: dict[Name, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mine, theirs = (load(name, children, tmp_path / name, monkeypatch) for name in (service, "conversation"))
+        token = ServiceIdentity(
+            service, mine.service_private_key.get_secret_value(), mine.identity.service_public_keys
+        ).token("conversation")
+        verifier = ServiceIdentity(
+            "conversation", theirs.service_private_key.get_secret_value(), theirs.identity.service_public_keys
+        )
+        assert verifier.verify(token) == service
+
+
+def test_apps_start_from_it(children: dict[Name, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded(service: Service) -> Any:
+        settings = load(service, children, tmp_path / service, monkeypatch)
+        if service != "chat":
+            return settings
+        prompts = {language: str(tmp_path / "chat" / path[1:]) for language, path in settings.prompt_files.items()}
+        assert all(Path(path).is_file() for path in prompts.values())
+        return settings.model_copy(update={"prompt_files": prompts})
+
+    faqs = loaded("conversation").faq_file
+    assert faqs is None or (tmp_path / "conversation" / faqs[1:]).is_file()
+    create_gateway(loaded("gateway"))
+    create_auth(loaded("auth"))
+    create_chat(loaded("chat"))
+    create_conversation(loaded("conversation"))
+
+
+@pytest.mark.parametrize("owner", names.OWNERS)
+def test_migrations_load_the_same(
+    owner: names.Owner, children: dict[Name, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = next(
+        item
+        for (kind, _), item in children.items()
+        if kind == "Job" and item["metadata"]["labels"][names.COMPONENT] == f"{owner}-db"
+    )
+    mount(children, job["spec"]["template"], tmp_path, monkeypatch)
+    assert job["spec"]["template"]["spec"]["containers"][0]["command"][-1] == "migrate"
+    assert MODELS[owner].load().bot == "demo"
+
+
+def test_generated_values_are_what_their_readers_expect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    children = Cluster(make_bot(BY_HAND["dev"])).converge().children
+    auth = load("auth", children, tmp_path, monkeypatch)
+    url = make_url(auth.database_url.get_secret_value())
+    assert (url.username, url.host, url.port, url.database) == ("auth", "demo-postgres", 5432, "auth")
+    assert url.password == b64decode(children["Secret", "demo-postgres"]["data"]["auth-password"]).decode()
+    keys = SigningKeys(auth.signing_keys, "demo", "demo", seconds=60)
+    assert len(keys.public.keys) == 1
+    assert json.loads(b64decode(children["Secret", "demo-signing-keys"]["data"]["signing_keys"]))["current"]
+
+
+def test_variables_are_those_the_services_read(children: dict[Name, Manifest]) -> None:
+    container = children["Deployment", "demo-chat"]["spec"]["template"]["spec"]["containers"][0]
+    told = {item["name"]: item["value"] for item in container["env"]}
+    assert told == {CONFIG_VARIABLE: names.CONFIG_FILE, SECRETS_VARIABLE: names.SECRETS_FOLDER}

@@ -1,0 +1,161 @@
+"""The operator's parts against a real API server: a namespace, a small plan, and a count of what was written."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from chatbot_operator import names
+from chatbot_operator import plan as planning
+from chatbot_operator.cluster import Cluster
+from chatbot_operator.components.metadata import manifest
+from chatbot_operator.metrics import Metrics
+from chatbot_operator.queue import Key
+from chatbot_operator.reconcile import Reconciler, Rules
+from chatbot_operator.referrers import Referrers
+from chatbot_operator.settings import Settings
+from chatbot_operator.status import invalid
+from chatbot_operator.world import Manifest, Observed, Reference, Step
+from chatbot_resource.model import ChatbotDeployment
+from chatbot_resource.status import Condition, Status, VersionStatus
+
+from tests.support.apiserver import ApiServer, Object
+
+BOT = "harbour"
+WRITES = ("post", "put", "patch", "delete")
+
+SETTINGS = Settings.model_validate(
+    {
+        "version": "0.1.0",
+        "images": {
+            **{name: f"chatbot-{name}:0.1.0" for name in ("gateway", "auth", "chat", "conversation", "postgres")},
+            "redis": "chatbot-valkey:0.1.0",
+            "weaviate": "semitechnologies/weaviate:1.39.0",
+        },
+        "lease": {"namespace": "default"},
+    }
+)
+
+
+@dataclass
+class World:
+    """One namespace, and the operator's way to it."""
+
+    api: ApiServer
+    namespace: str
+    cluster: Cluster
+    metrics: Metrics
+
+    @property
+    def key(self) -> Key:
+        return self.namespace, BOT
+
+    def create_bot(self, spec: Object | None = None, name: str = BOT) -> Object:
+        body = {"apiVersion": "chatbot-operator.io/v1alpha1", "kind": "ChatbotDeployment"}
+        return self.api.create(body | {"metadata": {"name": name}, "spec": spec or {"profile": "Dev"}}, self.namespace)
+
+    def bot(self) -> Object:
+        return self.existing("ChatbotDeployment", BOT)
+
+    def get(self, kind: str, name: str) -> Object | None:
+        return self.api.get(kind, self.namespace, name)
+
+    def existing(self, kind: str, name: str) -> Object:
+        found = self.get(kind, name)
+        assert found is not None, f"{kind} {name}"
+        return found
+
+    def events(self) -> list[tuple[str, str]]:
+        """Reason and message of each that tells of the resource."""
+        found = self.api.list("Event", self.namespace)
+        return [
+            (item["reason"], item["message"]) for item in found if item["involvedObject"]["kind"] == "ChatbotDeployment"
+        ]
+
+    def writes(self) -> int:
+        """Requests sent so far that change something, or try to."""
+        samples = [sample for family in self.metrics.api_requests.collect() for sample in family.samples]
+        return int(
+            sum(item.value for item in samples if item.name.endswith("_total") and item.labels["verb"] in WRITES)
+        )
+
+    def reconciler(self, plan: "SmallPlan | None" = None, rules: Rules | None = None) -> Reconciler:
+        """With no memory of earlier ones, as after a restart."""
+        rules = rules or (plan or SmallPlan()).rules()
+        return Reconciler(self.cluster, SETTINGS, self.metrics, Referrers(), rules)
+
+
+Build = Callable[[ChatbotDeployment, Observed], list[Step]]
+
+
+@dataclass
+class SmallPlan:
+    """A plan as small as a test needs it. By default one ConfigMap and one Deployment."""
+
+    build: Build = field(default_factory=lambda: lambda bot, _: [step("chat", config(bot), deployment(bot))])
+    references: frozenset[Reference] = frozenset()
+    secrets: Callable[[ChatbotDeployment, Observed], list[Manifest]] = lambda _, __: []
+    reason: str = "Settled"
+    ready: str = "True"
+
+    def rules(self) -> Rules:
+        return Rules(
+            references=lambda _: self.references,
+            missing_secrets=lambda bot, observed: self.secrets(bot, observed),
+            plan=lambda bot, observed, _: self.build(bot, observed),
+            wanted=planning.wanted,
+            status_of=self._status,
+            invalid=invalid,
+        )
+
+    def _status(
+        self,
+        bot: ChatbotDeployment,
+        steps: list[Step],
+        _: Observed,
+        __: Settings,
+        previous: Status | None,
+        now: str,
+    ) -> Status:
+        blocked = next((item.blocked for item in steps if item.blocked), None)
+        reason, message = (blocked.reason, blocked.message) if blocked else (self.reason, "")
+        ready = "False" if blocked else self.ready
+        return status(bot.metadata.model_extra or {}, reason, message, ready, previous, now)
+
+
+def status(metadata: Any, reason: str, message: str, ready: str, previous: Status | None, now: str) -> Status:
+    old = next((item for item in previous.conditions if item.type == "Ready"), None) if previous else None
+    since = old.last_transition_time if old and old.status == ready else now
+    condition = {"type": "Ready", "status": ready, "reason": reason, "message": message}
+    generation = int(metadata.get("generation", 1))
+    return Status(
+        observed_generation=generation,
+        phase="Ready" if ready == "True" else "Degraded",
+        conditions=[
+            Condition.model_validate(condition | {"lastTransitionTime": since, "observedGeneration": generation})
+        ],
+        components=[],
+        components_ready="0/0",
+        url="",
+        model="",
+        version=VersionStatus(),
+        operator_version="0.1.0",
+    )
+
+
+def step(name: Any, *manifests: Manifest, blocked: Any = None) -> Step:
+    return Step(name, manifests, blocked)
+
+
+def config(bot: ChatbotDeployment, text: str = "one", name: str = "harbour-chat-config") -> Manifest:
+    return manifest(bot, "chat", "ConfigMap", name, {"data": {"text": text}, "immutable": False})
+
+
+def deployment(bot: ChatbotDeployment, image: str = "chat:1", replicas: int | None = 1, part: str = "chat") -> Manifest:
+    labels = {names.NAME: "chatbot", names.INSTANCE: bot.name, names.COMPONENT: part}
+    spec: Manifest = {
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": part, "image": image}]}},
+    }
+    if replicas is not None:
+        spec["replicas"] = replicas
+    return manifest(bot, part, "Deployment", f"{bot.name}-{part}", {"spec": spec})

@@ -1,0 +1,101 @@
+"""Comparing what we want with what the API server has made of it."""
+
+from typing import Any
+
+import pytest
+from chatbot_operator.drift import Item, differences, other_managers, owns, show, we_own
+
+CHAT = {"containers": [{"name": "chat", "image": "chat:1"}]}
+
+
+def paths(wanted: Any, live: Any) -> list[str]:
+    return [show(path) for path in differences(wanted, live)]
+
+
+class TestDifferences:
+    def test_defaults_and_other_managers_fields_are_no_difference(self) -> None:
+        live = {"containers": [{"name": "chat", "image": "chat:1", "terminationMessagePath": "/dev/log"}], "more": 1}
+        assert paths(CHAT, live) == []
+
+    def test_a_field_with_another_value_is_named(self) -> None:
+        live = {"containers": [{"name": "chat", "image": "evil:1"}]}
+        assert paths(CHAT, live) == ["containers[name=chat].image"]
+
+    def test_a_missing_field_is_a_difference(self) -> None:
+        assert paths({"spec": {"replicas": 2}}, {"spec": {}}) == ["spec.replicas"]
+
+    def test_a_missing_element_is_a_difference(self) -> None:
+        assert paths(CHAT, {"containers": []}) == ["containers[name=chat]"]
+
+    def test_named_elements_are_found_in_any_order_and_others_are_left_alone(self) -> None:
+        live = {"containers": [{"name": "sidecar", "image": "mesh:1"}, {"name": "chat", "image": "chat:1"}]}
+        assert paths(CHAT, live) == []
+
+    def test_elements_without_a_name_go_by_position_and_number(self) -> None:
+        wanted = {"sources": [{"secret": {"name": "a"}}, {"secret": {"name": "b"}}]}
+        assert paths(wanted, wanted) == []
+        assert paths(wanted, {"sources": list(reversed(wanted["sources"]))}) == [
+            "sources[0].secret.name",
+            "sources[1].secret.name",
+        ]
+        assert paths(wanted, {"sources": [*wanted["sources"], {"secret": {"name": "c"}}]}) == ["sources"]
+
+    def test_a_volume_mounted_twice_is_told_apart_by_its_path(self) -> None:
+        mounts = [{"name": "tmp", "mountPath": "/a"}, {"name": "tmp", "mountPath": "/b"}]
+        assert paths({"volumeMounts": mounts}, {"volumeMounts": list(reversed(mounts))}) == []
+        assert paths({"volumeMounts": mounts}, {"volumeMounts": mounts[:1]}) == ["volumeMounts[mountPath=/b]"]
+
+    @pytest.mark.parametrize("empty", [{}, [], "", None])
+    def test_what_is_empty_may_be_dropped(self, empty: Any) -> None:
+        assert paths({"args": empty}, {}) == []
+
+    @pytest.mark.parametrize("value", [False, 0])
+    def test_but_no_and_nothing_are_values(self, value: Any) -> None:
+        assert paths({"automount": value}, {}) == ["automount"]
+
+    def test_a_map_in_place_of_a_list_is_a_difference(self) -> None:
+        assert paths({"a": [1]}, {"a": {"b": 1}}) == ["a"]
+
+
+IMAGE = ("spec", "template", "spec", "containers", Item("name", "chat"), "image")
+
+
+def entry(manager: str, fields: Any, time: str, operation: str = "Update", **more: Any) -> dict[str, Any]:
+    return {"manager": manager, "operation": operation, "time": time, "fieldsV1": fields, **more}
+
+
+def image_fields() -> dict[str, Any]:
+    containers: dict[str, Any] = {"f:containers": {'k:{"name":"chat"}': {".": {}, "f:image": {}}}}
+    return {"f:spec": {"f:template": {"f:spec": containers}}}
+
+
+class TestManagers:
+    def test_the_last_one_who_wrote_the_field_is_named_first(self) -> None:
+        live = {
+            "metadata": {
+                "managedFields": [
+                    entry("chatbot-operator", image_fields(), "2026-01-01T00:00:04Z", "Apply"),
+                    entry("kubectl-edit", image_fields(), "2026-01-01T00:00:01Z"),
+                    entry("kubectl-set", image_fields(), "2026-01-01T00:00:02Z"),
+                    entry("kubectl-scale", {"f:spec": {"f:replicas": {}}}, "2026-01-01T00:00:03Z"),
+                ]
+            }
+        }
+        assert other_managers(live, IMAGE) == ["kubectl-set", "kubectl-edit"]
+
+    def test_a_status_writer_is_nobody(self) -> None:
+        fields: dict[str, Any] = {"f:status": {"f:replicas": {}}}
+        live = {"metadata": {"managedFields": [entry("kcm", fields, "2026-01-01T00:00:01Z", subresource="status")]}}
+        assert other_managers(live, ("status", "replicas")) == []
+
+    def test_we_own_only_what_we_applied(self) -> None:
+        fields: dict[str, Any] = {"f:spec": {"f:replicas": {}}}
+        ours = entry("chatbot-operator", fields, "2026-01-01T00:00:01Z", "Apply")
+        assert we_own({"metadata": {"managedFields": [ours]}}, ("spec", "replicas"))
+        assert not we_own({"metadata": {"managedFields": [ours]}}, ("spec", "paused"))
+        assert not we_own({"metadata": {"managedFields": [ours | {"manager": "hpa"}]}}, ("spec", "replicas"))
+        assert not we_own({"metadata": {}}, ("spec", "replicas"))
+
+    def test_who_holds_a_list_as_a_whole_holds_what_is_in_it(self) -> None:
+        assert owns({"f:spec": {"f:metrics": {}}}, ("spec", "metrics", 0, "type"))
+        assert not owns({"f:spec": {"f:metrics": {}}}, ("spec", "other"))

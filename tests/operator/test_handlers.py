@@ -1,0 +1,66 @@
+"""Which resources an event matters to, and what Kopf is told."""
+
+import kopf
+from chatbot_operator import handlers, names
+from chatbot_operator.kinds import API_VERSIONS, WATCHED, WRITTEN, path
+from chatbot_operator.referrers import Referrers
+from chatbot_operator.world import Reference
+
+HARBOUR, QUAY = ("docks", "harbour"), ("docks", "quay")
+
+
+async def nobody() -> kopf.AiohttpSession:
+    raise AssertionError
+
+
+class TestKeys:
+    def test_a_child_matters_to_its_resource(self) -> None:
+        labels = {names.INSTANCE: "harbour"}
+        assert handlers.keys("Pod", "docks", "harbour-chat-1", labels, Referrers()) == {HARBOUR}
+
+    def test_a_referenced_object_matters_to_all_that_refer_to_it(self) -> None:
+        referrers = Referrers()
+        referrers.refer(HARBOUR, {Reference("Secret", "openai"), Reference("Secret", "openai", "key")})
+        referrers.refer(QUAY, {Reference("Secret", "openai", "key")})
+        assert handlers.keys("Secret", "docks", "openai", {}, referrers) == {HARBOUR, QUAY}
+        assert handlers.keys("Secret", "elsewhere", "openai", {}, referrers) == set()
+        assert handlers.keys("ConfigMap", "docks", "openai", {}, referrers) == set()
+
+    def test_what_is_no_longer_referred_to_matters_to_nobody(self) -> None:
+        referrers = Referrers()
+        referrers.refer(HARBOUR, {Reference("Secret", "openai", "key")})
+        referrers.refer(HARBOUR, {Reference("Secret", "mistral", "key")})
+        assert referrers.of(("Secret", "docks", "openai")) == set()
+        assert referrers.of(("Secret", "docks", "mistral")) == {HARBOUR}
+        referrers.refer(HARBOUR, ())
+        assert referrers.of(("Secret", "docks", "mistral")) == set()
+
+
+class TestKopf:
+    def test_only_watching_handlers_so_that_it_never_writes(self) -> None:
+        registry = handlers.registry(lambda _: None, Referrers(), nobody)
+        watched = [handler.selector for handler in registry._watching.get_all_handlers()]
+        assert len(watched) == 1 + len(WATCHED)
+        for others in (registry._changing, registry._spawning, registry._indexing, registry._webhooks):
+            assert not list(others.get_all_handlers())
+
+    def test_every_kind_but_our_own_is_watched_by_its_labels(self) -> None:
+        selectors = handlers.settings().watching.label_selectors
+        assert set(WRITTEN) < set(WATCHED)
+        for kind in WATCHED:
+            assert selectors[handlers._address(kind)]
+        assert handlers._address("ChatbotDeployment") not in selectors
+
+    def test_its_finalizer_is_not_ours(self) -> None:
+        """It takes its own off every object it sees."""
+        assert handlers.settings().persistence.finalizer != names.FINALIZER
+
+
+class TestPaths:
+    def test_of_every_kind(self) -> None:
+        assert path("Pod", "docks", "a") == "/api/v1/namespaces/docks/pods/a"
+        assert path("Deployment", None) == "/apis/apps/v1/deployments"
+        assert path("ChatbotDeployment", "docks", "a", "status") == (
+            "/apis/chatbot-operator.io/v1alpha1/namespaces/docks/chatbotdeployments/a/status"
+        )
+        assert all(path(kind, "docks") for kind in API_VERSIONS)

@@ -1,0 +1,169 @@
+"""Leader election in one process; two real processes are in test_process.py."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from chatbot_operator import leader, names
+from chatbot_operator.cluster import Cluster
+from chatbot_operator.faults import Unavailable
+from chatbot_operator.leader import Leadership, LeaseLost
+from chatbot_operator.settings import LeaseSettings
+from chatbot_operator.world import Manifest
+
+from tests.operator.running import World
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leader, "LOOK_SECONDS", 0.2)
+
+
+def candidate(world: World, identity: str, cluster: Cluster | None = None) -> Leadership:
+    settings = LeaseSettings(namespace=world.namespace, duration=3, renew=0.3)
+    return Leadership(cluster or world.cluster, settings, identity)
+
+
+def lease(world: World) -> Manifest:
+    spec: Manifest = world.existing("Lease", names.LEASE)["spec"]
+    return spec
+
+
+@contextlib.asynccontextmanager
+async def holding(leadership: Leadership) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(leadership.hold())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, LeaseLost):
+            await task
+
+
+class TestAcquire:
+    async def test_the_first_one_leads_at_once(self, world: World) -> None:
+        one = candidate(world, "one")
+        with pytest.raises(LeaseLost):
+            one.check()
+        await one.acquire()
+        one.check()
+        assert lease(world)["holderIdentity"] == "one"
+
+    async def test_the_second_one_waits_while_the_first_renews(self, world: World) -> None:
+        one, two = candidate(world, "one"), candidate(world, "two")
+        await one.acquire()
+        async with holding(one):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(4.5):
+                    await two.acquire()
+        assert lease(world)["holderIdentity"] == "one"
+        assert not two.age < 3
+
+    async def test_and_takes_over_when_the_first_is_dead(self, world: World) -> None:
+        one, two = candidate(world, "one"), candidate(world, "two")
+        await one.acquire()
+        began = time.monotonic()
+        await two.acquire()
+        assert 2.9 <= time.monotonic() - began < 6
+        assert lease(world)["holderIdentity"] == "two"
+        assert lease(world)["leaseTransitions"] == 1
+
+    async def test_a_clock_that_is_wrong_changes_nothing(self, world: World) -> None:
+        one, two = candidate(world, "one"), candidate(world, "two")
+        await one.acquire()
+        past = {"spec": {"renewTime": "2001-01-01T00:00:00.000000Z"}}
+        world.api.patch("Lease", world.namespace, names.LEASE, past)
+        began = time.monotonic()
+        await two.acquire()
+        assert time.monotonic() - began >= 2.9
+
+    async def test_a_released_lease_is_taken_at_once(self, world: World) -> None:
+        one, two = candidate(world, "one"), candidate(world, "two")
+        await one.acquire()
+        await one.release()
+        began = time.monotonic()
+        await two.acquire()
+        assert time.monotonic() - began < 1
+        with pytest.raises(LeaseLost):
+            one.check()
+
+    async def test_a_restarted_container_goes_on_at_once(self, world: World) -> None:
+        await candidate(world, "one").acquire()
+        began = time.monotonic()
+        await candidate(world, "one").acquire()
+        assert time.monotonic() - began < 1
+
+    async def test_only_one_of_two_that_try_at_the_same_time(self, world: World) -> None:
+        both = [candidate(world, name) for name in ("one", "two")]
+        await asyncio.wait([asyncio.create_task(one.acquire()) for one in both], return_when=asyncio.FIRST_COMPLETED)
+        assert sum(one.age < 3 for one in both) == 1
+
+
+class TestHold:
+    async def test_the_lease_is_renewed(self, world: World) -> None:
+        one = candidate(world, "one")
+        await one.acquire()
+        async with holding(one):
+            await asyncio.sleep(3.5)
+            one.check()
+        assert lease(world)["leaseTransitions"] == 0
+
+    async def test_it_ends_when_another_has_it(self, world: World) -> None:
+        one = candidate(world, "one")
+        await one.acquire()
+        async with holding(one) as task:
+            world.api.patch("Lease", world.namespace, names.LEASE, {"spec": {"holderIdentity": "two"}})
+            with pytest.raises(LeaseLost, match="another"):
+                async with asyncio.timeout(3):
+                    await task
+
+    async def test_it_ends_before_another_may_take_over_when_the_server_is_away(self, world: World) -> None:
+        one = candidate(world, "one")
+        await one.acquire()
+
+        async def away(*_: object) -> None:
+            raise Unavailable("nobody is there")
+
+        world.cluster.replace = away  # type: ignore[assignment,method-assign]
+        began = time.monotonic()
+        async with holding(one) as task:
+            with pytest.raises(LeaseLost):
+                await task
+        assert 1.5 <= time.monotonic() - began < 2.6
+        with pytest.raises(LeaseLost):
+            one.check()
+
+    async def test_somebody_who_labels_the_lease_does_not_end_it(self, world: World) -> None:
+        one = candidate(world, "one")
+        await one.acquire()
+        async with holding(one) as task:
+            for number in range(10):
+                labels = {"metadata": {"labels": {"number": str(number)}}}
+                world.api.patch("Lease", world.namespace, names.LEASE, labels)
+                await asyncio.sleep(0.2)
+            assert not task.done()
+            one.check()
+
+    async def test_a_deleted_lease_is_made_again(self, world: World) -> None:
+        one = candidate(world, "one")
+        await one.acquire()
+        async with holding(one):
+            world.api.delete("Lease", world.namespace, names.LEASE)
+            async with asyncio.timeout(3):
+                while not world.get("Lease", names.LEASE):
+                    await asyncio.sleep(0.1)
+
+
+class TestCheck:
+    async def test_every_write_is_asked_for_and_reading_is_not(self, world: World) -> None:
+        one = candidate(world, "one")
+        world.cluster.check = one.check
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": world.namespace}}
+        with pytest.raises(LeaseLost):
+            await world.cluster.apply(body)
+        assert await world.cluster.get("ConfigMap", world.namespace, "a") is None
+        await one.acquire()
+        await world.cluster.apply(body)
+        assert world.get("ConfigMap", "a")

@@ -1,0 +1,438 @@
+"""The operator as it runs: real processes, the whole plan, a real API server; pods are played."""
+
+import base64
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from chatbot_operator import names
+
+from tests.chart.helm import find_helm
+from tests.operator.processes import Operator, operator
+from tests.operator.relay import relay
+from tests.operator.running import BOT
+from tests.support.apiserver import ApiServer, Object, playing_kubelet, wait_for
+
+COMPONENTS = ("gateway", "auth", "chat", "conversation", "conversation-worker")
+STORES = ("postgres", "redis", "weaviate")
+KILLED = Path(__file__).with_name("killed.py")
+KINDS = (
+    *("ConfigMap", "Secret", "Service", "ServiceAccount", "Deployment", "StatefulSet", "Job"),
+    *("HorizontalPodAutoscaler", "PodDisruptionBudget"),
+)
+
+pytestmark = pytest.mark.timeout(180)
+
+
+class Bot:
+    """One resource in a namespace of its own, as its owner sees it."""
+
+    def __init__(self, api: ApiServer) -> None:
+        self.api = api
+        self.namespace = api.namespace()
+
+    def create(self, spec: Object | None = None, name: str = BOT) -> Object:
+        body = {"apiVersion": "chatbot-operator.io/v1alpha1", "kind": "ChatbotDeployment"}
+        return self.api.create(body | {"metadata": {"name": name}, "spec": spec or {"profile": "Dev"}}, self.namespace)
+
+    def get(self, kind: str, name: str) -> Object:
+        found = self.api.get(kind, self.namespace, name)
+        assert found is not None, f"{kind} {name}"
+        return found
+
+    def edit(self, spec: Object) -> None:
+        self.api.patch("ChatbotDeployment", self.namespace, BOT, {"spec": spec})
+
+    def condition(self, kind: str) -> tuple[str, str, str]:
+        """Status, reason and message; of the current generation only."""
+        bot = self.get("ChatbotDeployment", BOT)
+        status = bot.get("status") or {}
+        if status.get("observedGeneration") == bot["metadata"]["generation"]:
+            for item in status["conditions"]:
+                if item["type"] == kind:
+                    return item["status"], item["reason"], item["message"]
+        return "", "", ""
+
+    def wait_condition(self, kind: str, status: str, seconds: float = 60) -> None:
+        wait_for(f"{kind}={status}", lambda: self.condition(kind)[0] == status, seconds)
+
+    def children(self) -> dict[tuple[str, str], Object]:
+        """All that the operator made, by kind and name."""
+        selector = f"{names.INSTANCE}={BOT},{names.MANAGED_BY}={names.FIELD_MANAGER}"
+        found = {kind: self.api.list(kind, self.namespace, selector) for kind in KINDS}
+        return {(kind, item["metadata"]["name"]): item for kind, items in found.items() for item in items}
+
+    def images(self) -> dict[str, str]:
+        found = self.api.list("Deployment", self.namespace)
+        return {item["metadata"]["name"]: item["spec"]["template"]["spec"]["containers"][0]["image"] for item in found}
+
+
+@pytest.fixture
+def bot(api_server: ApiServer) -> Bot:
+    return Bot(api_server)
+
+
+@pytest.fixture
+def kubelet(api_server: ApiServer, bot: Bot) -> Iterator[None]:
+    with playing_kubelet(api_server, bot.namespace):
+        yield
+
+
+@pytest.fixture
+def running(api_server: ApiServer, bot: Bot, tmp_path: Path) -> Iterator[Operator]:
+    with operator(api_server, tmp_path, bot.namespace) as process:
+        process.wait_ready()
+        yield process
+
+
+class TestLife:
+    def test_from_nothing_to_ready_and_back(self, bot: Bot, kubelet: None, running: Operator) -> None:
+        began = time.monotonic()
+        bot.create()
+        bot.wait_condition("Ready", "True")
+        print(f"created to Ready: {time.monotonic() - began:.1f} s, {running.writes():.0f} writes")
+        kinds = {kind for kind, _ in bot.children()}
+        assert kinds == set(KINDS)
+        metadata = bot.get("ChatbotDeployment", BOT)["metadata"]
+        assert "finalizers" not in metadata
+        assert "annotations" not in metadata
+        assert not [line for line in running.lines() if line["level"] in ("warning", "error", "critical")]
+        kept = {("Secret", name) for name in ("harbour-admin", "harbour-postgres", "harbour-redis", "harbour-weaviate")}
+        bot.api.delete("ChatbotDeployment", bot.namespace, BOT)
+        wait_for("all but what Retain keeps to be gone", lambda: bot.children().keys() == kept, 60)
+        assert running.process.poll() is None
+
+    def test_delete_takes_everything_when_told_so(self, bot: Bot, kubelet: None, running: Operator) -> None:
+        bot.create({"profile": "Dev"})
+        bot.wait_condition("Ready", "True")
+        bot.edit({"stores": {"deletionPolicy": "Delete"}})
+        bot.wait_condition("Ready", "True")
+        bot.api.delete("ChatbotDeployment", bot.namespace, BOT)
+        wait_for("all to be gone", lambda: not bot.children(), 60)
+
+    def test_an_unchanged_world_costs_no_write_also_after_a_restart(
+        self, api_server: ApiServer, bot: Bot, kubelet: None, tmp_path: Path
+    ) -> None:
+        bot.create()
+        with operator(api_server, tmp_path, bot.namespace, "operator-0") as first:
+            bot.wait_condition("Ready", "True")
+            wait_settled(first)
+            before = bot.children()
+            assert first.stop() == 0
+        with operator(api_server, tmp_path, bot.namespace, "operator-1", resync_seconds=10) as second:
+            second.wait_ready()
+            reconciles = "chatbot_operator_reconciles_total"
+            wait_for("a resync", lambda: second.metric(reconciles, result="unchanged") >= 2, 30)
+            assert second.writes() == 0
+            assert second.metric(reconciles) == second.metric(reconciles, result="unchanged")
+        assert bot.children() == before
+
+    def test_an_edit_rolls_exactly_the_right_pods(self, bot: Bot, kubelet: None, running: Operator) -> None:
+        bot.create()
+        bot.wait_condition("Ready", "True")
+        before = {name: bot.get("Deployment", f"{BOT}-{name}")["spec"]["template"] for name in COMPONENTS}
+        began = time.monotonic()
+        bot.edit({"limits": {"perMinute": 7}})
+        wait_for("the gateway to be told", lambda: gateway_template(bot) != before["gateway"])
+        print(f"edit to first child: {time.monotonic() - began:.2f} s")
+        bot.wait_condition("Ready", "True")
+        after = {name: bot.get("Deployment", f"{BOT}-{name}")["spec"]["template"] for name in COMPONENTS}
+        assert {name for name in COMPONENTS if before[name] != after[name]} == {"gateway"}
+
+    def test_a_resource_deleted_while_it_is_made_leaves_nothing_but_what_is_kept(
+        self, bot: Bot, running: Operator
+    ) -> None:
+        bot.create()
+        wait_for("the first children", lambda: len(bot.children()) > 3)
+        bot.api.delete("ChatbotDeployment", bot.namespace, BOT)
+        wait_for(
+            "the rest to be collected",
+            lambda: all(name.removeprefix(f"{BOT}-") in ("admin", *STORES) for _, name in bot.children()),
+            60,
+        )
+        wait_settled(running)
+        assert all(kind == "Secret" for kind, _ in bot.children())
+        assert not [line for line in running.lines() if line["level"] in ("error", "critical")]
+
+
+def gateway_template(bot: Bot) -> Any:
+    return bot.get("Deployment", f"{BOT}-gateway")["spec"]["template"]
+
+
+def wait_settled(process: Operator) -> None:
+    """Until it has written nothing for a second and has nothing to do."""
+
+    def quiet() -> bool:
+        before = process.writes()
+        time.sleep(1)
+        return process.writes() == before and process.metric("chatbot_operator_queue_oldest_seconds") == 0
+
+    wait_for("it to settle", quiet, 30)
+
+
+class TestHeal:
+    def test_what_is_deleted_or_edited_comes_back_within_seconds(
+        self, bot: Bot, kubelet: None, running: Operator
+    ) -> None:
+        bot.create()
+        bot.wait_condition("Ready", "True")
+        uid = bot.get("Deployment", "harbour-chat")["metadata"]["uid"]
+        began = time.monotonic()
+        bot.api.delete("Deployment", bot.namespace, "harbour-chat")
+        wait_for(
+            "the Deployment to return",
+            lambda: (
+                (bot.api.get("Deployment", bot.namespace, "harbour-chat") or {"metadata": {"uid": uid}})["metadata"][
+                    "uid"
+                ]
+                != uid
+            ),
+            5,
+        )
+        print(f"deleted child back: {time.monotonic() - began:.2f} s")
+        image = bot.images()["harbour-auth"]
+        began = time.monotonic()
+        bot.api.kubectl("-n", bot.namespace, "set", "image", "deployment/harbour-auth", "auth=evil:1")
+        wait_for("the image to return", lambda: bot.images()["harbour-auth"] == image, 5)
+        print(f"edited child back: {time.monotonic() - began:.2f} s")
+        events = [item for item in bot.api.list("Event", bot.namespace) if item["reason"] == "FieldTakenBack"]
+        assert len(events) == 1
+        assert "kubectl-set" in events[0]["message"]
+
+    def test_secrets_are_made_once(self, bot: Bot, kubelet: None, running: Operator) -> None:
+        bot.create()
+        bot.wait_condition("Ready", "True")
+        secrets = {name: item["data"] for (kind, name), item in bot.children().items() if kind == "Secret"}
+        bot.edit({"limits": {"perMinute": 7}})
+        bot.wait_condition("Ready", "True")
+        after = {name: item["data"] for (kind, name), item in bot.children().items() if kind == "Secret"}
+        assert after == secrets
+        said = running.said()
+        values = [base64.b64decode(value).decode() for data in secrets.values() for value in data.values()]
+        assert values
+        assert not [value for value in values if value in said]
+
+
+class TestReferences:
+    def test_a_missing_one_is_named_and_its_coming_and_its_edits_are_seen(
+        self, bot: Bot, kubelet: None, running: Operator
+    ) -> None:
+        bot.create({"profile": "Dev", "knowledge": {"faqRef": {"name": "faqs", "key": "faqs.yaml"}}})
+        wait_for("the reason", lambda: bot.condition("Ready")[1] == "ConfigMapNotFound", 30)
+        assert "faqs" in bot.condition("Ready")[2]
+        wait_for("who does not need it", lambda: "harbour-auth" in bot.images())
+        faqs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faqs"}, "data": {"faqs.yaml": "[]"}}
+        bot.api.create(faqs, bot.namespace)
+        bot.wait_condition("Ready", "True")
+        assert bot.get("ConfigMap", "faqs")["metadata"]["labels"] == {names.REFERENCED: "true"}
+        before = {name: bot.get("Deployment", f"{BOT}-{name}")["spec"]["template"] for name in COMPONENTS}
+        bot.api.patch("ConfigMap", bot.namespace, "faqs", {"data": {"faqs.yaml": "[{}]"}})
+        wait_for(
+            "its readers to roll",
+            lambda: (
+                bot.get("Deployment", "harbour-conversation-worker")["spec"]["template"]
+                != before["conversation-worker"]
+            ),
+            10,
+        )
+        bot.wait_condition("Ready", "True")
+        assert bot.get("Deployment", "harbour-gateway")["spec"]["template"] == before["gateway"]
+
+
+class TestLeader:
+    def test_another_takes_over_within_30_seconds_of_a_sudden_death(
+        self, api_server: ApiServer, bot: Bot, tmp_path: Path
+    ) -> None:
+        with contextlib.ExitStack() as stack:
+            pair = [
+                stack.enter_context(operator(api_server, tmp_path, bot.namespace, f"operator-{number}"))
+                for number in range(2)
+            ]
+            wait_for("a leader", lambda: any(one.leads() for one in pair), 30)
+            leader, other = sorted(pair, key=lambda one: not one.leads())
+            other.wait_ready()
+            assert not other.leads()
+            leader.stop(signal.SIGKILL)
+            died = time.monotonic()
+            bot.create()
+            wait_for("the other to act", bot.children, 30)
+            print(f"failover: {time.monotonic() - died:.1f} s")
+            assert other.leads()
+            assert bot.api.get("Lease", bot.namespace, names.LEASE)
+
+    def test_and_at_once_when_the_leader_is_told_to_stop(self, api_server: ApiServer, bot: Bot, tmp_path: Path) -> None:
+        with (
+            operator(api_server, tmp_path, bot.namespace, "operator-0") as one,
+            contextlib.ExitStack() as stack,
+        ):
+            wait_for("the leader", one.leads, 30)
+            other = stack.enter_context(operator(api_server, tmp_path, bot.namespace, "operator-1"))
+            other.wait_ready()
+            assert one.stop() == 0
+            wait_for("the other", other.leads, 5)
+
+    def test_the_loser_of_the_lease_ends_its_process(self, bot: Bot, running: Operator) -> None:
+        wait_for("the leader", running.leads, 30)
+        stolen = {"spec": {"holderIdentity": "thief"}}
+        bot.api.patch("Lease", bot.namespace, names.LEASE, stolen)
+        assert running.process.wait(15) == 1
+        assert "the Lease is lost" in running.said()
+
+
+class TestKilled:
+    @pytest.mark.parametrize("writes", [1, 7, 15, 24])
+    def test_in_the_middle_the_next_one_goes_on(
+        self, api_server: ApiServer, bot: Bot, kubelet: None, tmp_path: Path, writes: int
+    ) -> None:
+        bot.create()
+        with operator(api_server, tmp_path, bot.namespace, "operator-0", (KILLED, str(writes))) as first:
+            assert first.process.wait(60) == -signal.SIGKILL
+        made = {name: item["data"] for (kind, name), item in bot.children().items() if kind == "Secret"}
+        # The same pod: its container is started again.
+        with operator(api_server, tmp_path, bot.namespace, "operator-0") as second:
+            bot.wait_condition("Ready", "True")
+            wait_settled(second)
+        children = bot.children()
+        for (kind, name), item in children.items():
+            if kind == "Secret":
+                assert item["data"], name
+                assert made.get(name, item["data"]) == item["data"], name
+        assert len(children) == len(expected(children))
+
+
+def expected(children: dict[tuple[str, str], Object]) -> set[tuple[str, str]]:
+    """What a reconcile that nobody killed makes: here as in TestLife, nothing twice and nothing left over."""
+    found = {("Deployment", f"{BOT}-{name}") for name in COMPONENTS}
+    found |= {("StatefulSet", f"{BOT}-{name}") for name in STORES}
+    assert found <= children.keys()
+    jobs = [name for kind, name in children if kind == "Job"]
+    configs = [name for kind, name in children if kind == "ConfigMap"]
+    assert len(jobs) == 2
+    assert len(configs) == 4
+    return set(children)
+
+
+class TestNetwork:
+    def test_connections_that_break_are_made_again(self, api_server: ApiServer, bot: Bot, tmp_path: Path) -> None:
+        with (
+            relay(api_server.layout.api_port) as way,
+            playing_kubelet(api_server, bot.namespace),
+            operator(
+                api_server, tmp_path, bot.namespace, kubeconfig=through(api_server, way.port, tmp_path)
+            ) as process,
+        ):
+            process.wait_ready()
+            bot.create()
+            for number in range(3):
+                time.sleep(1)
+                way.cut()
+                bot.edit({"limits": {"perMinute": 10 + number}})
+            bot.wait_condition("Ready", "True")
+            way.cut()
+            bot.api.delete("Deployment", bot.namespace, "harbour-chat")
+            wait_for("the Deployment to return", lambda: bot.api.get("Deployment", bot.namespace, "harbour-chat"), 15)
+            assert process.process.poll() is None
+
+    def test_who_cannot_renew_its_lease_ends_in_time(self, api_server: ApiServer, bot: Bot, tmp_path: Path) -> None:
+        lease = {"namespace": bot.namespace, "duration": 6, "renew": 1}
+        with (
+            relay(api_server.layout.api_port) as way,
+            operator(
+                api_server, tmp_path, bot.namespace, kubeconfig=through(api_server, way.port, tmp_path), lease=lease
+            ) as process,
+        ):
+            wait_for("the leader", process.leads, 30)
+            way.freeze()
+            began = time.monotonic()
+            assert process.process.wait(15) == 1
+            assert time.monotonic() - began < 6
+
+
+def through(api_server: ApiServer, port: int, folder: Path) -> Path:
+    """The administrator's kubeconfig, by way of another port."""
+    file = folder / f"{port}.kubeconfig"
+    file.write_text(api_server.kubeconfig.read_text().replace(f":{api_server.layout.api_port}", f":{port}"))
+    return file
+
+
+class TestProbes:
+    def test_tell_of_the_process(self, bot: Bot, running: Operator) -> None:
+        wait_for("the leader", running.leads, 30)
+        alive = json.loads(httpx2.get(f"{running.url}/livez").text)
+        assert alive["status"] == "ok"
+        assert alive["seconds"].keys() == {"event_loop_lag", "lease_age", "queue_oldest", "watch_staleness"}
+        assert running.metric("chatbot_operator_build_info", version="0.1.0") == 1
+
+    def test_settings_that_are_missing_or_wrong_are_named(
+        self, api_server: ApiServer, bot: Bot, tmp_path: Path
+    ) -> None:
+        with operator(api_server, tmp_path, bot.namespace, workers=0) as process:
+            assert process.process.wait(30) == 2
+        assert "workers" in process.said()
+
+    def test_it_waits_for_an_api_server_that_is_not_there(
+        self, api_server: ApiServer, bot: Bot, tmp_path: Path
+    ) -> None:
+        nowhere = tmp_path / "nowhere.kubeconfig"
+        text = api_server.kubeconfig.read_text().replace(str(api_server.layout.api_port), "1")
+        nowhere.write_text(text)
+        with operator(api_server, tmp_path, bot.namespace, kubeconfig=nowhere) as process:
+            wait_for("it to say so", lambda: "cannot reach the Lease" in process.said(), 30)
+            assert process.answers("/livez")
+            assert not process.answers("/readyz")
+            assert process.stop() == 0
+
+
+class TestRights:
+    """With the roles of the chart, and no others."""
+
+    @pytest.mark.parametrize("everywhere", [True, False], ids=["cluster", "namespace"])
+    def test_are_enough(
+        self, api_server: ApiServer, bot: Bot, kubelet: None, tmp_path: Path, *, everywhere: bool
+    ) -> None:
+        system = bot.api.namespace()
+        watched = [] if everywhere else [bot.namespace]
+        objects = find_helm().template(
+            watchNamespaces=watched, fullnameOverride=system, crds__enabled=False, fencing__enabled=False
+        )
+        kinds = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ServiceAccount")
+        wanted = yaml.safe_dump_all([item for item in objects if item["kind"] in kinds]).replace(
+            "chatbot-system", system
+        )
+        bot.api.kubectl("apply", "-f", "-", stdin=wanted)
+        token = bot.api.kubectl("-n", system, "create", "token", system).strip()
+        with operator(
+            api_server,
+            tmp_path,
+            bot.namespace,
+            kubeconfig=as_account(api_server, token, tmp_path),
+            lease={"namespace": system},
+            watch_namespaces=watched,
+        ) as process:
+            process.wait_ready()
+            bot.create({"profile": "Dev", "knowledge": {"faqRef": {"name": "faqs", "key": "faqs.yaml"}}})
+            faqs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faqs"}, "data": {"faqs.yaml": "[]"}}
+            bot.api.create(faqs, bot.namespace)
+            bot.wait_condition("Ready", "True")
+            bot.edit({"components": {"chat": {"scaling": {"mode": "Fixed", "replicas": 1}}}})
+            wait_for("the autoscaler to go", lambda: ("HorizontalPodAutoscaler", "harbour-chat") not in bot.children())
+            bot.wait_condition("Ready", "True")
+            assert process.metric("chatbot_operator_api_requests_total", code="403") == 0
+            assert not [line for line in process.lines() if line["level"] != "info"]
+            assert process.stop() == 0
+
+
+def as_account(api_server: ApiServer, token: str, folder: Path) -> Path:
+    """A kubeconfig as a ServiceAccount's pod would have it."""
+    told = yaml.safe_load(api_server.kubeconfig.read_text())
+    told["users"][0]["user"] = {"token": token}
+    file = folder / "account.kubeconfig"
+    file.write_text(yaml.safe_dump(told))
+    return file
