@@ -92,6 +92,14 @@ e2e: $(VENV)/.dev ## A user's day on a real cluster (E2E_KUBECONFIG=file for ano
 cluster-env: $(VENV)/.laptop ## Print what a shell needs to use it, for eval
 	@$(CLUSTER) env
 
+.PHONY: kind-up
+kind-up: ## Start a kind cluster where there is Docker; then: skaffold run (see k8s/kind/README.md)
+	@k8s/kind/up
+
+.PHONY: kind-down
+kind-down: ## Remove that kind cluster
+	@kind delete cluster --name chatbot
+
 # -- Working on it ----------------------------------------------------------------------------------------------------
 
 .PHONY: setup

@@ -142,7 +142,7 @@ class TestFencing:
         self, api_server: ApiServer, install: Callable[..., None]
     ) -> None:
         namespace = api_server.namespace()
-        install()
+        install(fencing__enabled=True)
         lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "chatbot-operator"}}
         api_server.create(lease | {"spec": {"holderIdentity": "one"}}, NAMESPACE)
         wait_for("the other to be refused", lambda: FENCED in self.write(api_server, namespace, "two", "a"))
@@ -154,7 +154,7 @@ class TestFencing:
     def test_nobody_else_is_concerned_whether_there_is_a_lease_or_not(
         self, api_server: ApiServer, install: Callable[..., None]
     ) -> None:
-        install()
+        install(fencing__enabled=True)
         namespace = api_server.namespace()
         api_server.create(config_map("with"), namespace)
         if api_server.get("Lease", NAMESPACE, "chatbot-operator"):

@@ -1,7 +1,6 @@
 """buildah, with a storage of our own below the cluster's home: nothing of the user's is seen or changed."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -111,11 +110,3 @@ def _installer_settings() -> dict[str, Path]:
     }
     found = {target: [Path(place) for place in places if place] for target, places in wanted.items()}
     return {target: path for target, paths in found.items() if (path := next(filter(Path.is_file, paths), None))}
-
-
-def remove(folder: Path) -> None:
-    """Remove a storage with its mounts, built images and caches. Raises `OSError`."""
-    mount = folder / "storage" / "overlay"
-    if mount.is_mount() and (umount := packages.find("umount")):
-        subprocess.run([umount, "--recursive", str(mount)], check=False)  # noqa: S603
-    shutil.rmtree(folder, ignore_errors=True)
