@@ -2,11 +2,8 @@
 
 import contextlib
 import socket
-import struct
 import threading
 from collections.abc import Iterator
-
-RESET = struct.pack("ii", 1, 0)
 
 
 class Relay:
@@ -20,13 +17,13 @@ class Relay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Reset every connection; new ones are welcome."""
+        """End every connection; new ones are welcome.
+
+        The threads that read them close them: a descriptor closed here may at once be another connection's.
+        """
         for one in list(self._open):
             with contextlib.suppress(OSError):
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 one.shutdown(socket.SHUT_RDWR)
-                one.close()
-        self._open.clear()
 
     def freeze(self) -> None:
         """From now on no byte comes through, and no end of a connection either."""
@@ -51,9 +48,10 @@ class Relay:
             while data := source.recv(65536):
                 self._flowing.wait()
                 target.sendall(data)
-        for one in (source, target):
-            self._open.discard(one)
-            one.close()
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+        self._open.discard(source)
+        source.close()
 
 
 @contextlib.contextmanager

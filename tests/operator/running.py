@@ -68,7 +68,9 @@ class World:
         """Reason and message of each that tells of the resource."""
         found = self.api.list("Event", self.namespace)
         return [
-            (item["reason"], item["message"]) for item in found if item["involvedObject"]["kind"] == "ChatbotDeployment"
+            (item["reason"], item.get("message", ""))
+            for item in found
+            if item["involvedObject"]["kind"] == "ChatbotDeployment"
         ]
 
     def writes(self) -> int:

@@ -158,11 +158,16 @@ class Cluster:
     def _settle(self, item: Manifest) -> None:
         seen = {"observedGeneration": item["metadata"].get("generation")}
         if item["kind"] in ("Deployment", "StatefulSet"):
-            pods = item["spec"].get("replicas", 1)
+            pods = item["spec"].get("replicas") or self._scaled(item["metadata"]["name"])
             counts = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas", "availableReplicas"), pods)
             self._become(item, seen | counts)
         elif item["kind"] == "Job":
             self._become(item, {"conditions": [{"type": "Complete", "status": "True"}], "completionTime": NOW})
+
+    def _scaled(self, name: str) -> int:
+        """As an autoscaler does it that nothing presses."""
+        scaler = self.children.get(("HorizontalPodAutoscaler", name))
+        return int(scaler["spec"]["minReplicas"]) if scaler else 1
 
     def _become(self, item: Manifest, status: Mapping[str, Any]) -> None:
         self.children[name_of(item)] = item | {"status": dict(status)}

@@ -82,13 +82,27 @@ class TestOrder:
     )
     def test_a_store_holds_up_who_needs_it(self, store: str, waiting: set[str]) -> None:
         cluster = Cluster(make_bot(DEV)).converge()
+        cluster.edit(telemetry={"sampleRatio": "0.5"})
         cluster.child("StatefulSet", f"demo-{store}")["status"]["readyReplicas"] = 0
         assert set(blocked(cluster.plan())) == waiting
+
+    def test_what_is_unchanged_waits_for_nothing(self) -> None:
+        cluster = Cluster(make_bot(DEV)).converge()
+        for part in ("conversation", "conversation-worker", "auth", "chat"):
+            cluster.child("Deployment", f"demo-{part}")["status"]["readyReplicas"] = 0
+        del cluster.children["Deployment", "demo-gateway"]
+        assert blocked(cluster.plan()) == {}
+
+    def test_nobody_waits_for_the_worker(self) -> None:
+        cluster = Cluster(make_bot(DEV)).converge()
+        cluster.child("Deployment", "demo-conversation-worker")["status"]["readyReplicas"] = 0
+        cluster.edit(limits={"perMinute": 5})
+        assert blocked(cluster.plan()) == {}
 
     def test_a_new_image_is_migrated_before_it_runs(self) -> None:
         cluster = Cluster(make_bot(DEV)).converge()
         cluster.edit(images={"conversation": "conversation:2"})
-        assert set(blocked(cluster.reconcile())) == {"conversation", "chat", "gateway"}
+        assert set(blocked(cluster.reconcile())) == {"conversation"}
         running = cluster.child("Deployment", "demo-conversation")["spec"]["template"]["spec"]["containers"][0]
         assert running["image"] == "chatbot-conversation:0.1.0"
         cluster.settle()

@@ -93,7 +93,7 @@ def running(api_server: ApiServer, bot: Bot, tmp_path: Path) -> Iterator[Operato
 
 
 class TestLife:
-    def test_from_nothing_to_ready_and_back(self, bot: Bot, kubelet: None, running: Operator) -> None:
+    def test_from_nothing_to_ready(self, bot: Bot, kubelet: None, running: Operator) -> None:
         began = time.monotonic()
         bot.create()
         bot.wait_condition("Ready", "True")
@@ -104,18 +104,6 @@ class TestLife:
         assert "finalizers" not in metadata
         assert "annotations" not in metadata
         assert not [line for line in running.lines() if line["level"] in ("warning", "error", "critical")]
-        kept = {("Secret", name) for name in ("harbour-admin", "harbour-postgres", "harbour-redis", "harbour-weaviate")}
-        bot.api.delete("ChatbotDeployment", bot.namespace, BOT)
-        wait_for("all but what Retain keeps to be gone", lambda: bot.children().keys() == kept, 60)
-        assert running.process.poll() is None
-
-    def test_delete_takes_everything_when_told_so(self, bot: Bot, kubelet: None, running: Operator) -> None:
-        bot.create({"profile": "Dev"})
-        bot.wait_condition("Ready", "True")
-        bot.edit({"stores": {"deletionPolicy": "Delete"}})
-        bot.wait_condition("Ready", "True")
-        bot.api.delete("ChatbotDeployment", bot.namespace, BOT)
-        wait_for("all to be gone", lambda: not bot.children(), 60)
 
     def test_an_unchanged_world_costs_no_write_also_after_a_restart(
         self, api_server: ApiServer, bot: Bot, kubelet: None, tmp_path: Path
@@ -145,21 +133,6 @@ class TestLife:
         bot.wait_condition("Ready", "True")
         after = {name: bot.get("Deployment", f"{BOT}-{name}")["spec"]["template"] for name in COMPONENTS}
         assert {name for name in COMPONENTS if before[name] != after[name]} == {"gateway"}
-
-    def test_a_resource_deleted_while_it_is_made_leaves_nothing_but_what_is_kept(
-        self, bot: Bot, running: Operator
-    ) -> None:
-        bot.create()
-        wait_for("the first children", lambda: len(bot.children()) > 3)
-        bot.api.delete("ChatbotDeployment", bot.namespace, BOT)
-        wait_for(
-            "the rest to be collected",
-            lambda: all(name.removeprefix(f"{BOT}-") in ("admin", *STORES) for _, name in bot.children()),
-            60,
-        )
-        wait_settled(running)
-        assert all(kind == "Secret" for kind, _ in bot.children())
-        assert not [line for line in running.lines() if line["level"] in ("error", "critical")]
 
 
 def gateway_template(bot: Bot) -> Any:
@@ -287,7 +260,7 @@ class TestLeader:
 
 
 class TestKilled:
-    @pytest.mark.parametrize("writes", [1, 7, 15, 24])
+    @pytest.mark.parametrize("writes", [1, 9, 24])
     def test_in_the_middle_the_next_one_goes_on(
         self, api_server: ApiServer, bot: Bot, kubelet: None, tmp_path: Path, writes: int
     ) -> None:
@@ -425,7 +398,9 @@ class TestRights:
             wait_for("the autoscaler to go", lambda: ("HorizontalPodAutoscaler", "harbour-chat") not in bot.children())
             bot.wait_condition("Ready", "True")
             assert process.metric("chatbot_operator_api_requests_total", code="403") == 0
-            assert not [line for line in process.lines() if line["level"] != "info"]
+            # Where it watches the cluster, it meets what other tests have left.
+            mine = [line for line in process.lines() if line.get("namespace") in (None, bot.namespace)]
+            assert not [line for line in mine if line["level"] != "info"]
             assert process.stop() == 0
 
 
@@ -436,3 +411,36 @@ def as_account(api_server: ApiServer, token: str, folder: Path) -> Path:
     file = folder / "account.kubeconfig"
     file.write_text(yaml.safe_dump(told))
     return file
+
+
+class TestDeletion:
+    """Last: it takes the garbage collector up to half a minute to learn of a new kind."""
+
+    def test_leaves_what_is_to_be_kept(self, bot: Bot, kubelet: None, running: Operator) -> None:
+        bot.create()
+        bot.wait_condition("Ready", "True")
+        kept = {("Secret", name) for name in ("harbour-admin", "harbour-postgres", "harbour-redis", "harbour-weaviate")}
+        bot.api.delete("ChatbotDeployment", bot.namespace, BOT)
+        wait_for("all but what Retain keeps to be gone", lambda: bot.children().keys() == kept, 60)
+        assert running.process.poll() is None
+
+    def test_takes_everything_when_told_so(self, bot: Bot, kubelet: None, running: Operator) -> None:
+        bot.create({"profile": "Dev"})
+        bot.wait_condition("Ready", "True")
+        bot.edit({"stores": {"deletionPolicy": "Delete"}})
+        bot.wait_condition("Ready", "True")
+        bot.api.delete("ChatbotDeployment", bot.namespace, BOT)
+        wait_for("all to be gone", lambda: not bot.children(), 60)
+
+    def test_while_it_is_made_leaves_nothing_but_what_is_kept(self, bot: Bot, running: Operator) -> None:
+        bot.create()
+        wait_for("the first children", lambda: len(bot.children()) > 3)
+        bot.api.delete("ChatbotDeployment", bot.namespace, BOT)
+        wait_for(
+            "the rest to be collected",
+            lambda: all(name.removeprefix(f"{BOT}-") in ("admin", *STORES) for _, name in bot.children()),
+            60,
+        )
+        wait_settled(running)
+        assert all(kind == "Secret" for kind, _ in bot.children())
+        assert not [line for line in running.lines() if line["level"] in ("error", "critical")]

@@ -306,6 +306,22 @@ class TestSecrets:
         await world.reconciler(self.plan(owned=True))(world.key)
         assert world.existing("Secret", "harbour-redis")["metadata"]["ownerReferences"]
 
+    async def test_that_may_not_be_made_are_named(self, world: World) -> None:
+        quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}}
+        where = f"/api/v1/namespaces/{world.namespace}/resourcequotas"
+        world.api.request("POST", where, quota | {"spec": {"hard": {"count/secrets": "0"}}})
+        wait_for("the quota", lambda: world.api.request("GET", f"{where}/none")["status"].get("used"))
+        world.create_bot()
+        plan = self.plan(owned=True)
+        plan.build = lambda *_: [step("secrets")]
+        again = await world.reconciler(plan)(world.key)
+        ready = world.bot()["status"]["conditions"][0]
+        assert ready["reason"] == "ApplyRefused"
+        assert "Secret harbour-redis: " in ready["message"]
+        assert "exceeded quota" in ready["message"]
+        assert again is not None
+        assert again < 60
+
     async def test_no_value_is_logged(self, world: World, logged: list[dict[str, object]]) -> None:
         world.create_bot()
         await world.reconciler(self.plan(owned=True))(world.key)

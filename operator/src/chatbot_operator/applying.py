@@ -49,6 +49,8 @@ class Applier:
         self._metrics = metrics
         self.owner = owner
         """uid of the resource."""
+        self._settled: dict[Child, tuple[str, str, str]] = {}
+        """uid, resourceVersion and hash of what was last found to be as wanted: it need not be compared again."""
         self._kept: dict[Child, tuple[str, str, frozenset[Path]]] = {}
         """uid, applied hash, and the fields the API server keeps otherwise: it writes some values in its own way."""
         self._fights: dict[Child, deque[float]] = {}
@@ -70,11 +72,14 @@ class Applier:
         if live is None:
             return await self._apply(wanted)
         _refuse_others(wanted, live, self.owner)
-        moved = frozenset(differences(wanted, live))
-        child = identify(wanted)
-        if not moved or _fixed(live) or live["metadata"].get("deletionTimestamp"):
+        child, metadata = identify(wanted), live["metadata"]
+        version = (metadata["uid"], metadata["resourceVersion"], applied_hash(wanted))
+        if self._settled.get(child) == version:
             return False
-        if self._kept.get(child) == (live["metadata"]["uid"], applied_hash(wanted), moved):
+        moved = frozenset(differences(wanted, live))
+        kept = self._kept.get(child) == (metadata["uid"], applied_hash(wanted), moved)
+        if not moved or kept or _fixed(live) or metadata.get("deletionTimestamp"):
+            self._settled[child] = version
             return False
         if applied_hash(live) != applied_hash(wanted):
             return await self._change(wanted, live)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import Condition, ConditionType, Status
@@ -62,9 +63,9 @@ def conditions(bot: ChatbotDeployment, found: Findings, previous: Status | None,
     return [_condition(kind, item, generation(bot), previous, now) for kind, item in said.items()]
 
 
-def invalid_conditions(message: str, seen: int, previous: Status | None, now: str) -> list[Condition]:
+def invalid_conditions(finding: Blocked, seen: int, previous: Status | None, now: str) -> list[Condition]:
     """Nothing was changed: what is available stays so, but nothing can be said to be ready."""
-    said: Said = (False, Reason.INVALID_SPEC, message)
+    said: Said = (False, finding.reason, finding.message)
     wrong: list[ConditionType] = ["Progressing", "Ready"] if previous else ["Available", "Progressing", "Ready"]
     known = {item.type: item for item in previous.conditions} if previous else {}
     known |= {kind: _condition(kind, said, seen, previous, now) for kind in wrong}
@@ -109,12 +110,12 @@ def _store(bot: ChatbotDeployment, store: names.Store, found: Findings) -> Said:
 
 def _condition(kind: ConditionType, said: Said, seen: int, previous: Status | None, now: str) -> Condition:
     ready, reason, message = said
-    status = "True" if ready else "False"
+    status: Literal["True", "False"] = "True" if ready else "False"
     before = next((item for item in previous.conditions if item.type == kind), None) if previous else None
     since = before.last_transition_time if before and before.status == status else now
     return Condition(
         type=kind,
-        status="True" if ready else "False",
+        status=status,
         reason=str(reason),
         message=message[:MAX_MESSAGE],
         last_transition_time=since,

@@ -49,7 +49,7 @@ def registry(enqueue: Enqueue, referrers: Referrers, login: Login) -> kopf.Opera
 def keys(kind: str, namespace: str, name: str, labels: Mapping[str, str], referrers: Referrers) -> set[Key]:
     """The resources that an object matters to: the one it is a child of, and those that refer to it."""
     found = set(referrers.of((kind, namespace, name)))
-    if instance := labels.get(names.INSTANCE):
+    if instance := labels.get(names.BOT):
         found.add((namespace, instance))
     return found
 

@@ -4,6 +4,7 @@ Known beforehand instead of discovered: it costs no request at the start, needs 
 """
 
 from collections.abc import Mapping
+from urllib.parse import quote
 
 from chatbot_resource.model import API_VERSION, KIND
 
@@ -22,7 +23,7 @@ API_VERSIONS: Mapping[str, str] = {
 
 OURS = f"{names.MANAGED_BY}={names.FIELD_MANAGER}"
 """Label selector of what we write."""
-PLATFORMS = f"{names.NAME}={metadata.PLATFORM}"
+PLATFORMS = names.BOT
 """Label selector of what others make from what we write: ReplicaSets and pods."""
 
 REFERENCED = f"{names.REFERENCED}=true"
@@ -52,10 +53,11 @@ def path(kind: str, namespace: str | None, name: str | None = None, subresource:
     group, version = group_and_version(kind)
     parts = ["apis", group, version] if group else ["api", version]
     parts += ["namespaces", namespace, plural(kind)] if namespace else [plural(kind)]
-    return "/" + "/".join([*parts, *filter(None, (name, subresource))])
+    # Quoted, so that a name never leads out of its namespace.
+    return "/" + "/".join(quote(part, safe="") for part in [*parts, *filter(None, (name, subresource))])
 
 
 def bots_selector(bot: str, kind: str) -> str:
     """Label selector of what belongs to one resource."""
     mine = OURS if kind in WRITTEN else PLATFORMS
-    return f"{mine},{names.INSTANCE}={bot}"
+    return f"{mine},{names.BOT}={bot}"

@@ -37,4 +37,4 @@ def configure(level: str) -> None:
     root.handlers = [handler]
     root.setLevel(level.upper())
     # Kopf tells of every handler it calls; we log what we do.
-    logging.getLogger("kopf").setLevel(logging.WARNING if level != "debug" else logging.DEBUG)
+    logging.getLogger("kopf").setLevel(logging.WARNING)

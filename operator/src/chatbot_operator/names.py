@@ -1,4 +1,4 @@
-"""Every name the operator writes: objects, labels, annotations, ports. Final: they cannot be renamed on a live cluster."""
+"""Every name the operator writes: objects, labels, annotations, ports. Final: a live cluster cannot rename them."""
 
 from typing import Literal
 
@@ -24,6 +24,8 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
 NAME = "app.kubernetes.io/name"
+BOT = f"{PREFIX}/bot"
+"""Label with the resource's name. The recommended labels above are anybody's; this one makes selectors ours alone."""
 REFERENCED = f"{PREFIX}/referenced"
 """Label on Secrets and ConfigMaps that users own and a resource refers to, so that edits are seen."""
 APPLIED_HASH = f"{PREFIX}/applied-hash"

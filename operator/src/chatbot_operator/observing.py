@@ -4,18 +4,21 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any
+
+import structlog
 
 from chatbot_operator import names
 from chatbot_operator.cluster import Cluster
+from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import WRITTEN, bots_selector
 from chatbot_operator.queue import Key
 from chatbot_operator.world import Manifest, Observed, Reference
 
-T = TypeVar("T")
-
 CHILDREN = (*WRITTEN, "ReplicaSet")
 """Kinds of `Observed.children`."""
+
+log = structlog.get_logger("observe")
 
 
 async def observe(cluster: Cluster, key: Key, uid: str, wanted: Iterable[Reference]) -> Observed:
@@ -56,7 +59,12 @@ async def _referenced(cluster: Cluster, kind: str, namespace: str, name: str) ->
         return live
     # With its uid: never on another object that has taken the name meanwhile.
     metadata = {"uid": live["metadata"]["uid"], "labels": {names.REFERENCED: "true"}}
-    return await cluster.patch(kind, namespace, name, {"metadata": metadata})
+    try:
+        return await cluster.patch(kind, namespace, name, {"metadata": metadata})
+    except Refused as refused:
+        # Somebody guards it: then its edits are seen at the next resync.
+        log.warning("cannot label", kind=kind, name=name, error=str(refused))
+        return live
 
 
 def _digest(live: Manifest | None, key: str | None, salt: str) -> str | None:

@@ -28,11 +28,11 @@ from chatbot_operator.components import (
 )
 from chatbot_operator.components.configuration import Configs
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.metadata import SECRETS, component_of, uid
+from chatbot_operator.components.metadata import SECRETS, applied_hash, component_of, uid
 from chatbot_operator.components.reads import Read
 from chatbot_operator.components.stores import Store
 from chatbot_operator.names import Owner
-from chatbot_operator.readiness import job_finding, job_state, settled, store_finding
+from chatbot_operator.readiness import count, job_finding, job_state, rolled_out, store_finding
 from chatbot_operator.reasons import MISSING, Reason
 from chatbot_operator.settings import Settings
 from chatbot_operator.world import Blocked, Manifest, Observed, Reference, Step, StepName
@@ -69,6 +69,10 @@ PARTS: Mapping[StepName, frozenset[str]] = {
 """Component labels of what belongs to a step."""
 
 
+SERVED = frozenset(READS)
+"""Components that others call; nobody waits for the worker."""
+
+
 def references(bot: ChatbotDeployment) -> frozenset[Reference]:
     """Everything a user owns that the resource refers to."""
     return reads.references(read for own in READS.values() for read in own(bot))
@@ -94,12 +98,25 @@ def keep(observed: Observed) -> frozenset[Name]:
     """ConfigMaps that a pod may still be made to read: by a rollback, a restart, or a Job that has not ended."""
     users = [item for item in observed.children if item["kind"] in ("Deployment", "ReplicaSet")]
     users += [item for item in observed.children if item["kind"] == "Job" and job_state(item) == "running"]
-    return frozenset(
-        ("ConfigMap", volume["configMap"]["name"])
-        for item in users
-        for volume in item["spec"]["template"]["spec"].get("volumes") or []
-        if "configMap" in volume
-    )
+    configs = {volume["configMap"]["name"] for item in users for volume in _volumes(item) if "configMap" in volume}
+    return frozenset({("ConfigMap", name) for name in configs} | _stores_in_use(observed))
+
+
+def _stores_in_use(observed: Observed) -> set[Name]:
+    """Stores that pods still read the password of: they go when the last such pod has been replaced."""
+    running = [item for item in observed.children if item["kind"] == "ReplicaSet" and count(item, "replicas")]
+    running += [item for item in observed.children if item["kind"] == "Deployment"]
+    sources = [source for item in running for volume in _volumes(item) for source in _sources(volume)]
+    used = {source["secret"]["name"] for source in sources if "secret" in source}
+    return {(kind, name) for name in used for kind in ("Secret", "StatefulSet", "Service")}
+
+
+def _volumes(item: Manifest) -> list[Manifest]:
+    return item["spec"]["template"]["spec"].get("volumes") or []
+
+
+def _sources(volume: Manifest) -> list[Manifest]:
+    return (volume.get("projected") or {}).get("sources") or []
 
 
 @dataclass(frozen=True)
@@ -149,7 +166,16 @@ class _Planner:
         lost = no_settings or reads.missing(name, READS[name](self.context.bot), self.context)
         if lost:
             return Step(name, (), lost)
-        return self._step(name, BUILDERS[name](self.context, configs), *gates)
+        manifests = BUILDERS[name](self.context, configs)
+        # What was rolled out before is kept as it was made, even while something it calls is away.
+        return self._step(name, manifests, *(() if self._made_before(manifests) else gates))
+
+    def _made_before(self, manifests: Iterable[Manifest]) -> bool:
+        # A ConfigMap may be there for a migration.
+        own = [item for item in manifests if item["kind"] != "ConfigMap"]
+        pairs = [(item, self.context.observed.child(*_name(item))) for item in own]
+        live = [(item, found) for item, found in pairs if found is not None]
+        return bool(live) and all(applied_hash(item) == applied_hash(found) for item, found in live)
 
     def _step(self, name: StepName, manifests: list[Manifest], *gates: Blocked | None) -> Step:
         checks = (self._conflict(manifests), *gates)
@@ -193,7 +219,9 @@ class _Planner:
         for item in step.manifests:
             if item["kind"] == "Deployment":
                 name = item["metadata"]["name"]
-                if not settled(item, self.context.observed.child("Deployment", name)):
+                if component_of(item) in SERVED and not rolled_out(
+                    item, self.context.observed.child("Deployment", name)
+                ):
                     return _waiting(Reason.WAITING_FOR_COMPONENT, f"the rollout of Deployment {name}")
         return None
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from chatbot_operator.faults import Unavailable
+from chatbot_operator.faults import ApiFault, Unavailable
 
 Key = tuple[str, str]
 """Namespace and name of a resource."""
@@ -129,7 +129,7 @@ class Queue:
         self._not_before[key] = time.monotonic() + max(min(delay, EAGER_RETRY_SECONDS), asked)
         namespace, name = key
         # A fault of the API server is told in one line; anything else is a mistake of ours, and needs its traceback.
-        expected = isinstance(error, Unavailable)
+        expected = isinstance(error, ApiFault)
         log.warning(
             "reconcile failed",
             namespace=namespace,

@@ -32,12 +32,30 @@ def count(live: Manifest, field: str) -> int:
     return int(_status(live).get(field) or 0)
 
 
-def settled(wanted: Manifest, live: Manifest | None) -> bool:
-    """Whether a Deployment or StatefulSet runs what is wanted in every pod, and no other pod is left."""
+def rolled_out(wanted: Manifest, live: Manifest | None) -> bool:
+    """Whether only pods of what is wanted are left, and at least one of them is ready."""
     if live is None or applied_hash(wanted) != applied_hash(live) or not current(live):
         return False
-    counts = {count(live, field) for field in ("replicas", "updatedReplicas", "readyReplicas")}
-    return counts == {desired(live)}
+    return count(live, "updatedReplicas") == count(live, "replicas") and count(live, "readyReplicas") > 0
+
+
+def settled(wanted: Manifest, observed: Observed) -> bool:
+    """Whether a Deployment or StatefulSet is rolled out with as many ready pods as there must be.
+
+    What an autoscaler adds above its lower bound is not waited for: growing with load is no unfinished business.
+    """
+    kind, name = wanted["kind"], wanted["metadata"]["name"]
+    live = observed.child(kind, name)
+    if live is None or not rolled_out(wanted, live):
+        return False
+    if "replicas" in wanted["spec"]:
+        return count(live, "replicas") == count(live, "readyReplicas") == desired(live)
+    return count(live, "readyReplicas") >= _lower_bound(name, observed)
+
+
+def _lower_bound(name: str, observed: Observed) -> int:
+    scaler = observed.child("HorizontalPodAutoscaler", name)
+    return int(scaler["spec"].get("minReplicas") or 1) if scaler else 1
 
 
 def store_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
@@ -46,7 +64,7 @@ def store_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
     live = observed.child("StatefulSet", name)
     if live is None:
         return Blocked(Reason.NOT_CREATED, f"StatefulSet {name} does not exist yet.")
-    if settled(wanted, live):
+    if settled(wanted, observed):
         return None
     return pods_finding(_pods_of(observed, component_of(wanted))) or Blocked(
         Reason.STARTING, f"StatefulSet {name} is not ready yet."
@@ -109,7 +127,8 @@ def _container_finding(pod: str, container: Manifest) -> Blocked | None:
         return Blocked(Reason.CONTAINER_CONFIG_ERROR, f"Pod {pod} cannot start: {waiting.get('message', reason)}")
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     if ended and ended.get("exitCode") and (reason == "CrashLoopBackOff" or "terminated" in state):
-        return Blocked(Reason.CRASH_LOOP, f"Pod {pod} {_end(ended)}: kubectl logs {pod} --previous")
+        previous = "" if "terminated" in state else " --previous"
+        return Blocked(Reason.CRASH_LOOP, f"Pod {pod} {_end(ended)}: kubectl logs {pod}{previous}")
     return None
 
 
@@ -173,7 +192,8 @@ def _pods_of(observed: Observed, part: str) -> list[Manifest]:
         for pod in observed.pods
         if component_of(pod) == part
         and not pod["metadata"].get("deletionTimestamp")
-        and _status(pod).get("phase") != "Succeeded"
+        # What has ended is kept for its logs and runs no more: an evicted pod, a migration's earlier attempt.
+        and _status(pod).get("phase") not in ("Succeeded", "Failed")
     ]
 
 

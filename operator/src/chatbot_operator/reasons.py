@@ -77,7 +77,8 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.CONFIG_MAP_NOT_FOUND: Meaning("A ConfigMap is missing. Only components that read it wait.", "Create it."),
     Reason.KEY_NOT_FOUND: Meaning(
         "A Secret or ConfigMap lacks a key.",
-        "Add the key. For a Secret that the operator made: restore it, or delete it to have a new one made.",
+        "Add the key. Restore a Secret that the operator made: deleting it makes a new one, and requests fail until "
+        "every pod has it.",
     ),
     Reason.APPLY_REFUSED: Meaning(
         "The API server refused an object: a policy, a quota or the operator's rights.",

@@ -29,6 +29,8 @@ MISSING_SECONDS = 10.0
 """What does not exist has no label to be watched by, so it is looked for."""
 REFUSED_SECONDS = 30.0
 CONFLICT_SECONDS = 1.0
+MAX_MESSAGE = 1000
+AUTOSCALER = "HorizontalPodAutoscaler"
 
 Name = tuple[str, str]
 """Kind and name of an object."""
@@ -55,6 +57,8 @@ class Pass:
     key: Key
     writes: int = 0
     refused: bool = False
+    no_secrets: Blocked | None = None
+    """Why generated Secrets could not be made."""
     taken: list[Taken] = field(default_factory=list)
 
 
@@ -117,6 +121,8 @@ class Reconciler:
         observed = await observe(self._cluster, done.key, uid, references)
         observed = await self._create_secrets(done, bot, observed)
         steps = self._rules.plan(bot, observed, self._settings)
+        if done.no_secrets:
+            steps = [replace(step, blocked=done.no_secrets) if step.name == "secrets" else step for step in steps]
         steps = await self._apply(done, self._applier(done.key, uid), steps, observed)
         for taken in done.taken:
             await self._events.taken_back(raw, taken)
@@ -143,15 +149,17 @@ class Reconciler:
                 done.writes += 1
             except AlreadyExists as error:
                 log.warning("Secret exists without our labels", secret=metadata["name"], error=str(error))
+            except Refused as refused:
+                done.no_secrets = _refusal(done, "Secret", metadata["name"], refused)
         return replace(observed, children=(*observed.children, *made))
 
     async def _apply(self, done: Pass, applier: Applier, steps: list[Step], observed: Observed) -> list[Step]:
         """The steps again, those that were refused as blocked ones."""
         # Before anything else: an autoscaler would undo what is applied next.
-        done.writes += await self._prune(applier.owner, steps, observed, ("HorizontalPodAutoscaler",))
+        await self._prune(done, applier.owner, steps, observed, (AUTOSCALER,))
         steps = [step if step.blocked else await self._apply_step(done, applier, step, observed) for step in steps]
         # Last: pods may use a configuration until the new one has been applied.
-        done.writes += await self._prune(applier.owner, steps, observed, WRITTEN)
+        await self._prune(done, applier.owner, steps, observed, [kind for kind in WRITTEN if kind != AUTOSCALER])
         return steps
 
     async def _apply_step(self, done: Pass, applier: Applier, step: Step, observed: Observed) -> Step:
@@ -163,22 +171,25 @@ class Reconciler:
             except NameTaken as taken:
                 blocked = blocked or Blocked(Reason.NAME_CONFLICT, str(taken))
             except Refused as refused:
-                log.warning("refused", kind=kind, name=name, error=str(refused))
-                blocked = blocked or Blocked(Reason.APPLY_REFUSED, f"{kind} {name}: {refused}"[:1000])
+                blocked = blocked or _refusal(done, kind, name, refused)
             else:
                 done.writes += bool(wrote)
                 done.taken += [wrote] if isinstance(wrote, Taken) else []
         done.refused |= blocked is not None
         return replace(step, blocked=blocked) if blocked else step
 
-    async def _prune(self, owner: str, steps: list[Step], observed: Observed, kinds: Iterable[str]) -> int:
-        """Delete what this resource owns and no longer wants; how many."""
+    async def _prune(self, done: Pass, owner: str, steps: list[Step], observed: Observed, kinds: Iterable[str]) -> None:
+        """Delete what this resource owns and no longer wants."""
         wanted = self._rules.wanted(steps, observed)
         unwanted = [live for live in observed.children if live["kind"] in kinds and _is_left_over(live, owner, wanted)]
         for live in unwanted:
-            await self._cluster.delete(live)
-            log.info("pruned", kind=live["kind"], name=live["metadata"]["name"])
-        return len(unwanted)
+            kind, name = live["kind"], live["metadata"]["name"]
+            try:
+                await self._cluster.delete(live)
+                done.writes += 1
+                log.info("pruned", kind=kind, name=name)
+            except Refused as refused:
+                _refusal(done, kind, name, refused)
 
     async def _report(self, raw: Manifest, previous: Status | None, status: Status) -> bool:
         """Write the status if it says something new."""
@@ -213,6 +224,13 @@ class Reconciler:
 
     def _resync(self) -> float:
         return self._settings.resync_seconds * jitter()
+
+
+def _refusal(done: Pass, kind: str, name: str, refused: Refused) -> Blocked:
+    """Says so in the log, and in the status where the step is told by it. The others go on."""
+    log.warning("refused", kind=kind, name=name, error=str(refused))
+    done.refused = True
+    return Blocked(Reason.APPLY_REFUSED, f"{kind} {name}: {refused}"[:MAX_MESSAGE])
 
 
 def _is_left_over(live: Manifest, owner: str, wanted: set[Name]) -> bool:

@@ -101,7 +101,7 @@ def invalid(body: Manifest, error: ValidationError, settings: Settings, previous
     """The status of a resource that cannot be understood: what was known of it, and what is wrong with it."""
     metadata = body["metadata"]
     seen = int(metadata.get("generation", 0))
-    said = invalid_conditions(str(invalid_spec(error, body))[:MAX_TEXT], seen, previous, now)
+    said = invalid_conditions(invalid_spec(error, body), seen, previous, now)
     known = previous or Status(
         observed_generation=seen,
         phase="Failed",
@@ -145,7 +145,7 @@ def _finding(
         return step.blocked
     if live is None:
         return step.blocked or Blocked(Reason.NOT_CREATED, f"Deployment of {part} does not exist yet.")
-    if wanted is not None and settled(wanted, live):
+    if wanted is not None and settled(wanted, observed):
         return None
     return deployment_finding(part, live, observed) or step.blocked or _rolling(live)
 

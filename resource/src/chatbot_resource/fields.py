@@ -65,6 +65,10 @@ NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 NAME_LENGTH = 40
 """Of a resource: the names of its children are made by adding to it, and end at 63."""
 
+# What Kubernetes allows; anything else, such as a slash, would lead to another object's address.
+ObjectName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", max_length=253)
+]
 ResourceName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=NAME_LENGTH)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._:/]*[A-Za-z0-9])?$", max_length=128)]
@@ -133,11 +137,11 @@ def unique(what: str, names: Iterable[str]) -> set[str]:
 class KeyRef(Model):
     """One key of a ConfigMap or Secret in the resource's own namespace."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    name: ObjectName
     key: Key
 
 
 class SecretRef(Model):
     """A whole Secret in the resource's own namespace."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    name: ObjectName

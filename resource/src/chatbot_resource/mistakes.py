@@ -14,6 +14,7 @@ from chatbot_resource.lines import Document, Mistake, Path, dotted
 _PATTERNS: dict[str, str] = {
     str(typing.get_args(kind)[1].pattern): text
     for kind, text in (
+        (fields.ObjectName, "the name of a Kubernetes object: lower-case letters, digits, '-' and '.'"),
         (fields.ResourceName, "lower-case letters, digits and '-', starting with a letter"),
         (fields.Name, "lower-case letters, digits and '-'"),
         (fields.ModelName, "letters, digits and - . _ : /"),

@@ -42,7 +42,7 @@ def generation(bot: ChatbotDeployment) -> int:
 
 def selector(bot: ChatbotDeployment, part: str) -> dict[str, str]:
     """Labels that choose a part's pods. Immutable in Deployments, so final."""
-    return {names.NAME: PLATFORM, names.INSTANCE: bot.name, names.COMPONENT: part}
+    return {names.NAME: PLATFORM, names.INSTANCE: bot.name, names.COMPONENT: part, names.BOT: bot.name}
 
 
 def labels(bot: ChatbotDeployment, part: str) -> dict[str, str]:

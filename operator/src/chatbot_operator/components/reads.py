@@ -122,11 +122,14 @@ def _lost(reader: str, read: Read, context: Context) -> Blocked:
 def lost_secret(reader: str, name: str, key: str, context: Context) -> Blocked:
     """A generated Secret is not there, or somebody took a key out of it. It is never written over."""
     if context.observed.child("Secret", name) is None:
-        label = f"{names.INSTANCE}={context.bot.name}"
-        text = f"Secret {name}, for {reader}, is not there yet. If it exists, it lacks the label {label}."
+        labels = f"{names.MANAGED_BY}={names.FIELD_MANAGER},{names.BOT}={context.bot.name}"
+        text = (
+            f"Secret {name}, for {reader}, is not there yet. If one of that name exists, it is not ours: "
+            f"delete it, or give it the labels {labels} to have it used."
+        )
         return Blocked(Reason.SECRET_NOT_FOUND, text)
     text = (
         f"Secret {name}, which the operator made for {reader}, has lost its key {key}: "
-        f"restore it, or delete the Secret to have a new one made."
+        f"restore it. Deleting the Secret makes a new one, and requests fail until every pod has it."
     )
     return Blocked(Reason.KEY_NOT_FOUND, text)
