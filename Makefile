@@ -84,7 +84,8 @@ cluster-build: $(VENV)/.laptop ## Build its programs, and those its tests need, 
 # No context is ever guessed: it is the cluster above, or the one you name.
 .PHONY: e2e
 e2e: $(VENV)/.dev ## A user's day on a real cluster (E2E_KUBECONFIG=file for another one, E2E_HELM_ARGS="--set registry=…")
-	@$(if $(E2E_KUBECONFIG),,$(CLUSTER) build jaeger && $(CLUSTER) images jaeger && eval "$$($(CLUSTER) env)" &&) \
+	@$(if $(E2E_KUBECONFIG),,$(CLUSTER) build jaeger && $(CLUSTER) images jaeger && unset KUBECONFIG && \
+		settings=$$($(CLUSTER) env) && eval "$$settings" &&) \
 		E2E_KUBECONFIG="$(or $(E2E_KUBECONFIG),$$KUBECONFIG)" E2E_HELM_ARGS="$(E2E_HELM_ARGS)" \
 		$(BIN)/pytest -m cluster -n 0 tests/e2e/cluster $(E2E_ARGS)
 

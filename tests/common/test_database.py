@@ -100,6 +100,21 @@ class TestMigrateCommand:
         postgres.drop(name)
         assert [line["event"] for line in log] == ["migration failed"]
 
+    async def test_a_database_of_a_later_version_is_left_as_it_is(self, postgres: Postgres) -> None:
+        """So that an image can be rolled back: its migration comes before its pods."""
+        name = postgres.create()
+        assert await migrate_command(postgres.url(name), MIGRATIONS, 60) == 0
+        database = Database(postgres.url(name))
+        async with database.write() as session:
+            await session.execute(text("UPDATE alembic_version SET version_num = 'from_next_year'"))
+        with structlog.testing.capture_logs() as log:
+            assert await migrate_command(postgres.url(name), MIGRATIONS, 60) == 0
+        async with database.read() as session:
+            assert await session.scalar(text("SELECT version_num FROM alembic_version")) == "from_next_year"
+        await database.close()
+        postgres.drop(name)
+        assert log[0]["event"] == "the database is newer than this version, and left as it is"
+
 
 async def logged(log: list[structlog.typing.EventDict], words: str) -> None:
     async with asyncio.timeout(20):

@@ -34,8 +34,9 @@ SETTINGS = {
     "listen_addresses": "*",
     "port": str(PORT),
     "unix_socket_directories": str(SOCKETS),
-    "max_connections": "200",
-    # For a pod of 256 MiB. Parallel work goes through /dev/shm, of which a pod has 64 MB.
+    # The pools of ten pods of each service; a slot that is not used costs next to nothing.
+    "max_connections": "600",
+    # For a pod of 512 MiB. Parallel work goes through /dev/shm, of which a pod has 64 MB.
     "shared_buffers": "32MB",
     "maintenance_work_mem": "32MB",
     "max_parallel_workers_per_gather": "0",

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[3]
 SYSTEM = "chatbot-system"
 NAMESPACE = "chatbot-e2e"
 BOT = "harbour"
+CRD = "chatbotdeployments.chatbot-operator.io"
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 
 
@@ -75,6 +76,7 @@ def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
 @pytest.fixture(scope="session")
 def operator(cluster: Cluster, figures: Figures) -> Iterator[None]:
     """Installed as the README says; uninstalled afterwards, with everything the tests made."""
+    _refuse_a_cluster_in_use(cluster)
     began = time.monotonic()
     cluster.run(
         "helm",
@@ -88,7 +90,18 @@ def operator(cluster: Cluster, figures: Figures) -> Iterator[None]:
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
     cluster.run("helm", "uninstall", "chatbot-operator", "--namespace", SYSTEM, "--wait")
     cluster.kubectl("delete", "namespace", SYSTEM, "--timeout=120s")
-    cluster.kubectl("delete", "crd", "chatbotdeployments.chatbot-operator.io", "--ignore-not-found")
+    cluster.kubectl("delete", "crd", CRD, "--ignore-not-found")
+
+
+def _refuse_a_cluster_in_use(cluster: Cluster) -> None:
+    """These tests remove what they install, down to the definition, and with it every bot there is."""
+    found = cluster.kubectl("get", "crd", CRD, "--ignore-not-found", "-o", "name")
+    found += cluster.kubectl("get", "namespace", SYSTEM, NAMESPACE, "--ignore-not-found", "-o", "name")
+    if found.strip():
+        pytest.fail(
+            f"This cluster has {', '.join(found.split())} already. The tests would remove them: use another cluster, "
+            f"or, if nothing there matters, `helm uninstall` the operator and delete these first."
+        )
 
 
 @pytest.fixture(scope="session")

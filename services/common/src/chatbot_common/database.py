@@ -148,22 +148,34 @@ def alembic_config(scripts: Path, connection: Connection | None = None) -> "Conf
 async def migrate(url: str, scripts: Path) -> str:
     """Bring the database to the newest revision; safe to run from several places at once.
 
+    A database that a later version has been at is left as it is: each schema works with the version before it, so that
+    an image can be rolled back.
+
     Returns:
         The revision the database is at now.
     """
-    from alembic import command
-    from alembic.script import ScriptDirectory
-
     engine = _engine(url)
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-            await connection.run_sync(
-                lambda sync: command.upgrade(alembic_config(scripts, sync), "head"),
-            )
+            return await connection.run_sync(lambda sync: _upgrade(sync, scripts))
     finally:
         await engine.dispose()
-    return ScriptDirectory.from_config(alembic_config(scripts)).get_current_head() or ""
+
+
+def _upgrade(connection: Any, scripts: Path) -> str:
+    from alembic import command
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    config = alembic_config(scripts, connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is not None and revision not in known:
+        log.warning("the database is newer than this version, and left as it is", revision=revision)
+        return revision
+    command.upgrade(config, "head")
+    return MigrationContext.configure(connection).get_current_revision() or ""
 
 
 async def migrate_command(url: str, scripts: Path, patience: float) -> int:
