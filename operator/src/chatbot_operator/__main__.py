@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import sys
+from uuid import uuid4
 
 from kubernetes.aio.config import ConfigException
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from chatbot_operator.process import run
 from chatbot_operator.settings import SETTINGS_VARIABLE, Settings
 
 POD_NAME = "POD_NAME"
-"""Who we are in the Lease; a pod's host name is its name, where it is not set."""
+"""Who we are in the Lease. Outside a pod, where several may run on one host, a name made for this process."""
 UNUSABLE = 2
 
 
@@ -26,7 +27,7 @@ def main() -> int:
         return _unusable(f"the settings in {os.environ[SETTINGS_VARIABLE]} cannot be used: {error}")
     logs.configure(settings.log_level)
     try:
-        return asyncio.run(run(settings, os.environ.get(POD_NAME) or socket.gethostname()))
+        return asyncio.run(run(settings, os.environ.get(POD_NAME) or f"{socket.gethostname()}_{uuid4()}"))
     except ConfigException as error:
         return _unusable(f"no way to an API server, neither a ServiceAccount nor $KUBECONFIG: {error}")
 

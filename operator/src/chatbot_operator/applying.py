@@ -27,6 +27,10 @@ class NameTaken(Exception):
     """An object of that name belongs to somebody else; it is left as it is."""
 
 
+class Fought(Exception):
+    """Somebody keeps changing what we keep changing back; for a while it is left as they made it."""
+
+
 class Taken:
     """Fields that were taken back from another manager."""
 
@@ -66,6 +70,7 @@ class Applier:
 
         Raises:
             NameTaken: the name belongs to something else.
+            Fought: it was taken back too often.
             ApiFault: see faults.py.
         """
         live = live or await self._foreign(wanted)
@@ -76,6 +81,8 @@ class Applier:
         version = (metadata["uid"], metadata["resourceVersion"], applied_hash(wanted))
         if self._settled.get(child) == version:
             return False
+        if await self._wake(wanted, live):
+            return True
         moved = frozenset(differences(wanted, live))
         kept = self._kept.get(child) == (metadata["uid"], applied_hash(wanted), moved)
         if not moved or kept or _fixed(live) or metadata.get("deletionTimestamp"):
@@ -99,12 +106,23 @@ class Applier:
         await self._hand_over_replicas(wanted, live)
         return await self._apply(wanted)
 
-    async def _take_back(self, child: Child, wanted: Manifest, live: Manifest, moved: frozenset[Path]) -> bool | Taken:
-        if self._fought_enough(child):
+    async def _wake(self, wanted: Manifest, live: Manifest) -> bool:
+        """An autoscaler leaves a Deployment alone that somebody scaled to nothing, and would for ever."""
+        if wanted["kind"] != "Deployment" or "replicas" in wanted["spec"] or live["spec"].get("replicas") != 0:
             return False
-        await self._change(wanted, live)
+        await self._hold_replicas(wanted, 1)
+        log.warning("woken from 0 replicas", child=identify(wanted))
+        return True
+
+    async def _take_back(self, child: Child, wanted: Manifest, live: Manifest, moved: frozenset[Path]) -> bool | Taken:
         managers = [name for path in sorted(moved, key=show) for name in other_managers(live, path)]
-        taken = Taken(child, managers[0] if managers else "somebody", sorted(map(show, moved)))
+        if not managers:
+            # Nobody's doing: the API server writes a value in its own way, which we have forgotten with a restart.
+            return await self._change(wanted, live)
+        taken = Taken(child, managers[0], sorted(map(show, moved)))
+        if self._fought_enough(child):
+            raise Fought(f"{', '.join(taken.fields[:3])} of {child[0]} {child[2]} is changed by {taken.manager}.")
+        await self._change(wanted, live)
         self._fights.setdefault(child, deque(maxlen=FIGHTS)).append(time.monotonic())
         self._metrics.conflicts.inc()
         log.warning("fields taken back", child=child, manager=taken.manager, fields=taken.fields)
@@ -133,10 +151,12 @@ class Applier:
         """
         if "replicas" in (wanted.get("spec") or {}) or not we_own(live, REPLICAS):
             return
+        await self._hold_replicas(wanted, live["spec"]["replicas"])
+
+    async def _hold_replicas(self, wanted: Manifest, replicas: int) -> None:
         metadata = {key: wanted["metadata"][key] for key in ("name", "namespace")}
         head = {key: wanted[key] for key in ("apiVersion", "kind")}
-        spec = {"replicas": live["spec"]["replicas"]}
-        await self._cluster.apply(head | {"metadata": metadata, "spec": spec}, names.SCALE_MANAGER)
+        await self._cluster.apply(head | {"metadata": metadata, "spec": {"replicas": replicas}}, names.SCALE_MANAGER)
 
 
 def _is_ours(wanted: Manifest, live: Manifest, owner: str) -> bool:

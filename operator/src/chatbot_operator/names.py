@@ -16,7 +16,7 @@ OWNERS: tuple[Owner, ...] = ("auth", "conversation")
 PREFIX = "chatbot-operator.io"
 FIELD_MANAGER = "chatbot-operator"
 SCALE_MANAGER = "chatbot-operator-scale"
-"""Holds `replicas` for a moment while an autoscaler takes over; see reconcile.py."""
+"""Holds `replicas` for a moment while an autoscaler takes over; see applying.py."""
 FINALIZER = f"{PREFIX}/finalizer"
 LEASE = "chatbot-operator"
 

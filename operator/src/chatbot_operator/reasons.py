@@ -33,6 +33,7 @@ class Reason(StrEnum):
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     KEY_NOT_FOUND = "KeyNotFound"
     APPLY_REFUSED = "ApplyRefused"
+    FIELD_CONFLICT = "FieldConflict"
     PODS_REFUSED = "PodsRefused"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
@@ -83,6 +84,10 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.APPLY_REFUSED: Meaning(
         "The API server refused an object: a policy, a quota or the operator's rights.",
         "Mend what the message names; it is tried again by itself.",
+    ),
+    Reason.FIELD_CONFLICT: Meaning(
+        "Somebody keeps changing a field that the operator keeps changing back; it is left alone for ten minutes.",
+        "Stop who is named, or say it in the resource.",
     ),
     Reason.PODS_REFUSED: Meaning(
         "Pods of the Deployment named may not be created: a quota, a policy, a missing ServiceAccount.",

@@ -13,7 +13,7 @@ from chatbot_resource.status import Status
 from pydantic import ValidationError
 
 from chatbot_operator import events
-from chatbot_operator.applying import Applier, NameTaken, Taken
+from chatbot_operator.applying import Applier, Fought, NameTaken, Taken
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import AlreadyExists, Conflict, NamespaceGoing, NotFound, Refused
 from chatbot_operator.kinds import WRITTEN
@@ -142,15 +142,15 @@ class Reconciler:
         """Generated once. One that is there is never written over."""
         made = []
         for manifest in self._rules.missing_secrets(bot, observed):
-            # Its owner comes with the first apply: what a create sets, an apply cannot take away again.
-            metadata = {key: value for key, value in manifest["metadata"].items() if key != "ownerReferences"}
+            name = manifest["metadata"]["name"]
             try:
-                made.append(await self._cluster.create(manifest | {"metadata": metadata}))
+                made.append(await self._cluster.create(manifest))
                 done.writes += 1
             except AlreadyExists as error:
-                log.warning("Secret exists without our labels", secret=metadata["name"], error=str(error))
+                done.refused = True
+                log.warning("Secret exists without our labels", secret=name, error=str(error))
             except Refused as refused:
-                done.no_secrets = _refusal(done, "Secret", metadata["name"], refused)
+                done.no_secrets = _refusal(done, "Secret", name, refused)
         return replace(observed, children=(*observed.children, *made))
 
     async def _apply(self, done: Pass, applier: Applier, steps: list[Step], observed: Observed) -> list[Step]:
@@ -170,6 +170,8 @@ class Reconciler:
                 wrote = await applier.settle(wanted, observed.child(kind, name))
             except NameTaken as taken:
                 blocked = blocked or Blocked(Reason.NAME_CONFLICT, str(taken))
+            except Fought as fought:
+                blocked = blocked or Blocked(Reason.FIELD_CONFLICT, str(fought))
             except Refused as refused:
                 blocked = blocked or _refusal(done, kind, name, refused)
             else:
