@@ -40,8 +40,17 @@ def load(path: Path, layout: Layout | None = None) -> None:
     _ctr(layout or paths.this_machine(), "images", "import", str(path))
 
 
+DOMAIN = "docker.io"
+"""What containerd, as Docker does, puts before a name without a domain. Nothing is fetched from there."""
+
+
+def full_name(reference: str) -> str:
+    """The name containerd has for an image that a manifest calls `reference`, without a domain."""
+    return f"{DOMAIN}/{reference}" if "/" in reference else f"{DOMAIN}/library/{reference}"
+
+
 def loaded(layout: Layout) -> set[str]:
-    """References of all images the cluster has; short names are below docker.io/library. Raises `CliError`."""
+    """References of all images the cluster has, in full. Raises `CliError`."""
     return set(_ctr(layout, "images", "list", "--quiet").split())
 
 

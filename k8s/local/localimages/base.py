@@ -74,7 +74,13 @@ def _downloaded(folder: Path) -> list[Path]:
     """The packages' files; those that are not there are fetched."""
     folder.mkdir(parents=True, exist_ok=True)
     if missing := [name for name in PACKAGES if not _file(folder, name)]:
-        _run(["apt-get", "download", "--quiet", *missing], folder)
+        download = ["apt-get", "download", "--quiet", *missing]
+        try:
+            _run(download, folder)
+        except CliError:
+            # The list of packages may be old, or have never been fetched.
+            _run(["apt-get", "update", "--quiet"], folder)
+            _run(download, folder)
     return [file for name in PACKAGES if (file := _file(folder, name))]
 
 

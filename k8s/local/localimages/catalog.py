@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chatbot_cli.errors import CliError
+from localcluster.images import full_name
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -75,7 +76,7 @@ def _all(binaries: Path) -> Iterator[Image]:
 def _program(name: str, tag: str, program: Path, *, optional: bool = False) -> Image:
     """One that `make cluster-build` made."""
     dockerfile = HERE / name / "Dockerfile"
-    return Image(name, f"docker.io/{tag}", dockerfile, program.parent, (program,), optional=optional)
+    return Image(name, full_name(tag), dockerfile, program.parent, (program,), optional=optional)
 
 
 def _service(name: str, *members: str) -> Image:
@@ -91,7 +92,7 @@ def _store(name: str) -> Image:
 
 
 def _reference(name: str) -> str:
-    return f"docker.io/library/chatbot-{name}:{version()}"
+    return full_name(f"chatbot-{name}:{version()}")
 
 
 def _paths(*names: str) -> tuple[Path, ...]:
