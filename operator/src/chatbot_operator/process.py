@@ -90,9 +90,9 @@ class Leader:
         kopf_stop = asyncio.Event()
         # Kopf regards every task that begins after it as its own, and ends it: so it begins last.
         holding = asyncio.create_task(self._leadership.hold())
-        working = asyncio.create_task(self._queue.run())
+        working = asyncio.create_task(self._queue.run(), name="working")
         stopping = asyncio.create_task(self._stop.wait())
-        watching = asyncio.create_task(self._watch(kopf_stop))
+        watching = asyncio.create_task(self._watch(kopf_stop), name="watching")
         await asyncio.wait({holding, working, stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
         if holding.done():
             self._lost(holding)
@@ -158,7 +158,7 @@ def _failure(*tasks: asyncio.Task[None]) -> int:
     """None of these ends by itself while all is well; the kubelet starts us anew."""
     for task in tasks:
         if task.done():
-            log.critical("cannot go on", exc_info=task.exception())
+            log.critical("cannot go on", ended=task.get_name(), exc_info=task.exception())
     return 1
 
 
