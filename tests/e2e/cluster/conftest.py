@@ -62,15 +62,18 @@ def cluster() -> Cluster:
     return Cluster(Path(kubeconfig))
 
 
+FIGURES = pytest.StashKey[Figures]()
+
+
 @pytest.fixture(scope="session")
-def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
-    figures = Figures([])
-    yield figures
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    if reporter:
-        reporter.write_line("")
-        for line in figures.lines:
-            reporter.write_line(line)
+def figures(request: pytest.FixtureRequest) -> Figures:
+    figures: Figures = request.config.stash.setdefault(FIGURES, Figures([]))
+    return figures
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(FIGURES, Figures([])).lines:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
