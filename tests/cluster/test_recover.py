@@ -32,11 +32,11 @@ COMMIT
 
 MOUNTS = """\
 24 1 254:1 / / rw - ext4 /dev/root rw
-40 24 0:40 / /root/.cache/chatbot-operator/run/containerd/state/rootfs rw shared:1 - overlay overlay rw
-41 40 0:41 / /root/.cache/chatbot-operator/run/containerd/state/rootfs/proc rw - proc proc rw
-42 24 0:42 / /root/.cache/chatbot-operator/run/volumes/with\\040space rw - tmpfs tmpfs rw
-43 24 0:43 / /root/.cache/chatbot-operator/run-of-somebody rw - tmpfs tmpfs rw
-44 24 0:44 / /root/.cache/chatbot-operator/images rw - tmpfs tmpfs rw
+40 24 0:40 / /srv/chatbot-operator/run/containerd/state/rootfs rw shared:1 - overlay overlay rw
+41 40 0:41 / /srv/chatbot-operator/run/containerd/state/rootfs/proc rw - proc proc rw
+42 24 0:42 / /srv/chatbot-operator/run/volumes/with\\040space rw - tmpfs tmpfs rw
+43 24 0:43 / /srv/chatbot-operator/run-of-somebody rw - tmpfs tmpfs rw
+44 24 0:44 / /srv/chatbot-operator/images rw - tmpfs tmpfs rw
 """
 
 
@@ -81,7 +81,7 @@ class TestRemoval:
 
 class TestMountsBelow:
     def test_the_youngest_first_and_only_ours(self) -> None:
-        run = Path("/root/.cache/chatbot-operator/run")
+        run = Path("/srv/chatbot-operator/run")
         assert mounts_below(run, MOUNTS) == [
             f"{run}/volumes/with space",
             f"{run}/containerd/state/rootfs/proc",

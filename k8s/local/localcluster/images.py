@@ -17,6 +17,8 @@ from localcluster import packages, paths
 from localcluster.paths import Layout
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+DOMAIN = "docker.io"
+"""What containerd, as Docker does, puts before a name without a domain. Nothing is fetched from there."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,9 @@ def load(path: Path, layout: Layout | None = None) -> None:
     _ctr(layout or paths.this_machine(), "images", "import", str(path))
 
 
-DOMAIN = "docker.io"
-"""What containerd, as Docker does, puts before a name without a domain. Nothing is fetched from there."""
-
-
 def full_name(reference: str) -> str:
     """The name containerd has for an image that a manifest calls `reference`, without a domain."""
     return f"{DOMAIN}/{reference}" if "/" in reference else f"{DOMAIN}/library/{reference}"
-
-
-def loaded(layout: Layout) -> set[str]:
-    """References of all images the cluster has, in full. Raises `CliError`."""
-    return set(_ctr(layout, "images", "list", "--quiet").split())
 
 
 def digests(layout: Layout) -> dict[str, str]:
@@ -62,7 +55,7 @@ def digests(layout: Layout) -> dict[str, str]:
 
 def ensure(layout: Layout, images: Sequence[Image]) -> None:
     """Make and load those of the cluster's own that are not there. Raises `CliError`, `OSError`."""
-    there = loaded(layout)
+    there = digests(layout)
     for image in images:
         if image.reference not in there:
             with tempfile.TemporaryDirectory(dir=layout.run) as folder:

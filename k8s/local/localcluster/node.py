@@ -42,7 +42,7 @@ def start_runtime(layout: Layout) -> None:
     def answers() -> bool:
         processes.still_runs(layout, "containerd", containerd)
         with contextlib.suppress(CliError):
-            images.loaded(layout)
+            images.digests(layout)
             return True
         return False
 

@@ -35,10 +35,7 @@ from chatbot_operator.names import Owner
 from chatbot_operator.readiness import count, job_finding, job_state, rolled_out, store_finding
 from chatbot_operator.reasons import MISSING, Reason
 from chatbot_operator.settings import Settings
-from chatbot_operator.world import Blocked, Manifest, Observed, Reference, Step, StepName
-
-Name = tuple[str, str]
-"""Kind and name of an object."""
+from chatbot_operator.world import Blocked, Manifest, Name, Observed, Reference, Step, StepName
 
 READS: Mapping[Service, Callable[[ChatbotDeployment], tuple[Read, ...]]] = {
     "gateway": gateway.reads,

@@ -23,7 +23,7 @@ from chatbot_operator.queue import Key, jitter
 from chatbot_operator.reasons import Reason
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.settings import Settings
-from chatbot_operator.world import Blocked, Manifest, Observed, Reference, Step
+from chatbot_operator.world import Blocked, Manifest, Name, Observed, Reference, Step
 
 MISSING_SECONDS = 10.0
 """What does not exist has no label to be watched by, so it is looked for."""
@@ -31,9 +31,6 @@ REFUSED_SECONDS = 30.0
 CONFLICT_SECONDS = 1.0
 MAX_MESSAGE = 1000
 AUTOSCALER = "HorizontalPodAutoscaler"
-
-Name = tuple[str, str]
-"""Kind and name of an object."""
 
 log = structlog.get_logger("reconcile")
 

@@ -7,6 +7,9 @@ from typing import Any, Literal
 Manifest = dict[str, Any]
 """A Kubernetes object as the API takes and gives it."""
 
+Name = tuple[str, str]
+"""Kind and name of an object, in the resource's namespace."""
+
 StepName = Literal["secrets", "stores", "migrations", "conversation", "auth", "chat", "gateway"]
 
 

@@ -96,8 +96,7 @@ def _unstamped(made: Manifest) -> Manifest:
 def _stores(bot: ChatbotDeployment) -> list[Generated]:
     found = []
     if bot.spec.stores.postgres.mode == "Dev":
-        roles = ("auth", "conversation")
-        keys = ("password", *(f"{role}-{what}" for role in roles for what in ("password", "uri")))
+        keys = ("password", *(f"{role}-{what}" for role in names.OWNERS for what in ("password", "uri")))
         found.append(Generated(names.store(bot.name, "postgres"), keys, lambda: _postgres(bot.name), outlives=True))
     if bot.spec.stores.redis.mode == "Dev":
         keys = ("password", "uri")
