@@ -128,6 +128,7 @@ types: $(VENV)/.dev ## Check the types of all code, strictly
 .PHONY: generate
 generate: $(VENV)/.dev ## Write what is made from the models: crds/, the chart's copy, the reference of the resource
 	@$(BIN)/python -m chatbot_resource.crd
+	@$(BIN)/python -m chatbot_operator.reference
 
 .PHONY: lock
 lock: $(VENV)/.bootstrap ## Choose versions anew and write requirements/*.txt

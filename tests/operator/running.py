@@ -1,5 +1,6 @@
 """The operator's parts against a real API server: a namespace, a small plan, and a count of what was written."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from chatbot_operator import plan as planning
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.metadata import manifest
 from chatbot_operator.metrics import Metrics
+from chatbot_operator.process import RULES
 from chatbot_operator.queue import Key
 from chatbot_operator.reconcile import Reconciler, Rules
 from chatbot_operator.referrers import Referrers
@@ -161,3 +163,39 @@ def deployment(bot: ChatbotDeployment, image: str = "chat:1", replicas: int | No
     if replicas is not None:
         spec["replicas"] = replicas
     return manifest(bot, part, "Deployment", f"{bot.name}-{part}", {"spec": spec})
+
+
+SECONDS = 60
+
+
+class Run:
+    """One resource, reconciled again and again as events would have it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.reconcile = Reconciler(world.cluster, SETTINGS, world.metrics, Referrers(), RULES)
+
+    async def until(self, kind: str, status: str, reason: str | None = None) -> Status:
+        """Until a condition of the present generation says so."""
+        async with asyncio.timeout(SECONDS):
+            while True:
+                await self.reconcile(self.world.key)
+                told = self.status()
+                found = next(item for item in told.conditions if item.type == kind)
+                if found.status == status and reason in (None, found.reason):
+                    return told
+                await asyncio.sleep(0.3)
+
+    def status(self) -> Status:
+        return Status.model_validate(self.world.bot()["status"])
+
+    def edit(self, **spec: Any) -> None:
+        self.world.api.patch("ChatbotDeployment", self.world.namespace, BOT, {"spec": spec})
+
+    @staticmethod
+    def ready(told: Status) -> tuple[str, str]:
+        """Status and reason of Ready."""
+        return next((item.status, item.reason) for item in told.conditions if item.type == "Ready")
+
+    def secret(self, name: str) -> Manifest:
+        return self.world.existing("Secret", f"{BOT}-{name}")

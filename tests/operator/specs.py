@@ -33,6 +33,34 @@ EXTERNAL = {
     },
     "redis": {"mode": "External", "external": {"secretRef": {"name": "cache"}}},
 }
+DEFAULTS: dict[str, Any] = {
+    "resources": {"requests": {"cpu": "200m"}},
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"key": "chat", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}]
+            }
+        },
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "weight": 10,
+                    "podAffinityTerm": {
+                        "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "chatbot"}},
+                        "topologyKey": "kubernetes.io/hostname",
+                    },
+                }
+            ]
+        },
+    },
+    "topologySpread": [{"topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}],
+    "podLabels": {"team": "harbour"},
+    "podAnnotations": {"example.com/owner": "the front desk"},
+    "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+    "imagePullSecrets": [{"name": "registry"}],
+}
 DEV: dict[str, Any] = {"profile": "Dev", "knowledge": FAQS}
 STANDARD: dict[str, Any] = {"llm": LLM, "embeddings": EMBEDDINGS, "knowledge": FAQS}
 PRODUCTION: dict[str, Any] = {
@@ -44,11 +72,13 @@ PRODUCTION: dict[str, Any] = {
     },
     "images": {"chat": "example.com/chat@sha256:" + "0" * 64},
     "telemetry": {"otlp": {"endpoint": "http://otel:4318"}},
+    "defaults": DEFAULTS,
 }
 BY_HAND = {"dev": DEV, "standard": STANDARD, "production": PRODUCTION, "empty": {}}
 
 _scaling = st.one_of(
     st.builds(lambda count: {"mode": "Fixed", "replicas": count}, st.integers(1, 9)),
+    st.just({"mode": "External"}),
     st.builds(lambda low, more: {"minReplicas": low, "maxReplicas": low + more}, st.integers(1, 5), st.integers(0, 5)),
 )
 _component = st.fixed_dictionaries({}, optional={"scaling": _scaling, "drainSeconds": st.integers(1, 120)})
@@ -65,6 +95,7 @@ SPECS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
         "profile": st.sampled_from(["Dev", "Standard"]),
+        "defaults": st.just(DEFAULTS),
         "components": st.fixed_dictionaries(
             {}, optional={"auth": _component, "chat": _component, "conversation": _component}
         ),

@@ -1,48 +1,12 @@
 """The whole plan on a real API server, whose own controllers and Pod Security admission judge it."""
 
 import asyncio
-from typing import Any
 
 import pytest
 from chatbot_operator.faults import Conflict
-from chatbot_operator.process import RULES
-from chatbot_operator.reconcile import Reconciler
-from chatbot_operator.referrers import Referrers
-from chatbot_operator.world import Manifest
-from chatbot_resource.status import Status
 
-from tests.operator.running import BOT, SETTINGS, World
+from tests.operator.running import BOT, SECONDS, Run, World
 from tests.support.apiserver import playing_kubelet
-
-SECONDS = 60
-
-
-class Run:
-    """One resource, reconciled again and again as events would have it."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.reconcile = Reconciler(world.cluster, SETTINGS, world.metrics, Referrers(), RULES)
-
-    async def until(self, kind: str, status: str, reason: str | None = None) -> Status:
-        """Until a condition of the present generation says so."""
-        async with asyncio.timeout(SECONDS):
-            while True:
-                await self.reconcile(self.world.key)
-                told = self.status()
-                found = next(item for item in told.conditions if item.type == kind)
-                if found.status == status and reason in (None, found.reason):
-                    return told
-                await asyncio.sleep(0.3)
-
-    def status(self) -> Status:
-        return Status.model_validate(self.world.bot()["status"])
-
-    def edit(self, **spec: Any) -> None:
-        self.world.api.patch("ChatbotDeployment", self.world.namespace, BOT, {"spec": spec})
-
-    def secret(self, name: str) -> Manifest:
-        return self.world.existing("Secret", f"{BOT}-{name}")
 
 
 @pytest.fixture

@@ -64,6 +64,13 @@ def origins(*urls: str) -> Spec:
     return {"exposure": {"cors": {"allowOrigins": list(urls)}}}
 
 
+def defaults(**fields: Any) -> Spec:
+    return {"defaults": fields}
+
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+ZONE = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a", "b"]}
 KEY = {"name": "s", "key": "k"}
 POSTGRES = {
     "mode": "External",
@@ -118,6 +125,81 @@ CASES: tuple[Case, ...] = (
         scaling(minReplicas=3, maxReplicas=3),
         scaling(minReplicas=4, maxReplicas=3),
         "must not exceed",
+    ),
+    Case(
+        "bounds are for HPA",
+        scaling(mode="HPA", minReplicas=2),
+        scaling(mode="External", minReplicas=2),
+        "are for mode HPA",
+    ),
+    Case("not for Fixed", scaling(maxReplicas=2), scaling(mode="Fixed", replicas=1, maxReplicas=2), "are for mode HPA"),
+    Case("External needs nothing", scaling(mode="External"), scaling(mode="external"), "supported values"),
+    Case(
+        "a target is a percentage",
+        scaling(targets={"cpuPercent": 100}),
+        scaling(targets={"cpuPercent": 101}),
+        "less than or equal to 100",
+    ),
+    Case(
+        "a window is within an hour",
+        scaling(behavior={"scaleDown": {"stabilizationWindowSeconds": 0}}),
+        scaling(behavior={"scaleDown": {"stabilizationWindowSeconds": 3601}}),
+        "3600",
+    ),
+    Case("mode is one of three", {"mode": "Hibernated"}, {"mode": "Off"}, "supported values"),
+    Case(
+        "a disruption takes one pod at least",
+        {"components": {"chat": {"pdb": {"maxUnavailable": 2}}}},
+        {"components": {"chat": {"pdb": {"maxUnavailable": 0}}}},
+        "greater than or equal to 1",
+    ),
+    Case(
+        "labels of pods are not the operator's",
+        defaults(podLabels={"team": "a", "example.com/cost-center": "7"}),
+        defaults(podLabels={"app.kubernetes.io/name": "x"}),
+        "are the operator's own",
+    ),
+    Case(
+        "nor are annotations",
+        defaults(podAnnotations={"example.com/x": "any text {}"}),
+        defaults(podAnnotations={"chatbot-operator.io/x": "y"}),
+        "are the operator's own",
+    ),
+    Case(
+        "nodes may be chosen by any label",
+        defaults(nodeSelector={"app.kubernetes.io/x": "y", "kubernetes.io/os": "linux"}),
+        defaults(nodeSelector={"kubernetes.io/os": "a b"}),
+        "should match",
+    ),
+    Case(
+        "variables are not the operator's",
+        defaults(env=[{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}, {"name": "EMPTY"}]),
+        defaults(env=[{"name": "CHATBOT_CONFIG", "value": "x"}]),
+        "are the operator's own",
+    ),
+    Case(
+        "variables are unique",
+        defaults(env=[{"name": "A"}, {"name": "B"}]),
+        defaults(env=[{"name": "A"}] * 2),
+        "Duplicate value",
+    ),
+    Case(
+        "affinity is spelled right",
+        defaults(affinity={"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": [ZONE]}]}}}),
+        defaults(affinity={"nodeAffinity": {REQUIRED: {"nodeSelectorTerm": [{"matchExpressions": [ZONE]}]}}}),
+        "unknown field",
+    ),
+    Case(
+        "a weight is within its bounds",
+        defaults(affinity={"podAntiAffinity": {PREFERRED: [{"weight": 100, "podAffinityTerm": {"topologyKey": "a"}}]}}),
+        defaults(affinity={"podAntiAffinity": {PREFERRED: [{"weight": 0, "podAffinityTerm": {"topologyKey": "a"}}]}}),
+        "greater than or equal to 1",
+    ),
+    Case(
+        "a toleration has a known effect",
+        defaults(tolerations=[{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]),
+        defaults(tolerations=[{"key": "gpu", "effect": "Never"}]),
+        "supported values",
     ),
     Case("at least one pod", scaling(minReplicas=1), scaling(minReplicas=0), "greater than or equal to 1"),
     Case(

@@ -92,7 +92,7 @@ class TestDefaults:
     def test_an_empty_spec_says_its_profile_and_no_more(self, api_server: ApiServer, namespace: str) -> None:
         body = {key: value for key, value in resource({}).items() if key != "spec"}
         made = api_server.request("POST", f"{path('ChatbotDeployment', namespace)}?{DRY_RUN}", body)
-        assert made["spec"] == {"profile": "Standard"}
+        assert made["spec"] == {"profile": "Standard", "mode": "Active"}
 
     def test_what_is_written_is_completed(self, api_server: ApiServer, namespace: str) -> None:
         body = resource({"limits": {"perMinute": 5}, "components": {"chat": {}}})
@@ -108,7 +108,7 @@ class TestForPeople:
 
     def test_explain_tells_what_a_field_is(self, api_server: ApiServer) -> None:
         said = api_server.kubectl("explain", "cbd.spec.components.chat.scaling")
-        assert "`HPA` scales between two bounds on CPU" in " ".join(said.split())
+        assert "with `HPA` Kubernetes's autoscaler chooses between two bounds" in " ".join(said.split())
         assert "maxReplicas" in said
         profile = api_server.kubectl("explain", "cbd.spec.profile")
         assert "ENUM: Dev Standard Production" in " ".join(profile.split())

@@ -3,6 +3,7 @@
 from chatbot_resource.components import SERVICES, Component, Service
 from chatbot_resource.model import ChatbotDeployment, Spec
 from chatbot_resource.profiles import resolve_scaling
+from pydantic.alias_generators import to_camel
 
 from chatbot_cli.calling import call
 from chatbot_cli.layout import DRAIN_SECONDS
@@ -32,6 +33,10 @@ def _mode(mode: str) -> str:
 def _where_written(spec: Spec) -> list[tuple[str, str]]:
     """Fields that only a cluster reads are worth a row only to who wrote them."""
     rows = []
+    if spec.mode != "Active":
+        rows.append((f"Mode ({spec.mode})", f"it runs until: {call('down')}"))
+    if written := sorted(spec.defaults.model_fields_set):
+        rows.append((f"Defaults ({', '.join(map(to_camel, written))})", "processes of this machine, not pods"))
     longest = max(_component(spec, name).drain_seconds for name in SERVICES)
     if longest > DRAIN_SECONDS and any("drain_seconds" in _component(spec, name).model_fields_set for name in SERVICES):
         rows.append((f"Drain ({longest} s)", f"{DRAIN_SECONDS} s at most"))
@@ -62,4 +67,10 @@ def _scaling(spec: Spec) -> str:
 
 def _count(spec: Spec, name: Service) -> str:
     scaling = resolve_scaling(spec, name)
-    return str(scaling.replicas) if scaling.mode == "Fixed" else f"{scaling.min}..{scaling.max}"
+    match scaling.mode:
+        case "Fixed":
+            return str(scaling.replicas)
+        case "HPA":
+            return f"{scaling.min}..{scaling.max}"
+        case "External":
+            return "External"

@@ -1,7 +1,7 @@
 """Findings turned into conditions, with the times at which each last flipped. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from chatbot_resource.model import ChatbotDeployment
@@ -9,7 +9,7 @@ from chatbot_resource.status import Condition, ConditionType, Status
 
 from chatbot_operator import names
 from chatbot_operator.components.metadata import generation
-from chatbot_operator.reasons import STUCK, Reason
+from chatbot_operator.reasons import AT_REST, STUCK, Reason
 from chatbot_operator.world import Blocked
 
 MAX_MESSAGE = 1024
@@ -26,6 +26,9 @@ class Findings:
     blocked: Blocked | None
     """The first step that was not applied."""
     available: bool | Blocked
+    autoscaling: Blocked | None = None
+    autoscaled: bool = False
+    """Whether anything has an autoscaler of ours."""
 
     @property
     def cause(self) -> Blocked | None:
@@ -42,7 +45,39 @@ class Findings:
             )
             if isinstance(finding, Blocked)
         ]
-        return next((finding for finding in found if finding.reason in STUCK), next(iter(found), None))
+        stuck = (finding for finding in found if finding.reason in STUCK)
+        moving = (finding for finding in found if finding.reason not in AT_REST)
+        return next(stuck, None) or next(moving, None) or next(iter(found), None)
+
+
+PASSING: frozenset[Reason | str] = frozenset(
+    {
+        Reason.NOT_CREATED,
+        Reason.ROLLING_OUT,
+        Reason.WAITING_FOR_STORE,
+        Reason.WAITING_FOR_MIGRATION,
+        Reason.WAITING_FOR_COMPONENT,
+    }
+)
+"""What would pass if the operator went on."""
+
+
+def paused(found: Findings) -> Findings:
+    """The same while nothing is applied: what would be done next waits for a person."""
+
+    def waits(finding: Blocked | None) -> Blocked | None:
+        if finding is None or finding.reason not in PASSING:
+            return finding
+        return Blocked(Reason.PAUSED, f"Left as it is while spec.mode is Paused: {finding.message}")
+
+    return replace(
+        found,
+        secrets=waits(found.secrets),
+        stores={name: waits(finding) for name, finding in found.stores.items()},
+        migrations=waits(found.migrations),
+        components={name: waits(finding) for name, finding in found.components.items()},
+        blocked=None,
+    )
 
 
 Said = tuple[bool, Reason | str, str]
@@ -54,11 +89,14 @@ def conditions(bot: ChatbotDeployment, found: Findings, previous: Status | None,
         "Available": _available(found),
         "Progressing": _progressing(found),
         "Ready": _unless(found.cause, Reason.SETTLED, "Everything runs as the resource says."),
+        "Degraded": _degraded(found),
+        "Paused": _paused(bot),
         "SecretsReady": _unless(found.secrets, Reason.FOUND, "Every Secret and text that is read is there."),
         "PostgresReady": _store(bot, "postgres", found),
         "CacheReady": _store(bot, "redis", found),
         "VectorStoreReady": _vectors(bot, found),
         "MigrationsComplete": _unless(found.migrations, Reason.MIGRATED, "Both databases are migrated."),
+        "AutoscalingReady": _autoscaling(found),
     }
     return [_condition(kind, item, generation(bot), previous, now) for kind, item in said.items()]
 
@@ -87,7 +125,27 @@ def _progressing(found: Findings) -> Said:
     cause = found.cause
     if cause is None:
         return False, Reason.SETTLED, "Nothing is left to do."
-    return cause.reason not in STUCK, cause.reason, cause.message
+    return cause.reason not in STUCK | AT_REST, cause.reason, cause.message
+
+
+def _degraded(found: Findings) -> Said:
+    """True when somebody has to do something."""
+    cause = found.cause
+    if cause is None or cause.reason not in STUCK:
+        return False, Reason.SETTLED, "Nothing needs a person."
+    return True, cause.reason, cause.message
+
+
+def _paused(bot: ChatbotDeployment) -> Said:
+    if bot.spec.mode == "Paused":
+        return True, Reason.PAUSED, "spec.mode is Paused: nothing is changed until it is Active."
+    return False, Reason.ACTIVE, f"spec.mode is {bot.spec.mode}."
+
+
+def _autoscaling(found: Findings) -> Said:
+    if not found.autoscaled:
+        return True, Reason.NOT_AUTOSCALED, "No component has an autoscaler of the operator's."
+    return _unless(found.autoscaling, Reason.AUTOSCALING, "Every autoscaler knows the load of its pods.")
 
 
 def _unless(finding: Blocked | None, reason: Reason, message: str) -> Said:

@@ -2,7 +2,7 @@
 
 Order: secrets → stores → migrations → conversation, auth → chat → gateway. A step waits for the ones it stands on and
 says so; what exists of it meanwhile stays as it is. A step that lacks something a user has to bring is waited for by
-nobody: only who reads it is blocked.
+nobody: only who reads it is blocked. What hibernates waits for nothing: taking pods away needs no order.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -152,6 +152,8 @@ class _Planner:
         return self._step("stores", stores.build(self.context, store), stores.needs(self.context, store))
 
     def _migration(self, owner: Owner, configs: Configs, no_settings: Blocked | None, gate: Blocked | None) -> Step:
+        if self.context.hibernated:
+            return Step("migrations", (), Blocked(Reason.HIBERNATED, "No database is migrated while none runs."))
         needs = migrations.needs(self.context.bot, owner)
         lost = no_settings or reads.missing(owner, needs, self.context)
         if lost:
@@ -161,9 +163,11 @@ class _Planner:
 
     def _service(self, name: Service, configs: Configs, no_settings: Blocked | None, *gates: Blocked | None) -> Step:
         lost = no_settings or reads.missing(name, READS[name](self.context.bot), self.context)
-        if lost:
+        if no_settings or (lost and not self.context.hibernated):
             return Step(name, (), lost)
         manifests = BUILDERS[name](self.context, configs)
+        if self.context.hibernated:
+            return self._step(name, manifests)
         # What was rolled out before is kept as it was made, even while something it calls is away.
         return self._step(name, manifests, *(() if self._made_before(manifests) else gates))
 

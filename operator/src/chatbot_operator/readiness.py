@@ -50,12 +50,33 @@ def settled(wanted: Manifest, observed: Observed) -> bool:
         return False
     if "replicas" in wanted["spec"]:
         return count(live, "replicas") == count(live, "readyReplicas") == desired(live)
-    return count(live, "readyReplicas") >= _lower_bound(name, observed)
+    return count(live, "readyReplicas") >= _lower_bound(live, observed)
 
 
-def _lower_bound(name: str, observed: Observed) -> int:
-    scaler = observed.child("HorizontalPodAutoscaler", name)
-    return int(scaler["spec"].get("minReplicas") or 1) if scaler else 1
+def _lower_bound(live: Manifest, observed: Observed) -> int:
+    """Of the autoscaler; where there is none, what whoever scales has asked for."""
+    scaler = observed.child("HorizontalPodAutoscaler", live["metadata"]["name"])
+    return int(scaler["spec"].get("minReplicas") or 1) if scaler else desired(live)
+
+
+def rest(wanted: Manifest, live: Manifest) -> Blocked | None:
+    """Of a Deployment or StatefulSet that is to have no pods: that it has none, or that it still has some."""
+    if wanted["spec"].get("replicas") != 0:
+        return None
+    name, left = live["metadata"]["name"], count(live, "replicas")
+    if current(live) and desired(live) == left == 0:
+        return Blocked(Reason.HIBERNATED, "spec.mode is Hibernated: no pod runs until it is Active.")
+    return Blocked(Reason.STOPPING, f"{live['kind']} {name} still has {left} pods, which finish what they are doing.")
+
+
+def autoscaler_finding(live: Manifest) -> Blocked | None:
+    """What keeps an autoscaler from following the load."""
+    found = [item for item in _status(live).get("conditions") or [] if item["type"] == "ScalingActive"]
+    failing = next((item for item in found if item["status"] == "False" and item["reason"] != "ScalingDisabled"), None)
+    if failing is None:
+        return None
+    text = f"HorizontalPodAutoscaler {live['metadata']['name']}: {failing.get('message', failing['reason'])}"
+    return Blocked(Reason.METRICS_UNAVAILABLE, text)
 
 
 def store_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
@@ -64,6 +85,8 @@ def store_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
     live = observed.child("StatefulSet", name)
     if live is None:
         return Blocked(Reason.NOT_CREATED, f"StatefulSet {name} does not exist yet.")
+    if resting := rest(wanted, live):
+        return resting
     if settled(wanted, observed):
         return None
     return pods_finding(_pods_of(observed, component_of(wanted))) or Blocked(

@@ -18,11 +18,17 @@ class Reason(StrEnum):
     EXTERNAL = "External"
     IN_POSTGRES = "InPostgres"
     MIGRATED = "Migrated"
+    ACTIVE = "Active"
+    AUTOSCALING = "Autoscaling"
+    NOT_AUTOSCALED = "NotAutoscaled"
+    PAUSED = "Paused"
+    HIBERNATED = "Hibernated"
 
     NOT_CREATED = "NotCreated"
     STARTING = "Starting"
     MIGRATING = "Migrating"
     ROLLING_OUT = "RollingOut"
+    STOPPING = "Stopping"
     WAITING_FOR_STORE = "WaitingForStore"
     WAITING_FOR_MIGRATION = "WaitingForMigration"
     WAITING_FOR_COMPONENT = "WaitingForComponent"
@@ -34,6 +40,7 @@ class Reason(StrEnum):
     KEY_NOT_FOUND = "KeyNotFound"
     APPLY_REFUSED = "ApplyRefused"
     FIELD_CONFLICT = "FieldConflict"
+    METRICS_UNAVAILABLE = "MetricsUnavailable"
     PODS_REFUSED = "PodsRefused"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
@@ -60,10 +67,16 @@ REASONS: Mapping[Reason, Meaning] = {
     ),
     Reason.IN_POSTGRES: Meaning("Vectors are kept in Postgres; there is no store of their own."),
     Reason.MIGRATED: Meaning("Both databases have the tables that the wanted version needs."),
+    Reason.ACTIVE: Meaning("Changes of the resource are applied."),
+    Reason.AUTOSCALING: Meaning("Every autoscaler has what it scales by."),
+    Reason.NOT_AUTOSCALED: Meaning("No component has an autoscaler of the operator's."),
+    Reason.PAUSED: Meaning("`spec.mode` is Paused: what is seen is reported, and nothing is changed."),
+    Reason.HIBERNATED: Meaning("`spec.mode` is Hibernated: no pod runs, and all data is kept."),
     Reason.NOT_CREATED: Meaning("The object named is about to be created."),
     Reason.STARTING: Meaning("The store named is not ready yet, or is being changed."),
     Reason.MIGRATING: Meaning("The Job named brings a database to the wanted version."),
     Reason.ROLLING_OUT: Meaning("The Deployment named is replacing, adding or starting pods."),
+    Reason.STOPPING: Meaning("Pods of the object named are finishing what they are doing, and then end."),
     Reason.WAITING_FOR_STORE: Meaning("A step waits until a store is ready."),
     Reason.WAITING_FOR_MIGRATION: Meaning("A step waits until a database has been migrated."),
     Reason.WAITING_FOR_COMPONENT: Meaning("A step waits until the components it calls have been rolled out."),
@@ -88,6 +101,11 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.FIELD_CONFLICT: Meaning(
         "Somebody keeps changing a field that the operator keeps changing back; it is left alone for ten minutes.",
         "Stop who is named, or say it in the resource.",
+    ),
+    Reason.METRICS_UNAVAILABLE: Meaning(
+        "An autoscaler does not learn the load of its pods, and leaves their number as it is. Just after a start that "
+        "passes by itself.",
+        "Install metrics-server, or look at what the message says of it.",
     ),
     Reason.PODS_REFUSED: Meaning(
         "Pods of the Deployment named may not be created: a quota, a policy, a missing ServiceAccount.",
@@ -116,6 +134,9 @@ REASONS: Mapping[Reason, Meaning] = {
 
 STUCK: frozenset[Reason] = frozenset(reason for reason in Reason if REASONS[reason].do)
 """What does not pass by waiting alone."""
+
+AT_REST: frozenset[Reason] = frozenset({Reason.PAUSED, Reason.HIBERNATED})
+"""What somebody asked for, and what stays so until it is asked for otherwise."""
 
 MISSING: frozenset[Reason] = frozenset({Reason.SECRET_NOT_FOUND, Reason.CONFIG_MAP_NOT_FOUND, Reason.KEY_NOT_FOUND})
 """Inputs that are not there. Other steps do not wait for a step that lacks one: only its readers are blocked."""

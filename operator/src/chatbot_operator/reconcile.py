@@ -116,16 +116,26 @@ class Reconciler:
         references = self._rules.references(bot)
         self._referrers.refer(done.key, references)
         observed = await observe(self._cluster, done.key, uid, references)
+        if bot.spec.mode == "Paused":
+            steps = self._rules.plan(bot, observed, self._settings)
+        else:
+            observed, steps = await self._act(done, raw, bot, observed)
+        status = self._rules.status_of(bot, steps, observed, self._settings, previous, _now())
+        done.writes += await self._report(raw, previous, status)
+        return self._result(done, observed)
+
+    async def _act(
+        self, done: Pass, raw: Manifest, bot: ChatbotDeployment, observed: Observed
+    ) -> tuple[Observed, list[Step]]:
+        """Make what is missing, apply what moved, delete what is left over."""
         observed = await self._create_secrets(done, bot, observed)
         steps = self._rules.plan(bot, observed, self._settings)
         if done.no_secrets:
             steps = [replace(step, blocked=done.no_secrets) if step.name == "secrets" else step for step in steps]
-        steps = await self._apply(done, self._applier(done.key, uid), steps, observed)
+        steps = await self._apply(done, self._applier(done.key, raw["metadata"]["uid"]), steps, observed)
         for taken in done.taken:
             await self._events.taken_back(raw, taken)
-        status = self._rules.status_of(bot, steps, observed, self._settings, previous, _now())
-        done.writes += await self._report(raw, previous, status)
-        return self._result(done, observed)
+        return observed, steps
 
     def _result(self, done: Pass, observed: Observed) -> tuple[str, float]:
         if done.refused:

@@ -13,15 +13,17 @@ from chatbot_operator import names
 from chatbot_operator.components import migrations, postgres, reads, redis
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import component_of, generation
-from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true
+from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true, paused
 from chatbot_operator.errors import invalid_spec
 from chatbot_operator.readiness import (
+    autoscaler_finding,
     count,
     current,
     deployment_finding,
     desired,
     job_finding,
     job_state,
+    rest,
     settled,
     store_finding,
 )
@@ -67,6 +69,7 @@ def status_of(
     """
     context = Context(bot, observed, settings)
     views = [_view(bot, part, steps, observed) for part in COMPONENTS]
+    scalers = [item for item in observed.children if item["kind"] == "HorizontalPodAutoscaler"]
     found = Findings(
         secrets=_secrets(steps),
         stores={
@@ -80,12 +83,16 @@ def status_of(
         components={view.part: view.finding for view in views},
         blocked=next((step.blocked for step in steps if step.blocked), None),
         available=_available(views, previous),
+        autoscaling=next(filter(None, map(autoscaler_finding, scalers)), None),
+        autoscaled=bool(scalers),
     )
+    if bot.spec.mode == "Paused":
+        found = paused(found)
     said = conditions(bot, found, previous, now)
     ready = is_true(said, "Ready")
     return Status(
         observed_generation=generation(bot),
-        phase=_phase(ready, found, views),
+        phase=_phase(bot, ready, found, views),
         conditions=said,
         components=[_component(view, previous) for view in views],
         components_ready=f"{sum(view.finding is None for view in views)}/{len(views)}",
@@ -145,6 +152,8 @@ def _finding(
         return step.blocked
     if live is None:
         return step.blocked or Blocked(Reason.NOT_CREATED, f"Deployment of {part} does not exist yet.")
+    if wanted is not None and (resting := rest(wanted, live)):
+        return resting
     if wanted is not None and settled(wanted, observed):
         return None
     return deployment_finding(part, live, observed) or step.blocked or _rolling(live)
@@ -205,12 +214,16 @@ def _available(views: Iterable[View], previous: Status | None) -> bool | Blocked
     return True
 
 
-def _phase(ready: bool, found: Findings, views: Iterable[View]) -> Phase:
-    if ready:
-        return "Ready"
+def _phase(bot: ChatbotDeployment, ready: bool, found: Findings, views: Iterable[View]) -> Phase:
     cause = found.cause
     if cause and cause.reason in STUCK:
         return "Degraded" if found.available is True else "Failed"
+    if bot.spec.mode == "Paused":
+        return "Paused"
+    if cause and cause.reason == Reason.HIBERNATED:
+        return "Hibernated"
+    if ready:
+        return "Ready"
     return "Progressing" if any(view.live for view in views) else "Pending"
 
 

@@ -4,8 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from chatbot_resource.amounts import Resources
 from chatbot_resource.cel import Rule, rules, value_or
-from chatbot_resource.fields import Image, Model, Quantity, amount
+from chatbot_resource.fields import Image, Model
 
 Service = Literal["gateway", "auth", "chat", "conversation"]
 SERVICES: tuple[Service, ...] = ("gateway", "auth", "chat", "conversation")
@@ -25,38 +26,32 @@ class Images(Model):
     weaviate: Image | None = None
 
 
-class Amounts(Model):
-    """Quantities as Kubernetes writes them: `250m` or `1` of cpu, `512Mi` of memory."""
+class Targets(Model):
+    """What an autoscaler holds on average over the pods."""
 
-    cpu: Quantity | None = None
-    memory: Quantity | None = None
-
-
-def _within_limit(resource: str) -> Rule:
-    both = f"has(self.requests) && has(self.limits) && has(self.requests.{resource}) && has(self.limits.{resource})"
-    request, limit = (f"quantity(string(self.{part}.{resource}))" for part in ("requests", "limits"))
-    return Rule(f"!({both}) || {request}.compareTo({limit}) <= 0", f"requests.{resource} must not exceed its limit")
+    cpu_percent: Annotated[int, Field(ge=1, le=100, description="Of the cpu that a pod requests.")] = 70
 
 
-class Resources(Model):
-    """What each pod asks for and may use. Unset keys depend on the profile."""
+class ScaleDown(Model):
+    """How carefully pods are taken away."""
 
-    model_config = ConfigDict(json_schema_extra=rules(_within_limit("cpu"), _within_limit("memory")))
-
-    requests: Amounts = Amounts()
-    limits: Amounts = Amounts()
-
-    @model_validator(mode="after")
-    def _within_limits(self) -> Self:
-        for name in ("cpu", "memory"):
-            request, limit = getattr(self.requests, name), getattr(self.limits, name)
-            if request and limit and amount(request) > amount(limit):
-                raise ValueError(f"requests.{name} must not exceed its limit")
-        return self
+    stabilization_window_seconds: Annotated[
+        int, Field(ge=0, le=3600, description="Load of this long ago still counts.")
+    ] = 300
 
 
-class Replicas(Model):
-    """How many pods. `HPA` scales between two bounds on CPU; `Fixed` needs `replicas`. Unset depends on the profile."""
+class Behavior(Model):
+    """How fast an autoscaler follows the load."""
+
+    scale_down: ScaleDown = ScaleDown()
+
+
+class Scaling(Model):
+    """How many pods, and who says so.
+
+    `Fixed` needs `replicas`; with `HPA` Kubernetes's autoscaler chooses between two bounds; with `External` the number
+    is yours or your own autoscaler's (`kubectl scale`), and the operator never writes it. Unset depends on the profile.
+    """
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -68,13 +63,19 @@ class Replicas(Model):
                 "!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
                 "minReplicas must not exceed maxReplicas",
             ),
+            Rule(
+                "!has(self.mode) || self.mode == 'HPA' || !(has(self.minReplicas) || has(self.maxReplicas))",
+                "minReplicas and maxReplicas are for mode HPA",
+            ),
         )
     )
 
-    mode: Literal["Fixed", "HPA"] | None = None
+    mode: Literal["Fixed", "HPA", "External"] | None = None
     replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
     min_replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
     max_replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
+    targets: Targets = Targets()
+    behavior: Behavior = Behavior()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -82,17 +83,26 @@ class Replicas(Model):
             raise ValueError("replicas is for mode Fixed, and Fixed needs it")
         if self.min_replicas and self.max_replicas and self.min_replicas > self.max_replicas:
             raise ValueError("minReplicas must not exceed maxReplicas")
+        if self.mode in ("Fixed", "External") and (self.min_replicas or self.max_replicas):
+            raise ValueError("minReplicas and maxReplicas are for mode HPA")
         return self
+
+
+class Disruption(Model):
+    """How many pods may be away at a time while nodes are emptied."""
+
+    max_unavailable: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
 class Component(Model):
     """One service of the platform."""
 
-    scaling: Replicas = Replicas()
+    scaling: Scaling = Scaling()
     resources: Resources = Resources()
     drain_seconds: Annotated[
         int, Field(ge=1, le=3600, description="How long a pod that is to end may finish what it is doing, in seconds.")
     ] = DRAIN_SECONDS
+    pdb: Disruption = Disruption()
 
 
 class Components(Model):

@@ -6,7 +6,15 @@ from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from chatbot_resource.cel import Rule
@@ -89,6 +97,14 @@ Origin = Annotated[
     _CAN_BE_OPENED,
 ]
 Image = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*$", max_length=512)]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+LabelKey = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", max_length=317
+    ),
+]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)]
 Ratio = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]+)?|1(\.0+)?)$", max_length=10)]
 Duration = Annotated[
@@ -102,6 +118,32 @@ Quantity = Annotated[
     StringConstraints(pattern=_QUANTITY, max_length=32),
     BeforeValidator(_whole_as_text),
     WithJsonSchema({"type": ["integer", "string"], "pattern": _QUANTITY, "maxLength": 32}),
+]
+
+
+_OURS = ("app.kubernetes.io/", "chatbot-operator.io/")
+
+
+def _not_ours(given: dict[str, str]) -> dict[str, str]:
+    if taken := [key for key in given if key.startswith(_OURS)]:
+        raise ValueError(f"{taken[0]}: keys that begin with {' or '.join(_OURS)} are the operator's own")
+    return given
+
+
+_KEYS = Rule(
+    "self.all(key, size(key) <= 317"
+    " && !key.startsWith('app.kubernetes.io/') && !key.startsWith('chatbot-operator.io/'))",
+    f"keys that begin with {' or '.join(_OURS)} are the operator's own",
+)
+Selection = Annotated[dict[LabelKey, LabelValue], Field(max_length=32)]
+"""Labels that something must have."""
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=32), AfterValidator(_not_ours), _KEYS]
+"""Labels that something is given."""
+Annotations = Annotated[
+    dict[LabelKey, Annotated[str, StringConstraints(max_length=4096)]],
+    Field(max_length=32),
+    AfterValidator(_not_ours),
+    _KEYS,
 ]
 
 

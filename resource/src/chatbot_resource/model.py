@@ -14,6 +14,7 @@ from chatbot_resource.cel import Rule, rules, value_or
 from chatbot_resource.components import Components, Images
 from chatbot_resource.fields import NAME_LENGTH, NAME_PATTERN, KeyRef, Model, Origin, Ratio, ResourceName, Url
 from chatbot_resource.llm import Llm
+from chatbot_resource.scheduling import Defaults
 from chatbot_resource.stores import Stores
 
 GROUP = "chatbot-operator.io"
@@ -25,6 +26,7 @@ LOCAL_DIMENSIONS = 384
 """Of the bundled MiniLM."""
 
 Profile = Literal["Dev", "Standard", "Production"]
+Mode = Literal["Active", "Paused", "Hibernated"]
 
 
 class Embeddings(Model):
@@ -132,7 +134,14 @@ class Spec(Model):
         Profile,
         Field(description="What unset fields become. Dev fits a small machine; Production refuses unsafe choices."),
     ] = "Standard"
+    mode: Annotated[
+        Mode,
+        Field(
+            description="Paused: the operator reports, and changes nothing. Hibernated: no pod runs, all data is kept."
+        ),
+    ] = "Active"
     images: Images = Images()
+    defaults: Defaults = Defaults()
     components: Components = Components()
     llm: Llm = Llm()
     embeddings: Embeddings = Embeddings()

@@ -8,16 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from chatbot_resource.components import Amounts, Component, Service
+from chatbot_resource.amounts import Amounts, Resources
+from chatbot_resource.components import Component, Service
 from chatbot_resource.fields import amount
 from chatbot_resource.model import Profile, Spec
 
 
 @dataclass(frozen=True)
 class ResolvedScaling:
-    """`replicas` is set for `Fixed` only, `min` and `max` for `HPA` only."""
+    """`replicas` is set for `Fixed` only, `min` and `max` for `HPA` only; with `External` somebody else decides."""
 
-    mode: Literal["Fixed", "HPA"]
+    mode: Literal["Fixed", "HPA", "External"]
     replicas: int | None = None
     min: int | None = None
     max: int | None = None
@@ -47,6 +48,8 @@ def resolve_scaling(spec: Spec, service: Service) -> ResolvedScaling:
     written = _component(spec, service).scaling
     if written.replicas is not None:
         return ResolvedScaling("Fixed", replicas=written.replicas)
+    if written.mode == "External":
+        return ResolvedScaling("External")
     bounded = written.mode == "HPA" or written.min_replicas is not None or written.max_replicas is not None
     if spec.profile == "Dev" and service != "chat" and not bounded:
         return ResolvedScaling("Fixed", replicas=1)
@@ -57,13 +60,9 @@ def resolve_scaling(spec: Spec, service: Service) -> ResolvedScaling:
 
 def resolve_resources(spec: Spec, service: Service) -> dict[str, Quantities]:
     """`requests` and `limits` of a service's pods, as a container has them."""
-    written = _component(spec, service).resources
     default = _DEV[service] if spec.profile == "Dev" else _STANDARD
-    requests, limits = _quantities(written.requests), _quantities(written.limits)
-    return {
-        "requests": _agreeing(default["requests"], limits, min) | requests,
-        "limits": _agreeing(default["limits"], requests, max) | limits,
-    }
+    common = _giving_way(default, _written(spec.defaults.resources))
+    return _giving_way(common, _written(_component(spec, service).resources))
 
 
 def sample_ratio(spec: Spec) -> float:
@@ -78,8 +77,21 @@ def _component(spec: Spec, service: Service) -> Component:
     return component
 
 
+def _written(resources: Resources) -> dict[str, Quantities]:
+    return {"requests": _quantities(resources.requests), "limits": _quantities(resources.limits)}
+
+
 def _quantities(amounts: Amounts) -> Quantities:
     return {name: value for name in ("cpu", "memory") if (value := getattr(amounts, name)) is not None}
+
+
+def _giving_way(defaults: dict[str, Quantities], written: dict[str, Quantities]) -> dict[str, Quantities]:
+    """What is written, and the defaults for the rest, none of them beyond its written counterpart."""
+    requests, limits = written["requests"], written["limits"]
+    return {
+        "requests": _agreeing(defaults["requests"], limits, min) | requests,
+        "limits": _agreeing(defaults["limits"], requests, max) | limits,
+    }
 
 
 def _agreeing(defaults: Quantities, written: Quantities, choose: Callable[..., str]) -> Quantities:

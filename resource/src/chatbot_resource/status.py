@@ -11,13 +11,16 @@ ConditionType = Literal[
     "Available",
     "Progressing",
     "Ready",
+    "Degraded",
+    "Paused",
     "SecretsReady",
     "PostgresReady",
     "CacheReady",
     "VectorStoreReady",
     "MigrationsComplete",
+    "AutoscalingReady",
 ]
-Phase = Literal["Pending", "Progressing", "Ready", "Degraded", "Failed"]
+Phase = Literal["Pending", "Progressing", "Ready", "Degraded", "Failed", "Paused", "Hibernated"]
 
 Text = Annotated[str, StringConstraints(max_length=1024)]
 

@@ -12,12 +12,14 @@ from pydantic import BaseModel
 Schema = dict[str, Any]
 
 _KEPT = {
+    "additionalProperties",
     "default",
     "description",
     "enum",
     "items",
     "maxItems",
     "maxLength",
+    "maxProperties",
     "maximum",
     "minItems",
     "minLength",
@@ -30,7 +32,7 @@ _KEPT = {
     "x-kubernetes-list-type",
     "x-kubernetes-validations",
 }
-_DROPPED = {"$defs", "additionalProperties", "title"}
+_DROPPED = {"$defs", "title"}
 _NUMBER_OR_TEXT = {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]}
 
 
@@ -52,8 +54,8 @@ def _convert(schema: Schema, known: dict[str, Schema], path: tuple[str, ...]) ->
         if name in path:
             raise NotStructural(f"{'.'.join(path)}: {name} holds itself")
         return _convert(known[name] | schema, known, (*path, name))
-    if schema.get("additionalProperties"):
-        raise NotStructural(f"{'.'.join(path)}: a map needs maxProperties and a type of value; none is supported yet")
+    if (values := _values(schema)) is not None:
+        schema["additionalProperties"] = _convert(values, known, (*path, "values"))
     if "const" in schema:
         schema["enum"] = [schema.pop("const")]
     number_or_text = schema.get("type") == ["integer", "string"]
@@ -78,6 +80,17 @@ def _single(schema: Schema, path: tuple[str, ...]) -> Schema:
     return (alternatives[0] if alternatives else {}) | schema
 
 
+def _values(schema: Schema) -> Schema | None:
+    """Of a map, the schema of its values; removes what says so. The keys' own pattern cannot be said."""
+    schema.pop("propertyNames", None)
+    patterns = schema.pop("patternProperties", None)
+    more = schema.pop("additionalProperties", None)
+    if patterns:
+        (values,) = patterns.values()
+        return dict(values)
+    return dict(more) if isinstance(more, dict) else None
+
+
 def _no_default(key: str, value: Any) -> bool:
     return key == "default" and (value is None or isinstance(value, dict))
 
@@ -85,6 +98,8 @@ def _no_default(key: str, value: Any) -> bool:
 def _bounded(schema: Schema, path: tuple[str, ...]) -> Schema:
     """Without bounds the API server prices each rule as if texts and lists were as long as a request allows."""
     needed = {"string": "maxLength", "array": "maxItems"}.get(schema.get("type", ""))
+    if "additionalProperties" in schema:
+        needed = "maxProperties"
     if needed and needed not in schema and "enum" not in schema:
         raise NotStructural(f"{'.'.join(path)}: {needed} is missing")
     return schema

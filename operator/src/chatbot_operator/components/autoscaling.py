@@ -1,5 +1,9 @@
-"""How many pods a service has, and how many of them may be away at a time."""
+"""How many pods a service has, whose number that is, and how many of them may be away at a time."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from chatbot_resource.components import Component
 from chatbot_resource.configuration import Service
 from chatbot_resource.profiles import ResolvedScaling, resolve_scaling
 
@@ -8,29 +12,49 @@ from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import API_VERSIONS, manifest, selector
 from chatbot_operator.world import Manifest
 
-CPU_PERCENT = 70
-"""Of what a pod requests."""
+
+@dataclass(frozen=True)
+class Replicas:
+    """What a Deployment says of its number of pods."""
+
+    count: int | None
+    """None where somebody else owns it: it is never written then."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
-def replicas(context: Context, service: Service) -> int | None:
-    """The fixed number; None where the autoscaler owns it."""
-    return resolve_scaling(context.bot.spec, service).replicas
+def replicas(context: Context, service: Service) -> Replicas:
+    if context.hibernated:
+        return _none(context, service)
+    scaling = resolve_scaling(context.bot.spec, service)
+    return Replicas(scaling.replicas, {names.SCALED_BY: scaling.mode} if scaling.replicas is None else {})
 
 
-def worker_replicas(context: Context) -> int:
-    return 1 if context.bot.spec.profile == "Dev" else 2
+def worker_replicas(context: Context) -> Replicas:
+    if context.hibernated:
+        return _none(context, "conversation-worker")
+    return Replicas(1 if context.bot.spec.profile == "Dev" else 2)
+
+
+def _none(context: Context, part: names.Component) -> Replicas:
+    """No pods, and how many there were: nobody else remembers it."""
+    live = context.observed.child("Deployment", names.child(context.bot.name, part)) or {"metadata": {}, "spec": {}}
+    known = (live["metadata"].get("annotations") or {}).get(names.REPLICAS_BEFORE)
+    before = known or str(live["spec"].get("replicas") or "")
+    return Replicas(0, {names.REPLICAS_BEFORE: before} if before else {})
 
 
 def build(context: Context, service: Service) -> list[Manifest]:
     """The PodDisruptionBudget, and the autoscaler where there is one."""
     scaling = resolve_scaling(context.bot.spec, service)
-    budget = disruption_budget(context, service)
-    return [budget, _autoscaler(context, service, scaling)] if scaling.mode == "HPA" else [budget]
+    budget = disruption_budget(context, service, service)
+    if scaling.mode != "HPA" or context.hibernated:
+        return [budget]
+    return [budget, _autoscaler(context, service, scaling)]
 
 
-def disruption_budget(context: Context, part: names.Component) -> Manifest:
+def disruption_budget(context: Context, service: Service, part: names.Component) -> Manifest:
     spec = {
-        "maxUnavailable": 1,
+        "maxUnavailable": component(context, service).pdb.max_unavailable,
         "selector": {"matchLabels": selector(context.bot, part)},
         # A pod that never got ready must not hold up the draining of its node.
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
@@ -40,11 +64,21 @@ def disruption_budget(context: Context, part: names.Component) -> Manifest:
 
 def _autoscaler(context: Context, service: Service, scaling: ResolvedScaling) -> Manifest:
     name = names.child(context.bot.name, service)
-    target = {"type": "Utilization", "averageUtilization": CPU_PERCENT}
+    wanted = component(context, service).scaling
+    target = {"type": "Utilization", "averageUtilization": wanted.targets.cpu_percent}
     spec = {
         "scaleTargetRef": {"apiVersion": API_VERSIONS["Deployment"], "kind": "Deployment", "name": name},
         "minReplicas": scaling.min,
         "maxReplicas": scaling.max,
         "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+        "behavior": {
+            "scaleDown": {"stabilizationWindowSeconds": wanted.behavior.scale_down.stabilization_window_seconds}
+        },
     }
     return manifest(context.bot, service, "HorizontalPodAutoscaler", name, {"spec": spec})
+
+
+def component(context: Context, service: Service) -> Component:
+    """What the resource says of a service."""
+    found: Component = getattr(context.bot.spec.components, service)
+    return found

@@ -13,3 +13,8 @@ class Context:
     bot: ChatbotDeployment
     observed: Observed
     settings: Settings
+
+    @property
+    def hibernated(self) -> bool:
+        """No pod is to run; all data is kept."""
+        return self.bot.spec.mode == "Hibernated"

@@ -38,7 +38,7 @@ def _worker(context: Context, configs: Configs) -> list[Manifest]:
     return [
         services.service_account(context, "conversation-worker"),
         services.deployment(context, program, "conversation-worker", autoscaling.worker_replicas(context)),
-        autoscaling.disruption_budget(context, "conversation-worker"),
+        autoscaling.disruption_budget(context, "conversation", "conversation-worker"),
     ]
 
 

@@ -62,7 +62,14 @@ def owner(bot: ChatbotDeployment) -> Manifest:
 
 
 def manifest(
-    bot: ChatbotDeployment, part: str, kind: str, name: str, body: Mapping[str, Any], *, owned: bool = True
+    bot: ChatbotDeployment,
+    part: str,
+    kind: str,
+    name: str,
+    body: Mapping[str, Any],
+    *,
+    owned: bool = True,
+    annotations: Mapping[str, str] | None = None,
 ) -> Manifest:
     """A finished child, stamped with the hash of all it says."""
     metadata: Manifest = {"name": name, "namespace": bot.metadata.namespace, "labels": labels(bot, part)}
@@ -70,12 +77,15 @@ def manifest(
         metadata["labels"] |= {names.REFERENCED: "true"}
     if owned:
         metadata["ownerReferences"] = [owner(bot)]
+    if annotations:
+        metadata["annotations"] = dict(annotations)
     return stamped({"apiVersion": API_VERSIONS[kind], "kind": kind, "metadata": metadata, **body})
 
 
 def stamped(child: Manifest) -> Manifest:
     """The same with the annotation by which an unchanged child is known, so that it costs no write."""
-    return child | {"metadata": child["metadata"] | {"annotations": {names.APPLIED_HASH: digest(child)[:32]}}}
+    annotations = (child["metadata"].get("annotations") or {}) | {names.APPLIED_HASH: digest(child)[:32]}
+    return child | {"metadata": child["metadata"] | {"annotations": annotations}}
 
 
 def applied_hash(child: Manifest) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from chatbot_resource.model import ChatbotDeployment
+from chatbot_resource.scheduling import Defaults, Spread
+from pydantic import BaseModel
 
 from chatbot_operator import names
 from chatbot_operator.components.metadata import selector
@@ -18,7 +20,8 @@ CLOSING_SECONDS = 10
 """After the drain: to close connections and export the last spans."""
 TMP_SIZE = "128Mi"
 
-TOPOLOGY_KEYS = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+SPREAD = tuple(Spread(topology_key=key) for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone"))
+"""`ScheduleAnyway`: an uneven pod is better than none."""
 
 
 def grace(drain_seconds: int) -> int:
@@ -73,11 +76,30 @@ def container(
 
 
 def template(bot: ChatbotDeployment, part: str, content: str, spec: Manifest) -> Manifest:
-    """A pod template; `content` is the hash of what the pods read, so that another content makes other pods."""
-    return {
-        "metadata": {"labels": selector(bot, part), "annotations": {names.REFERENCES_HASH: content}},
-        "spec": spec,
+    """A pod template, with what the resource gives to every pod.
+
+    Args:
+        content: hash of what the pods read, so that another content makes other pods.
+    """
+    given = bot.spec.defaults
+    labels = given.pod_labels | selector(bot, part)
+    annotations = given.pod_annotations | {names.REFERENCES_HASH: content}
+    return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec | _given(given)}
+
+
+def _given(defaults: Defaults) -> Manifest:
+    """Where pods may run, and with what they pull."""
+    fields = {
+        "nodeSelector": defaults.node_selector,
+        "tolerations": [_plain(item) for item in defaults.tolerations],
+        "affinity": _plain(defaults.affinity) if defaults.affinity else {},
+        "imagePullSecrets": [_plain(item) for item in defaults.image_pull_secrets],
     }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _plain(written: BaseModel) -> Manifest:
+    return written.model_dump(by_alias=True, exclude_defaults=True)
 
 
 def scratch(name: str, size: str = TMP_SIZE) -> Manifest:
@@ -85,17 +107,17 @@ def scratch(name: str, size: str = TMP_SIZE) -> Manifest:
 
 
 def spread(bot: ChatbotDeployment, part: str) -> list[Manifest]:
-    """Over hosts and zones where there are several. `ScheduleAnyway`: an uneven pod is better than none."""
+    """As the resource says; else over hosts and zones where there are several."""
     return [
         {
-            "maxSkew": 1,
-            "topologyKey": key,
-            "whenUnsatisfiable": "ScheduleAnyway",
+            "maxSkew": item.max_skew,
+            "topologyKey": item.topology_key,
+            "whenUnsatisfiable": item.when_unsatisfiable,
             "labelSelector": {"matchLabels": selector(bot, part)},
             # Else the old pods of a rollout would count, and the new ones end up together.
             "matchLabelKeys": ["pod-template-hash"],
         }
-        for key in TOPOLOGY_KEYS
+        for item in bot.spec.defaults.topology_spread or SPREAD
     ]
 
 

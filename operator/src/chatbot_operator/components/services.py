@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from chatbot_resource.components import Component as ComponentSpec
 from chatbot_resource.configuration import Service
 from chatbot_resource.profiles import resolve_resources
 
 from chatbot_operator import names
 from chatbot_operator.components import reads
+from chatbot_operator.components.autoscaling import Replicas, component
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.images import image
 from chatbot_operator.components.metadata import manifest, selector
@@ -39,11 +39,6 @@ def private_key(bot: str, service: Service) -> Read:
     return reads.generated(names.service_key(bot, service), "private_key", "service_private_key")
 
 
-def own(context: Context, program: Program) -> ComponentSpec:
-    spec: ComponentSpec = getattr(context.bot.spec.components, program.service)
-    return spec
-
-
 def service_account(context: Context, part: names.Component) -> Manifest:
     body = {"automountServiceAccountToken": False}
     return manifest(context.bot, part, "ServiceAccount", names.child(context.bot.name, part), body)
@@ -55,12 +50,7 @@ def service(context: Context, part: names.Component) -> Manifest:
     return manifest(context.bot, part, "Service", names.child(context.bot.name, part), body)
 
 
-def deployment(context: Context, program: Program, part: names.Component, replicas: int | None) -> Manifest:
-    """A Deployment.
-
-    Args:
-        replicas: None where an autoscaler owns the number.
-    """
+def deployment(context: Context, program: Program, part: names.Component, replicas: Replicas) -> Manifest:
     bot = context.bot
     spec: Manifest = {
         "selector": {"matchLabels": selector(bot, part)},
@@ -69,9 +59,10 @@ def deployment(context: Context, program: Program, part: names.Component, replic
         "progressDeadlineSeconds": DEADLINE_SECONDS,
         "template": template(bot, part, reads.content(program.reads, context.observed), _pod(context, program, part)),
     }
-    if replicas is not None:
-        spec["replicas"] = replicas
-    return manifest(bot, part, "Deployment", names.child(bot.name, part), {"spec": spec})
+    if replicas.count is not None:
+        spec["replicas"] = replicas.count
+    name = names.child(bot.name, part)
+    return manifest(bot, part, "Deployment", name, {"spec": spec}, annotations=replicas.annotations)
 
 
 def program_container(context: Context, program: Program, **more: Any) -> Manifest:
@@ -86,6 +77,7 @@ def program_container(context: Context, program: Program, **more: Any) -> Manife
         env=[
             {"name": "CHATBOT_CONFIG", "value": names.CONFIG_FILE},
             {"name": "CHATBOT_SECRETS", "value": names.SECRETS_FOLDER},
+            *({"name": item.name, "value": item.value} for item in context.bot.spec.defaults.env),
         ],
         **more,
     )
@@ -107,7 +99,7 @@ def _pod(context: Context, program: Program, part: names.Component) -> Manifest:
     return pod(
         [running],
         program_volumes(program),
-        grace(own(context, program).drain_seconds),
+        grace(component(context, program.service).drain_seconds),
         serviceAccountName=names.child(context.bot.name, part),
         topologySpreadConstraints=spread(context.bot, part),
     )
