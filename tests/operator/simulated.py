@@ -59,11 +59,12 @@ class Cluster:
     references: dict[Reference, str | None] = field(default_factory=dict)
     """What users own; whatever is not here has a digest of its name."""
     status: Status | None = None
+    apis: frozenset[str] = frozenset()
 
     @property
     def observed(self) -> Observed:
         found = {item: self._digest(item) for item in planning.references(self.bot)}
-        return Observed(tuple(self.children.values()), tuple(self.pods), found)
+        return Observed(tuple(self.children.values()), tuple(self.pods), found, self.apis)
 
     def plan(self) -> list[Step]:
         return planning.plan(self.bot, self.observed, SETTINGS)

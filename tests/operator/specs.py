@@ -73,6 +73,16 @@ PRODUCTION: dict[str, Any] = {
     "images": {"chat": "example.com/chat@sha256:" + "0" * 64},
     "telemetry": {"otlp": {"endpoint": "http://otel:4318"}},
     "defaults": DEFAULTS,
+    "exposure": {
+        "type": "Ingress",
+        "className": "nginx",
+        "hostnames": ["chat.example.com"],
+        "tlsSecretRef": {"name": "chat-tls"},
+    },
+    "network": {
+        "egress": [{"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": 443}]}],
+        "metricsFrom": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
+    },
 }
 BY_HAND = {"dev": DEV, "standard": STANDARD, "production": PRODUCTION, "empty": {}}
 

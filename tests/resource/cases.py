@@ -64,6 +64,14 @@ def origins(*urls: str) -> Spec:
     return {"exposure": {"cors": {"allowOrigins": list(urls)}}}
 
 
+def exposure(**fields: Any) -> Spec:
+    return {"exposure": fields}
+
+
+def network(**fields: Any) -> Spec:
+    return {"network": fields}
+
+
 def defaults(**fields: Any) -> Spec:
     return {"defaults": fields}
 
@@ -77,6 +85,9 @@ POSTGRES = {
     "external": {"authSecretRef": {"name": "a"}, "conversationSecretRef": {"name": "c"}},
 }
 REDIS = {"mode": "External", "external": {"secretRef": {"name": "r"}}}
+
+
+EXTERNAL_STORES = {"postgres": POSTGRES, "redis": REDIS}
 
 
 def production(**stores: Any) -> Spec:
@@ -200,6 +211,78 @@ CASES: tuple[Case, ...] = (
         defaults(tolerations=[{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]),
         defaults(tolerations=[{"key": "gpu", "effect": "Never"}]),
         "supported values",
+    ),
+    *(
+        Case(f"Production forbids {name}", production(**EXTERNAL_STORES), production(**EXTERNAL_STORES) | wrong, says)
+        for name, wrong, says in (("an open network", {"network": {"policy": "Off"}}, "needs network.policy Enforce"),)
+    ),
+    Case(
+        "an Ingress has a host name",
+        exposure(type="Ingress", hostnames=["chat.example.com", "*.chat.example.com"]),
+        exposure(type="Ingress"),
+        "need at least one",
+    ),
+    Case("and None has none", exposure(type="None"), exposure(hostnames=["chat.example.com"]), "need at least one"),
+    Case(
+        "a host name is one",
+        exposure(type="Ingress", hostnames=["a.b"]),
+        exposure(type="Ingress", hostnames=["https://a.b"]),
+        "should match",
+    ),
+    Case(
+        "an HTTPRoute has a parent",
+        exposure(type="HTTPRoute", hostnames=["a.b"], parentRefs=[{"name": "web", "namespace": "infra"}]),
+        exposure(type="HTTPRoute", hostnames=["a.b"]),
+        "needs at least one",
+    ),
+    Case(
+        "and an Ingress none",
+        exposure(type="Ingress", hostnames=["a.b"], className="traefik", tlsSecretRef={"name": "t"}),
+        exposure(type="Ingress", hostnames=["a.b"], parentRefs=[{"name": "web"}]),
+        "parentRefs are for type HTTPRoute",
+    ),
+    Case(
+        "a class is an Ingress's",
+        exposure(type="Ingress", hostnames=["a.b"], className="traefik"),
+        exposure(className="traefik"),
+        "className is for type Ingress",
+    ),
+    Case(
+        "a certificate too",
+        exposure(type="Ingress", hostnames=["a.b"], tlsSecretRef={"name": "t"}),
+        exposure(type="HTTPRoute", hostnames=["a.b"], parentRefs=[{"name": "w"}], tlsSecretRef={"name": "t"}),
+        "tlsSecretRef is for type Ingress",
+    ),
+    *(
+        Case(
+            f"a network is one, not {wrong}",
+            exposure(trustedProxies=[right]),
+            exposure(trustedProxies=[wrong]),
+            says,
+        )
+        for right, wrong, says in (
+            ("10.0.0.0/8", "10.0.0.1/8", "address of a network"),
+            ("fd00::/8", "10.0.0.0/33", "address of a network"),
+            ("10.1.2.3/32", "10.0.0.0", "should match"),
+        )
+    ),
+    Case(
+        "a peer is one kind",
+        network(egress=[{"to": [{"podSelector": {}, "namespaceSelector": {"matchLabels": {"a": "b"}}}]}]),
+        network(egress=[{"to": [{"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}]}]),
+        "a peer is either",
+    ),
+    Case(
+        "a peer is something",
+        network(metricsFrom=[{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]),
+        network(metricsFrom=[{}]),
+        "a peer is either",
+    ),
+    Case(
+        "ports go forward",
+        network(egress=[{"ports": [{"port": 1, "endPort": 1}]}]),
+        network(egress=[{"ports": [{"port": 2, "endPort": 1}]}]),
+        "endPort must not be less",
     ),
     Case("at least one pod", scaling(minReplicas=1), scaling(minReplicas=0), "greater than or equal to 1"),
     Case(

@@ -29,6 +29,7 @@ class Findings:
     autoscaling: Blocked | None = None
     autoscaled: bool = False
     """Whether anything has an autoscaler of ours."""
+    route: Blocked | None = None
 
     @property
     def cause(self) -> Blocked | None:
@@ -97,6 +98,7 @@ def conditions(bot: ChatbotDeployment, found: Findings, previous: Status | None,
         "VectorStoreReady": _vectors(bot, found),
         "MigrationsComplete": _unless(found.migrations, Reason.MIGRATED, "Both databases are migrated."),
         "AutoscalingReady": _autoscaling(found),
+        "RouteReady": _route(bot, found),
     }
     return [_condition(kind, item, generation(bot), previous, now) for kind, item in said.items()]
 
@@ -140,6 +142,13 @@ def _paused(bot: ChatbotDeployment) -> Said:
     if bot.spec.mode == "Paused":
         return True, Reason.PAUSED, "spec.mode is Paused: nothing is changed until it is Active."
     return False, Reason.ACTIVE, f"spec.mode is {bot.spec.mode}."
+
+
+def _route(bot: ChatbotDeployment, found: Findings) -> Said:
+    told = bot.spec.exposure
+    if told.type == "None":
+        return True, Reason.NOT_EXPOSED, "spec.exposure.type is None."
+    return _unless(found.route, Reason.ROUTE_ADMITTED, f"{told.type} {names.child(bot.name, 'gateway')} is taken up.")
 
 
 def _autoscaling(found: Findings) -> Said:

@@ -21,6 +21,8 @@ API_VERSIONS: Mapping[str, str] = {
     "Lease": "coordination.k8s.io/v1",
 }
 
+IRREGULAR: Mapping[str, str] = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
+
 OURS = f"{names.MANAGED_BY}={names.FIELD_MANAGER}"
 """Label selector of what we write."""
 PLATFORMS = names.BOT
@@ -38,8 +40,8 @@ WATCHED: Mapping[str, str] = {
 
 
 def plural(kind: str) -> str:
-    """Regular for every kind above."""
-    return f"{kind.lower()}s"
+    """Name of a kind in paths and in RBAC."""
+    return IRREGULAR.get(kind) or f"{kind.lower()}s"
 
 
 def group_and_version(kind: str) -> tuple[str, str]:

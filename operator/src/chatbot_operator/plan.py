@@ -17,8 +17,10 @@ from chatbot_operator.components import (
     chat,
     configuration,
     conversation,
+    exposure,
     gateway,
     migrations,
+    network,
     postgres,
     reads,
     redis,
@@ -72,7 +74,8 @@ SERVED = frozenset(READS)
 
 def references(bot: ChatbotDeployment) -> frozenset[Reference]:
     """Everything a user owns that the resource refers to."""
-    return reads.references(read for own in READS.values() for read in own(bot))
+    read = reads.references(read for own in READS.values() for read in own(bot))
+    return read | set(exposure.certificate(bot))
 
 
 def plan(bot: ChatbotDeployment, observed: Observed, settings: Settings) -> list[Step]:
@@ -149,7 +152,8 @@ class _Planner:
         return self._step("secrets", made, secrets.problem(self.context))
 
     def _store(self, store: Store) -> Step:
-        return self._step("stores", stores.build(self.context, store), stores.needs(self.context, store))
+        made = [*network.build(self.context, store.name), *stores.build(self.context, store)]
+        return self._step("stores", made, stores.needs(self.context, store))
 
     def _migration(self, owner: Owner, configs: Configs, no_settings: Blocked | None, gate: Blocked | None) -> Step:
         if self.context.hibernated:

@@ -21,6 +21,8 @@ class Reason(StrEnum):
     ACTIVE = "Active"
     AUTOSCALING = "Autoscaling"
     NOT_AUTOSCALED = "NotAutoscaled"
+    NOT_EXPOSED = "NotExposed"
+    ROUTE_ADMITTED = "RouteAdmitted"
     PAUSED = "Paused"
     HIBERNATED = "Hibernated"
 
@@ -29,6 +31,7 @@ class Reason(StrEnum):
     MIGRATING = "Migrating"
     ROLLING_OUT = "RollingOut"
     STOPPING = "Stopping"
+    ROUTE_PENDING = "RoutePending"
     WAITING_FOR_STORE = "WaitingForStore"
     WAITING_FOR_MIGRATION = "WaitingForMigration"
     WAITING_FOR_COMPONENT = "WaitingForComponent"
@@ -40,6 +43,9 @@ class Reason(StrEnum):
     KEY_NOT_FOUND = "KeyNotFound"
     APPLY_REFUSED = "ApplyRefused"
     FIELD_CONFLICT = "FieldConflict"
+    HOSTNAME_TAKEN = "HostnameTaken"
+    ROUTE_REFUSED = "RouteRefused"
+    API_NOT_INSTALLED = "ApiNotInstalled"
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     PODS_REFUSED = "PodsRefused"
     UNSCHEDULABLE = "Unschedulable"
@@ -70,6 +76,8 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.ACTIVE: Meaning("Changes of the resource are applied."),
     Reason.AUTOSCALING: Meaning("Every autoscaler has what it scales by."),
     Reason.NOT_AUTOSCALED: Meaning("No component has an autoscaler of the operator's."),
+    Reason.NOT_EXPOSED: Meaning("`spec.exposure.type` is None: nothing leads in from outside."),
+    Reason.ROUTE_ADMITTED: Meaning("The Ingress or HTTPRoute was taken up by a controller."),
     Reason.PAUSED: Meaning("`spec.mode` is Paused: what is seen is reported, and nothing is changed."),
     Reason.HIBERNATED: Meaning("`spec.mode` is Hibernated: no pod runs, and all data is kept."),
     Reason.NOT_CREATED: Meaning("The object named is about to be created."),
@@ -77,6 +85,9 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.MIGRATING: Meaning("The Job named brings a database to the wanted version."),
     Reason.ROLLING_OUT: Meaning("The Deployment named is replacing, adding or starting pods."),
     Reason.STOPPING: Meaning("Pods of the object named are finishing what they are doing, and then end."),
+    Reason.ROUTE_PENDING: Meaning(
+        "No controller has taken up the Ingress or HTTPRoute yet. Some controllers never say that they did."
+    ),
     Reason.WAITING_FOR_STORE: Meaning("A step waits until a store is ready."),
     Reason.WAITING_FOR_MIGRATION: Meaning("A step waits until a database has been migrated."),
     Reason.WAITING_FOR_COMPONENT: Meaning("A step waits until the components it calls have been rolled out."),
@@ -101,6 +112,17 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.FIELD_CONFLICT: Meaning(
         "Somebody keeps changing a field that the operator keeps changing back; it is left alone for ten minutes.",
         "Stop who is named, or say it in the resource.",
+    ),
+    Reason.HOSTNAME_TAKEN: Meaning(
+        "An older resource has the same host name; which of the two answers, the controller decides.",
+        "Give one of them another name in `spec.exposure.hostnames`.",
+    ),
+    Reason.ROUTE_REFUSED: Meaning(
+        "A Gateway does not take the HTTPRoute.", "Mend `spec.exposure.parentRefs`, or what the Gateway allows."
+    ),
+    Reason.API_NOT_INSTALLED: Meaning(
+        "The resource asks for a kind of object that this cluster does not know; the rest goes on without it.",
+        "Install what the message names, or choose another way in the resource.",
     ),
     Reason.METRICS_UNAVAILABLE: Meaning(
         "An autoscaler does not learn the load of its pods, and leaves their number as it is. Just after a start that "

@@ -21,6 +21,9 @@ CONDITIONS: Mapping[ConditionType, str] = {
     "VectorStoreReady": "our Weaviate is ready, or vectors are kept in Postgres and that is",
     "MigrationsComplete": "both databases have the tables that the wanted version needs",
     "AutoscalingReady": "every autoscaler of ours learns the load of its pods, or there is none",
+    "RouteReady": (
+        "a controller has taken up the Ingress or HTTPRoute, or there is to be none; `Ready` does not wait for it"
+    ),
 }
 """True when …"""
 

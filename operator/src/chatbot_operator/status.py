@@ -10,7 +10,7 @@ from chatbot_resource.status import ComponentStatus, MigrationStatus, Phase, Sta
 from pydantic import ValidationError
 
 from chatbot_operator import names
-from chatbot_operator.components import migrations, postgres, reads, redis
+from chatbot_operator.components import exposure, migrations, postgres, reads, redis
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import component_of, generation
 from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true, paused
@@ -85,6 +85,7 @@ def status_of(
         available=_available(views, previous),
         autoscaling=next(filter(None, map(autoscaler_finding, scalers)), None),
         autoscaled=bool(scalers),
+        route=exposure.finding(context),
     )
     if bot.spec.mode == "Paused":
         found = paused(found)
@@ -96,7 +97,7 @@ def status_of(
         conditions=said,
         components=[_component(view, previous) for view in views],
         components_ready=f"{sum(view.finding is None for view in views)}/{len(views)}",
-        url=f"http://{names.child(bot.name, 'gateway')}.{bot.metadata.namespace}.svc",
+        url=exposure.url(bot),
         model=str(resolve_llm(bot.spec.llm).default),
         version=VersionStatus(current=_serving(settings, previous, ready=ready), target=settings.version),
         migrations=_finished(steps, observed, previous),

@@ -35,6 +35,12 @@ class Observed:
     references: Mapping[Reference, str | None] = field(default_factory=dict)
     """Digest of what each reference of the resource points to; None when the object or the key is not there."""
 
+    apis: frozenset[str] = frozenset()
+    """Optional kinds that the cluster has, such as HTTPRoute."""
+
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """Host names that an older resource has, and its namespace and name."""
+
     def child(self, kind: str, name: str) -> Manifest | None:
         return next(
             (item for item in self.children if item["kind"] == kind and item["metadata"]["name"] == name),

@@ -13,7 +13,7 @@ from chatbot_resource.components import Service as Service
 from chatbot_resource.fields import seconds
 from chatbot_resource.llm import Llm, Provider, resolve_llm
 from chatbot_resource.model import LOCAL_DIMENSIONS, ChatbotDeployment, Spec
-from chatbot_resource.profiles import sample_ratio
+from chatbot_resource.profiles import sample_ratio, trusted_proxies
 
 OPERATOR = "operator"
 """Identity of whoever manages the services: the operator on a cluster, the command line on a laptop."""
@@ -105,6 +105,7 @@ def _gateway(spec: Spec, endpoints: Endpoints) -> dict[str, Any]:
             "per_day": limits.per_day,
         },
         "cors_allow_origins": list(spec.exposure.cors.allow_origins),
+        "trusted_proxies": trusted_proxies(spec),
     }
 
 

@@ -12,8 +12,9 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from chatbot_resource.cel import Rule, rules, value_or
 from chatbot_resource.components import Components, Images
-from chatbot_resource.fields import NAME_LENGTH, NAME_PATTERN, KeyRef, Model, Origin, Ratio, ResourceName, Url
+from chatbot_resource.fields import NAME_LENGTH, NAME_PATTERN, KeyRef, Model, Ratio, ResourceName, Url
 from chatbot_resource.llm import Llm
+from chatbot_resource.network import Exposure, Network
 from chatbot_resource.scheduling import Defaults
 from chatbot_resource.stores import Stores
 
@@ -72,19 +73,6 @@ class Auth(Model):
     signup: Literal["Open", "Closed"] = "Open"
 
 
-class Cors(Model):
-    """Browsers' pages that may call the gateway besides its own."""
-
-    allow_origins: list[Origin] = Field(default_factory=list, max_length=64)
-
-
-class Exposure(Model):
-    """How the gateway is reached from outside the cluster. `None`: by port-forward, or by what you put before it."""
-
-    type: Literal["None"] = "None"
-    cors: Cors = Cors()
-
-
 class Limits(Model):
     """Requests a user or, before sign-in, an address may make. Held across all replicas."""
 
@@ -109,6 +97,8 @@ class Telemetry(Model):
 
 
 _DEV = "'Dev'"
+_ENFORCE = "'Enforce'"
+_NOT_PRODUCTION = "!has(self.profile) || self.profile != 'Production'"
 _POSTGRES_MODE = value_or("stores.postgres.mode", _DEV)
 
 
@@ -118,9 +108,12 @@ class Spec(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule(
-                "!has(self.profile) || self.profile != 'Production' ||"
-                f" ({_POSTGRES_MODE} != 'Dev' && {value_or('stores.redis.mode', _DEV)} != 'Dev')",
+                f"{_NOT_PRODUCTION} || ({_POSTGRES_MODE} != 'Dev' && {value_or('stores.redis.mode', _DEV)} != 'Dev')",
                 "profile Production needs external stores: mode Dev keeps one copy on one disk",
+            ),
+            Rule(
+                f"{_NOT_PRODUCTION} || {value_or('network.policy', _ENFORCE)} != 'Off'",
+                "profile Production needs network.policy Enforce",
             ),
             # Here and not on the field: whoever removes the field and writes it again would pass a rule there.
             Rule(
@@ -149,6 +142,7 @@ class Spec(Model):
     stores: Stores = Stores()
     auth: Auth = Auth()
     exposure: Exposure = Exposure()
+    network: Network = Network()
     limits: Limits = Limits()
     telemetry: Telemetry = Telemetry()
 
@@ -156,6 +150,8 @@ class Spec(Model):
     def _safe_in_production(self) -> Self:
         if self.profile == "Production" and "Dev" in (self.stores.postgres.mode, self.stores.redis.mode):
             raise ValueError("profile Production needs external stores: mode Dev keeps one copy on one disk")
+        if self.profile == "Production" and self.network.policy == "Off":
+            raise ValueError("profile Production needs network.policy Enforce")
         return self
 
 

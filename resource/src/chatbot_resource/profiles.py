@@ -72,6 +72,16 @@ def sample_ratio(spec: Spec) -> float:
     return 1.0 if spec.profile == "Dev" else 0.1
 
 
+PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+"""Where pods and load balancers live (RFC 1918, 6598 and 4193)."""
+
+
+def trusted_proxies(spec: Spec) -> list[str]:
+    """Networks whose X-Forwarded-For the gateway believes."""
+    written = spec.exposure.trusted_proxies
+    return list(written or (() if spec.exposure.type == "None" else PRIVATE_NETWORKS))
+
+
 def _component(spec: Spec, service: Service) -> Component:
     component: Component = getattr(spec.components, service)
     return component

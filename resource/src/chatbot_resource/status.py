@@ -19,6 +19,7 @@ ConditionType = Literal[
     "VectorStoreReady",
     "MigrationsComplete",
     "AutoscalingReady",
+    "RouteReady",
 ]
 Phase = Literal["Pending", "Progressing", "Ready", "Degraded", "Failed", "Paused", "Hibernated"]
 

@@ -3,7 +3,7 @@
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
-from chatbot_operator.components import autoscaling, postgres, services
+from chatbot_operator.components import autoscaling, network, postgres, services
 from chatbot_operator.components.configuration import Configs
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.reads import Read, generated
@@ -24,6 +24,7 @@ def build(context: Context, configs: Configs) -> list[Manifest]:
     program = Program("auth", "auth", "serve", configs["auth"], reads(context.bot))
     return [
         program.config,
+        *network.build(context, "auth"),
         services.service_account(context, "auth"),
         services.service(context, "auth"),
         services.deployment(context, program, "auth", autoscaling.replicas(context, "auth")),

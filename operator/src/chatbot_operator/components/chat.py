@@ -2,7 +2,7 @@
 
 from chatbot_resource.model import ChatbotDeployment
 
-from chatbot_operator.components import autoscaling, redis, services
+from chatbot_operator.components import autoscaling, network, redis, services
 from chatbot_operator.components.configuration import Configs, prompt_file
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.reads import Read, user_secret, user_text
@@ -18,6 +18,7 @@ def build(context: Context, configs: Configs) -> list[Manifest]:
     program = Program("chat", "chat", "serve", configs["chat"], reads(context.bot))
     return [
         program.config,
+        *network.build(context, "chat"),
         services.service_account(context, "chat"),
         services.service(context, "chat"),
         services.deployment(context, program, "chat", autoscaling.replicas(context, "chat")),

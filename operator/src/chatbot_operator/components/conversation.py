@@ -2,7 +2,7 @@
 
 from chatbot_resource.model import ChatbotDeployment
 
-from chatbot_operator.components import autoscaling, postgres, services, weaviate
+from chatbot_operator.components import autoscaling, network, postgres, services, weaviate
 from chatbot_operator.components.configuration import Configs
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.reads import Read, user_secret, user_text
@@ -25,6 +25,7 @@ def build(context: Context, configs: Configs) -> list[Manifest]:
     replicas = autoscaling.replicas(context, "conversation")
     return [
         program.config,
+        *network.build(context, "conversation"),
         services.service_account(context, "conversation"),
         services.service(context, "conversation"),
         services.deployment(context, program, "conversation", replicas),
@@ -36,6 +37,7 @@ def build(context: Context, configs: Configs) -> list[Manifest]:
 def _worker(context: Context, configs: Configs) -> list[Manifest]:
     program = Program("conversation-worker", "conversation", "worker", configs["conversation"], reads(context.bot))
     return [
+        *network.build(context, "conversation-worker"),
         services.service_account(context, "conversation-worker"),
         services.deployment(context, program, "conversation-worker", autoscaling.worker_replicas(context)),
         autoscaling.disruption_budget(context, "conversation", "conversation-worker"),

@@ -2,7 +2,7 @@
 
 from chatbot_resource.model import ChatbotDeployment
 
-from chatbot_operator.components import autoscaling, redis, services
+from chatbot_operator.components import autoscaling, exposure, network, redis, services
 from chatbot_operator.components.configuration import Configs
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.reads import Read
@@ -18,8 +18,10 @@ def build(context: Context, configs: Configs) -> list[Manifest]:
     program = Program("gateway", "gateway", "serve", configs["gateway"], reads(context.bot))
     return [
         program.config,
+        *network.build(context, "gateway"),
         services.service_account(context, "gateway"),
         services.service(context, "gateway"),
         services.deployment(context, program, "gateway", autoscaling.replicas(context, "gateway")),
         *autoscaling.build(context, "gateway"),
+        *exposure.build(context),
     ]

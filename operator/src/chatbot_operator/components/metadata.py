@@ -24,8 +24,15 @@ API_VERSIONS: Mapping[str, str] = {
     "Job": "batch/v1",
     "HorizontalPodAutoscaler": "autoscaling/v2",
     "PodDisruptionBudget": "policy/v1",
+    "NetworkPolicy": "networking.k8s.io/v1",
+    "Ingress": "networking.k8s.io/v1",
 }
-"""Every kind we write."""
+"""Every kind we write that every cluster has."""
+
+OPTIONAL: Mapping[str, str] = {
+    "HTTPRoute": "gateway.networking.k8s.io/v1",
+}
+"""Kinds we write where the cluster has them."""
 
 REFERABLE = ("ConfigMap", "Secret")
 """Kinds of which users own some; one label makes theirs and ours seen by one watch."""
@@ -79,7 +86,8 @@ def manifest(
         metadata["ownerReferences"] = [owner(bot)]
     if annotations:
         metadata["annotations"] = dict(annotations)
-    return stamped({"apiVersion": API_VERSIONS[kind], "kind": kind, "metadata": metadata, **body})
+    version = API_VERSIONS.get(kind) or OPTIONAL[kind]
+    return stamped({"apiVersion": version, "kind": kind, "metadata": metadata, **body})
 
 
 def stamped(child: Manifest) -> Manifest:

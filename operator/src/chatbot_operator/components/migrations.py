@@ -8,7 +8,7 @@ from chatbot_resource.configuration import SECRET_FILES
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
-from chatbot_operator.components import auth, conversation, postgres, reads, services
+from chatbot_operator.components import auth, conversation, network, postgres, reads, services
 from chatbot_operator.components.configuration import Configs
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.images import image
@@ -53,7 +53,8 @@ def build(context: Context, owner: Owner, configs: Configs) -> list[Manifest]:
             context.bot, program.part, reads.content(program.reads, context.observed), _pod(context, program)
         ),
     }
-    return [program.config, manifest(context.bot, program.part, "Job", name(context, owner), {"spec": spec})]
+    job = manifest(context.bot, program.part, "Job", name(context, owner), {"spec": spec})
+    return [program.config, *network.build(context, program.part), job]
 
 
 def _pod(context: Context, program: Program) -> Manifest:

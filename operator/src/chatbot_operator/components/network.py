@@ -1,0 +1,162 @@
+"""Who may talk to whom: one NetworkPolicy per part, that lets through what the part needs and nothing else.
+
+`CALLS` is the whole map of the platform's own traffic; both ends of each connection are made from it. Besides it a part
+reaches DNS and the addresses that the resource names; how far the rest of the world is open, the resource says.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from chatbot_resource.configuration import PROVIDER_URLS
+from chatbot_resource.llm import resolve_llm
+from chatbot_resource.model import ChatbotDeployment
+from chatbot_resource.profiles import PRIVATE_NETWORKS
+from pydantic import BaseModel
+
+from chatbot_operator import names
+from chatbot_operator.components import postgres, redis, weaviate
+from chatbot_operator.components.context import Context
+from chatbot_operator.components.metadata import manifest, selector
+from chatbot_operator.world import Manifest
+
+CALLS: Mapping[str, tuple[str, ...]] = {
+    "gateway": ("auth", "chat", "conversation", "redis"),
+    "auth": ("postgres",),
+    "auth-db": ("postgres",),
+    "chat": ("auth", "conversation", "redis"),
+    "conversation": ("auth", "postgres", "weaviate"),
+    "conversation-worker": ("postgres", "weaviate"),
+    "conversation-db": ("postgres",),
+    "postgres": (),
+    "redis": (),
+    "weaviate": (),
+}
+"""Component label of each part's pods, and of those it calls."""
+
+PORTS: Mapping[str, tuple[int, ...]] = {
+    **dict.fromkeys(("gateway", "auth", "chat", "conversation"), (names.HTTP_PORT,)),
+    "postgres": (postgres.PORT,),
+    "redis": (redis.PORT,),
+    "weaviate": (weaviate.PORT, weaviate.GRPC_PORT),
+}
+"""Of pods, not of Services: that is where policies are judged."""
+
+EXTERNAL_PORTS: Mapping[str, tuple[int, ...]] = {"postgres": (postgres.PORT,), "redis": (redis.PORT, 6380)}
+"""The usual ones of stores that are a user's: their addresses are secrets. Others go into `network.egress`."""
+
+SCRAPED = ("gateway", "auth", "chat", "conversation", "conversation-worker")
+"""Parts that serve metrics."""
+OUTWARD = ("chat", "auth")
+"""Parts that reach the world when the resource does not say what may be reached: models and identity providers."""
+
+DNS: Manifest = {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
+PROMETHEUS: Manifest = {
+    "namespaceSelector": {},
+    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}},
+}
+PUBLIC: Manifest = {
+    "to": [
+        {
+            "ipBlock": {
+                "cidr": "0.0.0.0/0",
+                "except": [*(net for net in PRIVATE_NETWORKS if ":" not in net), "127.0.0.0/8", "169.254.0.0/16"],
+            }
+        },
+        {"ipBlock": {"cidr": "::/0", "except": ["::1/128", "fc00::/7", "fe80::/10"]}},
+    ],
+    "ports": [{"protocol": "TCP", "port": 443}],
+}
+
+
+def build(context: Context, part: str) -> list[Manifest]:
+    """The part's NetworkPolicy; none where the resource wants none."""
+    bot = context.bot
+    if bot.spec.network.policy == "Off":
+        return []
+    body: Manifest = {
+        "podSelector": {"matchLabels": selector(bot, part)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [*_ingress(bot, part)],
+        "egress": [*_egress(bot, part)],
+    }
+    return [manifest(bot, part, "NetworkPolicy", f"{bot.name}-{part}", {"spec": body})]
+
+
+def _ingress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
+    if part == "gateway":
+        yield {"ports": _tcp(PORTS[part])}
+    elif callers := [caller for caller, called in CALLS.items() if part in called]:
+        yield {"from": [_pods(bot, caller) for caller in callers], "ports": _tcp(PORTS[part])}
+    if part in SCRAPED:
+        peers = [_plain(peer) for peer in bot.spec.network.metrics_from] or [PROMETHEUS]
+        yield {"from": peers, "ports": _tcp((names.PRIVATE_PORT,))}
+
+
+def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
+    if not CALLS[part]:
+        return
+    yield DNS
+    for called in CALLS[part]:
+        if called in EXTERNAL_PORTS and getattr(bot.spec.stores, called).mode == "External":
+            yield {"ports": _tcp(EXTERNAL_PORTS[called])}
+        elif called != "weaviate" or weaviate.used(bot):
+            yield {"to": [_pods(bot, called)], "ports": _tcp(PORTS[called])}
+    for url in dict.fromkeys(_addresses(bot, part)):
+        yield from _address(url, bot.metadata.namespace)
+    if part in SCRAPED:
+        yield from map(_plain, bot.spec.network.egress)
+    if part in OUTWARD and not bot.spec.network.egress:
+        yield PUBLIC
+
+
+def _addresses(bot: ChatbotDeployment, part: str) -> Iterator[str]:
+    """What the resource names and the part calls."""
+    spec = bot.spec
+    if part == "chat":
+        for provider in resolve_llm(spec.llm).providers:
+            if url := provider.base_url or PROVIDER_URLS.get(provider.type):
+                yield url
+    if part in ("conversation", "conversation-worker") and spec.embeddings.base_url:
+        yield spec.embeddings.base_url
+    if part in SCRAPED and spec.telemetry.otlp:
+        yield spec.telemetry.otlp.endpoint
+
+
+def _address(url: str, namespace: str) -> Iterator[Manifest]:
+    """A name inside the cluster leads to pods of its namespace, whose own ports nobody knows beforehand."""
+    parts = urlsplit(url)
+    host = str(parts.hostname).rstrip(".")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    if _is_address(host):
+        length = 128 if ":" in host else 32
+        yield {"to": [{"ipBlock": {"cidr": f"{host}/{length}"}}], "ports": _tcp((port,))}
+        return
+    labels = host.split(".")
+    inside = len(labels) <= 2 or labels[2] == "svc"
+    if inside:
+        home = {"kubernetes.io/metadata.name": labels[1] if len(labels) > 1 else namespace}
+        yield {"to": [{"namespaceSelector": {"matchLabels": home}}]}
+    # `name.namespace` may as well be a name of the world's.
+    if not inside or len(labels) == 2:
+        yield {"ports": _tcp((port,))}
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _pods(bot: ChatbotDeployment, part: str) -> Manifest:
+    return {"podSelector": {"matchLabels": selector(bot, part)}}
+
+
+def _tcp(ports: Iterable[int]) -> list[Manifest]:
+    return [{"protocol": "TCP", "port": port} for port in ports]
+
+
+def _plain(written: BaseModel) -> Manifest:
+    return written.model_dump(by_alias=True, exclude_defaults=True)

@@ -1,0 +1,164 @@
+"""Policies of the network and the way in: both ends of each connection agree, and what is named can be reached."""
+
+from typing import Any
+
+import pytest
+from chatbot_operator.components import network
+from chatbot_operator.world import Manifest
+
+from tests.operator.simulated import Cluster, make_bot
+from tests.operator.specs import DEV, STANDARD
+
+
+def policies(spec: dict[str, Any]) -> dict[str, Manifest]:
+    """By part."""
+    cluster = Cluster(make_bot(spec)).converge()
+    found = {name: item for (kind, name), item in cluster.children.items() if kind == "NetworkPolicy"}
+    return {name.removeprefix("demo-"): item["spec"] for name, item in found.items()}
+
+
+def parts(peers: list[Manifest]) -> set[str]:
+    return {peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in peers}
+
+
+def ports(rule: Manifest) -> set[int]:
+    return {port["port"] for port in rule["ports"]}
+
+
+class TestPolicies:
+    def test_each_part_has_one_that_denies_the_rest(self) -> None:
+        found = policies(DEV)
+        assert set(found) == set(network.CALLS)
+        for part, policy in found.items():
+            assert policy["policyTypes"] == ["Ingress", "Egress"]
+            assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == part
+
+    def test_every_way_out_is_a_way_in(self) -> None:
+        found = policies(DEV)
+        out = {
+            (part, called, port)
+            for part, policy in found.items()
+            for rule in policy.get("egress", [])
+            if all("podSelector" in peer for peer in rule.get("to", [{}]))
+            for called in parts(rule["to"])
+            for port in ports(rule)
+        }
+        into = {
+            (caller, part, port)
+            for part, policy in found.items()
+            for rule in policy.get("ingress", [])
+            if all("namespaceSelector" not in peer for peer in rule.get("from", [{"namespaceSelector": {}}]))
+            for caller in parts(rule["from"])
+            for port in ports(rule)
+        }
+        assert out == into
+        assert ("chat", "redis", 6379) in out
+        assert not any(called == "postgres" for caller, called, _ in out if caller in ("gateway", "chat"))
+
+    def test_stores_reach_nobody(self) -> None:
+        found = policies(DEV)
+        assert [found[store].get("egress", []) for store in ("postgres", "redis", "weaviate")] == [[], [], []]
+
+    def test_off_has_none(self) -> None:
+        assert policies(DEV | {"network": {"policy": "Off"}}) == {}
+
+    def test_only_chat_and_auth_reach_the_world(self) -> None:
+        outward = {part for part, policy in policies(DEV).items() if network.PUBLIC in policy.get("egress", [])}
+        assert outward == {"chat", "auth"}
+        rule = {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}
+        told = policies(DEV | {"network": {"egress": [rule]}})
+        assert {part for part, policy in told.items() if rule in policy.get("egress", [])} == set(network.SCRAPED)
+        assert not any(network.PUBLIC in policy.get("egress", []) for policy in told.values())
+
+    def test_metrics_are_for_who_is_named(self) -> None:
+        peers = [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}]
+        told = policies(DEV | {"network": {"metricsFrom": peers}})
+        for part in network.SCRAPED:
+            rules = [rule for rule in told[part]["ingress"] if ports(rule) == {9090}]
+            assert [rule["from"] for rule in rules] == [peers]
+
+    def test_external_stores_are_reached_at_their_usual_ports(self) -> None:
+        postgres = {"authSecretRef": {"name": "a"}, "conversationSecretRef": {"name": "c"}}
+        stores = {"postgres": {"mode": "External", "external": postgres}, "vectors": {"type": "PGVector"}}
+        found = policies(DEV | {"stores": stores})
+        assert {"ports": [{"protocol": "TCP", "port": 5432}]} in found["auth"]["egress"]
+        assert "postgres" not in found
+        assert "weaviate" not in found
+
+    @pytest.mark.parametrize(
+        ("url", "rules"),
+        [
+            ("http://10.1.2.3:8000/v1", [{"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}], "ports": [8000]}]),
+            ("http://[fd00::1]/v1", [{"to": [{"ipBlock": {"cidr": "fd00::1/128"}}], "ports": [80]}]),
+            ("https://models.example.com/v1", [{"ports": [443]}]),
+            ("http://models:9/v1", [{"to": "team"}]),
+            ("http://vllm.models.svc.cluster.local:8000/v1", [{"to": "models"}]),
+            ("http://vllm.models.svc:8000/v1", [{"to": "models"}]),
+            ("http://vllm.models:8000/v1", [{"to": "models"}, {"ports": [8000]}]),
+        ],
+    )
+    def test_a_model_named_in_the_resource_is_reached(self, url: str, rules: list[Manifest]) -> None:
+        llm = {
+            "providers": [{"name": "p", "type": "OpenAICompatible", "baseURL": url}],
+            "models": [{"name": "m", "deployments": [{"provider": "p", "model": "x"}]}],
+            "default": "m",
+        }
+        wanted = [_full(rule) for rule in rules]
+        found = policies(DEV | {"llm": llm, "network": {"egress": [{"ports": [{"port": 1}]}]}})
+        assert [rule for rule in found["chat"]["egress"] if rule in wanted] == wanted
+        assert not [rule for rule in found["gateway"]["egress"] if rule in wanted]
+
+
+def _full(rule: Manifest) -> Manifest:
+    made = dict(rule)
+    if isinstance(rule.get("to"), str):
+        made["to"] = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": rule["to"]}}}]
+    if "ports" in rule:
+        made["ports"] = [{"protocol": "TCP", "port": port} for port in rule["ports"]]
+    return made
+
+
+EXPOSED: dict[str, Any] = {"type": "Ingress", "hostnames": ["*.a.example", "chat.example.com"]}
+
+
+class TestExposure:
+    def report(self, cluster: Cluster) -> tuple[str, str, str]:
+        cluster.report()
+        found = cluster.condition("RouteReady")
+        assert cluster.status is not None
+        return found.status, found.reason, cluster.status.url
+
+    def test_none_is_reached_inside(self) -> None:
+        cluster = Cluster(make_bot(DEV)).converge()
+        assert self.report(cluster) == ("True", "NotExposed", "http://demo-gateway.team.svc")
+
+    def test_an_ingress_is_ready_when_it_has_an_address(self) -> None:
+        cluster = Cluster(make_bot(DEV | {"exposure": EXPOSED})).converge()
+        live = cluster.child("Ingress", "demo-gateway")
+        assert [rule["host"] for rule in live["spec"]["rules"]] == EXPOSED["hostnames"]
+        assert self.report(cluster) == ("False", "RoutePending", "http://chat.example.com")
+        live["status"] = {"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}}
+        assert self.report(cluster)[:2] == ("True", "RouteAdmitted")
+        assert cluster.condition("Ready").status == "True"
+
+    def test_a_certificate_has_to_be_there(self) -> None:
+        cluster = Cluster(make_bot(DEV | {"exposure": EXPOSED | {"tlsSecretRef": {"name": "tls"}}})).converge()
+        (secret,) = (item for item in cluster.observed.references if item.name == "tls")
+        assert self.report(cluster)[2] == "https://chat.example.com"
+        cluster.references[secret] = None
+        assert self.report(cluster)[:2] == ("False", "SecretNotFound")
+
+    def test_a_route_needs_its_api(self) -> None:
+        exposure = {"type": "HTTPRoute", "hostnames": ["chat.example.com"], "parentRefs": [{"name": "web"}]}
+        cluster = Cluster(make_bot(STANDARD | {"exposure": exposure})).converge()
+        assert self.report(cluster)[:2] == ("False", "ApiNotInstalled")
+        cluster.apis = frozenset({"HTTPRoute"})
+        cluster.converge()
+        assert self.report(cluster)[:2] == ("False", "RoutePending")
+        accepted = {"type": "Accepted", "status": "True", "reason": "Accepted", "message": ""}
+        parent = {"parentRef": {"name": "web"}, "conditions": [accepted]}
+        cluster.child("HTTPRoute", "demo-gateway")["status"] = {"parents": [parent]}
+        assert self.report(cluster) == ("True", "RouteAdmitted", "https://chat.example.com")
+        accepted |= {"status": "False", "reason": "NotAllowedByListeners"}
+        assert self.report(cluster)[:2] == ("False", "RouteRefused")
+        assert "NotAllowedByListeners" in cluster.condition("RouteReady").message
