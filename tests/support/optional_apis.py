@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from chatbot_cli.errors import CliError
 from localcluster.builds import find_go
 
-from tests.support.apiserver import ApiServer
+from tests.support.apiserver import ApiServer, wait_for
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ MONITORING = Api(
 def install(server: ApiServer, api: Api) -> None:
     """Apply the definitions and wait until they are served. Skips the test where the module cannot be had."""
     folder = _module(api)
-    files = [part for file in api.files for part in ("-f", str(folder / file))]
-    server.kubectl("apply", "--server-side", *files)
-    server.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
+    for file in (folder / name for name in api.files):
+        server.kubectl("apply", "--server-side", "-f", str(file))
+        spec = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]
+        where = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+        wait_for(f"{where} to be served", lambda where=where: server.client.get(where).is_success)  # type: ignore[misc]
 
 
 def _module(api: Api) -> Path:
