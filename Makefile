@@ -123,12 +123,13 @@ format: $(VENV)/.dev ## Rewrite the code in the one style
 
 .PHONY: types
 types: $(VENV)/.dev ## Check the types of all code, strictly
-	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) k8s/local tests/support
+	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) k8s/local charts/chartvalues.py tests/support
 
 .PHONY: generate
-generate: $(VENV)/.dev ## Write what is made from the models: crds/, the chart's copy, the reference of the resource
+generate: $(VENV)/.dev ## Write what is made: crds/, the chart's copy, the reference; schema and table of the chart's values
 	@$(BIN)/python -m chatbot_resource.crd
 	@$(BIN)/python -m chatbot_operator.reference
+	@$(BIN)/python charts/chartvalues.py
 
 .PHONY: lock
 lock: $(VENV)/.bootstrap ## Choose versions anew and write requirements/*.txt

@@ -1,18 +1,24 @@
 """What the chart renders, without a cluster: valid, as expected, safe, and closed to values it does not know."""
 
+import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import chartvalues
 import kubernetes_validate
 import pytest
 import yaml
-from chatbot_operator.settings import Settings
+from chatbot_operator.metrics import Metrics
+from chatbot_operator.settings import Images, Settings
 from chatbot_resource.crd import custom_resource_definition
 from syrupy.assertion import SnapshotAssertion
 
-from tests.chart.helm import CHART, NAMESPACE, Helm, Manifest
+from tests.chart.helm import CHART, MONITORING, NAMESPACE, Helm, Manifest
 
 KUBERNETES = "1.34"
+ROOT = Path(__file__).parents[2]
 EVERYTHING = Path(__file__).parent / "everything.yaml"
 NAMESPACED = {"watchNamespaces": ["team-a", "team-b"], "crds__enabled": False}
 CLUSTER_KINDS = {
@@ -47,7 +53,10 @@ class TestRendered:
         assert yaml.safe_dump_all(rendered, sort_keys=False, width=120) == snapshot
 
     def test_valid(self, rendered: list[Manifest]) -> None:
+        """What is not Kubernetes's own, an API server judges: test_dry_run.py."""
         for item in rendered:
+            if item["apiVersion"].startswith("monitoring.coreos.com/"):
+                continue
             kubernetes_validate.validate(item, KUBERNETES, strict=True)
 
     def test_every_name_stays_with_the_release(self, rendered: list[Manifest]) -> None:
@@ -59,16 +68,54 @@ class TestRendered:
         for rule in (rule for role in roles for rule in role["rules"]):
             assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])
 
-    def test_restricted(self, rendered: list[Manifest]) -> None:
-        [deployment] = [item for item in rendered if item["kind"] == "Deployment"]
-        pod = deployment["spec"]["template"]["spec"]
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert pod["containers"][0]["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
+
+class TestAvailability:
+    def test_two_pods_of_which_one_may_go(self, helm: Helm) -> None:
+        objects = helm.template()
+        assert one(objects, "Deployment")["spec"]["replicas"] == 2
+        assert one(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+    def test_one_pod_holds_up_no_node(self, helm: Helm) -> None:
+        assert "PodDisruptionBudget" not in {item["kind"] for item in helm.template(replicas=1)}
+
+    def test_pods_are_spread_but_never_kept_from_running(self, helm: Helm) -> None:
+        spread = one(helm.template(), "Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        assert {item["topologyKey"] for item in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+        assert {item["whenUnsatisfiable"] for item in spread} == {"ScheduleAnyway"}
+
+    def test_labels_of_pods_never_take_them_out_of_the_selector(self, helm: Helm) -> None:
+        labels = {"app.kubernetes.io/name": "other", "team": "a"}
+        spec = one(helm.template(podLabels=labels), "Deployment")["spec"]
+        assert spec["template"]["metadata"]["labels"] == spec["selector"]["matchLabels"] | {"team": "a"}
+
+
+class TestMonitoring:
+    @pytest.mark.parametrize(
+        ("when", "apis", "there"),
+        [("Auto", (), False), ("Auto", MONITORING, True), ("Always", (), True), ("Never", MONITORING, False)],
+    )
+    def test_where_it_is_wanted(self, helm: Helm, when: str, apis: tuple[str, ...], there: bool) -> None:
+        kinds = {item["kind"] for item in helm.template(apis=apis, monitoring__podMonitor=when, monitoring__rules=when)}
+        assert ({"PodMonitor", "PrometheusRule"} <= kinds) is there
+
+    def test_each_by_its_own_kind(self, helm: Helm) -> None:
+        kinds = {item["kind"] for item in helm.template(apis=MONITORING[:1])}
+        assert "PodMonitor" in kinds
+        assert "PrometheusRule" not in kinds
+
+    def test_alerts_ask_for_metrics_that_exist(self, helm: Helm) -> None:
+        rules = one(helm.template(apis=MONITORING), "PrometheusRule")["spec"]["groups"][0]["rules"]
+        asked = {name for rule in rules for name in re.findall(r"chatbot_operator_\w+", rule["expr"])}
+        families = Metrics("1").registry.collect()
+        served = {f"{family.name}{'_total' * (family.type == 'counter')}" for family in families}
+        assert asked
+        assert asked <= served
+
+    def test_alerts_ask_for_the_job_that_prometheus_makes_of_the_monitor(self, helm: Helm) -> None:
+        objects = helm.template(apis=MONITORING, fullnameOverride="bots")
+        one(objects, "PodMonitor", "bots")
+        rules = one(objects, "PrometheusRule", "bots")["spec"]["groups"][0]["rules"]
+        assert all(f'job="{NAMESPACE}/bots"' in rule["expr"] for rule in rules)
 
 
 class TestDefinition:
@@ -110,6 +157,7 @@ class TestSettings:
         assert found.images.chat == "example.com/chat@sha256:" + "0" * 64
         assert found.images.weaviate == "registry.example.com/team/semitechnologies/weaviate:1.39.0"
         assert (found.image_pull_policy, found.log_level) == ("Never", "debug")
+        assert found.image_pull_secrets == ("pull",)
         assert (found.resync_seconds, found.workers) == (60, 2)
         assert (found.lease.duration, found.lease.renew) == (10, 2.5)
 
@@ -162,6 +210,16 @@ class TestValues:
             ({"watchNamespaces": [""]}, "at '/watchNamespaces/0'"),
             ({"operator__workers": 0}, "at '/operator/workers': minimum: got 0, want 1"),
             ({"operator__lease__durationSeconds": 5}, "renewSeconds must be less than durationSeconds"),
+            ({"monitoring__rules": True}, "at '/monitoring/rules': got boolean, want string"),
+            ({"monitoring__rules": "On"}, "value must be one of 'Auto', 'Always', 'Never'"),
+            ({"monitoring__interval": "often"}, "at '/monitoring/interval': 'often' does not match pattern"),
+            ({"imagePullSecrets": ["pull"]}, "at '/imagePullSecrets/0': got string, want object"),
+            ({"imagePullSecrets": [{"name": ""}]}, "at '/imagePullSecrets/0/name'"),
+            ({"resources__request": {"cpu": 1}}, "at '/resources': additional properties 'request' not allowed"),
+            ({"podLabels": {"a": 1}}, "at '/podLabels/a': got number, want string"),
+            ({"image__repository": ""}, "at '/image/repository': minLength: got 0, want 1"),
+            ({"crds__enabled": "false"}, "at '/crds/enabled': got string, want boolean"),
+            ({"fullnameOverride": "Bots"}, "at '/fullnameOverride': 'Bots' does not match pattern"),
         ],
     )
     def test_refused(self, helm: Helm, values: dict[str, Any], says: str) -> None:
@@ -172,21 +230,50 @@ class TestValues:
         [container] = one(helm.template(image__tag=tag), "Deployment")["spec"]["template"]["spec"]["containers"]
         assert container["image"] == f"chatbot-operator:{tag}"
 
-    def test_every_value_is_in_the_schema(self) -> None:
-        schema = yaml.safe_load((CHART / "values.schema.json").read_text(encoding="utf-8"))
-        values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-        assert set(values) | {"global"} == set(schema["properties"])
-
-    def test_every_value_is_in_the_readme(self) -> None:
-        readme = (CHART / "README.md").read_text(encoding="utf-8")
-        values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-        assert [name for name in names(values) if f"`{name}`" not in readme] == []
+    def test_a_digest_needs_no_tag(self, helm: Helm) -> None:
+        image = "chatbot-operator@sha256:" + "0" * 64
+        objects = helm.template(image__repository=image, registry="example.com")
+        [container] = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == f"example.com/{image}"
 
 
-def names(values: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of all values; what Kubernetes itself defines is one."""
-    found = []
-    for name, value in values.items():
-        inner = isinstance(value, dict) and value and name != "resources"
-        found += names(value, f"{prefix}{name}.") if inner else [prefix + name]
-    return found
+class TestGenerated:
+    @pytest.mark.parametrize("file", chartvalues.files(ROOT), ids=lambda file: file.name)
+    def test_is_up_to_date(self, file: Path) -> None:
+        assert chartvalues.files(ROOT)[file] == file.read_text(encoding="utf-8"), "run `make generate`"
+
+    def test_the_default_values_satisfy_the_schema(self, helm: Helm) -> None:
+        """And so does a file that repeats them all."""
+        assert helm.template(CHART / "values.yaml") == helm.template()
+
+    def test_every_value_is_used_and_every_used_one_is_there(self) -> None:
+        templates = [file.read_text(encoding="utf-8") for file in (CHART / "templates").iterdir()]
+        used = {name for text in templates for name in re.findall(r"\.Values\.([A-Za-z.]+)", text)}
+        # By way of a variable, or each by its name in a loop.
+        used |= {"operator.lease.durationSeconds", "operator.lease.renewSeconds"}
+        used |= {f"images.{name}" for name in Images.model_fields}
+        values = chartvalues.read((CHART / "values.yaml").read_text(encoding="utf-8"))
+        assert used - {"operator.lease", "images"} == {value.name for value in leaves(values)}
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("a: {}\n", "a is an empty map"),
+            ("a:\n  # @schema colour\n  b: 1\n", "a.b: @schema colour is none of"),
+        ],
+    )
+    def test_a_value_must_be_described(self, text: str, says: str) -> None:
+        with pytest.raises(chartvalues.BadComment, match=says):
+            chartvalues.read(text)
+
+    def test_a_comment_becomes_a_row_and_a_description(self) -> None:
+        text = "a:\n  # What b\n  # is.\n  # @schema {minimum: 2}\n  b: 3\n"
+        values = chartvalues.read(text)
+        assert "| `a.b` | `3` | What b is. |\n" in chartvalues.table(values)
+        made = json.loads(chartvalues.schema(values))["properties"]["a"]["properties"]["b"]
+        assert made == {"description": "What b is.", "type": "integer", "default": 3, "minimum": 2}
+
+
+def leaves(values: list[chartvalues.Value]) -> Iterator[chartvalues.Value]:
+    for value in values:
+        yield from leaves(value.inner) if value.inner else [value]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.operator.running import SETTINGS, WRITES
@@ -106,3 +107,12 @@ def operator(
         if process.poll() is None:
             process.kill()
             process.wait(10)
+
+
+def as_account(server: ApiServer, token: str, folder: Path) -> Path:
+    """A kubeconfig with what a ServiceAccount's pod would have."""
+    told = yaml.safe_load(server.kubeconfig.read_text(encoding="utf-8"))
+    told["users"][0]["user"] = {"token": token}
+    file = folder / "account.kubeconfig"
+    file.write_text(yaml.safe_dump(told), encoding="utf-8")
+    return file

@@ -11,10 +11,8 @@ from typing import Any
 
 import httpx2
 import pytest
-import yaml
 from chatbot_operator import names
 
-from tests.chart.helm import find_helm
 from tests.operator.processes import Operator, operator
 from tests.operator.relay import relay
 from tests.operator.running import BOT
@@ -361,56 +359,6 @@ class TestProbes:
             assert process.answers("/livez")
             assert not process.answers("/readyz")
             assert process.stop() == 0
-
-
-class TestRights:
-    """With the roles of the chart, and no others."""
-
-    @pytest.mark.parametrize("everywhere", [True, False], ids=["cluster", "namespace"])
-    def test_are_enough(
-        self, api_server: ApiServer, bot: Bot, kubelet: None, tmp_path: Path, *, everywhere: bool
-    ) -> None:
-        system = bot.api.namespace()
-        watched = [] if everywhere else [bot.namespace]
-        objects = find_helm().template(
-            watchNamespaces=watched, fullnameOverride=system, crds__enabled=False, fencing__enabled=False
-        )
-        kinds = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ServiceAccount")
-        wanted = yaml.safe_dump_all([item for item in objects if item["kind"] in kinds]).replace(
-            "chatbot-system", system
-        )
-        bot.api.kubectl("apply", "-f", "-", stdin=wanted)
-        token = bot.api.kubectl("-n", system, "create", "token", system).strip()
-        with operator(
-            api_server,
-            tmp_path,
-            bot.namespace,
-            kubeconfig=as_account(api_server, token, tmp_path),
-            lease={"namespace": system},
-            watch_namespaces=watched,
-        ) as process:
-            process.wait_ready()
-            bot.create({"profile": "Dev", "knowledge": {"faqRef": {"name": "faqs", "key": "faqs.yaml"}}})
-            faqs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faqs"}, "data": {"faqs.yaml": "[]"}}
-            bot.api.create(faqs, bot.namespace)
-            bot.wait_condition("Ready", "True")
-            bot.edit({"components": {"chat": {"scaling": {"mode": "Fixed", "replicas": 1}}}})
-            wait_for("the autoscaler to go", lambda: ("HorizontalPodAutoscaler", "harbour-chat") not in bot.children())
-            bot.wait_condition("Ready", "True")
-            # Where it watches the cluster, it meets what other tests have left, such as quotas that refuse.
-            assert everywhere or process.metric("chatbot_operator_api_requests_total", code="403") == 0
-            mine = [line for line in process.lines() if line.get("namespace") in (None, bot.namespace)]
-            assert not [line for line in mine if line["level"] != "info"]
-            assert process.stop() == 0
-
-
-def as_account(api_server: ApiServer, token: str, folder: Path) -> Path:
-    """A kubeconfig as a ServiceAccount's pod would have it."""
-    told = yaml.safe_load(api_server.kubeconfig.read_text())
-    told["users"][0]["user"] = {"token": token}
-    file = folder / "account.kubeconfig"
-    file.write_text(yaml.safe_dump(told))
-    return file
 
 
 class TestDeletion:

@@ -49,6 +49,17 @@ PLURALS = {
     "ServiceAccount": "v1/serviceaccounts",
     "StatefulSet": "apps/v1/statefulsets",
 }
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        # The cluster's own controllers.
+        {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+        {"level": "None"},
+    ],
+}
 APPLY = {"Content-Type": "application/apply-patch+yaml"}
 MERGE = {"Content-Type": "application/merge-patch+json"}
 
@@ -81,6 +92,13 @@ class ApiServer:
             raise httpx2.HTTPStatusError(_message(response), request=response.request, response=response)
         found: Object = response.json()
         return found
+
+    def audited(self, user: str) -> "Iterator[Object]":
+        """What a ServiceAccount asked for, in order; of a server that was started with `audit`."""
+        with audit_log(self.layout).open(encoding="utf-8") as lines:
+            # The last line may still be in the writing.
+            events = (json.loads(line) for line in lines if line.endswith("\n"))
+            yield from (event for event in events if event["user"]["username"] == user)
 
     def namespace(self) -> str:
         """Name of a fresh namespace."""
@@ -172,9 +190,18 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, every
     return found
 
 
+def audit_log(layout: Layout) -> Path:
+    return layout.run / "audit.log"
+
+
 @contextlib.contextmanager
-def running_api_server() -> Iterator[ApiServer]:
-    """With our CRD in it. Skips the test when it was never built; fails it when CHATBOT_REQUIRE_CLUSTER is set."""
+def running_api_server(*, crds: bool = True, audit: bool = False) -> Iterator[ApiServer]:
+    """A fresh one. Skips the test when it was never built; fails it when CHATBOT_REQUIRE_CLUSTER is set.
+
+    Args:
+        crds: whether our definitions are in it.
+        audit: whether it writes down what ServiceAccounts ask for, see `ApiServer.audited`.
+    """
     programs = home() / "bin"
     if absent := [name for name in PROGRAMS if not (programs / name).exists()]:
         reason = f"needs a real API server: {', '.join(absent)} not in {programs}, build them with `make cluster-build`"
@@ -182,13 +209,20 @@ def running_api_server() -> Iterator[ApiServer]:
     with tempfile.TemporaryDirectory(prefix="kube-", ignore_cleanup_errors=True) as folder:
         layout = Layout(Path(folder), programs, free_port(), free_port(), node_ip())
         try:
-            control_plane.start(layout, scheduler=False)
+            control_plane.start(layout, scheduler=False, api_flags=_audit_flags(layout) if audit else ())
             with _client(layout) as client:
                 server = ApiServer(layout, client)
-                _install_crds(server)
+                if crds:
+                    _install_crds(server)
                 yield server
         finally:
             control_plane.stop(layout)
+
+
+def _audit_flags(layout: Layout) -> tuple[str, ...]:
+    policy = layout.run / "audit-policy.json"
+    policy.write_text(json.dumps(AUDIT_POLICY), encoding="utf-8")
+    return f"--audit-policy-file={policy}", f"--audit-log-path={audit_log(layout)}"
 
 
 def _client(layout: Layout) -> httpx2.Client:

@@ -6,107 +6,50 @@
 {{- end }}
 
 {{- define "chatbot-operator.selector" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "chatbot-operator.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: chatbot-platform
 {{ include "chatbot-operator.selector" . }}
 {{- end }}
 
-{{- define "chatbot-operator.serviceAccount" -}}
-{{- default (include "chatbot-operator.fullname" .) .Values.serviceAccount.name -}}
-{{- end }}
-
-{{/* An image's full reference. Takes a list: the root, repository, tag. */}}
-{{- define "chatbot-operator.image" -}}
-{{- $root := index . 0 -}}
-{{- $prefix := ternary (printf "%s/" (trimSuffix "/" $root.Values.registry)) "" (ne $root.Values.registry "") -}}
-{{- printf "%s%s:%s" $prefix (index . 1) (index . 2) -}}
-{{- end }}
-
-{{/* What the operator is told, as JSON: the fields of chatbot_operator.settings.Settings. */}}
-{{- define "chatbot-operator.settings" -}}
-{{- if ge (float64 .Values.operator.lease.renewSeconds) (float64 .Values.operator.lease.durationSeconds) -}}
-{{- fail "operator.lease.renewSeconds must be less than durationSeconds, or no leader lasts" -}}
-{{- end -}}
-{{- $tag := default .Chart.AppVersion .Values.images.tag -}}
-{{- $images := dict "weaviate" (default (include "chatbot-operator.image" (list . "semitechnologies/weaviate" "1.39.0")) .Values.images.weaviate) -}}
-{{- range $name, $repository := dict "gateway" "chatbot-gateway" "auth" "chatbot-auth" "chat" "chatbot-chat" "conversation" "chatbot-conversation" "postgres" "chatbot-postgres" "redis" "chatbot-valkey" -}}
-{{- $_ := set $images $name (default (include "chatbot-operator.image" (list $ $repository $tag)) (index $.Values.images $name)) -}}
-{{- end -}}
-{{- $lease := dict "namespace" .Release.Namespace "duration" .Values.operator.lease.durationSeconds "renew" .Values.operator.lease.renewSeconds -}}
-{{- dict
-  "version" $tag
-  "images" $images
-  "image_pull_policy" .Values.images.pullPolicy
-  "watch_namespaces" .Values.watchNamespaces
-  "lease" $lease
-  "resync_seconds" .Values.operator.resyncSeconds
-  "workers" .Values.operator.workers
-  "probe_port" 8080
-  "log_level" .Values.operator.logLevel
-| toPrettyJson -}}
-{{- end }}
-
-{{/* What the operator may do where its resources are. No wildcard, and nothing it does not do. */}}
-{{- define "chatbot-operator.rules" -}}
-- apiGroups: [chatbot-operator.io]
-  resources: [chatbotdeployments]
-  verbs: [get, list, watch]
-- apiGroups: [chatbot-operator.io]
-  resources: [chatbotdeployments/status]
-  verbs: [get, patch, update]
-# To set owner references that hold their owner back until the child is gone.
-- apiGroups: [chatbot-operator.io]
-  resources: [chatbotdeployments/finalizers]
-  verbs: [update]
-- apiGroups: [apps]
-  resources: [deployments, statefulsets]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [""]
-  resources: [services, serviceaccounts, configmaps, secrets]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [batch]
-  resources: [jobs]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [autoscaling]
-  resources: [horizontalpodautoscalers]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [policy]
-  resources: [poddisruptionbudgets]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [apps]
-  resources: [replicasets]
-  verbs: [get, list, watch]
-- apiGroups: [""]
-  resources: [pods]
-  verbs: [get, list, watch]
-- apiGroups: [""]
-  resources: [events]
-  verbs: [create, patch]
-{{- end }}
-
 {{/* Head of an object. Takes a list: the root, suffix of the name, namespace ("" for the cluster's own). */}}
 {{- define "chatbot-operator.metadata" -}}
 {{- $root := index . 0 -}}
 metadata:
-  name: {{ include "chatbot-operator.fullname" $root }}{{ index . 1 }}
+  name: {{ printf "%s%s" (include "chatbot-operator.fullname" $root) (index . 1) | quote }}
   {{- with index . 2 }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels:
     {{- include "chatbot-operator.labels" $root | nindent 4 }}
 {{- end }}
 
-{{/* The operator's account as a subject of bindings. */}}
-{{- define "chatbot-operator.subjects" -}}
+{{- define "chatbot-operator.serviceAccount" -}}
+{{- default (include "chatbot-operator.fullname" .) .Values.serviceAccount.name -}}
+{{- end }}
+
+{{/* What a binding binds to whom. Takes a list: the root, kind of the role, suffix of its name. */}}
+{{- define "chatbot-operator.binding" -}}
+{{- $root := index . 0 -}}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ index . 1 }}
+  name: {{ printf "%s%s" (include "chatbot-operator.fullname" $root) (index . 2) | quote }}
 subjects:
   - kind: ServiceAccount
-    name: {{ include "chatbot-operator.serviceAccount" . }}
-    namespace: {{ .Release.Namespace }}
+    name: {{ include "chatbot-operator.serviceAccount" $root | quote }}
+    namespace: {{ $root.Release.Namespace | quote }}
+{{- end }}
+
+{{/* Whether an object of the Prometheus operator is wanted: "true" or nothing. Takes a list: the root, the value, the kind. */}}
+{{- define "chatbot-operator.monitors" -}}
+{{- $root := index . 0 -}}
+{{- $there := $root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" (index . 2)) -}}
+{{- if or (eq (index . 1) "Always") (and (eq (index . 1) "Auto") $there) -}}true{{- end -}}
 {{- end }}

@@ -6,7 +6,7 @@ listens but etcd and the API server, on the ports given.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from chatbot_cli.errors import CliError
 from chatbot_cli.processes import Process
@@ -22,8 +22,11 @@ FAST = ("--kube-api-qps=200", "--kube-api-burst=400")
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 
-def start(layout: Layout, *, scheduler: bool) -> None:
+def start(layout: Layout, *, scheduler: bool, api_flags: Sequence[str] = ()) -> None:
     """Start the control plane and wait until the default ServiceAccount exists, so that pods may be created.
+
+    Args:
+        api_flags: more flags of the API server, such as those of an audit log.
 
     Raises:
         CliError: something ended, or was not ready in `READY_SECONDS`; with the end of its log.
@@ -32,7 +35,7 @@ def start(layout: Layout, *, scheduler: bool) -> None:
     layout.run.mkdir(parents=True, exist_ok=True, mode=0o700)
     certificates.ensure(layout)
     (layout.run / API_PORT_FILE).write_text(f"{layout.api_port}\n", encoding="ascii")
-    started = {"etcd": _etcd(layout), "kube-apiserver": _apiserver(layout)}
+    started = {"etcd": _etcd(layout), "kube-apiserver": _apiserver(layout, api_flags)}
     _wait(layout, started, "kube-apiserver", lambda: api.answers(layout, "/readyz"))
     started["kube-controller-manager"] = _controller_manager(layout)
     if scheduler:
@@ -71,7 +74,7 @@ def _etcd(layout: Layout) -> Process:
     )
 
 
-def _apiserver(layout: Layout) -> Process:
+def _apiserver(layout: Layout, more: Sequence[str]) -> Process:
     pki = layout.pki
     return processes.start(
         layout,
@@ -85,7 +88,8 @@ def _apiserver(layout: Layout) -> Process:
         f"--secure-port={layout.api_port}",
         f"--service-cluster-ip-range={SERVICE_RANGE}",
         "--authorization-mode=Node,RBAC",
-        "--enable-admission-plugins=NodeRestriction",
+        # The second as some distributions have it: who sets an owner must be allowed to hold it back.
+        "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
         "--allow-privileged=true",
         "--profiling=false",
         f"--client-ca-file={pki}/ca.crt",
@@ -107,6 +111,7 @@ def _apiserver(layout: Layout) -> Process:
         f"--proxy-client-cert-file={pki}/front-proxy-client.crt",
         f"--proxy-client-key-file={pki}/front-proxy-client.key",
         "--enable-aggregator-routing=true",
+        *more,
     )
 
 

@@ -38,6 +38,8 @@ class Settings(ClosedModel):
     """Of the platform that `images` hold; shown as a resource's version."""
     images: Images
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    """Names of Secrets in each resource's own namespace, for all pods; one that is not there is passed over."""
     watch_namespaces: tuple[str, ...] = ()
     """Empty: the whole cluster, which needs a ClusterRole."""
     lease: LeaseSettings

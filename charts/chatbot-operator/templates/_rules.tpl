@@ -1,0 +1,71 @@
+{{/*
+What the operator may do where its resources are: one place for both modes. No wildcard, and nothing it does not do:
+tests/chart/test_rights.py compares this with what the API server saw it do.
+*/}}
+{{- define "chatbot-operator.rules" -}}
+{{- $all := "[get, list, watch, create, patch, delete]" -}}
+- apiGroups: [chatbot-operator.io]
+  resources: [chatbotdeployments]
+  verbs: [get, list, watch]
+- apiGroups: [chatbot-operator.io]
+  resources: [chatbotdeployments/status]
+  verbs: [patch]
+# Where clusters enforce it: needed to set owner references that hold their owner back until the child is gone.
+- apiGroups: [chatbot-operator.io]
+  resources: [chatbotdeployments/finalizers]
+  verbs: [update]
+# Everything a resource is made of. Its Secrets are generated, and those it refers to are read; see the threat model.
+- apiGroups: [""]
+  resources: [configmaps, secrets, serviceaccounts, services]
+  verbs: {{ $all }}
+- apiGroups: [apps]
+  resources: [deployments, statefulsets]
+  verbs: {{ $all }}
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: {{ $all }}
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: {{ $all }}
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: {{ $all }}
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies, ingresses]
+  verbs: {{ $all }}
+# Why something is not ready.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+# Which configurations are still in use.
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+{{- /*
+To be switched on with the code that uses them:
+
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: $all
+- apiGroups: [keda.sh]
+  resources: [scaledobjects]
+  verbs: $all
+- apiGroups: [postgresql.cnpg.io]
+  resources: [clusters]
+  verbs: $all
+- apiGroups: [monitoring.coreos.com]
+  resources: [podmonitors, prometheusrules]
+  verbs: $all
+# The last settled spec.
+- apiGroups: [apps]
+  resources: [controllerrevisions]
+  verbs: [list, create, delete]
+# Growing a disk.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, patch]
+*/}}
+{{- end }}

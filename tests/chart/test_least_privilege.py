@@ -1,0 +1,212 @@
+"""The operator with the chart's rights and no others: they are enough, and each of them is used.
+
+A real installation, whose account's token a real operator process uses. What it asked for is read from the audit log.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx2
+import pytest
+import yaml
+from chatbot_operator import names
+from chatbot_operator.kinds import API_VERSIONS, WRITTEN, plural
+
+from tests.chart.helm import CHART, Helm, Manifest
+from tests.operator.processes import as_account, operator
+from tests.support.apiserver import CRDS, ApiServer, Object, path, playing_kubelet, wait_for
+
+Right = tuple[str, str, str]
+"""Group, resource with its subresource, verb."""
+
+BOT = "harbour"
+SPEC: Object = {
+    "profile": "Dev",
+    "exposure": {"type": "Ingress", "hostnames": ["chat.example.com"]},
+    "knowledge": {"faqRef": {"name": "faqs", "key": "faqs.yaml"}},
+    "llm": {
+        "providers": [{"name": "openai", "type": "OpenAI", "apiKeySecretRef": {"name": "openai", "key": "api-key"}}],
+        "models": [{"name": "main", "deployments": [{"provider": "openai", "model": "gpt"}]}],
+        "default": "main",
+    },
+}
+FAQS: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faqs"}, "data": {"faqs.yaml": "[]"}}
+KEY: Object = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "openai"}, "data": {"api-key": "a2V5"}}
+
+JUDGED_BY_ADMISSION: set[Right] = {("chatbot-operator.io", "chatbotdeployments/finalizers", "update")}
+"""Asked about by an admission plugin instead of a request; `TestOwnerReferences` shows that it is needed."""
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """One release, and a namespace with a bot."""
+
+    server: ApiServer
+    system: str
+    team: str
+    watched: list[str]
+
+    @property
+    def account(self) -> str:
+        return f"system:serviceaccount:{self.system}:chatbot-operator"
+
+    def granted(self) -> set[Right]:
+        """By the roles that were installed, as the API server has them."""
+        here = ("roles", self.team) if self.watched else ("clusterroles", None)
+        found = [self._role(*here, "chatbot-operator"), self._role("roles", self.system, "chatbot-operator-lease")]
+        return {right for role in found for rule in role["rules"] for right in _rights(rule)}
+
+    def used(self) -> set[Right]:
+        return {right for event in self.server.audited(self.account) for right in _asked(event)}
+
+    def refused(self) -> list[str]:
+        events = self.server.audited(self.account)
+        return [event["requestURI"] for event in events if event.get("responseStatus", {}).get("code") == 403]
+
+    def condition(self, kind: str) -> str:
+        bot = self.server.get("ChatbotDeployment", self.team, BOT) or {}
+        found = bot.get("status", {}).get("conditions", [])
+        return next((item["status"] for item in found if item["type"] == kind), "")
+
+    def _role(self, resource: str, namespace: str | None, name: str) -> Object:
+        inside = f"/namespaces/{namespace}" if namespace else ""
+        return self.server.request("GET", f"/apis/rbac.authorization.k8s.io/v1{inside}/{resource}/{name}")
+
+
+def _rights(rule: Object) -> Iterator[Right]:
+    for group in rule["apiGroups"]:
+        for resource in rule["resources"]:
+            yield from ((group, resource, verb) for verb in rule["verbs"])
+
+
+def _asked(event: Object) -> Iterator[Right]:
+    """None for what is no object, such as the discovery that everybody may do."""
+    if "objectRef" not in event:
+        return
+    about = event["objectRef"]
+    resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
+    yield about.get("apiGroup", ""), resource, event["verb"]
+    # A server-side apply that makes something must be allowed both.
+    if event["verb"] == "patch" and event.get("responseStatus", {}).get("code") == 201:
+        yield about.get("apiGroup", ""), resource, "create"
+
+
+@pytest.fixture(scope="module", params=["cluster", "namespace"])
+def installation(request: pytest.FixtureRequest, empty_server: ApiServer, helm: Helm) -> Iterator[Installation]:
+    empty_server.kubectl("apply", "--server-side", "-f", str(CRDS))
+    system, team = empty_server.namespace(), empty_server.namespace()
+    watched = [] if request.param == "cluster" else [team]
+    values = {"crds__enabled": False, "watchNamespaces": watched, "fullnameOverride": "chatbot-operator"}
+    helm.on(empty_server.kubeconfig, "install", "chatbot-operator", str(CHART), namespace=system, **values)
+    yield Installation(empty_server, system, team, watched)
+    helm.on(empty_server.kubeconfig, "uninstall", "chatbot-operator", namespace=system)
+
+
+@pytest.fixture(scope="module")
+def lived(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """After an operator has done all it ever does: made a bot, mended it, and removed what is no longer wanted."""
+    server, folder = installation.server, tmp_path_factory.mktemp("operator")
+    token = server.kubectl("-n", installation.system, "create", "token", "chatbot-operator").strip()
+    with (
+        playing_kubelet(server, installation.team),
+        operator(
+            server,
+            folder,
+            installation.system,
+            kubeconfig=as_account(server, token, folder),
+            watch_namespaces=installation.watched,
+        ) as process,
+    ):
+        process.wait_ready()
+        for item in (FAQS, KEY):
+            server.create(item, installation.team)
+        body = {"apiVersion": "chatbot-operator.io/v1alpha1", "kind": "ChatbotDeployment", "metadata": {"name": BOT}}
+        bot = server.create(body | {"spec": SPEC}, installation.team)
+        wait_for("the bot to be ready", lambda: installation.condition("Ready") == "True", 60)
+        leftovers = [_leftover(kind, bot) for kind in WRITTEN]
+        for item in leftovers:
+            server.create(item, installation.team)
+        wait_for("what is not wanted to go", lambda: not _there(server, installation.team, leftovers), 60)
+        assert process.stop() == 0
+        assert not [line for line in process.lines() if line["level"] not in ("info", "debug")]
+    return installation
+
+
+def _leftover(kind: str, bot: Object) -> Manifest:
+    """A child such as a later version may have made, and this one knows nothing of."""
+    labels = {names.BOT: BOT, names.INSTANCE: BOT, names.MANAGED_BY: names.FIELD_MANAGER, names.REFERENCED: "true"}
+    owner = {"apiVersion": bot["apiVersion"], "kind": bot["kind"], "name": BOT, "uid": bot["metadata"]["uid"]}
+    metadata = {"name": f"{BOT}-later", "labels": labels, "ownerReferences": [owner | {"controller": True}]}
+    return {"apiVersion": API_VERSIONS[kind], "kind": kind, "metadata": metadata, **_SMALLEST.get(kind, {})}
+
+
+_PODS = {
+    "metadata": {"labels": {"app": "later"}},
+    "spec": {"containers": [{"name": "a", "image": "a"}], "restartPolicy": "Always"},
+}
+_WORKLOAD: Object = {"spec": {"replicas": 0, "selector": {"matchLabels": {"app": "later"}}, "template": _PODS}}
+_SMALLEST: dict[str, Object] = {
+    "Deployment": _WORKLOAD,
+    "StatefulSet": _WORKLOAD,
+    "Service": {"spec": {"ports": [{"port": 80}]}},
+    "Job": {"spec": {"suspend": True, "template": {"spec": _PODS["spec"] | {"restartPolicy": "Never"}}}},
+    "NetworkPolicy": {"spec": {"podSelector": {"matchLabels": {"app": "later"}}}},
+    "Ingress": {"spec": {"defaultBackend": {"service": {"name": "later", "port": {"number": 80}}}}},
+    "HorizontalPodAutoscaler": {
+        "spec": {"maxReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "later"}}
+    },
+}
+
+
+def _there(server: ApiServer, namespace: str, items: list[Manifest]) -> list[str]:
+    return [item["kind"] for item in items if server.get(item["kind"], namespace, item["metadata"]["name"])]
+
+
+class TestRights:
+    def test_are_enough(self, lived: Installation) -> None:
+        assert lived.refused() == []
+
+    def test_are_all_used(self, lived: Installation) -> None:
+        assert lived.granted() - lived.used() == JUDGED_BY_ADMISSION
+
+    def test_are_for_kinds_the_operator_knows(self, lived: Installation) -> None:
+        own = {"chatbotdeployments/status", "chatbotdeployments/finalizers"}
+        known = {plural(kind) for kind in API_VERSIONS} | own
+        assert {resource for _, resource, _ in lived.granted()} <= known
+
+    def test_are_for_its_own_lease_alone(self, lived: Installation) -> None:
+        events = lived.server.audited(lived.account)
+        leases = [event["objectRef"] for event in events if event.get("objectRef", {}).get("resource") == "leases"]
+        assert {(item["namespace"], item.get("name", names.LEASE)) for item in leases} == {(lived.system, names.LEASE)}
+
+    def test_end_at_the_namespaces_it_watches(self, lived: Installation) -> None:
+        events = [event for event in lived.server.audited(lived.account) if "objectRef" in event]
+        where = {event["objectRef"].get("namespace") for event in events}
+        assert where == ({lived.system, lived.team} if lived.watched else {lived.system, lived.team, None})
+
+
+class TestOwnerReferences:
+    """Where clusters check who holds an owner back, as test servers do."""
+
+    def write(self, lived: Installation, user: str) -> None:
+        [bot] = lived.server.list("ChatbotDeployment", lived.team)
+        owner = {"apiVersion": "chatbot-operator.io/v1alpha1", "kind": "ChatbotDeployment", "name": BOT}
+        owner |= {"uid": bot["metadata"]["uid"], "controller": True, "blockOwnerDeletion": True}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "ownerReferences": [owner]}}
+        where = f"{path('ConfigMap', lived.team)}?dryRun=All"
+        lived.server.request("POST", where, body, {"Impersonate-User": user})
+
+    def test_need_a_right_of_their_own(self, lived: Installation) -> None:
+        self.write(lived, lived.account)
+        role = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": {"name": "maker", "namespace": lived.team},
+            "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]}],
+        }
+        lived.server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(role))
+        lived.server.kubectl("-n", lived.team, "create", "rolebinding", "maker", "--role=maker", "--user=maker")
+        with pytest.raises(httpx2.HTTPStatusError, match="blockOwnerDeletion"):
+            self.write(lived, "maker")

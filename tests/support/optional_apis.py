@@ -1,0 +1,63 @@
+"""Definitions of APIs that a cluster may have, from the projects' own Go modules. Their controllers are not run."""
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from chatbot_cli.errors import CliError
+from localcluster.builds import find_go
+
+from tests.support.apiserver import ApiServer, wait_for
+
+
+@dataclass(frozen=True)
+class Api:
+    """A Go module, its checksum as in a go.sum, and the files in it."""
+
+    module: str
+    checksum: str
+    files: tuple[str, ...]
+
+
+MONITORING = Api(
+    "github.com/prometheus-operator/prometheus-operator@v0.85.0",
+    "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
+    tuple(
+        f"example/prometheus-operator-crd/monitoring.coreos.com_{plural}.yaml"
+        for plural in ("podmonitors", "prometheusrules")
+    ),
+)
+
+
+def install(server: ApiServer, api: Api) -> None:
+    """Apply the definitions and wait until they are served. Skips the test where the module cannot be had."""
+    folder = _module(api)
+    for file in (folder / name for name in api.files):
+        server.kubectl("apply", "--server-side", "-f", str(file))
+        spec = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]
+        where = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+        wait_for(f"{where} to be served", lambda where=where: server.client.get(where).is_success)  # type: ignore[misc]
+
+
+def _module(api: Api) -> Path:
+    """From Go's cache; it is downloaded when it is not there."""
+    try:
+        found = _download(api.module)
+    except CliError as error:
+        reason = f"needs the Go module {api.module}: {error}"
+        pytest.fail(reason) if os.environ.get("CHATBOT_REQUIRE_CLUSTER") else pytest.skip(reason)
+    assert found["Sum"] == api.checksum
+    return Path(found["Dir"])
+
+
+def _download(module: str) -> dict[str, str]:
+    command = [str(find_go()), "mod", "download", "-json", module]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)  # noqa: S603 - no shell
+    found: dict[str, str] = json.loads(done.stdout or "{}")
+    if "Dir" not in found:
+        raise CliError(found.get("Error") or done.stderr)
+    return found
