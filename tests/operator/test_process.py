@@ -23,7 +23,7 @@ STORES = ("postgres", "redis", "weaviate")
 KILLED = Path(__file__).with_name("killed.py")
 KINDS = (
     *("ConfigMap", "Secret", "Service", "ServiceAccount", "Deployment", "StatefulSet", "Job"),
-    *("HorizontalPodAutoscaler", "PodDisruptionBudget"),
+    *("HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy"),
 )
 
 pytestmark = pytest.mark.timeout(180)
