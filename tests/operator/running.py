@@ -9,6 +9,7 @@ from chatbot_operator import names
 from chatbot_operator import plan as planning
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.metadata import manifest
+from chatbot_operator.components.rotation import Rotation
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.process import RULES
 from chatbot_operator.queue import Key
@@ -105,6 +106,7 @@ class SmallPlan:
         return Rules(
             references=lambda _: self.references,
             missing_secrets=lambda bot, observed: self.secrets(bot, observed),
+            rotate=lambda _, __: Rotation(),
             plan=lambda bot, observed, _: self.build(bot, observed),
             wanted=planning.wanted,
             status_of=self._status,

@@ -8,7 +8,7 @@ from typing import Any
 from chatbot_operator import plan as planning
 from chatbot_operator import status
 from chatbot_operator.components import secrets
-from chatbot_operator.components.metadata import component_of
+from chatbot_operator.components.metadata import applied_hash, component_of
 from chatbot_operator.world import Manifest, Observed, Reference, Step
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import Condition, Status
@@ -145,16 +145,18 @@ class Cluster:
         """Server-side apply, as far as it matters here: a Secret's data stays, a changed spec is a new generation."""
         name = name_of(manifest)
         live = self.children.get(name)
-        if live is not None and live["metadata"].get("annotations") == manifest["metadata"].get("annotations"):
+        if live is not None and applied_hash(live) == applied_hash(manifest):
             return
         if live is not None and live["kind"] == "Job":
             return
         generation = live["metadata"]["generation"] + 1 if live else 1
         uid = live["metadata"]["uid"] if live else f"uid of {' '.join(name)}"
         kept = {key: live[key] for key in ("status", "data") if key in live} if live else {}
-        self.children[name] = (
-            kept | manifest | {"metadata": manifest["metadata"] | {"uid": uid, "generation": generation}}
-        )
+        metadata = manifest["metadata"] | {"uid": uid, "generation": generation, "resourceVersion": "1"}
+        if name[0] == "Secret" and live is not None:  # what others noted on it stays; ours is not looked at here
+            noted = (live["metadata"].get("annotations") or {}) | (metadata.get("annotations") or {})
+            metadata |= {"annotations": noted, **_kept(live["metadata"], "creationTimestamp")}
+        self.children[name] = kept | manifest | {"metadata": metadata}
 
     def _settle(self, item: Manifest) -> None:
         seen = {"observedGeneration": item["metadata"].get("generation")}
@@ -172,6 +174,10 @@ class Cluster:
 
     def _become(self, item: Manifest, status: Mapping[str, Any]) -> None:
         self.children[name_of(item)] = item | {"status": dict(status)}
+
+
+def _kept(metadata: Manifest, name: str) -> Manifest:
+    return {name: metadata[name]} if name in metadata else {}
 
 
 def without(observed: Observed, kind: str, name: str) -> Observed:

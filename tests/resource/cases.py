@@ -284,6 +284,18 @@ CASES: tuple[Case, ...] = (
         network(egress=[{"ports": [{"port": 2, "endPort": 1}]}]),
         "endPort must not be less",
     ),
+    Case(
+        "keys overlap",
+        {"auth": {"signingKeys": {"rotateEvery": "48h", "overlap": "1h"}}},
+        {"auth": {"signingKeys": {"rotateEvery": "24h"}}},
+        "shorter than rotateEvery",
+    ),
+    Case(
+        "for longer than a token lives",
+        {"auth": {"signingKeys": {"overlap": "60m"}}},
+        {"auth": {"signingKeys": {"overlap": "59m"}}},
+        "at least 1h",
+    ),
     Case("at least one pod", scaling(minReplicas=1), scaling(minReplicas=0), "greater than or equal to 1"),
     Case(
         "a request is within its limit",

@@ -34,6 +34,13 @@ SCALED_BY = f"{PREFIX}/scaled-by"
 """Annotation on a Deployment whose `replicas` are not the operator's: the scaling mode that says whose they are."""
 REPLICAS_BEFORE = f"{PREFIX}/replicas-before-hibernation"
 """Annotation on a Deployment that hibernates: with how many pods it wakes up."""
+ROTATE_KEYS = f"{PREFIX}/rotate-keys"
+"""Annotation on a resource: whenever its text changes, the signing keys are rotated."""
+ROTATED_AT = f"{PREFIX}/rotated-at"
+ROTATION_SINCE = f"{PREFIX}/rotation-since"
+ROTATION_ASKED = f"{PREFIX}/rotation-asked"
+"""Annotations on the Secret of signing keys: when the current key began to sign, when the next was published, and which
+text of the resource's annotation was followed last."""
 REFERENCES_HASH = f"{PREFIX}/references-hash"
 """Annotation on pod templates: hash of what the pods read from objects that users own."""
 

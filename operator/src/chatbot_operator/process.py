@@ -12,7 +12,7 @@ from chatbot_resource.model import KIND
 
 from chatbot_operator import handlers, plan, status
 from chatbot_operator.cluster import Cluster
-from chatbot_operator.components import secrets
+from chatbot_operator.components import rotation, secrets
 from chatbot_operator.connection import Watches, api_client, configuration, kopf_session
 from chatbot_operator.faults import ApiFault
 from chatbot_operator.leader import Leadership, LeaseLost
@@ -29,7 +29,15 @@ KIND_SECONDS = 5.0
 OLDEST_LIMIT = 600.0
 STALE_LIMIT = 2.0 * handlers.WATCH_SECONDS + 120
 LOST = 1
-RULES = Rules(plan.references, secrets.missing, plan.plan, plan.wanted, status.status_of, status.invalid)
+RULES = Rules(
+    references=plan.references,
+    missing_secrets=secrets.missing,
+    rotate=rotation.rotate,
+    plan=plan.plan,
+    wanted=plan.wanted,
+    status_of=status.status_of,
+    invalid=status.invalid,
+)
 
 log = structlog.get_logger("operator")
 

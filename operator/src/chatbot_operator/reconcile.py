@@ -4,6 +4,7 @@ It never asks what has happened, only what should be. For an unchanged world it 
 """
 
 import datetime
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,8 @@ from pydantic import ValidationError
 from chatbot_operator import events
 from chatbot_operator.applying import Applier, Fought, NameTaken, Taken
 from chatbot_operator.cluster import Cluster
+from chatbot_operator.components.context import Context
+from chatbot_operator.components.rotation import Rotation
 from chatbot_operator.faults import AlreadyExists, Conflict, NamespaceGoing, NotFound, Refused
 from chatbot_operator.kinds import WRITTEN
 from chatbot_operator.metrics import Metrics
@@ -43,6 +46,7 @@ class Rules:
     missing_secrets: Callable[[ChatbotDeployment, Observed], list[Manifest]]
     plan: Callable[[ChatbotDeployment, Observed, Settings], list[Step]]
     wanted: Callable[[Iterable[Step], Observed], set[Name]]
+    rotate: Callable[[Context, str], Rotation]
     status_of: Callable[[ChatbotDeployment, list[Step], Observed, Settings, Status | None, str], Status]
     invalid: Callable[[Manifest, ValidationError, Settings, Status | None, str], Status]
 
@@ -54,6 +58,8 @@ class Pass:
     key: Key
     writes: int = 0
     refused: bool = False
+    again: float | None = None
+    """Seconds until a rotation has something to do."""
     no_secrets: Blocked | None = None
     """Why generated Secrets could not be made."""
     taken: list[Taken] = field(default_factory=list)
@@ -129,6 +135,7 @@ class Reconciler:
     ) -> tuple[Observed, list[Step]]:
         """Make what is missing, apply what moved, delete what is left over."""
         observed = await self._create_secrets(done, bot, observed)
+        observed = await self._rotate(done, bot, observed)
         steps = self._rules.plan(bot, observed, self._settings)
         if done.no_secrets:
             steps = [replace(step, blocked=done.no_secrets) if step.name == "secrets" else step for step in steps]
@@ -143,7 +150,7 @@ class Reconciler:
         result = "changed" if done.writes else "unchanged"
         if None in observed.references.values():
             return result, MISSING_SECONDS * jitter()
-        return result, self._resync()
+        return result, min(self._resync(), done.again or math.inf)
 
     async def _create_secrets(self, done: Pass, bot: ChatbotDeployment, observed: Observed) -> Observed:
         """Generated once. One that is there is never written over."""
@@ -159,6 +166,20 @@ class Reconciler:
             except Refused as refused:
                 done.no_secrets = _refusal(done, "Secret", name, refused)
         return replace(observed, children=(*observed.children, *made))
+
+    async def _rotate(self, done: Pass, bot: ChatbotDeployment, observed: Observed) -> Observed:
+        """One step of a rotation that is due; who reads the Secret is rolled by what it says then."""
+        rotation = self._rules.rotate(Context(bot, observed, self._settings), _now())
+        done.again = rotation.again
+        if rotation.patch is None:
+            return observed
+        metadata = rotation.patch["metadata"]
+        written = await self._cluster.patch("Secret", metadata["namespace"], metadata["name"], rotation.patch)
+        done.writes += 1
+        log.info("rotated", secret=metadata["name"])
+        before = observed.child("Secret", metadata["name"])
+        kept = (item for item in observed.children if item is not before)
+        return replace(observed, children=(*kept, {"apiVersion": "v1", "kind": "Secret"} | written))
 
     async def _apply(self, done: Pass, applier: Applier, steps: list[Step], observed: Observed) -> list[Step]:
         """The steps again, those that were refused as blocked ones."""

@@ -10,7 +10,7 @@ from chatbot_resource.status import ComponentStatus, MigrationStatus, Phase, Sta
 from pydantic import ValidationError
 
 from chatbot_operator import names
-from chatbot_operator.components import exposure, migrations, postgres, reads, redis
+from chatbot_operator.components import exposure, migrations, postgres, reads, redis, rotation
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import component_of, generation
 from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true, paused
@@ -101,6 +101,7 @@ def status_of(
         model=str(resolve_llm(bot.spec.llm).default),
         version=VersionStatus(current=_serving(settings, previous, ready=ready), target=settings.version),
         migrations=_finished(steps, observed, previous),
+        secrets=rotation.told(bot, observed),
         operator_version=operator_version(),
     )
 

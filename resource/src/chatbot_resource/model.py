@@ -12,7 +12,17 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from chatbot_resource.cel import Rule, rules, value_or
 from chatbot_resource.components import Components, Images
-from chatbot_resource.fields import NAME_LENGTH, NAME_PATTERN, KeyRef, Model, Ratio, ResourceName, Url
+from chatbot_resource.fields import (
+    NAME_LENGTH,
+    NAME_PATTERN,
+    Duration,
+    KeyRef,
+    Model,
+    Ratio,
+    ResourceName,
+    Url,
+    seconds,
+)
 from chatbot_resource.llm import Llm
 from chatbot_resource.network import Exposure, Network
 from chatbot_resource.scheduling import Defaults
@@ -67,10 +77,36 @@ class Knowledge(Model):
     faq_ref: KeyRef | None = None
 
 
+_OVERLAP = "signingKeys.overlap must be at least 1h and shorter than rotateEvery"
+
+
+class SigningKeys(Model):
+    """The keys that sign users' tokens: a new one is published, then signs, and the old one counts for `overlap`."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "duration(self.overlap) >= duration('1h') && duration(self.overlap) < duration(self.rotateEvery)",
+                _OVERLAP,
+            )
+        )
+    )
+
+    rotate_every: Duration = "720h"
+    overlap: Duration = "24h"
+
+    @model_validator(mode="after")
+    def _overlapping(self) -> Self:
+        if not 3600 <= seconds(self.overlap) < seconds(self.rotate_every):
+            raise ValueError(_OVERLAP)
+        return self
+
+
 class Auth(Model):
     """Who may have an account: with signup `Open` anyone who reaches the gateway can make one."""
 
     signup: Literal["Open", "Closed"] = "Open"
+    signing_keys: SigningKeys = SigningKeys()
 
 
 class Limits(Model):

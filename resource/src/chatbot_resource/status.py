@@ -64,6 +64,16 @@ class MigrationStatus(Reported):
     completed_at: Annotated[str, StringConstraints(max_length=32)]
 
 
+class SecretStatus(Reported):
+    """A credential that the operator rotates."""
+
+    purpose: Literal["signing-keys"]
+    rotated_at: Annotated[str, StringConstraints(max_length=32)]
+    next_rotation: Annotated[str, StringConstraints(max_length=32)]
+    digest: Annotated[str, StringConstraints(max_length=64)]
+    """Which one is in use; its public name, nothing of the secret itself."""
+
+
 class VersionStatus(Reported):
     """`current` serves; `target` is being rolled out, and equals it when settled."""
 
@@ -86,4 +96,5 @@ class Status(Reported):
     """The default model's public name."""
     version: VersionStatus
     migrations: Annotated[list[MigrationStatus], MapList("owner"), Field(max_length=4)] = Field(default_factory=list)
+    secrets: Annotated[list[SecretStatus], MapList("purpose"), Field(max_length=8)] = Field(default_factory=list)
     operator_version: Annotated[str, StringConstraints(max_length=64)]

@@ -22,6 +22,8 @@ from chatbot_operator.components.metadata import SECRETS, manifest, stamped
 from chatbot_operator.components.reads import lost_secret, stored
 from chatbot_operator.world import Blocked, Manifest, Observed
 
+SIGNING_KEYS, KEYS = "signing_keys", "keys"
+"""The Secret's key, and the list in the document below it."""
 PASSWORD_BYTES = 24
 """32 characters that need no quoting in a URL."""
 
@@ -42,7 +44,7 @@ class Generated:
 def wanted(bot: ChatbotDeployment) -> list[Generated]:
     """Every Secret a resource needs."""
     pairs = [Generated(names.service_key(bot.name, name), ("private_key", "public_key"), _pair) for name in SERVICES]
-    signing = Generated(names.signing_keys(bot.name), ("signing_keys",), _signing_keys)
+    signing = Generated(names.signing_keys(bot.name), (SIGNING_KEYS,), _signing_keys)
     # Its password is in the database of auth, which may be kept; another one would open nothing.
     admin = Generated(names.admin(bot.name), ("email", "password"), lambda: _admin(bot.name), outlives=True)
     return [*pairs, signing, admin, *_stores(bot)]
@@ -136,11 +138,17 @@ def _pair() -> Values:
     }
 
 
+def new_signing_key() -> Values:
+    """As a JSON Web Key, with its private half."""
+    pair = _pair()
+    kid = secrets.token_hex(8)
+    return {"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": pair["public_key"], "d": pair["private_key"]}
+
+
 def _signing_keys() -> Values:
-    """A set, so that keys can be rotated; the first is the current one."""
-    pair, kid = _pair(), secrets.token_hex(8)
-    jwk = {"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": pair["public_key"], "d": pair["private_key"]}
-    return {"signing_keys": json.dumps({"current": kid, "keys": [jwk]})}
+    """A set, so that keys can be rotated, see rotation.py."""
+    key = new_signing_key()
+    return {SIGNING_KEYS: json.dumps({"current": key["kid"], KEYS: [key]})}
 
 
 def _password() -> str:

@@ -1,0 +1,160 @@
+"""Rotation of the keys that sign users' tokens, so that no session breaks. Pure but for the making of a key.
+
+Three steps, each a change of one Secret that rolls auth. The order of the keys tells which was taken last:
+
+    [a]         a signs. The next rotation is due by schedule, or when the resource's annotation asks for one.
+    [a, b]      a signs, b is published. Once every pod of auth publishes it, and every verifier has had time to see it:
+    [a, b]      b signs, a is still published, for tokens that it signed. After the overlap:
+    [b]
+"""
+
+import datetime
+import json
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from typing import Any
+
+from chatbot_resource.fields import seconds
+from chatbot_resource.model import ChatbotDeployment
+from chatbot_resource.status import SecretStatus
+
+from chatbot_operator import names
+from chatbot_operator.components import auth, reads
+from chatbot_operator.components.context import Context
+from chatbot_operator.components.reads import stored
+from chatbot_operator.components.secrets import KEYS, SIGNING_KEYS, new_signing_key
+from chatbot_operator.readiness import count, current
+from chatbot_operator.world import Manifest, Observed
+
+PUBLISH_SECONDS = 90.0
+"""Verifiers fetch the published keys again after 30 s at the earliest; see chatbot_common.identity."""
+ROLLING_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Rotation:
+    patch: Manifest | None = None
+    """What to write into the Secret now."""
+    again: float | None = None
+    """Seconds until there may be something to do."""
+
+
+@dataclass(frozen=True)
+class _Keys:
+    secret: Manifest
+    document: dict[str, Any]
+
+    @property
+    def kids(self) -> list[str]:
+        return [key["kid"] for key in self.document[KEYS]]
+
+    @property
+    def current(self) -> str:
+        return str(self.document["current"])
+
+    def annotation(self, name: str) -> str:
+        return str((self.secret["metadata"].get("annotations") or {}).get(name, ""))
+
+    def since(self, name: str) -> datetime.datetime:
+        """Time an annotation holds; without one, when the Secret was made."""
+        metadata = self.secret["metadata"]
+        return _time(self.annotation(name) or metadata.get("creationTimestamp") or "1970-01-01T00:00:00Z")
+
+
+def rotate(context: Context, now: str) -> Rotation:
+    """The next step of a rotation, if it is time for one. `now` is RFC 3339."""
+    bot, keys = context.bot, _keys(context.bot, context.observed)
+    if keys is None or bot.spec.mode != "Active":
+        return Rotation()
+    present = _time(now)
+    if len(keys.kids) == 1:
+        return _begin(bot, keys, present)
+    if keys.current == keys.kids[0]:
+        return _switch(context, keys, present)
+    return _end(bot, keys, present)
+
+
+def told(bot: ChatbotDeployment, observed: Observed) -> list[SecretStatus]:
+    """What the status says of it: which key signs, since when, and until when."""
+    keys = _keys(bot, observed)
+    if keys is None:
+        return []
+    rotated = keys.since(names.ROTATED_AT)
+    following = rotated + _duration(bot.spec.auth.signing_keys.rotate_every)
+    return [
+        SecretStatus(
+            purpose="signing-keys", rotated_at=_text(rotated), next_rotation=_text(following), digest=keys.current
+        )
+    ]
+
+
+def _begin(bot: ChatbotDeployment, keys: _Keys, now: datetime.datetime) -> Rotation:
+    asked = _asked(bot)
+    due = keys.since(names.ROTATED_AT) + _duration(bot.spec.auth.signing_keys.rotate_every)
+    if now < due and asked == keys.annotation(names.ROTATION_ASKED):
+        return Rotation(again=(due - now).total_seconds())
+    document = keys.document | {KEYS: [*keys.document[KEYS], new_signing_key()]}
+    noted = {names.ROTATION_ASKED: asked, names.ROTATION_SINCE: _text(now)}
+    return Rotation(_patch(keys, document, noted), ROLLING_SECONDS)
+
+
+def _switch(context: Context, keys: _Keys, now: datetime.datetime) -> Rotation:
+    left = PUBLISH_SECONDS - (now - keys.since(names.ROTATION_SINCE)).total_seconds()
+    if left > 0 or not _published(context):
+        return Rotation(again=max(left, ROLLING_SECONDS))
+    document = keys.document | {"current": keys.kids[-1]}
+    return Rotation(_patch(keys, document, {names.ROTATED_AT: _text(now)}), ROLLING_SECONDS)
+
+
+def _end(bot: ChatbotDeployment, keys: _Keys, now: datetime.datetime) -> Rotation:
+    until = keys.since(names.ROTATED_AT) + _duration(bot.spec.auth.signing_keys.overlap)
+    if now < until:
+        return Rotation(again=(until - now).total_seconds())
+    document = keys.document | {KEYS: [key for key in keys.document[KEYS] if key["kid"] == keys.current]}
+    return Rotation(_patch(keys, document, {}))
+
+
+def _published(context: Context) -> bool:
+    """Whether every pod of auth has the keys that are in the Secret now."""
+    live = context.observed.child("Deployment", names.child(context.bot.name, "auth"))
+    if live is None or not current(live):
+        return False
+    annotations = live["spec"]["template"]["metadata"].get("annotations") or {}
+    same = annotations.get(names.REFERENCES_HASH) == reads.content(auth.reads(context.bot), context.observed)
+    return same and count(live, "updatedReplicas") == count(live, "replicas") == count(live, "readyReplicas") > 0
+
+
+def _keys(bot: ChatbotDeployment, observed: Observed) -> _Keys | None:
+    """None where there are none yet, or somebody wrote something else there."""
+    name = names.signing_keys(bot.name)
+    secret, value = observed.child("Secret", name), stored(observed, name, SIGNING_KEYS)
+    try:
+        document = json.loads(b64decode(value or ""))
+        return _Keys(secret, document) if secret and document["current"] and document[KEYS][0]["kid"] else None
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
+def _patch(keys: _Keys, document: dict[str, Any], noted: dict[str, str]) -> Manifest:
+    """Only of the Secret as it was read."""
+    metadata = keys.secret["metadata"]
+    told = {name: metadata[name] for name in ("name", "namespace", "resourceVersion")}
+    data = {SIGNING_KEYS: b64encode(json.dumps(document).encode()).decode()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": told | {"annotations": noted}, "data": data}
+
+
+def _asked(bot: ChatbotDeployment) -> str:
+    annotations = getattr(bot.metadata, "annotations", None) or {}
+    return str(annotations.get(names.ROTATE_KEYS, ""))
+
+
+def _duration(text: str) -> datetime.timedelta:
+    return datetime.timedelta(seconds=seconds(text))
+
+
+def _time(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text)
+
+
+def _text(when: datetime.datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,166 @@
+"""Rotation of the signing keys: published before they sign, honoured after, and each step taken once."""
+
+import datetime
+import json
+from base64 import b64decode
+from typing import Any
+
+import pytest
+from chatbot_auth.sessions.keys import SigningKeys
+from chatbot_operator.components.context import Context
+from chatbot_operator.components.rotation import PUBLISH_SECONDS, Rotation, rotate
+from chatbot_operator.world import Manifest
+from pydantic import SecretStr
+
+from tests.operator.running import BOT, SETTINGS, Run, World
+from tests.operator.simulated import Cluster, make_bot
+from tests.operator.specs import DEV
+from tests.support.apiserver import playing_kubelet
+
+NAME = ("Secret", "demo-signing-keys")
+BEGAN = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
+DAY = 86400.0
+
+
+def keys(secret: Manifest) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(b64decode(secret["data"]["signing_keys"]))
+    return found
+
+
+class Clock:
+    """A bot that has converged, and the time."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster(make_bot(DEV)).converge()
+        self.cluster.children[NAME]["metadata"]["creationTimestamp"] = BEGAN.strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.now = BEGAN
+
+    @property
+    def secret(self) -> Manifest:
+        return self.cluster.children[NAME]
+
+    def kids(self) -> list[str]:
+        return [key["kid"] for key in keys(self.secret)["keys"]]
+
+    def current(self) -> str:
+        return str(keys(self.secret)["current"])
+
+    def ask(self, text: str) -> None:
+        body = self.cluster.bot.metadata.model_copy(update={"annotations": {"chatbot-operator.io/rotate-keys": text}})
+        self.cluster.bot = self.cluster.bot.model_copy(update={"metadata": body})
+
+    def after(self, seconds: float) -> Rotation:
+        """What is to be done so much later, which is done."""
+        self.now += datetime.timedelta(seconds=seconds)
+        context = Context(self.cluster.bot, self.cluster.observed, SETTINGS)
+        rotation = rotate(context, self.now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        if rotation.patch:
+            live, patch = self.secret, rotation.patch
+            annotations = (live["metadata"].get("annotations") or {}) | patch["metadata"]["annotations"]
+            live |= {"data": patch["data"], "metadata": live["metadata"] | {"annotations": annotations}}
+        return rotation
+
+
+@pytest.fixture
+def clock() -> Clock:
+    made = Clock()
+    made.secret["metadata"]["resourceVersion"] = "1"
+    return made
+
+
+class TestSchedule:
+    def test_nothing_before_it_is_time(self, clock: Clock) -> None:
+        rotation = clock.after(29 * DAY)
+        assert (rotation.patch, rotation.again) == (None, DAY)
+
+    def test_whole(self, clock: Clock) -> None:
+        (first,) = clock.kids()
+        assert clock.after(30 * DAY).patch
+        assert (clock.kids()[0], len(clock.kids()), clock.current()) == (first, 2, first)
+        clock.cluster.converge()
+        assert clock.after(PUBLISH_SECONDS - 1).patch is None
+        assert clock.after(1).patch
+        second = clock.current()
+        assert clock.kids() == [first, second]
+        clock.cluster.converge()
+        assert clock.after(DAY - 1).patch is None
+        assert clock.after(1).patch
+        assert (clock.kids(), clock.current()) == ([second], second)
+        assert clock.after(0).again == 29 * DAY
+
+    def test_does_not_sign_before_every_pod_publishes(self, clock: Clock) -> None:
+        clock.after(30 * DAY)
+        assert clock.after(PUBLISH_SECONDS * 2).patch is None
+        clock.cluster.reconcile()
+        assert clock.after(0).patch is None
+        clock.cluster.settle("auth")
+        assert clock.after(0).patch
+
+    def test_rolls_auth_and_nobody_else(self, clock: Clock) -> None:
+        def templates() -> dict[str, Any]:
+            found = clock.cluster.children.items()
+            return {name: item["spec"]["template"] for (kind, name), item in found if kind == "Deployment"}
+
+        before = templates()
+        clock.after(30 * DAY)
+        clock.cluster.converge()
+        after = templates()
+        assert {name for name in before if before[name] != after[name]} == {"demo-auth"}
+
+    def test_auth_can_read_each_step(self, clock: Clock) -> None:
+        for seconds in (30 * DAY, PUBLISH_SECONDS, DAY):
+            document = SecretStr(json.dumps(keys(clock.secret)))
+            assert len(SigningKeys(document, "demo", "demo", 900).public.keys) == len(clock.kids())
+            clock.after(seconds)
+            clock.cluster.converge()
+
+    def test_status_tells_of_it(self, clock: Clock) -> None:
+        told = clock.cluster.report().secrets
+        assert [(item.purpose, item.rotated_at, item.digest) for item in told] == [
+            ("signing-keys", "2026-11-01T00:00:00Z", clock.current())
+        ]
+        assert told[0].next_rotation == "2026-12-01T00:00:00Z"
+        assert keys(clock.secret)["keys"][0]["d"] not in clock.cluster.report().model_dump_json()
+
+
+class TestAsked:
+    def test_rotates_once_for_each_text(self, clock: Clock) -> None:
+        clock.ask("now")
+        assert clock.after(1).patch
+        clock.cluster.converge()
+        assert clock.after(PUBLISH_SECONDS).patch
+        assert clock.after(DAY).patch
+        assert clock.after(1).patch is None
+        clock.ask("again")
+        assert clock.after(1).patch
+
+    def test_waits_while_hibernated(self, clock: Clock) -> None:
+        clock.cluster.edit(mode="Hibernated")
+        clock.ask("now")
+        assert clock.after(1) == Rotation()
+
+    @pytest.mark.parametrize("text", ["", "bm90IGpzb24=", "e30="])
+    def test_leaves_alone_what_it_does_not_understand(self, clock: Clock, text: str) -> None:
+        clock.secret["data"]["signing_keys"] = text
+        clock.ask("now")
+        assert clock.after(1) == Rotation()
+
+
+async def test_on_a_real_api_server(world: World) -> None:
+    world.create_bot({"profile": "Dev"})
+    run = Run(world)
+    with playing_kubelet(world.api, world.namespace):
+        await run.until("Ready", "True")
+        before = run.secret("signing-keys")
+        asked = {"metadata": {"annotations": {"chatbot-operator.io/rotate-keys": "2026-11-21"}}}
+        world.api.patch("ChatbotDeployment", world.namespace, BOT, asked)
+        await run.reconcile(world.key)
+        after = run.secret("signing-keys")
+        assert keys(after)["keys"][0] == keys(before)["keys"][0]
+        assert (len(keys(after)["keys"]), keys(after)["current"]) == (2, keys(before)["current"])
+        await run.until("Ready", "True")
+        writes = world.writes()
+        again = await run.reconcile(world.key)
+        assert world.writes() == writes
+        assert again is not None
+        assert again <= PUBLISH_SECONDS
