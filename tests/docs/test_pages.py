@@ -1,0 +1,59 @@
+"""What every page promises: its links lead somewhere, its examples are valid, its commands name values that exist."""
+
+import re
+from pathlib import Path
+
+import chartvalues
+import pytest
+import yaml
+from chatbot_resource.model import KIND, ChatbotDeployment
+
+from tests.docs.pages import GUIDES, PAGES, ROOT, Block, anchor, blocks, headings, links
+from tests.support.apiserver import ApiServer
+
+EXAMPLES = [block for page in GUIDES for block in blocks(page, "yaml")]
+COMMANDS = [block for page in PAGES for block in blocks(page, "console", "sh", "bash")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in links(page):
+        file, _, part = target.partition("#")
+        there = (page.parent / file).resolve() if file else page
+        assert there.exists(), target
+        if part and there.suffix == ".md":
+            assert part in map(anchor, headings(there)), target
+
+
+@pytest.fixture(scope="module")
+def namespace(api_server: ApiServer) -> str:
+    return api_server.namespace()
+
+
+class TestExamples:
+    @pytest.mark.parametrize("block", EXAMPLES, ids=str)
+    def test_an_api_server_takes_them(self, api_server: ApiServer, namespace: str, block: Block) -> None:
+        dry_run = ("apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "-n", namespace)
+        api_server.kubectl(*dry_run, "-f", "-", stdin=block.text)
+
+    @pytest.mark.parametrize("block", EXAMPLES, ids=str)
+    def test_the_models_take_them(self, block: Block) -> None:
+        for document in yaml.safe_load_all(block.text):
+            if document["kind"] == KIND:
+                ChatbotDeployment.model_validate(document, by_alias=True, by_name=False)
+
+    def test_there_are_some(self) -> None:
+        assert len(EXAMPLES) >= 3
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=str)
+def test_commands_set_values_that_the_chart_has(block: Block) -> None:
+    known = {
+        value.name for value in every(chartvalues.read((ROOT / "charts/chatbot-operator/values.yaml").read_text()))
+    }
+    for name in re.findall(r"--set(?:-json|-string)?[ =]'?([A-Za-z.]+)", block.text):
+        assert name in known
+
+
+def every(values: list[chartvalues.Value]) -> list[chartvalues.Value]:
+    return [found for value in values for found in (value, *every(value.inner))]
