@@ -104,7 +104,7 @@ def _headline(bot: Bot, cause: Problem | None, now: datetime) -> str:
         return (
             f"{bot.name} {text}, {since(ready.since, now)}."
             if bot.current
-            else f"{bot.name} served when last looked at."
+            else f"{bot.name} served when the operator last looked at it."
         )
     if not available.true:
         never = not (bot.status.get("version") or {}).get("current")
@@ -169,7 +169,8 @@ def _todo(
         yield "Get the operator to run first; nothing changes without it."
     if bot.mode == "Paused":
         yield f"It is paused: the operator changes nothing. Let it go on: {here(f'chatbot resume {bot.name}')}"
-    advice = [problem.meaning.do for problem in (*filter(None, [cause]), *others) if problem.meaning.do]
-    yield from dict.fromkeys(advice)
+    problems = [problem for problem in (cause, *others) if problem and problem.meaning.do]
+    advice = {problem.reason: problem.meaning.do for problem in problems}
+    yield from (f"{reason}: {do}" if len(advice) > 1 else do for reason, do in advice.items())
     if not bot.ready and not advice and operator.running is not False:
         yield f"Nothing: waiting is enough. See how it goes on: {here(f'chatbot status {bot.name} --watch')}"

@@ -1,5 +1,6 @@
 """Who looks after the bots of a namespace: the operator's settings, found by label, and whether one holds its Lease."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -90,10 +91,20 @@ def _name(item: Object) -> str:
 
 
 def _watching(installed: dict[str, str], namespace: str) -> dict[str, Settings]:
-    """Those that watch the namespace; the ones that watch nothing else come first. Raises `CliError`."""
-    read = {name: _parse(text, f"ConfigMap {name}") for name, text in installed.items()}
-    chosen = {name: it for name, it in read.items() if not it.watch_namespaces or namespace in it.watch_namespaces}
-    return dict(sorted(chosen.items(), key=lambda pair: (not pair[1].watch_namespaces, pair[0])))
+    """Those that watch the namespace; the ones that watch only some come first. Raises `CliError`."""
+    watched = {name: _namespaces(text) for name, text in installed.items()}
+    chosen = [name for name, only in watched.items() if not only or namespace in only]
+    chosen.sort(key=lambda name: (not watched[name], name))
+    return {name: _parse(installed[name], f"ConfigMap {name}") for name in chosen}
+
+
+def _namespaces(text: str) -> list[str]:
+    """Of an operator of any version; empty: all of them."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return []
+    return list(found.get("watch_namespaces") or []) if isinstance(found, dict) else []
 
 
 def _from_file(file: Path) -> Settings:

@@ -63,6 +63,9 @@ def _pods(restarts: tuple[Restart, ...]) -> None:
     if not restarts:
         out.print("  No pod is restarted.")
         return
+    if all(item.what == "started" for item in restarts):
+        out.print(f"  All are new: {', '.join(item.part for item in restarts)}.")
+        return
     made = headless(2)
     for item in restarts:
         made.add_row(f"[bold]{item.part}[/]", _what(item))
@@ -106,7 +109,11 @@ def _sum(planned: Planned) -> None:
             Text.assemble((f"{name}: nothing would change.", "bold green"), f" All {made.unchanged} children stay.")
         )
         return
-    out.print(Text.assemble((f"{name}: {', '.join(parts)}", "bold"), f", {made.unchanged} stay as they are."))
+    out.print(
+        Text.assemble(
+            (f"{name}: {', '.join(parts)}", "bold"), f", {made.unchanged} stay as they are." if made.unchanged else "."
+        )
+    )
     if planned.bot.spec.model_dump().get("mode") == "Paused":
         out.print("[yellow]![/] It is paused: the operator does this when it is resumed.")
     out.print(Text.assemble("Nothing was changed. To do it: ", (planned.command, "cyan")))

@@ -80,10 +80,11 @@ def preview(bot: ChatbotDeployment, uid: str, observed: Observed, settings: Sett
         uid: of the live one; what has another owner is not touched.
         observed: the world as it is now.
     """
-    made = secrets.missing(bot, observed)
+    made = [_as_if_made(item) for item in secrets.missing(bot, observed)]
     steps = operator.plan(bot, replace(observed, children=(*observed.children, *made)), settings)
     wanted = [item for step in steps for item in step.manifests]
     changes = [*map(_created, made), *_wanted(wanted, {_name(item) for item in made}, observed)]
+    changes = [_renamed(change) if made and change.kind in VERSIONED else change for change in changes]
     replaced = {(change.kind, change.before["metadata"]["name"]) for change in changes if change.before}
     changes += _gone(steps, uid, observed, replaced)
     return Preview(
@@ -95,8 +96,17 @@ def preview(bot: ChatbotDeployment, uid: str, observed: Observed, settings: Sett
     )
 
 
+def _as_if_made(secret: Manifest) -> Manifest:
+    return secret | {"metadata": secret["metadata"] | {"uid": ""}}
+
+
 def _created(item: Manifest) -> Change:
     return Change("create", *_name(item), component_of(item), {}, shown(item))
+
+
+def _renamed(change: Change) -> Change:
+    """What is named by its content: settings hold public keys, and those of Secrets to be made are made up here."""
+    return replace(change, note=f"{change.note} (its name will be another: keys are made first)".strip())
 
 
 def _wanted(wanted: Iterable[Manifest], made: set[Name], observed: Observed) -> Iterable[Change]:

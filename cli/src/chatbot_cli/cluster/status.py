@@ -152,7 +152,11 @@ def _components(bot: Bot) -> RenderableType:
 
 def _conditions(bot: Bot, now: datetime) -> RenderableType:
     made = table("condition", "", "for", "reason", last="message")
+    told = {str(item.get("reason")) for item in bot.components}
     for item in bot.conditions:
+        said = f"{item.reason}: {item.message}"
+        message = "as above" if said in told else printable(item.message)
+        told.add(said)
         good = item.true or item.type == "Progressing"
         colour = "green" if item.true else "dim" if good else "yellow"
         made.add_row(
@@ -160,7 +164,7 @@ def _conditions(bot: Bot, now: datetime) -> RenderableType:
             Text(item.status, colour),
             age(item.since, now),
             item.reason,
-            Text(printable(item.message), "dim" if good else ""),
+            Text(message, "dim" if good or message == "as above" else ""),
         )
     return made
 
