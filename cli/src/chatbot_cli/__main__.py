@@ -2,6 +2,8 @@
 
 import sys
 
+import typer
+
 from chatbot_cli.app import app
 from chatbot_cli.errors import CliError, from_os
 
@@ -11,10 +13,10 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str], program: typer.Typer = app) -> int:
     """Exit code of a command."""
     try:
-        app(arguments)
+        program(arguments)
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1

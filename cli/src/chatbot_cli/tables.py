@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from chatbot_cli.calling import call
+from chatbot_cli.durations import duration
 from chatbot_cli.screen import out
 from chatbot_cli.status import Report, Row
 
@@ -41,19 +42,8 @@ def _cells(row: Row) -> list[str]:
         f"[{_COLOURS[row.state]}]{row.state}[/]",
         str(row.pid or ""),
         f"{row.memory_bytes / 1024**2:.0f} MB" if row.memory_bytes else "",
-        _duration(row.uptime_seconds),
+        duration(row.uptime_seconds),
         str(row.port or ""),
         str(row.private_port or ""),
         escape(row.reason),
     ]
-
-
-def _duration(seconds: int | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from chatbot_resource.documents import Documents, InvalidFile, load
+from chatbot_resource.documents import Documents, load
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_cli import state
 from chatbot_cli.discovery import Found, discover, remembered
-from chatbot_cli.errors import CliError
 from chatbot_cli.home import Home, home_of
 from chatbot_cli.keys import provider_key_file
 from chatbot_cli.probe import trouble
+from chatbot_cli.reading import explained
 from chatbot_cli.references import References, read_env_file, resolve
 
 
@@ -76,13 +76,5 @@ def _last(home: Home) -> tuple[Found | None, Mapping[str, str]]:
 
 
 def _load(file: Path) -> Documents:
-    try:
+    with explained(file):
         return load(file)
-    except InvalidFile as error:
-        count = len(error.mistakes)
-        what = "a mistake" if count == 1 else f"{count} mistakes"
-        raise CliError(f"{file} has {what}:", details=str(error).splitlines(), code=2) from None
-    except FileNotFoundError:
-        raise CliError(f"There is no file {file}.", "A good first one: k8s/samples/minimal.yaml", code=2) from None
-    except IsADirectoryError:
-        raise CliError(f"{file} is a folder.", "Name a file in it.", code=2) from None

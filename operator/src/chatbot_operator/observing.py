@@ -1,8 +1,6 @@
 """Reads the world of one resource for plan.py: its children, their pods, and digests of what the user owns."""
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
@@ -13,6 +11,7 @@ from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import WRITTEN, bots_selector
 from chatbot_operator.queue import Key
+from chatbot_operator.referenced import reference_digest
 from chatbot_operator.world import Manifest, Observed, Reference
 
 CHILDREN = (*WRITTEN, "ReplicaSet")
@@ -49,7 +48,7 @@ async def _references(
     objects = sorted({(reference.kind, reference.name) for reference in references})
     found = await together(*(_referenced(cluster, kind, namespace, name) for kind, name in objects))
     live = dict(zip(objects, found, strict=True))
-    return {reference: _digest(live[reference.kind, reference.name], reference.key, uid) for reference in references}
+    return {item: reference_digest(live[item.kind, item.name], item.key, uid) for item in references}
 
 
 async def _referenced(cluster: Cluster, kind: str, namespace: str, name: str) -> Manifest | None:
@@ -65,14 +64,3 @@ async def _referenced(cluster: Cluster, kind: str, namespace: str, name: str) ->
         # Somebody guards it: then its edits are seen at the next resync.
         log.warning("cannot label", kind=kind, name=name, error=str(refused))
         return live
-
-
-def _digest(live: Manifest | None, key: str | None, salt: str) -> str | None:
-    """Salted by the resource's uid, so that equal digests of two resources say nothing about equal values."""
-    if live is None:
-        return None
-    values = (live.get("data") or {}) | (live.get("binaryData") or {})
-    if key is not None and key not in values:
-        return None
-    chosen = values if key is None else values[key]
-    return hashlib.sha256(json.dumps([salt, chosen], sort_keys=True).encode()).hexdigest()

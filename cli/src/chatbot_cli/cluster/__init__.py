@@ -1,0 +1,1 @@
+"""`kubectl chatbot`: the bots of a cluster, from a terminal. Everything it asks or changes goes through kubectl."""

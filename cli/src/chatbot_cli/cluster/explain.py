@@ -1,0 +1,176 @@
+"""`kubectl chatbot explain`: what a person should know of a bot now, the most important first. Pure but for `look`."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from chatbot_operator.reasons import REASONS, STUCK, Meaning
+
+from chatbot_cli.cluster import happenings, operators, resources
+from chatbot_cli.cluster.happenings import Happening
+from chatbot_cli.cluster.kubectl import Kubectl
+from chatbot_cli.cluster.operators import Operator
+from chatbot_cli.cluster.resources import Bot, Condition
+from chatbot_cli.cluster.times import age, since
+
+SUMS = ("Ready", "Available")
+"""Conditions that only sum the others up."""
+NEUTRAL = ("Progressing", "Paused")
+"""Those of which False is no problem."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it should be, once, however many conditions and components say it."""
+
+    reason: str
+    message: str
+    since: str = ""
+    where: tuple[str, ...] = ()
+    """Conditions and components that say it."""
+
+    @property
+    def meaning(self) -> Meaning:
+        """Empty for a reason of a newer operator."""
+        return next((meaning for reason, meaning in REASONS.items() if reason == self.reason), Meaning(""))
+
+    @property
+    def stuck(self) -> bool:
+        """Whether waiting alone does not help."""
+        return self.reason in STUCK
+
+
+@dataclass(frozen=True)
+class Explanation:
+    ready: bool
+    serving: bool
+    headline: str
+    doubts: tuple[str, ...]
+    """Why what follows may be out of date."""
+    cause: Problem | None
+    """What to look at first."""
+    others: tuple[Problem, ...]
+    components: str
+    todo: tuple[str, ...]
+    happenings: tuple[Happening, ...]
+
+
+def look(kubectl: Kubectl, name: str) -> Explanation:
+    """Raises `CliError`."""
+    now = datetime.now(UTC)
+    bot = resources.get(kubectl, name)
+    with ThreadPoolExecutor() as pool:
+        operator = pool.submit(operators.look, kubectl, now)
+        told = pool.submit(happenings.recent, kubectl, bot, now)
+    return explain(bot, operator.result(), told.result(), now, kubectl.here)
+
+
+def explain(
+    bot: Bot, operator: Operator, told: Iterable[Happening], now: datetime, here: Callable[[str], str]
+) -> Explanation:
+    """
+    Args:
+        told: recent Warning events.
+        here: makes a kubectl command for this cluster and namespace.
+    """
+    problems = _problems(bot)
+    cause, others = (problems[0], problems[1:]) if problems and not bot.ready else (None, problems)
+    known = {problem.message for problem in problems}
+    return Explanation(
+        ready=bot.ready,
+        serving=bot.is_true("Available") and not bot.deleted,
+        headline=_headline(bot, cause, now),
+        doubts=tuple(_doubts(bot, operator, now)),
+        cause=cause,
+        others=tuple(others),
+        components=_components(bot),
+        todo=tuple(_todo(bot, operator, cause, others, here)),
+        happenings=tuple(item for item in told if item.message not in known),
+    )
+
+
+def _headline(bot: Bot, cause: Problem | None, now: datetime) -> str:
+    ready, available = bot.condition("Ready"), bot.condition("Available")
+    if bot.deleted:
+        return f"{bot.name} is being deleted, {since(bot.deleted, now)}."
+    if ready is None or available is None:
+        made = f"{age(bot.created, now)} ago"
+        return f"{bot.name} does not serve: no operator has looked at it since it was made, {made}."
+    if bot.mode == "Hibernated":
+        return f"{bot.name} hibernates: no pod runs, and all data is kept."
+    if ready.true:
+        text = "is ready: it serves, and everything runs as its resource says"
+        return (
+            f"{bot.name} {text}, {since(ready.since, now)}."
+            if bot.current
+            else f"{bot.name} served when the operator last looked at it."
+        )
+    if not available.true:
+        never = not (bot.status.get("version") or {}).get("current")
+        yet = " yet" if never and not (cause and cause.stuck) else ""
+        return f"{bot.name} does not serve{yet}, {since(available.since, now)}."
+    how = "but something is wrong with it" if cause and cause.stuck else "and is being changed"
+    return f"{bot.name} serves, {how}, {since(ready.since, now)}."
+
+
+def _doubts(bot: Bot, operator: Operator, now: datetime) -> list[str]:
+    doubts = []
+    if bot.seen is not None and not bot.current:
+        doubts.append(
+            f"The operator has not looked at its present form yet (generation {bot.generation}; it has seen "
+            f"{bot.seen}). What follows is about the earlier one."
+        )
+    # What cannot be seen matters only where nothing else shows that somebody is at work.
+    if operator.running is False or (operator.running is None and not bot.current):
+        old = " What follows was true when one last looked." if bot.seen is not None else ""
+        doubts.append(operator.text + (old if operator.running is False else ""))
+    return doubts
+
+
+def _problems(bot: Bot) -> list[Problem]:
+    """What is stuck first; within that as the conditions have it, which is the order in which things are set up."""
+    found: dict[tuple[str, str], Problem] = {}
+    conditions = [item for item in bot.conditions if not item.true and item.type not in NEUTRAL]
+    for condition in sorted(conditions, key=lambda item: SUMS.index(item.type) if item.type in SUMS else len(SUMS)):
+        _add(found, condition.reason, condition.message, condition.since, _place(condition))
+    for component in bot.components:
+        reason, _, message = str(component.get("reason") or "").partition(": ")
+        if reason:
+            _add(found, reason, message, "", (str(component.get("name")),))
+    return sorted(found.values(), key=lambda problem: not problem.stuck)
+
+
+def _place(condition: Condition) -> tuple[str, ...]:
+    return () if condition.type in SUMS else (condition.type,)
+
+
+def _add(found: dict[tuple[str, str], Problem], reason: str, message: str, since: str, where: tuple[str, ...]) -> None:
+    known = found.get((reason, message), Problem(reason, message, since))
+    found[reason, message] = Problem(reason, message, known.since or since, (*known.where, *where))
+
+
+def _components(bot: Bot) -> str:
+    """Such as `4/5 components are settled; not chat (1 of 3 replicas ready).`"""
+    waiting = [item for item in bot.components if item.get("reason")]
+    if not waiting:
+        return ""
+    total = len(bot.components)
+    named = ", ".join(f"{item['name']} ({item.get('ready', 0)} of {item.get('desired', 0)} ready)" for item in waiting)
+    return f"{total - len(waiting)} of {total} components are settled; not yet: {named}."
+
+
+def _todo(
+    bot: Bot, operator: Operator, cause: Problem | None, others: Iterable[Problem], here: Callable[[str], str]
+) -> Iterable[str]:
+    if bot.deleted:
+        return
+    if operator.running is False:
+        yield "Get the operator to run first; nothing changes without it."
+    if bot.mode == "Paused":
+        yield f"It is paused: the operator changes nothing. Let it go on: {here(f'chatbot resume {bot.name}')}"
+    problems = [problem for problem in (cause, *others) if problem and problem.meaning.do]
+    advice = {problem.reason: problem.meaning.do for problem in problems}
+    yield from (f"{reason}: {do}" if len(advice) > 1 else do for reason, do in advice.items())
+    if not bot.ready and not advice and operator.running is not False:
+        yield f"Nothing: waiting is enough. See how it goes on: {here(f'chatbot status {bot.name} --watch')}"

@@ -1,0 +1,31 @@
+"""A resource file, read as `chatbot up` reads it: every mistake at once, with its line."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from chatbot_resource.documents import Documents, load, parse
+from chatbot_resource.model import KIND
+
+from chatbot_cli.reading import explained
+
+STDIN = "-"
+
+
+def read(file: str) -> tuple[Documents, dict[str, Any]]:
+    """What a file or, for `-`, standard input says, and the resource in it as it is written.
+
+    Raises:
+        CliError: it cannot be read or is wrong, with code 2.
+    """
+    with explained(file):
+        if file == STDIN:
+            text = sys.stdin.read()
+            return parse(text, "stdin"), _resource(text)
+        return load(Path(file)), _resource(Path(file).read_text(encoding="utf-8"))
+
+
+def _resource(text: str) -> dict[str, Any]:
+    found = (item for item in yaml.safe_load_all(text) if isinstance(item, dict) and item.get("kind") == KIND)
+    return dict(next(found))

@@ -1,0 +1,60 @@
+"""`kubectl chatbot pause`, `resume` and `rotate-keys`: one field of the resource each; the operator does the rest."""
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from chatbot_operator import names
+from chatbot_resource.model import KIND
+
+from chatbot_cli import screen
+from chatbot_cli.cluster import resources
+from chatbot_cli.cluster.kubectl import Kubectl
+from chatbot_cli.cluster.refusals import CHART
+from chatbot_cli.cluster.resources import Bot
+from chatbot_cli.errors import CliError
+
+Mode = Literal["Active", "Paused"]
+ROTATE = f"{names.PREFIX}/rotate-keys"
+
+
+def pause(kubectl: Kubectl, name: str) -> None:
+    """Raises `CliError`."""
+    bot = resources.get(kubectl, name)
+    again = f"let it go on: {kubectl.here(f'chatbot resume {bot.name}')}"
+    if bot.mode == "Hibernated":
+        raise CliError(f"{bot.name} hibernates; there is nothing to pause.", again.capitalize())
+    changed = _set(kubectl, bot, "Paused")
+    text = "is paused: it serves as before, and the operator reports on it and changes nothing"
+    screen.say("Paused" if changed else "As before", f"{bot.name} {text}; {again}")
+
+
+def resume(kubectl: Kubectl, name: str) -> None:
+    """From a pause or from hibernation. Raises `CliError`."""
+    bot = resources.get(kubectl, name)
+    changed = _set(kubectl, bot, "Active")
+    follow = kubectl.here(f"chatbot status {bot.name} --watch")
+    text = "wakes up" if bot.mode == "Hibernated" else "is looked after"
+    screen.say("Resumed" if changed else "As before", f"{bot.name} {text}; follow it: {follow}")
+
+
+def rotate_keys(kubectl: Kubectl, name: str) -> None:
+    """Raises `CliError`."""
+    bot = resources.get(kubectl, name)
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    kubectl.within(bot.namespace).patch(KIND, bot.name, {"metadata": {"annotations": {ROTATE: when}}})
+    text = "is asked for new signing keys; the old ones stay valid for a while, so nobody is signed out"
+    screen.say("Rotating", f"{bot.name} {text}")
+    if bot.mode == "Paused":
+        again = kubectl.here(f"chatbot resume {bot.name}")
+        screen.warn("Later", f"it is paused, so they are made when it goes on: {again}")
+
+
+def _set(kubectl: Kubectl, bot: Bot, mode: Mode) -> bool:
+    """Whether it was another mode. Raises `CliError` where the cluster's definition has no modes."""
+    if bot.mode == mode:
+        return False
+    changed = Bot(kubectl.within(bot.namespace).patch(KIND, bot.name, {"spec": {"mode": mode}}))
+    if changed.mode != mode:
+        text = f"The definition of {KIND} in this cluster is older than this command: it has no spec.mode."
+        raise CliError(text, f"Bring the operator up to date: {CHART}")
+    return True

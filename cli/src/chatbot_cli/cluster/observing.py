@@ -1,0 +1,74 @@
+"""The world of one bot as the operator observes it, read with kubectl instead. It labels and changes nothing."""
+
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+
+from chatbot_operator import names
+from chatbot_operator.kinds import WRITTEN
+from chatbot_operator.referenced import reference_digest
+from chatbot_operator.world import Observed, Reference
+from chatbot_resource.documents import Documents
+
+from chatbot_cli.cluster.kubectl import Kubectl, Object, resource
+from chatbot_cli.cluster.refusals import Refused, Why
+
+KINDS = (*WRITTEN, "ReplicaSet", "Pod")
+
+
+def observe(kubectl: Kubectl, bot: str, uid: str, wanted: Iterable[Reference], beside: Documents) -> Observed:
+    """
+    Args:
+        uid: of the resource.
+        wanted: what it refers to.
+        beside: the file, whose ConfigMaps and Secrets would be applied with it.
+
+    Raises:
+        Refused: with Secrets among what one may not read there is no plan: settings hold public keys from them.
+    """
+    found = _parts(kubectl, bot)
+    live = [item for item in found if item["kind"] != "Pod" and _is_observed(item)]
+    pods = [item for item in found if item["kind"] == "Pod"]
+    return Observed(tuple(live), tuple(pods), _references(kubectl, uid, wanted, beside))
+
+
+def _parts(kubectl: Kubectl, bot: str) -> list[Object]:
+    """Of every kind that this cluster knows: some are there only with what brings them."""
+    kinds = list(KINDS)
+    while True:
+        try:
+            return kubectl.list(kinds, f"{names.BOT}={bot}")
+        except Refused as refused:
+            unknown = [kind for kind in kinds if resource(kind).partition(".")[0] == refused.what.partition(".")[0]]
+            if refused.why is not Why.UNKNOWN_KIND or not unknown:
+                raise
+            kinds.remove(unknown[0])
+
+
+def _is_observed(item: Object) -> bool:
+    """ReplicaSets are others' work; of the rest only what is labelled as the operator's."""
+    labels = item["metadata"].get("labels") or {}
+    return item["kind"] not in WRITTEN or labels.get(names.MANAGED_BY) == names.FIELD_MANAGER
+
+
+def _references(
+    kubectl: Kubectl, uid: str, wanted: Iterable[Reference], beside: Documents
+) -> dict[Reference, str | None]:
+    references = list(wanted)
+    objects = sorted({(item.kind, item.name) for item in references})
+    live = {(kind, name): _with_file(kind, name, kubectl.get(kind, name), beside) for kind, name in objects}
+    return {item: reference_digest(live[item.kind, item.name], item.key, uid) for item in references}
+
+
+def _with_file(kind: str, name: str, live: Object | None, beside: Documents) -> Object | None:
+    """As it will be when the file has been applied."""
+    written = _in_file(kind, name, beside)
+    if written is None:
+        return live
+    return {"data": ((live or {}).get("data") or {}) | dict(written), "binaryData": (live or {}).get("binaryData")}
+
+
+def _in_file(kind: str, name: str, beside: Documents) -> Mapping[str, str] | None:
+    if kind == "ConfigMap":
+        return beside.config_maps.get(name)
+    texts = beside.secrets.get(name)
+    return None if texts is None else {key: b64encode(text.encode()).decode() for key, text in texts.items()}

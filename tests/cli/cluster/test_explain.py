@@ -1,0 +1,201 @@
+"""What `kubectl chatbot explain` says of a bot in each state a user meets."""
+
+from datetime import UTC, datetime
+
+import pytest
+from chatbot_cli.cluster.explain import Explanation, explain
+from chatbot_cli.cluster.happenings import Happening
+from chatbot_cli.cluster.operators import Operator
+from chatbot_cli.cluster.resources import Bot
+from chatbot_operator.reconcile import Reconciler
+
+from tests.cli.cluster.conftest import Installed, Plugin, converge
+from tests.operator.running import World
+from tests.operator.simulated import NOW, Cluster, body
+
+RUNNING = Operator(True, "")
+LOOKED = datetime(2026, 11, 21, 6, 2, 5, tzinfo=UTC)
+
+
+def explained(cluster: Cluster, operator: Operator = RUNNING, told: list[Happening] | None = None) -> Explanation:
+    return explain(bot(cluster), operator, told or [], LOOKED, lambda arguments: f"kubectl {arguments}")
+
+
+def bot(cluster: Cluster, **metadata: str) -> Bot:
+    raw = body(generation=getattr(cluster.bot.metadata, "generation", 1))
+    raw["metadata"] |= {"creationTimestamp": NOW, **metadata}
+    if cluster.status:
+        raw["status"] = cluster.status.model_dump(mode="json", by_alias=True)
+    return Bot(raw)
+
+
+class TestHeadline:
+    def test_ready(self) -> None:
+        found = explained(Cluster().converge())
+        assert found.ready
+        assert found.headline == (
+            "demo is ready: it serves, and everything runs as its resource says, "
+            "for 2 min 5 s, since 2026-11-21 06:00 UTC."
+        )
+        assert (found.cause, found.others, found.doubts, found.todo) == (None, (), (), ())
+
+    def test_nobody_has_looked(self) -> None:
+        found = explained(Cluster())
+        assert not found.ready
+        assert "no operator has looked at it since it was made, 2 min 5 s ago" in found.headline
+
+    def test_it_does_not_serve_yet(self) -> None:
+        cluster = Cluster()
+        cluster.reconcile()
+        found = explained(cluster)
+        assert found.headline.startswith("demo does not serve yet, for")
+        assert found.todo == ("Nothing: waiting is enough. See how it goes on: kubectl chatbot status demo --watch",)
+
+    def test_it_serves_while_it_is_changed(self) -> None:
+        cluster = Cluster().converge()
+        cluster.edit(images={"chat": "chat:2"})
+        cluster.reconcile()
+        found = explained(cluster)
+        assert found.headline.startswith("demo serves, and is being changed")
+        assert found.serving
+
+    def test_it_serves_but_something_is_wrong(self) -> None:
+        found = explained(broken())
+        assert found.headline.startswith("demo serves, but something is wrong with it")
+
+    def test_it_is_being_deleted(self) -> None:
+        deleted = bot(Cluster().converge(), deletionTimestamp=NOW)
+        found = explain(deleted, RUNNING, [], LOOKED, str)
+        assert found.headline == "demo is being deleted, for 2 min 5 s, since 2026-11-21 06:00 UTC."
+        assert (found.ready, found.todo) == (False, ())
+
+
+def broken() -> Cluster:
+    """An image of chat that cannot be pulled, and the gateway that waits for it."""
+    cluster = Cluster().converge()
+    cluster.edit(images={"chat": "nowhere/chat:2"}, limits={"perMinute": 7})
+    waiting = {"reason": "ErrImagePull", "message": "not found"}
+    status = {"phase": "Pending", "containerStatuses": [{"image": "nowhere/chat:2", "state": {"waiting": waiting}}]}
+    cluster.reconcile()
+    cluster.pod("chat", "demo-chat-1", status)
+    cluster.report()
+    return cluster
+
+
+class TestCause:
+    def test_what_is_stuck_comes_before_what_waits_for_it(self) -> None:
+        found = explained(broken())
+        assert found.cause is not None
+        assert found.cause.reason == "ImagePullFailed"
+        assert "demo-chat-1 cannot pull image nowhere/chat:2" in found.cause.message
+        assert found.cause.where == ("chat",)
+        assert all(not problem.stuck for problem in found.others)
+        assert found.todo == ("Mend `spec.images`, or the node's way to the registry.",)
+
+    def test_the_components_that_are_behind_are_counted(self) -> None:
+        text = explained(broken()).components
+        assert text.startswith("3 of 5 components are settled; not yet: ")
+        assert "chat (" in text
+
+    def test_a_reason_of_a_newer_operator_is_told_as_it_is(self) -> None:
+        cluster = broken()
+        raw = bot(cluster).raw
+        for item in raw["status"]["conditions"]:
+            item |= {"reason": "Eclipse", "message": "The moon is in the way."} if item["status"] == "False" else {}
+        raw["status"]["components"] = []
+        found = explain(Bot(raw), RUNNING, [], LOOKED, str)
+        assert found.cause is not None
+        assert (found.cause.reason, found.cause.message) == ("Eclipse", "The moon is in the way.")
+
+    def test_an_event_that_says_the_same_again_is_left_out(self) -> None:
+        cluster = broken()
+        cause = explained(cluster).cause
+        assert cause is not None
+        same = Happening("ChatbotDeployment demo", cause.reason, cause.message, NOW, 1)
+        other = Happening("Pod demo-chat-1", "Failed", "Error: ErrImagePull", NOW, 3)
+        assert explained(cluster, told=[same, other]).happenings == (other,)
+
+
+class TestDoubts:
+    def test_an_edit_that_was_not_looked_at(self) -> None:
+        cluster = Cluster().converge()
+        cluster.edit(limits={"perMinute": 7})
+        found = explained(cluster)
+        assert not found.ready
+        assert found.headline == "demo served when the operator last looked at it."
+        assert "(generation 2; it has seen 1)" in found.doubts[0]
+
+    def test_no_operator_runs(self) -> None:
+        found = explained(Cluster().converge(), Operator(False, "No operator runs."))
+        assert found.doubts == ("No operator runs. What follows was true when one last looked.",)
+        assert found.todo[0].startswith("Get the operator to run first")
+
+    @pytest.mark.parametrize("edited", [True, False])
+    def test_an_operator_that_cannot_be_seen_matters_only_when_nothing_moves(self, edited: bool) -> None:
+        cluster = Cluster().converge()
+        if edited:
+            cluster.edit(limits={"perMinute": 7})
+        found = explained(cluster, Operator(None, "You may not list Leases."))
+        assert ("You may not list Leases." in found.doubts) is edited
+
+
+class TestCommand:
+    @pytest.mark.usefixtures("kubelet")
+    async def test_ready_ends_with_0(
+        self, plugin: Plugin, world: World, reconciler: Reconciler, operator: Installed
+    ) -> None:
+        world.create_bot()
+        await converge(world, reconciler)
+        operator.renew()
+        said = plugin("explain", "harbour")
+        assert said.code == 0, said
+        assert said.out.startswith("harbour is ready: it serves")
+        assert "!" not in said.out
+
+    async def test_a_missing_secret(
+        self, plugin: Plugin, world: World, reconciler: Reconciler, operator: Installed
+    ) -> None:
+        external = {"mode": "External", "external": {"secretRef": {"name": "my-cache"}}}
+        world.create_bot({"profile": "Dev", "stores": {"redis": external}})
+        await reconciler(world.key)
+        operator.renew()
+        said = plugin("explain", "harbour")
+        assert said.code == 1
+        assert said.out.startswith("harbour does not serve, ")
+        assert "Secret my-cache, which spec.stores.redis" in said.out
+        assert f"is not in namespace {world.namespace}" in said.out
+        assert "SecretNotFound: A Secret is missing." in said.out
+        assert "→ Create it." in said.out
+
+    def test_no_operator_has_ever_looked(self, plugin: Plugin, world: World, operator: Installed) -> None:
+        world.create_bot()
+        operator.renew(ago=3600)
+        said = plugin("explain", "harbour")
+        assert said.code == 1
+        assert "harbour does not serve: no operator has looked at it" in said.out
+        assert "No operator seems to run: operator-0 renewed its Lease 1 h 0 min ago." in said.out
+        assert "→ Get the operator to run first" in said.out
+
+    def test_an_operator_that_ended(self, plugin: Plugin, world: World, operator: Installed) -> None:
+        world.create_bot()
+        operator.renew(holder="", ago=60)
+        assert "No operator runs: the last one ended 1 min" in plugin("explain", "harbour").out
+
+    async def test_warnings_of_its_pods(
+        self, plugin: Plugin, world: World, reconciler: Reconciler, operator: Installed
+    ) -> None:
+        world.create_bot()
+        await reconciler(world.key)
+        job = world.existing("ConfigMap", "chatbot-operator")
+        stranger = {"apiVersion": "v1", "kind": "ConfigMap", "name": "chatbot-operator", "uid": job["metadata"]["uid"]}
+        live = world.existing("StatefulSet", "harbour-redis")
+        ours = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "harbour-redis", "uid": live["metadata"]["uid"]}
+        for number, about in enumerate((ours, stranger)):
+            when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            event = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": f"event.{number}"}}
+            event |= {"type": "Warning", "reason": f"Odd{number}", "message": "odd", "involvedObject": about}
+            event["involvedObject"] = about | {"namespace": world.namespace}
+            world.api.create(event | {"lastTimestamp": when, "count": 4}, world.namespace)
+        said = plugin("explain", "harbour").out
+        assert "4 times  StatefulSet harbour-redis  Odd0  odd" in said
+        assert "Odd1" not in said
