@@ -173,9 +173,9 @@ class TestHeal:
         bot.api.kubectl("-n", bot.namespace, "set", "image", "deployment/harbour-auth", "auth=evil:1")
         wait_for("the image to return", lambda: bot.images()["harbour-auth"] == image, 5)
         print(f"edited child back: {time.monotonic() - began:.2f} s")
-        events = [item for item in bot.api.list("Event", bot.namespace) if item["reason"] == "FieldTakenBack"]
-        assert len(events) == 1
-        assert "kubectl-set" in events[0]["message"]
+        # Told when everything has been applied.
+        [event] = wait_for("the Event", lambda: taken_back(bot))
+        assert "kubectl-set" in event["message"]
 
     def test_secrets_are_made_once(self, bot: Bot, kubelet: None, running: Operator) -> None:
         bot.create()
@@ -189,6 +189,10 @@ class TestHeal:
         values = [base64.b64decode(value).decode() for data in secrets.values() for value in data.values()]
         assert values
         assert not [value for value in values if value in said]
+
+
+def taken_back(bot: Bot) -> list[Object]:
+    return [item for item in bot.api.list("Event", bot.namespace) if item["reason"] == "FieldTakenBack"]
 
 
 class TestReferences:
