@@ -152,6 +152,7 @@ _SMALLEST: dict[str, Object] = {
     "StatefulSet": _WORKLOAD,
     "Service": {"spec": {"ports": [{"port": 80}]}},
     "Job": {"spec": {"suspend": True, "template": {"spec": _PODS["spec"] | {"restartPolicy": "Never"}}}},
+    "ControllerRevision": {"revision": 1, "data": {"spec": {}}},
     "NetworkPolicy": {"spec": {"podSelector": {"matchLabels": {"app": "later"}}}},
     "Ingress": {"spec": {"defaultBackend": {"service": {"name": "later", "port": {"number": 80}}}}},
     "HorizontalPodAutoscaler": {

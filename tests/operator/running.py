@@ -9,6 +9,7 @@ from chatbot_operator import names
 from chatbot_operator import plan as planning
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.metadata import manifest
+from chatbot_operator.components.revisions import Effective
 from chatbot_operator.components.rotation import Rotation
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.process import RULES
@@ -107,7 +108,8 @@ class SmallPlan:
             references=lambda _: self.references,
             missing_secrets=lambda bot, observed: self.secrets(bot, observed),
             rotate=lambda _, __: Rotation(),
-            plan=lambda bot, observed, _: self.build(bot, observed),
+            effective=lambda bot, _, __, settings: Effective(bot, settings),
+            plan=lambda bot, observed, *_: self.build(bot, observed),
             wanted=planning.wanted,
             status_of=self._status,
             invalid=invalid,
@@ -121,6 +123,7 @@ class SmallPlan:
         __: Settings,
         previous: Status | None,
         now: str,
+        *___: Any,
     ) -> Status:
         blocked = next((item.blocked for item in steps if item.blocked), None)
         reason, message = (blocked.reason, blocked.message) if blocked else (self.reason, "")

@@ -147,7 +147,7 @@ class Cluster:
         live = self.children.get(name)
         if live is not None and applied_hash(live) == applied_hash(manifest):
             return
-        if live is not None and live["kind"] == "Job":
+        if live is not None and live["kind"] in ("Job", "ControllerRevision"):
             return
         generation = live["metadata"]["generation"] + 1 if live else 1
         uid = live["metadata"]["uid"] if live else f"uid of {' '.join(name)}"

@@ -21,8 +21,8 @@ KEY_SECRET = Reference("Secret", "openai")
 
 
 def blocked(steps: Iterable[Step]) -> dict[str, str]:
-    """Step → reason."""
-    return {step.name: str(step.blocked.reason) for step in steps if step.blocked}
+    """Step → reason. The revision is left out: it waits for all the others, whatever they wait for."""
+    return {step.name: str(step.blocked.reason) for step in steps if step.blocked and step.name != "revision"}
 
 
 def hashes(manifests: dict[Name, Manifest]) -> dict[Name, str]:
@@ -32,10 +32,11 @@ def hashes(manifests: dict[Name, Manifest]) -> dict[Name, str]:
 def moved(before: dict[Name, Manifest], after: dict[Name, Manifest]) -> set[str]:
     """Kind and part of everything that is not as it was; a ConfigMap that changed has another name.
 
-    A Job that keeps its name is never applied again.
+    A Job that keeps its name is never applied again, and a revision holds whatever was settled before.
     """
     old, new = hashes(before), hashes(after)
-    changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+    both = {name for name in old.keys() | new.keys() if name[0] != "ControllerRevision"}
+    changed = {name for name in both if old.get(name) != new.get(name)}
     again = {name for name in changed if name[0] == "Job" and name in old and name in new}
     return {f"{kind} {component_of(after.get((kind, name)) or before[kind, name])}" for kind, name in changed - again}
 
@@ -48,7 +49,16 @@ def in_order(value: object) -> str:
 class TestOrder:
     def test_of_the_steps(self) -> None:
         names_in_order = list(dict.fromkeys(step.name for step in Cluster().converge().plan()))
-        assert names_in_order == ["secrets", "stores", "migrations", "conversation", "auth", "chat", "gateway"]
+        assert names_in_order == [
+            "secrets",
+            "stores",
+            "migrations",
+            "conversation",
+            "auth",
+            "chat",
+            "gateway",
+            "revision",
+        ]
 
     def test_is_kept_from_nothing_to_everything(self) -> None:
         cluster = Cluster(make_bot(DEV))

@@ -296,6 +296,7 @@ CASES: tuple[Case, ...] = (
         {"auth": {"signingKeys": {"overlap": "59m"}}},
         "at least 1h",
     ),
+    Case("a deadline is a time", {"rollout": {"deadline": "90s"}}, {"rollout": {"deadline": "90"}}, "should match"),
     Case("at least one pod", scaling(minReplicas=1), scaling(minReplicas=0), "greater than or equal to 1"),
     Case(
         "a request is within its limit",

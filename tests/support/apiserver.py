@@ -35,6 +35,7 @@ PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 PLURALS = {
     "ChatbotDeployment": "chatbot-operator.io/v1alpha1/chatbotdeployments",
     "ConfigMap": "v1/configmaps",
+    "ControllerRevision": "apps/v1/controllerrevisions",
     "Deployment": "apps/v1/deployments",
     "Event": "v1/events",
     "HorizontalPodAutoscaler": "autoscaling/v2/horizontalpodautoscalers",

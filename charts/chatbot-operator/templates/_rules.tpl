@@ -19,7 +19,7 @@ tests/chart/test_rights.py compares this with what the API server saw it do.
   resources: [configmaps, secrets, serviceaccounts, services]
   verbs: {{ $all }}
 - apiGroups: [apps]
-  resources: [deployments, statefulsets]
+  resources: [deployments, statefulsets, controllerrevisions]
   verbs: {{ $all }}
 - apiGroups: [batch]
   resources: [jobs]
@@ -59,10 +59,6 @@ To be switched on with the code that uses them:
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors, prometheusrules]
   verbs: $all
-# The last settled spec.
-- apiGroups: [apps]
-  resources: [controllerrevisions]
-  verbs: [list, create, delete]
 # Growing a disk.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]

@@ -185,4 +185,4 @@ def _refuse_others(wanted: Manifest, live: Manifest, owner: str) -> None:
 
 def _fixed(live: Manifest) -> bool:
     """Kinds that cannot be changed; their names carry the hash of what they say."""
-    return live["kind"] == "Job" or bool(live.get("immutable"))
+    return live["kind"] in ("Job", "ControllerRevision") or bool(live.get("immutable"))

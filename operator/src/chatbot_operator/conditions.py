@@ -30,6 +30,7 @@ class Findings:
     autoscaled: bool = False
     """Whether anything has an autoscaler of ours."""
     route: Blocked | None = None
+    rolled_back: Blocked | None = None
 
     @property
     def cause(self) -> Blocked | None:
@@ -37,6 +38,7 @@ class Findings:
         found = [
             finding
             for finding in (
+                self.rolled_back,
                 self.secrets,
                 *self.stores.values(),
                 self.migrations,

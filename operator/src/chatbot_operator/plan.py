@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from chatbot_resource.configuration import Service
 from chatbot_resource.model import ChatbotDeployment
+from chatbot_resource.status import RolledBack
 
 from chatbot_operator import names
 from chatbot_operator.components import (
@@ -24,6 +25,7 @@ from chatbot_operator.components import (
     postgres,
     reads,
     redis,
+    revisions,
     secrets,
     stores,
     weaviate,
@@ -34,7 +36,7 @@ from chatbot_operator.components.metadata import SECRETS, applied_hash, componen
 from chatbot_operator.components.reads import Read
 from chatbot_operator.components.stores import Store
 from chatbot_operator.names import Owner
-from chatbot_operator.readiness import count, job_finding, job_state, rolled_out, store_finding
+from chatbot_operator.readiness import count, job_finding, job_state, rolled_out, settled, store_finding
 from chatbot_operator.reasons import MISSING, Reason
 from chatbot_operator.settings import Settings
 from chatbot_operator.world import Blocked, Manifest, Name, Observed, Reference, Step, StepName
@@ -64,6 +66,7 @@ PARTS: Mapping[StepName, frozenset[str]] = {
     "auth": frozenset({"auth"}),
     "chat": frozenset({"chat"}),
     "gateway": frozenset({"gateway"}),
+    "revision": frozenset({revisions.PART}),
 }
 """Component labels of what belongs to a step."""
 
@@ -78,12 +81,14 @@ def references(bot: ChatbotDeployment) -> frozenset[Reference]:
     return read | set(exposure.certificate(bot))
 
 
-def plan(bot: ChatbotDeployment, observed: Observed, settings: Settings) -> list[Step]:
+def plan(
+    bot: ChatbotDeployment, observed: Observed, settings: Settings, rolled_back: RolledBack | None = None
+) -> list[Step]:
     """Steps in the order in which they are applied.
 
     `stores` is there once per store that we run, `migrations` once per database: each has a gate of its own.
     """
-    return _Planner(Context(bot, observed, settings)).steps()
+    return _Planner(Context(bot, observed, settings, rolled_back)).steps()
 
 
 def wanted(steps: Iterable[Step], observed: Observed) -> set[Name]:
@@ -145,7 +150,8 @@ class _Planner:
         below = [self._rollout_gate(step) for step in owners.values()]
         chatting = service("chat", *below, redis_gate)
         door = service("gateway", *below, self._rollout_gate(chatting), redis_gate)
-        return [self._secrets(), *running.values(), *databases.values(), *owners.values(), chatting, door]
+        services = [*owners.values(), chatting, door]
+        return [self._secrets(), *running.values(), *databases.values(), *services, self._revision(services)]
 
     def _secrets(self) -> Step:
         made = secrets.build(self.context)
@@ -158,6 +164,9 @@ class _Planner:
     def _migration(self, owner: Owner, configs: Configs, no_settings: Blocked | None, gate: Blocked | None) -> Step:
         if self.context.hibernated:
             return Step("migrations", (), Blocked(Reason.HIBERNATED, "No database is migrated while none runs."))
+        if self.context.rolled_back:
+            # The tables stay those of the version that was given up; the one before works with them.
+            return Step("migrations", ())
         needs = migrations.needs(self.context.bot, owner)
         lost = no_settings or reads.missing(owner, needs, self.context)
         if lost:
@@ -174,6 +183,19 @@ class _Planner:
             return self._step(name, manifests)
         # What was rolled out before is kept as it was made, even while something it calls is away.
         return self._step(name, manifests, *(() if self._made_before(manifests) else gates))
+
+    def _revision(self, services: list[Step]) -> Step:
+        """What is to be gone back to: whatever has settled."""
+        settling = any(
+            step.blocked or not settled(item, self.context.observed)
+            for step in services
+            for item in step.manifests
+            if item["kind"] == "Deployment"
+        )
+        unfinished = settling or self.context.rolled_back or not all(step.manifests for step in services)
+        if unfinished or self.context.bot.spec.mode != "Active":
+            return Step("revision", (), Blocked(Reason.ROLLING_OUT, "Kept once every component has settled."))
+        return self._step("revision", [revisions.build(self.context)])
 
     def _made_before(self, manifests: Iterable[Manifest]) -> bool:
         # A ConfigMap may be there for a migration.
@@ -211,6 +233,8 @@ class _Planner:
     def _migration_gate(self, step: Step) -> Blocked | None:
         if step.blocked:
             return _waiting(Reason.WAITING_FOR_MIGRATION, "the migration of its database, which waits too")
+        if not step.manifests:
+            return None
         job = _only(step, "Job")
         finding = job_finding(job, self.context.observed)
         if finding is None or finding.reason == Reason.MIGRATION_FAILED:

@@ -12,7 +12,7 @@ from chatbot_resource.model import KIND
 
 from chatbot_operator import handlers, plan, status
 from chatbot_operator.cluster import Cluster
-from chatbot_operator.components import rotation, secrets
+from chatbot_operator.components import revisions, rotation, secrets
 from chatbot_operator.connection import Watches, api_client, configuration, kopf_session
 from chatbot_operator.faults import ApiFault
 from chatbot_operator.leader import Leadership, LeaseLost
@@ -33,6 +33,7 @@ RULES = Rules(
     references=plan.references,
     missing_secrets=secrets.missing,
     rotate=rotation.rotate,
+    effective=revisions.effective,
     plan=plan.plan,
     wanted=plan.wanted,
     status_of=status.status_of,

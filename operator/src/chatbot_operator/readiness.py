@@ -180,6 +180,14 @@ def _refused(live: Manifest) -> Blocked | None:
     return Blocked(Reason.PODS_REFUSED, text)
 
 
+def overdue(live: Manifest, observed: Observed) -> Blocked | None:
+    """That a rollout made no progress within its deadline, with what keeps its pods from running."""
+    finding = _overdue(live)
+    if finding is None:
+        return None
+    return pods_finding(_newest(live, _pods_of(observed, component_of(live)), observed)) or _refused(live) or finding
+
+
 def _overdue(live: Manifest) -> Blocked | None:
     found = [item for item in _status(live).get("conditions") or [] if item["type"] == "Progressing"]
     if not current(live) or not any(item.get("reason") == "ProgressDeadlineExceeded" for item in found):

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     ROUTE_REFUSED = "RouteRefused"
     API_NOT_INSTALLED = "ApiNotInstalled"
     METRICS_UNAVAILABLE = "MetricsUnavailable"
+    ROLLED_BACK = "RolledBack"
     PODS_REFUSED = "PodsRefused"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
@@ -128,6 +129,10 @@ REASONS: Mapping[Reason, Meaning] = {
         "An autoscaler does not learn the load of its pods, and leaves their number as it is. Just after a start that "
         "passes by itself.",
         "Install metrics-server, or look at what the message says of it.",
+    ),
+    Reason.ROLLED_BACK: Meaning(
+        "A change made no progress within `spec.rollout.deadline` and was given up: what ran before it runs again.",
+        "Mend what the message names and change the resource; any edit makes another attempt.",
     ),
     Reason.PODS_REFUSED: Meaning(
         "Pods of the Deployment named may not be created: a quota, a policy, a missing ServiceAccount.",

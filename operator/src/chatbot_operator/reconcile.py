@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 from chatbot_resource.model import KIND, ChatbotDeployment
-from chatbot_resource.status import Status
+from chatbot_resource.status import RolledBack, Status
 from pydantic import ValidationError
 
 from chatbot_operator import events
 from chatbot_operator.applying import Applier, Fought, NameTaken, Taken
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.context import Context
+from chatbot_operator.components.revisions import Effective
 from chatbot_operator.components.rotation import Rotation
 from chatbot_operator.faults import AlreadyExists, Conflict, NamespaceGoing, NotFound, Refused
 from chatbot_operator.kinds import WRITTEN
@@ -44,10 +45,13 @@ class Rules:
 
     references: Callable[[ChatbotDeployment], frozenset[Reference]]
     missing_secrets: Callable[[ChatbotDeployment, Observed], list[Manifest]]
-    plan: Callable[[ChatbotDeployment, Observed, Settings], list[Step]]
+    effective: Callable[[ChatbotDeployment, Observed, Status | None, Settings], Effective]
+    plan: Callable[[ChatbotDeployment, Observed, Settings, RolledBack | None], list[Step]]
     wanted: Callable[[Iterable[Step], Observed], set[Name]]
     rotate: Callable[[Context, str], Rotation]
-    status_of: Callable[[ChatbotDeployment, list[Step], Observed, Settings, Status | None, str], Status]
+    status_of: Callable[
+        [ChatbotDeployment, list[Step], Observed, Settings, Status | None, str, str, RolledBack | None], Status
+    ]
     invalid: Callable[[Manifest, ValidationError, Settings, Status | None, str], Status]
 
 
@@ -122,21 +126,28 @@ class Reconciler:
         references = self._rules.references(bot)
         self._referrers.refer(done.key, references)
         observed = await observe(self._cluster, done.key, uid, references)
+        chosen = self._rules.effective(bot, observed, previous, self._settings)
+        if chosen.rolled_back:
+            references |= self._rules.references(chosen.bot)
+            self._referrers.refer(done.key, references)
+            observed = await observe(self._cluster, done.key, uid, references)
         if bot.spec.mode == "Paused":
-            steps = self._rules.plan(bot, observed, self._settings)
+            steps = self._rules.plan(bot, observed, self._settings, None)
         else:
-            observed, steps = await self._act(done, raw, bot, observed)
-        status = self._rules.status_of(bot, steps, observed, self._settings, previous, _now())
+            observed, steps = await self._act(done, raw, chosen, observed)
+        status = self._rules.status_of(
+            chosen.bot, steps, observed, chosen.settings, previous, _now(), self._settings.version, chosen.rolled_back
+        )
         done.writes += await self._report(raw, previous, status)
         return self._result(done, observed)
 
     async def _act(
-        self, done: Pass, raw: Manifest, bot: ChatbotDeployment, observed: Observed
+        self, done: Pass, raw: Manifest, chosen: Effective, observed: Observed
     ) -> tuple[Observed, list[Step]]:
         """Make what is missing, apply what moved, delete what is left over."""
-        observed = await self._create_secrets(done, bot, observed)
-        observed = await self._rotate(done, bot, observed)
-        steps = self._rules.plan(bot, observed, self._settings)
+        observed = await self._create_secrets(done, chosen.bot, observed)
+        observed = await self._rotate(done, chosen.bot, observed)
+        steps = self._rules.plan(chosen.bot, observed, chosen.settings, chosen.rolled_back)
         if done.no_secrets:
             steps = [replace(step, blocked=done.no_secrets) if step.name == "secrets" else step for step in steps]
         steps = await self._apply(done, self._applier(done.key, raw["metadata"]["uid"]), steps, observed)

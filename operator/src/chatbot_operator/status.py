@@ -6,7 +6,7 @@ from importlib.metadata import version as installed
 
 from chatbot_resource.llm import resolve_llm
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import ComponentStatus, MigrationStatus, Phase, Status, VersionStatus
+from chatbot_resource.status import ComponentStatus, MigrationStatus, Phase, RolledBack, Settled, Status, VersionStatus
 from pydantic import ValidationError
 
 from chatbot_operator import names
@@ -40,6 +40,7 @@ COMPONENTS: dict[names.Component, StepName] = {
 }
 """Each component and the step that makes it."""
 MAX_TEXT = 1024
+HISTORY = 5
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,18 @@ def status_of(
     settings: Settings,
     previous: Status | None,
     now: str,
+    target: str = "",
+    rolled_back: RolledBack | None = None,
 ) -> Status:
     """The status to write.
 
     Args:
         previous: what was written last; its transition times stay where nothing flipped.
         now: RFC 3339, in seconds.
+        target: the version that is asked for, where another one is rendered.
+        rolled_back: why.
     """
-    context = Context(bot, observed, settings)
+    context = Context(bot, observed, settings, rolled_back)
     views = [_view(bot, part, steps, observed) for part in COMPONENTS]
     scalers = [item for item in observed.children if item["kind"] == "HorizontalPodAutoscaler"]
     found = Findings(
@@ -81,11 +86,12 @@ def status_of(
         },
         migrations=_migrations(steps, observed),
         components={view.part: view.finding for view in views},
-        blocked=next((step.blocked for step in steps if step.blocked), None),
+        blocked=next((step.blocked for step in steps if step.blocked and step.name != "revision"), None),
         available=_available(views, previous),
         autoscaling=next(filter(None, map(autoscaler_finding, scalers)), None),
         autoscaled=bool(scalers),
         route=exposure.finding(context),
+        rolled_back=_rolled_back(rolled_back),
     )
     if bot.spec.mode == "Paused":
         found = paused(found)
@@ -99,7 +105,7 @@ def status_of(
         components_ready=f"{sum(view.finding is None for view in views)}/{len(views)}",
         url=exposure.url(bot),
         model=str(resolve_llm(bot.spec.llm).default),
-        version=VersionStatus(current=_serving(settings, previous, ready=ready), target=settings.version),
+        version=_version(bot, settings, previous, rolled_back, target, ready=ready, now=now),
         migrations=_finished(steps, observed, previous),
         secrets=rotation.told(bot, observed),
         operator_version=operator_version(),
@@ -191,7 +197,9 @@ def _migrations(steps: Iterable[Step], observed: Observed) -> Blocked | None:
     found = [
         finding
         for step in steps
-        if step.name == "migrations" and (finding := step.blocked or job_finding(_job(step), observed))
+        if step.name == "migrations"
+        and (step.blocked or step.manifests)
+        and (finding := step.blocked or job_finding(_job(step), observed))
     ]
     return next((finding for finding in found if finding.reason in STUCK), next(iter(found), None))
 
@@ -258,6 +266,35 @@ def _config_hash(workload: Manifest) -> str:
     volumes = workload["spec"]["template"]["spec"].get("volumes") or []
     named = (volume["configMap"]["name"] for volume in volumes if volume["name"] == "config" and "configMap" in volume)
     return str(next(named, "")).rpartition("-")[2]
+
+
+def _rolled_back(given_up: RolledBack | None) -> Blocked | None:
+    if given_up is None:
+        return None
+    text = f"Generation {given_up.generation} with version {given_up.version} was given up: {given_up.message}"
+    return Blocked(Reason.ROLLED_BACK, f"{text} What ran before runs again ({given_up.revision}).")
+
+
+def _version(
+    bot: ChatbotDeployment,
+    settings: Settings,
+    previous: Status | None,
+    rolled_back: RolledBack | None,
+    target: str,
+    *,
+    ready: bool,
+    now: str,
+) -> VersionStatus:
+    history = previous.version.history if previous else []
+    latest = Settled(version=settings.version, generation=generation(bot), at=now)
+    if ready and (not history or (history[0].version, history[0].generation) != (latest.version, latest.generation)):
+        history = [latest, *history][:HISTORY]
+    return VersionStatus(
+        current=_serving(settings, previous, ready=ready),
+        target=target or settings.version,
+        rolled_back=rolled_back,
+        history=history,
+    )
 
 
 def _serving(settings: Settings, previous: Status | None, *, ready: bool) -> str:

@@ -132,6 +132,15 @@ class Telemetry(Model):
     ] = None
 
 
+class Rollout(Model):
+    """What becomes of a change that does not come to run."""
+
+    deadline: Annotated[Duration, Field(description="How long a rollout may make no progress.")] = "10m"
+    auto_rollback: Annotated[
+        bool, Field(description="Then go back to what ran before, and say so, until the resource is changed.")
+    ] = True
+
+
 _DEV = "'Dev'"
 _ENFORCE = "'Enforce'"
 _NOT_PRODUCTION = "!has(self.profile) || self.profile != 'Production'"
@@ -181,6 +190,7 @@ class Spec(Model):
     network: Network = Network()
     limits: Limits = Limits()
     telemetry: Telemetry = Telemetry()
+    rollout: Rollout = Rollout()
 
     @model_validator(mode="after")
     def _safe_in_production(self) -> Self:

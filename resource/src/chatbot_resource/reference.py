@@ -54,7 +54,7 @@ def _type(field: Schema) -> str:
         return "quantity"
     if field["type"] == "integer":
         return f"{field.get('minimum', '')}…{field.get('maximum', '')}"
-    return {"string": "text", "object": "map"}[field["type"]]
+    return {"string": "text", "object": "map", "boolean": "true or false"}[field["type"]]
 
 
 def _rules(schema: Schema, path: str) -> Iterator[tuple[str, str]]:

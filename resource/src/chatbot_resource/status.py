@@ -74,11 +74,35 @@ class SecretStatus(Reported):
     """Which one is in use; its public name, nothing of the secret itself."""
 
 
+class RolledBack(Reported):
+    """A change that was given up: what ran before runs again, until the resource or the version changes."""
+
+    generation: Annotated[int, Field(ge=0)]
+    """Of the resource as it was given up."""
+    version: Annotated[str, StringConstraints(max_length=128)]
+    """The one that was given up."""
+    revision: Annotated[str, StringConstraints(max_length=63)]
+    """The ControllerRevision that runs instead."""
+    message: Text
+    """What made no progress."""
+
+
+class Settled(Reported):
+    """A version that ran in every pod, and since when."""
+
+    version: Annotated[str, StringConstraints(max_length=128)]
+    generation: Annotated[int, Field(ge=0)]
+    at: Annotated[str, StringConstraints(max_length=32)]
+
+
 class VersionStatus(Reported):
     """`current` serves; `target` is being rolled out, and equals it when settled."""
 
     current: Annotated[str, StringConstraints(max_length=128)] = ""
     target: Annotated[str, StringConstraints(max_length=128)] = ""
+    rolled_back: RolledBack | None = None
+    history: Annotated[list[Settled], Field(max_length=5)] = Field(default_factory=list)
+    """The newest first."""
 
 
 class Status(Reported):

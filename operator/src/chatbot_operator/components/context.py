@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from chatbot_resource.model import ChatbotDeployment
+from chatbot_resource.status import RolledBack
 
 from chatbot_operator.settings import Settings
 from chatbot_operator.world import Observed
@@ -13,6 +14,8 @@ class Context:
     bot: ChatbotDeployment
     observed: Observed
     settings: Settings
+    rolled_back: RolledBack | None = None
+    """Why it is not what the resource says; see revisions.py."""
 
     @property
     def hibernated(self) -> bool:

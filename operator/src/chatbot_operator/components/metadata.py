@@ -26,6 +26,7 @@ API_VERSIONS: Mapping[str, str] = {
     "PodDisruptionBudget": "policy/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
     "Ingress": "networking.k8s.io/v1",
+    "ControllerRevision": "apps/v1",
 }
 """Every kind we write that every cluster has."""
 

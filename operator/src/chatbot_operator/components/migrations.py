@@ -50,7 +50,7 @@ def build(context: Context, owner: Owner, configs: Configs) -> list[Manifest]:
         "backoffLimit": ATTEMPTS,
         "activeDeadlineSeconds": DEADLINE_SECONDS,
         "template": template(
-            context.bot, program.part, reads.content(program.reads, context.observed), _pod(context, program)
+            context, program.part, reads.content(program.reads, context.observed), _pod(context, program)
         ),
     }
     job = manifest(context.bot, program.part, "Job", name(context, owner), {"spec": spec})

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.scheduling import Defaults, Spread
+from chatbot_resource.scheduling import Spread
 from pydantic import BaseModel
 
 from chatbot_operator import names
+from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import selector
 from chatbot_operator.world import Manifest
 
@@ -75,25 +76,27 @@ def container(
     }
 
 
-def template(bot: ChatbotDeployment, part: str, content: str, spec: Manifest) -> Manifest:
+def template(context: Context, part: str, content: str, spec: Manifest) -> Manifest:
     """A pod template, with what the resource gives to every pod.
 
     Args:
         content: hash of what the pods read, so that another content makes other pods.
     """
-    given = bot.spec.defaults
-    labels = given.pod_labels | selector(bot, part)
+    given = context.bot.spec.defaults
+    labels = given.pod_labels | selector(context.bot, part)
     annotations = given.pod_annotations | {names.REFERENCES_HASH: content}
-    return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec | _given(given)}
+    return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec | _given(context)}
 
 
-def _given(defaults: Defaults) -> Manifest:
-    """Where pods may run, and with what they pull."""
+def _given(context: Context) -> Manifest:
+    """Where pods may run, and with what they pull: what the operator was told, and what the resource says."""
+    defaults = context.bot.spec.defaults
+    pull = [*context.settings.image_pull_secrets, *(item.name for item in defaults.image_pull_secrets)]
     fields = {
         "nodeSelector": defaults.node_selector,
         "tolerations": [_plain(item) for item in defaults.tolerations],
         "affinity": _plain(defaults.affinity) if defaults.affinity else {},
-        "imagePullSecrets": [_plain(item) for item in defaults.image_pull_secrets],
+        "imagePullSecrets": [{"name": name} for name in dict.fromkeys(pull)],
     }
     return {name: value for name, value in fields.items() if value}
 

@@ -1,10 +1,12 @@
 """What all services are made of: Deployment, Service, ServiceAccount. The service's own module says what it reads."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from chatbot_resource.configuration import Service
+from chatbot_resource.fields import seconds
 from chatbot_resource.profiles import resolve_resources
 
 from chatbot_operator import names
@@ -17,8 +19,6 @@ from chatbot_operator.components.pods import PRE_STOP_SECONDS, container, grace,
 from chatbot_operator.components.reads import Read
 from chatbot_operator.world import Manifest
 
-DEADLINE_SECONDS = 600
-"""Of a rollout without progress."""
 HISTORY = 3
 
 
@@ -56,8 +56,10 @@ def deployment(context: Context, program: Program, part: names.Component, replic
         "selector": {"matchLabels": selector(bot, part)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "revisionHistoryLimit": HISTORY,
-        "progressDeadlineSeconds": DEADLINE_SECONDS,
-        "template": template(bot, part, reads.content(program.reads, context.observed), _pod(context, program, part)),
+        "progressDeadlineSeconds": math.ceil(seconds(bot.spec.rollout.deadline)),
+        "template": template(
+            context, part, reads.content(program.reads, context.observed), _pod(context, program, part)
+        ),
     }
     if replicas.count is not None:
         spec["replicas"] = replicas.count

@@ -74,7 +74,7 @@ def _stateful_set(context: Context, store: Store) -> Manifest:
             "whenDeleted": bot.spec.stores.deletion_policy,
             "whenScaled": "Retain",
         },
-        "template": template(bot, store.name, content, _pod(context, store)),
+        "template": template(context, store.name, content, _pod(context, store)),
     }
     if store.data:
         spec["volumeClaimTemplates"] = [_claim(context, store, name)]

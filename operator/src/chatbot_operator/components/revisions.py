@@ -1,0 +1,109 @@
+"""What ran last without fault, kept as a ControllerRevision, and the way back to it. Pure.
+
+A rollout that makes no progress within `rollout.deadline` is given up: what the revision holds is rendered instead,
+until the resource or the operator's own version says something new. Databases are not taken back: every version works
+with the tables of the next one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from chatbot_resource.model import ChatbotDeployment
+from chatbot_resource.status import RolledBack, Status
+from pydantic import ValidationError
+
+from chatbot_operator.components.context import Context
+from chatbot_operator.components.metadata import component_of, digest, generation, manifest
+from chatbot_operator.readiness import overdue
+from chatbot_operator.settings import Images, Settings
+from chatbot_operator.world import Manifest, Observed
+
+PART = "revision"
+
+
+@dataclass(frozen=True)
+class Effective:
+    """What is rendered: what the resource says, or what ran before it."""
+
+    bot: ChatbotDeployment
+    settings: Settings
+    rolled_back: RolledBack | None = None
+
+
+def build(context: Context) -> Manifest:
+    """The present state as a revision; its name is its content's."""
+    data = _data(context.bot, context.settings)
+    name = f"{context.bot.name}-{digest(data)[:10]}"
+    body = {"data": data, "revision": generation(context.bot)}
+    return manifest(context.bot, PART, "ControllerRevision", name, body)
+
+
+def effective(bot: ChatbotDeployment, observed: Observed, previous: Status | None, settings: Settings) -> Effective:
+    """What to render now."""
+    asked = Effective(bot, settings)
+    if not bot.spec.rollout.auto_rollback or bot.spec.mode != "Active":
+        return asked
+    settled = _settled(observed)
+    if settled is None or settled["data"] == _data(bot, settings):
+        return asked
+    given_up = _given_up(bot, previous, settings) or _failing(bot, observed, settled, settings)
+    if given_up is None:
+        return asked
+    try:
+        return _rendered(bot, settled, settings, given_up)
+    except (ValidationError, KeyError):  # written by an operator that knew other fields
+        return asked
+
+
+def _given_up(bot: ChatbotDeployment, previous: Status | None, settings: Settings) -> RolledBack | None:
+    """What was given up before stays so until something else is asked for."""
+    known = previous.version.rolled_back if previous else None
+    same = known is not None and (known.generation, known.version) == (generation(bot), settings.version)
+    return known if same else None
+
+
+def _failing(bot: ChatbotDeployment, observed: Observed, settled: Manifest, settings: Settings) -> RolledBack | None:
+    for live in _deployments(observed):
+        if finding := overdue(live, observed):
+            return RolledBack(
+                generation=generation(bot),
+                version=settings.version,
+                revision=settled["metadata"]["name"],
+                message=finding.message,
+            )
+    return None
+
+
+def _rendered(bot: ChatbotDeployment, settled: Manifest, settings: Settings, given_up: RolledBack) -> Effective:
+    data = settled["data"]
+    body = {
+        "apiVersion": bot.api_version,
+        "kind": bot.kind,
+        "metadata": bot.metadata.model_dump(),
+        "spec": data["spec"],
+    }
+    before = ChatbotDeployment.model_validate(body, by_alias=True, by_name=False)
+    told = settings.model_copy(update={"images": Images.model_validate(data["images"]), "version": data["version"]})
+    return Effective(before, told, given_up)
+
+
+def _settled(observed: Observed) -> Manifest | None:
+    """The newest revision; two are there only for a moment."""
+    found = [item for item in observed.children if item["kind"] == "ControllerRevision" and component_of(item) == PART]
+    return max(found, key=lambda item: int(item["revision"]), default=None)
+
+
+def _deployments(observed: Observed) -> Iterable[Manifest]:
+    return sorted(
+        (item for item in observed.children if item["kind"] == "Deployment"), key=lambda item: item["metadata"]["name"]
+    )
+
+
+def _data(bot: ChatbotDeployment, settings: Settings) -> dict[str, Any]:
+    """As the API server gives it back, so that it can be compared."""
+    return {
+        "spec": bot.spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
+        "images": settings.images.model_dump(),
+        "version": settings.version,
+    }
