@@ -9,7 +9,7 @@ from chatbot_operator.reasons import REASONS, STUCK, Meaning
 
 from chatbot_cli.cluster import happenings, operators, resources
 from chatbot_cli.cluster.happenings import Happening
-from chatbot_cli.cluster.kubectl import Kubectl
+from chatbot_cli.cluster.kubectl import Kubectl, Object
 from chatbot_cli.cluster.operators import Operator
 from chatbot_cli.cluster.resources import Bot, Condition
 from chatbot_cli.cluster.times import age, since
@@ -151,13 +151,18 @@ def _add(found: dict[tuple[str, str], Problem], reason: str, message: str, since
 
 
 def _components(bot: Bot) -> str:
-    """Such as `4/5 components are settled; not chat (1 of 3 replicas ready).`"""
+    """Such as `4 of 5 components are settled; not yet: chat (1 of 3 ready, 2 new).`"""
     waiting = [item for item in bot.components if item.get("reason")]
     if not waiting:
         return ""
     total = len(bot.components)
-    named = ", ".join(f"{item['name']} ({item.get('ready', 0)} of {item.get('desired', 0)} ready)" for item in waiting)
+    named = ", ".join(f"{item['name']} ({_counts(item)})" for item in waiting)
     return f"{total - len(waiting)} of {total} components are settled; not yet: {named}."
+
+
+def _counts(component: Object) -> str:
+    ready, new, desired = (component.get(field, 0) for field in ("ready", "updated", "desired"))
+    return f"{ready} of {desired} ready, {new} new"
 
 
 def _todo(

@@ -44,7 +44,7 @@ def _looking(kubectl: Kubectl, name: str | None, *, everywhere: bool) -> Callabl
 
 
 def _live(look: Callable[[], RenderableType]) -> None:
-    with Live(look(), console=out, auto_refresh=False) as screen:
+    with Live(look(), console=out, auto_refresh=False, vertical_overflow="crop") as screen:
         while True:
             time.sleep(WATCH_SECONDS)
             try:
