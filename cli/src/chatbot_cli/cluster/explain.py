@@ -16,8 +16,6 @@ from chatbot_cli.cluster.times import age, since
 
 SUMS = ("Ready", "Available")
 """Conditions that only sum the others up."""
-NEUTRAL = ("Progressing", "Paused")
-"""Those of which False is no problem."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def _doubts(bot: Bot, operator: Operator, now: datetime) -> list[str]:
 def _problems(bot: Bot) -> list[Problem]:
     """What is stuck first; within that as the conditions have it, which is the order in which things are set up."""
     found: dict[tuple[str, str], Problem] = {}
-    conditions = [item for item in bot.conditions if not item.true and item.type not in NEUTRAL]
+    conditions = [item for item in bot.conditions if not item.well and item.type not in resources.ASIDE]
     for condition in sorted(conditions, key=lambda item: SUMS.index(item.type) if item.type in SUMS else len(SUMS)):
         _add(found, condition.reason, condition.message, condition.since, _place(condition))
     for component in bot.components:
@@ -174,8 +172,10 @@ def _todo(
         yield "Get the operator to run first; nothing changes without it."
     if bot.mode == "Paused":
         yield f"It is paused: the operator changes nothing. Let it go on: {here(f'chatbot resume {bot.name}')}"
+    if bot.mode == "Hibernated":
+        yield f"Wake it: {here(f'chatbot resume {bot.name}')}"
     problems = [problem for problem in (cause, *others) if problem and problem.meaning.do]
     advice = {problem.reason: problem.meaning.do for problem in problems}
     yield from (f"{reason}: {do}" if len(advice) > 1 else do for reason, do in advice.items())
-    if not bot.ready and not advice and operator.running is not False:
+    if not bot.ready and not advice and operator.running is not False and bot.mode == "Active":
         yield f"Nothing: waiting is enough. See how it goes on: {here(f'chatbot status {bot.name} --watch')}"
