@@ -13,10 +13,10 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: list[str], program: typer.Typer = app) -> int:
-    """Exit code of a command."""
+def run(arguments: list[str], program: typer.Typer = app, name: str | None = None) -> int:
+    """Exit code of a command. `name` is what its help calls the program, if not what it was started as."""
     try:
-        program(arguments)
+        program(arguments, prog_name=name)
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1

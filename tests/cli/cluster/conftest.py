@@ -1,5 +1,6 @@
 """`kubectl chatbot` against a real API server, with the operator's reconcile in process and pods played."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -103,4 +104,5 @@ async def converge(world: World, reconciler: Reconciler, kind: str = "Ready", st
         found = [item["status"] for item in told.get("conditions") or [] if item["type"] == kind]
         if found == [status] and told["observedGeneration"] == bot["metadata"]["generation"]:
             return
+        await asyncio.sleep(0.2)  # or the control plane gets nothing done beside us
     raise AssertionError(f"{BOT}: {kind} never became {status}: {world.bot().get('status')}")

@@ -31,13 +31,13 @@ class TestPair:
 
     def test_elements_of_a_list_are_told_apart_by_name(self) -> None:
         found = [{"name": "injected", "image": "x"}, {"name": "old", "image": "z"}, {"name": "chat", "image": "y"}]
-        owned = {"f:containers": {'k:{"name":"old"}': {"f:image": {}}}}
+        owned: dict[str, Any] = {"f:containers": {'k:{"name":"old"}': {"f:image": {}}}}
         before, _ = pair(live({"containers": found}, owned), wanted({"containers": [{"name": "chat", "image": "y"}]}))
         assert before["spec"]["containers"] == [{"name": "chat", "image": "y"}, {"image": "z"}]
 
     def test_ports_are_told_apart_by_two_fields(self) -> None:
         ports = [{"name": "http", "containerPort": 8080, "protocol": "TCP"}]
-        owned = {"f:ports": {'k:{"containerPort":8080,"protocol":"TCP"}': {"f:containerPort": {}}}}
+        owned: dict[str, Any] = {"f:ports": {'k:{"containerPort":8080,"protocol":"TCP"}': {"f:containerPort": {}}}}
         assert going(live({"ports": ports}, owned))["spec"] == {"ports": [{"containerPort": 8080}]}
 
     def test_the_same_amount_written_otherwise_is_no_change(self) -> None:

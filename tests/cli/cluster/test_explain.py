@@ -1,5 +1,6 @@
 """What `kubectl chatbot explain` says of a bot in each state a user meets."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -62,6 +63,22 @@ class TestHeadline:
     def test_it_serves_but_something_is_wrong(self) -> None:
         found = explained(broken())
         assert found.headline.startswith("demo serves, but something is wrong with it")
+
+    def test_a_condition_that_is_well_when_it_is_false_is_no_problem(self) -> None:
+        raw = bot(Cluster().converge()).raw
+        for kind in ("Degraded", "Paused"):
+            same = {"type": kind, "status": "False", "reason": "Settled", "message": "", "lastTransitionTime": NOW}
+            raw["status"]["conditions"].append(same)
+        assert explain(Bot(raw), RUNNING, [], LOOKED, str).others == ()
+
+    def test_it_hibernates(self) -> None:
+        raw = bot(Cluster().converge()).raw
+        raw["spec"]["mode"] = "Hibernated"
+        for item in raw["status"]["conditions"]:
+            item |= {"status": "False", "reason": "Hibernated"} if item["type"] in ("Ready", "Available") else {}
+        found = explain(Bot(raw), RUNNING, [], LOOKED, lambda arguments: f"kubectl {arguments}")
+        assert found.headline == "demo hibernates: no pod runs, and all data is kept."
+        assert found.todo == ("Wake it: kubectl chatbot resume demo",)
 
     def test_it_is_being_deleted(self) -> None:
         deleted = bot(Cluster().converge(), deletionTimestamp=NOW)
@@ -197,5 +214,5 @@ class TestCommand:
             event["involvedObject"] = about | {"namespace": world.namespace}
             world.api.create(event | {"lastTimestamp": when, "count": 4}, world.namespace)
         said = plugin("explain", "harbour").out
-        assert "4 times  StatefulSet harbour-redis  Odd0  odd" in said
+        assert re.search(r"Odd0  StatefulSet harbour-redis  [0-9]+ s ago, 4 times\n +odd\n", said)
         assert "Odd1" not in said

@@ -11,8 +11,6 @@ from tests.operator.running import SETTINGS
 from tests.operator.simulated import UID, Cluster, make_bot
 from tests.operator.specs import DEV, EXTERNAL, LLM, STANDARD
 
-OPENAI = {"name": "openai", "type": "OpenAI", "apiKeySecretRef": {"name": "openai", "key": "api-key"}}
-
 
 def previewed(cluster: Cluster, edited: ChatbotDeployment | None = None) -> Preview:
     return preview(edited or cluster.bot, UID, cluster.observed, SETTINGS)
@@ -72,7 +70,7 @@ class TestPreview:
 
     def test_a_secret_that_is_not_there_is_told_and_blocks_only_its_readers(self) -> None:
         cluster = Cluster().converge()
-        cluster.edit(llm={**LLM, "providers": [OPENAI, *LLM["providers"][1:]]})
+        cluster.edit(llm=LLM)
         cluster.references = {item: None for item in cluster.observed.references if item.name == "openai"}
         found = previewed(cluster)
         wait = next(item for item in found.waits if item.part == "chat")

@@ -1,11 +1,46 @@
 """What kubectl really says, in words with a next step."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cli.cluster.conftest import Plugin
-from tests.operator.running import World
+from tests.operator.running import SETTINGS, World
+from tests.support.apiserver import Object
+
+BOTS = {
+    "apiGroups": ["chatbot-operator.io"],
+    "resources": ["chatbotdeployments"],
+    "verbs": ["get", "list", "create", "patch"],
+}
+MINIMAL = "apiVersion: chatbot-operator.io/v1alpha1\nkind: ChatbotDeployment\nmetadata: {name: harbour}\n"
+
+Account = Callable[[list[Object]], str]
+"""Makes an account with these rights in the namespace of the test; its kubeconfig."""
+
+
+@pytest.fixture
+def account(world: World, tmp_path: Path) -> Account:
+    def make(rules: list[Object]) -> str:
+        kubectl, namespace = world.api.kubectl, world.namespace
+        world.api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "one"}}, namespace)
+        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "one"}}
+        kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(role | {"rules": rules}))
+        kubectl("create", "rolebinding", "one", "--role=one", f"--serviceaccount={namespace}:one", "-n", namespace)
+        token = kubectl("create", "token", "one", "-n", namespace).strip()
+        file = tmp_path / "account"
+        file.write_text(world.api.kubeconfig.read_text())
+        # In the file, not as an argument, as a user would not either.
+        kubectl("config", "set-context", "--current", "--user=one", "--kubeconfig", str(file))
+        config = yaml.safe_load(file.read_text())
+        config["users"].append({"name": "one", "user": {"token": token}})
+        file.write_text(yaml.safe_dump(config))
+        return str(file)
+
+    return make
 
 
 class TestKubectl:
@@ -32,32 +67,43 @@ class TestKubectl:
 
 
 class TestRights:
-    @pytest.fixture
-    def nobody(self, world: World, tmp_path: Path) -> str:
-        """Kubeconfig of an account without any rights."""
-        world.api.create(
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody"}}, world.namespace
-        )
-        token = world.api.kubectl("create", "token", "nobody", "-n", world.namespace).strip()
-        file = tmp_path / "nobody"
-        file.write_text(world.api.kubeconfig.read_text())
-        kubectl = world.api.kubectl
-        kubectl("config", "set-credentials", "nobody", f"--token={token}", "--kubeconfig", str(file))
-        kubectl("config", "set-context", "--current", "--user=nobody", "--kubeconfig", str(file))
-        return str(file)
-
-    def test_are_lacking(self, plugin: Plugin, nobody: str) -> None:
-        said = plugin("explain", "harbour", "--kubeconfig", nobody)
+    def test_are_lacking(self, plugin: Plugin, account: Account) -> None:
+        said = plugin("explain", "harbour", "--kubeconfig", account([]))
         assert said.code == 1
         assert "You lack a right:" in said.err
-        assert 'cannot get resource "chatbotdeployments"' in " ".join(said.err.split())
+        assert 'cannot get resource "chatbotdeployments"' in said.err
         assert "auth can-i --list" in said.err
 
-    def test_are_lacking_for_a_credential_that_is_none(self, plugin: Plugin, nobody: str) -> None:
-        text = Path(nobody).read_text().replace("token: ey", "token: no")
-        Path(nobody).write_text(text)
-        said = plugin("explain", "harbour", "--kubeconfig", nobody)
+    def test_are_lacking_for_a_credential_that_is_none(self, plugin: Plugin, account: Account) -> None:
+        file = Path(account([]))
+        file.write_text(file.read_text().replace("token: ey", "token: no"))
+        said = plugin("explain", "harbour", "--kubeconfig", str(file))
         assert "does not accept kubectl's credentials" in said.err
+
+    def test_to_see_the_resource_alone_do_for_explain(self, plugin: Plugin, account: Account, world: World) -> None:
+        world.create_bot()
+        said = plugin("explain", "harbour", "--kubeconfig", account([BOTS]))
+        assert said.code == 1
+        assert said.err == ""
+        assert said.out.startswith("harbour does not serve: no operator has looked at it")
+        assert "Whether an operator runs cannot be seen: you may not list Leases." in said.out
+
+    def test_to_see_secrets_are_needed_for_a_plan(
+        self, plugin: Plugin, account: Account, world: World, tmp_path: Path
+    ) -> None:
+        bot = tmp_path / "bot.yaml"
+        bot.write_text(MINIMAL)
+        file = account([BOTS, {"apiGroups": ["apps", "batch"], "resources": ["*"], "verbs": ["list"]}])
+        settings = tmp_path / "settings.json"
+        settings.write_text(SETTINGS.model_dump_json())
+        plan = ("plan", "-f", str(bot), "--kubeconfig", file)
+        assert "You may not read the operator's settings." in plugin(*plan).err
+        said = plugin(*plan, "--operator-settings", str(settings))
+        assert said.code == 1
+        lines = said.err.splitlines()
+        assert lines[0] == "Error: You lack rights:"
+        assert [line for line in lines if line.startswith("  secrets is forbidden: ")]
+        assert "A plan needs the right to read what a bot consists of, Secrets too" in said.err
 
 
 class TestResource:

@@ -94,7 +94,7 @@ class TestRestart:
         said = plugin("restart", "harbour", "chat", "--timeout", "1")
         assert said.code == 1
         assert "harbour-chat is not done after 1 s; it goes on by itself." in said.err
-        assert "0 ready" in said.err
+        assert "of 1 pods are new" in said.err
 
 
 class TestWrong:

@@ -7,7 +7,7 @@ from chatbot_cli.cluster.app import app
 
 
 def main() -> None:
-    sys.exit(run(sys.argv[1:], app))
+    sys.exit(run(sys.argv[1:], app, "kubectl chatbot"))
 
 
 if __name__ == "__main__":

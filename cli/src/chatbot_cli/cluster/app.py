@@ -44,7 +44,9 @@ def _kubectl(ctx: typer.Context, *given: str | None) -> "Kubectl":
     return Kubectl(Flags(*given).over(Flags(*ctx.obj)))
 
 
-@app.command(epilog="Examples:  kubectl chatbot explain harbour -n team\n\n kubectl chatbot explain harbour || alert")
+@app.command(
+    epilog="Examples:\n\n kubectl chatbot explain harbour -n team\n\n kubectl chatbot explain harbour || alert"
+)
 def explain(
     ctx: typer.Context, name: Name, namespace: Namespace = None, context: Context = None, kubeconfig: Kubeconfig = None
 ) -> None:
@@ -59,7 +61,7 @@ def explain(
 
 
 @app.command(
-    epilog="Examples:  kubectl chatbot plan -f harbour.yaml\n\n "
+    epilog="Examples:\n\n kubectl chatbot plan -f harbour.yaml\n\n "
     "kubectl get cbd harbour -o yaml | sed s/Dev/Standard/ | kubectl chatbot plan -f -"
 )
 def plan(
@@ -83,7 +85,7 @@ def plan(
     show(run(_kubectl(ctx, namespace, context, kubeconfig), file, operator_settings), diffs=not summary)
 
 
-@app.command(epilog="Examples:  kubectl chatbot status -A\n\n kubectl chatbot status harbour --watch")
+@app.command(epilog="Examples:\n\n kubectl chatbot status -A\n\n kubectl chatbot status harbour --watch")
 def status(
     ctx: typer.Context,
     name: Annotated[
@@ -106,7 +108,8 @@ def status(
 
 
 @app.command(
-    epilog="Examples:  kubectl chatbot restart harbour chat\n\n kubectl chatbot restart harbour gateway chat --no-wait"
+    epilog="Examples:\n\n kubectl chatbot restart harbour chat\n\n "
+    "kubectl chatbot restart harbour gateway chat --no-wait"
 )
 def restart(
     ctx: typer.Context,
@@ -114,7 +117,7 @@ def restart(
     components: Annotated[
         list[str],
         typer.Argument(
-            metavar="COMPONENT...",
+            metavar="COMPONENT",
             help="gateway, auth, chat, conversation, worker; or all.",
             show_default=False,
         ),
@@ -135,7 +138,7 @@ def restart(
         raise typer.Exit(130) from None
 
 
-@app.command(epilog="Example:  kubectl chatbot pause harbour -n team")
+@app.command(epilog="Example:\n\n kubectl chatbot pause harbour -n team")
 def pause(
     ctx: typer.Context, name: Name, namespace: Namespace = None, context: Context = None, kubeconfig: Kubeconfig = None
 ) -> None:
@@ -145,7 +148,7 @@ def pause(
     run(_kubectl(ctx, namespace, context, kubeconfig), name)
 
 
-@app.command(epilog="Example:  kubectl chatbot resume harbour -n team")
+@app.command(epilog="Example:\n\n kubectl chatbot resume harbour -n team")
 def resume(
     ctx: typer.Context, name: Name, namespace: Namespace = None, context: Context = None, kubeconfig: Kubeconfig = None
 ) -> None:
@@ -155,7 +158,7 @@ def resume(
     run(_kubectl(ctx, namespace, context, kubeconfig), name)
 
 
-@app.command("rotate-keys", epilog="Example:  kubectl chatbot rotate-keys harbour -n team")
+@app.command("rotate-keys", epilog="Example:\n\n kubectl chatbot rotate-keys harbour -n team")
 def rotate_keys(
     ctx: typer.Context, name: Name, namespace: Namespace = None, context: Context = None, kubeconfig: Kubeconfig = None
 ) -> None:

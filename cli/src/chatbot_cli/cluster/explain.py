@@ -9,15 +9,13 @@ from chatbot_operator.reasons import REASONS, STUCK, Meaning
 
 from chatbot_cli.cluster import happenings, operators, resources
 from chatbot_cli.cluster.happenings import Happening
-from chatbot_cli.cluster.kubectl import Kubectl
+from chatbot_cli.cluster.kubectl import Kubectl, Object
 from chatbot_cli.cluster.operators import Operator
 from chatbot_cli.cluster.resources import Bot, Condition
 from chatbot_cli.cluster.times import age, since
 
 SUMS = ("Ready", "Available")
 """Conditions that only sum the others up."""
-NEUTRAL = ("Progressing", "Paused")
-"""Those of which False is no problem."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def _doubts(bot: Bot, operator: Operator, now: datetime) -> list[str]:
 def _problems(bot: Bot) -> list[Problem]:
     """What is stuck first; within that as the conditions have it, which is the order in which things are set up."""
     found: dict[tuple[str, str], Problem] = {}
-    conditions = [item for item in bot.conditions if not item.true and item.type not in NEUTRAL]
+    conditions = [item for item in bot.conditions if not item.well and item.type not in resources.ASIDE]
     for condition in sorted(conditions, key=lambda item: SUMS.index(item.type) if item.type in SUMS else len(SUMS)):
         _add(found, condition.reason, condition.message, condition.since, _place(condition))
     for component in bot.components:
@@ -151,13 +149,18 @@ def _add(found: dict[tuple[str, str], Problem], reason: str, message: str, since
 
 
 def _components(bot: Bot) -> str:
-    """Such as `4/5 components are settled; not chat (1 of 3 replicas ready).`"""
+    """Such as `4 of 5 components are settled; not yet: chat (1 of 3 ready, 2 new).`"""
     waiting = [item for item in bot.components if item.get("reason")]
     if not waiting:
         return ""
     total = len(bot.components)
-    named = ", ".join(f"{item['name']} ({item.get('ready', 0)} of {item.get('desired', 0)} ready)" for item in waiting)
+    named = ", ".join(f"{item['name']} ({_counts(item)})" for item in waiting)
     return f"{total - len(waiting)} of {total} components are settled; not yet: {named}."
+
+
+def _counts(component: Object) -> str:
+    ready, new, desired = (component.get(field, 0) for field in ("ready", "updated", "desired"))
+    return f"{ready} of {desired} ready, {new} new"
 
 
 def _todo(
@@ -169,8 +172,10 @@ def _todo(
         yield "Get the operator to run first; nothing changes without it."
     if bot.mode == "Paused":
         yield f"It is paused: the operator changes nothing. Let it go on: {here(f'chatbot resume {bot.name}')}"
+    if bot.mode == "Hibernated":
+        yield f"Wake it: {here(f'chatbot resume {bot.name}')}"
     problems = [problem for problem in (cause, *others) if problem and problem.meaning.do]
     advice = {problem.reason: problem.meaning.do for problem in problems}
     yield from (f"{reason}: {do}" if len(advice) > 1 else do for reason, do in advice.items())
-    if not bot.ready and not advice and operator.running is not False:
+    if not bot.ready and not advice and operator.running is not False and bot.mode == "Active":
         yield f"Nothing: waiting is enough. See how it goes on: {here(f'chatbot status {bot.name} --watch')}"

@@ -7,11 +7,11 @@ from rich.text import Text
 
 from chatbot_cli.cluster.explain import Explanation, Problem
 from chatbot_cli.cluster.happenings import Happening
-from chatbot_cli.cluster.showing import paragraph, title
+from chatbot_cli.cluster.showing import INDENT, paragraph, title
 from chatbot_cli.cluster.times import age
 from chatbot_cli.screen import out, printable
 
-MAX_MESSAGE = 240
+MAX_MESSAGE = 200
 
 
 def show(found: Explanation) -> None:
@@ -55,8 +55,10 @@ def _also(problem: Problem) -> None:
 
 def _happening(item: Happening, now: datetime) -> None:
     times = f", {item.count} times" if item.count > 1 else ""
-    head = f"{age(item.when, now)} ago{times}  {item.object}  "
-    paragraph(Text.assemble((head, "dim"), (item.reason, "yellow"), f"  {_short(printable(item.message))}"))
+    paragraph(
+        Text.assemble((item.reason, "yellow"), f"  {item.object}", (f"  {age(item.when, now)} ago{times}", "dim"))
+    )
+    paragraph(Text(_short(printable(item.message)), "dim"), 2 * INDENT)
 
 
 def _as_code(text: str) -> Text:

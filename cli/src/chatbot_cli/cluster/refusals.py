@@ -74,7 +74,8 @@ def _not_found(match: re.Match[str], here: Here) -> Refused:
 
 def _forbidden(match: re.Match[str], here: Here) -> Refused:
     hint = f"Ask whoever administers the cluster for that right; what you may do: {here('auth can-i --list')}"
-    return Refused(Why.FORBIDDEN, "You lack a right:", hint, [_sentence(match[1])])
+    lacking = [_sentence(part) for part in re.split(r"Error from server \(Forbidden\): ", match[1])]
+    return Refused(Why.FORBIDDEN, "You lack a right:" if len(lacking) == 1 else "You lack rights:", hint, lacking)
 
 
 def _unauthorized(_: re.Match[str], here: Here) -> Refused:

@@ -10,6 +10,9 @@ from chatbot_resource.model import KIND
 from chatbot_cli.cluster.kubectl import Kubectl, Object
 from chatbot_cli.errors import CliError
 
+ASIDE = ("Progressing", "Degraded", "Paused")
+"""Conditions that say in another way what `Ready` says. True is no good news of any of them."""
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -23,6 +26,11 @@ class Condition:
     @property
     def true(self) -> bool:
         return self.status == "True"
+
+    @property
+    def well(self) -> bool:
+        """Whether it is as one wishes it: for some conditions that is False."""
+        return self.status == "False" if self.type in ASIDE else self.true
 
 
 @dataclass(frozen=True)

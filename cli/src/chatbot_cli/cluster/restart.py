@@ -90,10 +90,8 @@ def _look(kubectl: Kubectl, bot: str, part: names.Component) -> tuple[Manifest, 
 def _progress(live: Manifest) -> str:
     if not current(live):
         return "asked for new pods"
-    new, ready, old = count(live, "updatedReplicas"), count(live, "readyReplicas"), count(live, "replicas")
-    going = old - new
-    text = f"{new} of {desired(live)} pods are new, {ready} ready"
-    return f"{text}; {going} old still going" if going else text
+    new, old = count(live, "updatedReplicas"), count(live, "replicas") - count(live, "updatedReplicas")
+    return f"{new} of {desired(live)} pods are new" + (f"; {old} old still there" if old > 0 else ", and starting")
 
 
 def _done(pods: int) -> str:

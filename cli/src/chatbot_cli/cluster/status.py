@@ -44,7 +44,7 @@ def _looking(kubectl: Kubectl, name: str | None, *, everywhere: bool) -> Callabl
 
 
 def _live(look: Callable[[], RenderableType]) -> None:
-    with Live(look(), console=out, auto_refresh=False) as screen:
+    with Live(look(), console=out, auto_refresh=False, vertical_overflow="crop") as screen:
         while True:
             time.sleep(WATCH_SECONDS)
             try:
@@ -157,14 +157,13 @@ def _conditions(bot: Bot, now: datetime) -> RenderableType:
         said = f"{item.reason}: {item.message}"
         message = "as above" if said in told else printable(item.message)
         told.add(said)
-        good = item.true or item.type == "Progressing"
-        colour = "green" if item.true else "dim" if good else "yellow"
+        colour = ("green" if item.true else "dim") if item.well else "yellow"
         made.add_row(
             item.type,
             Text(item.status, colour),
             age(item.since, now),
             item.reason,
-            Text(message, "dim" if good or message == "as above" else ""),
+            Text(message, "dim" if item.well or message == "as above" else ""),
         )
     return made
 
