@@ -78,6 +78,7 @@ class TestHeadline:
             item |= {"status": "False", "reason": "Hibernated"} if item["type"] in ("Ready", "Available") else {}
         found = explain(Bot(raw), RUNNING, [], LOOKED, lambda arguments: f"kubectl {arguments}")
         assert found.headline == "demo hibernates: no pod runs, and all data is kept."
+        assert (found.cause, found.others, found.components) == (None, (), "")
         assert found.todo == ("Wake it: kubectl chatbot resume demo",)
 
     def test_it_is_being_deleted(self) -> None:

@@ -72,7 +72,9 @@ def explain(
         told: recent Warning events.
         here: makes a kubectl command for this cluster and namespace.
     """
-    problems = _problems(bot)
+    # What hibernates is as somebody wished it; only what is wrong besides is worth a word.
+    asleep = bot.mode == "Hibernated"
+    problems = [problem for problem in _problems(bot) if problem.stuck or not asleep]
     cause, others = (problems[0], problems[1:]) if problems and not bot.ready else (None, problems)
     known = {problem.message for problem in problems}
     return Explanation(
@@ -82,7 +84,7 @@ def explain(
         doubts=tuple(_doubts(bot, operator, now)),
         cause=cause,
         others=tuple(others),
-        components=_components(bot),
+        components="" if asleep else _components(bot),
         todo=tuple(_todo(bot, operator, cause, others, here)),
         happenings=tuple(item for item in told if item.message not in known),
     )
@@ -174,8 +176,8 @@ def _todo(
         yield f"It is paused: the operator changes nothing. Let it go on: {here(f'chatbot resume {bot.name}')}"
     if bot.mode == "Hibernated":
         yield f"Wake it: {here(f'chatbot resume {bot.name}')}"
-    problems = [problem for problem in (cause, *others) if problem and problem.meaning.do]
-    advice = {problem.reason: problem.meaning.do for problem in problems}
+    known = [problem for problem in (cause, *others) if problem and problem.meaning.do]
+    advice = {problem.reason: problem.meaning.do for problem in known}
     yield from (f"{reason}: {do}" if len(advice) > 1 else do for reason, do in advice.items())
     if not bot.ready and not advice and operator.running is not False and bot.mode == "Active":
         yield f"Nothing: waiting is enough. See how it goes on: {here(f'chatbot status {bot.name} --watch')}"

@@ -42,8 +42,8 @@ def show(found: Explanation) -> None:
 def _problem(problem: Problem) -> None:
     paragraph(Text(printable(problem.message or problem.meaning.says)))
     if problem.message:
-        gloss = f": {problem.meaning.says}" if problem.meaning.says else ""
-        paragraph(Text.assemble((problem.reason, "bold dim"), (gloss, "dim")))
+        gloss = _as_code(f": {problem.meaning.says}") if problem.meaning.says else ""
+        paragraph(Text.assemble((problem.reason, "bold"), gloss, style="dim"))
 
 
 def _also(problem: Problem) -> None:

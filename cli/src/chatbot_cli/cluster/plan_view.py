@@ -70,7 +70,8 @@ def _pods(restarts: tuple[Restart, ...]) -> None:
     for item in restarts:
         made.add_row(f"[bold]{item.part}[/]", _what(item))
     display(indented(made))
-    out.print("  Every other pod goes on as it is.")
+    if any(item.what != "ended" for item in restarts):
+        out.print("  Every other pod goes on as it is.")
 
 
 def _what(item: Restart) -> Text:

@@ -174,11 +174,16 @@ def _restarts(changes: Iterable[Change], observed: Observed) -> Iterable[Restart
             yield Restart(workload, change.part, pods, "started" if change.verb == "create" else "ended")
         elif why := tuple(_why(change)):
             yield Restart(workload, change.part, pods, "replaced", why)
-        elif (count := change.after["spec"].get("replicas")) != change.before["spec"].get("replicas"):
-            was = change.before["spec"].get("replicas", len(pods))
+        elif how := _scaled(change):
             yield Restart(
-                workload, change.part, pods, "scaled", (f"from {was} to {count}",) if count is not None else ()
+                workload, change.part, pods, "scaled" if change.after["spec"]["replicas"] else "ended", (how,)
             )
+
+
+def _scaled(change: Change) -> str:
+    """Empty where the number stays or is an autoscaler's."""
+    was, count = (side["spec"].get("replicas") for side in (change.before, change.after))
+    return "" if count is None or count == was else f"to {count}" if was is None else f"from {was} to {count}"
 
 
 def _pods(change: Change, observed: Observed) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """A ChatbotDeployment as it is in the cluster, read leniently: its operator may be older or newer than this command."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,10 +127,6 @@ def plain(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name):
         raise CliError(f"{name!r} is no name of a {KIND}.", "Names: lower-case letters, digits and '-'.", code=2)
     return name
-
-
-def labelled(items: Iterable[Object], kind: str) -> list[Object]:
-    return [item for item in items if item["kind"] == kind]
 
 
 def _everywhere(kubectl: Kubectl) -> str:
