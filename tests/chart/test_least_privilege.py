@@ -22,6 +22,7 @@ Right = tuple[str, str, str]
 BOT = "harbour"
 SPEC: Object = {
     "profile": "Dev",
+    "stores": {"postgres": {"storage": {"className": "grows"}}},
     "exposure": {"type": "Ingress", "hostnames": ["chat.example.com"]},
     "knowledge": {"faqRef": {"name": "faqs", "key": "faqs.yaml"}},
     "llm": {
@@ -32,6 +33,14 @@ SPEC: Object = {
 }
 FAQS: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faqs"}, "data": {"faqs.yaml": "[]"}}
 KEY: Object = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "openai"}, "data": {"api-key": "a2V5"}}
+
+GROWS: Object = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {"name": "grows"},
+    "provisioner": "example.com/disks",
+    "allowVolumeExpansion": True,
+}
 
 JUDGED_BY_ADMISSION: set[Right] = {("chatbot-operator.io", "chatbotdeployments/finalizers", "update")}
 """Asked about by an admission plugin instead of a request; `TestOwnerReferences` shows that it is needed."""
@@ -96,6 +105,7 @@ def _asked(event: Object) -> Iterator[Right]:
 @pytest.fixture(scope="module", params=["cluster", "namespace"])
 def installation(request: pytest.FixtureRequest, empty_server: ApiServer, helm: Helm) -> Iterator[Installation]:
     empty_server.kubectl("apply", "--server-side", "-f", str(CRDS))
+    empty_server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(GROWS))
     system, team = empty_server.namespace(), empty_server.namespace()
     watched = [] if request.param == "cluster" else [team]
     values = {"crds__enabled": False, "watchNamespaces": watched, "fullnameOverride": "chatbot-operator"}
@@ -125,6 +135,7 @@ def lived(installation: Installation, tmp_path_factory: pytest.TempPathFactory) 
         body = {"apiVersion": "chatbot-operator.io/v1alpha1", "kind": "ChatbotDeployment", "metadata": {"name": BOT}}
         bot = server.create(body | {"spec": SPEC}, installation.team)
         wait_for("the bot to be ready", lambda: installation.condition("Ready") == "True", 60)
+        _outgrow(server, installation.team)
         leftovers = [_leftover(kind, bot) for kind in WRITTEN]
         for item in leftovers:
             server.create(item, installation.team)
@@ -132,6 +143,19 @@ def lived(installation: Installation, tmp_path_factory: pytest.TempPathFactory) 
         assert process.stop() == 0
         assert not [line for line in process.lines() if line["level"] not in ("info", "debug")]
     return installation
+
+
+def _outgrow(server: ApiServer, namespace: str) -> None:
+    """The bot's disk becomes too small for it, and grows."""
+    disk = f"data-{BOT}-postgres-0"
+    server.patch_status("PersistentVolumeClaim", namespace, disk, {"phase": "Bound"})
+    server.patch("ChatbotDeployment", namespace, BOT, {"spec": {"stores": {"postgres": {"storage": {"size": "3Gi"}}}}})
+
+    def size() -> str:
+        live = server.get("PersistentVolumeClaim", namespace, disk) or {}
+        return str(live["spec"]["resources"]["requests"]["storage"])
+
+    wait_for("the disk to grow", lambda: size() == "3Gi", 60)
 
 
 def _leftover(kind: str, bot: Object) -> Manifest:

@@ -297,6 +297,24 @@ CASES: tuple[Case, ...] = (
         "at least 1h",
     ),
     Case("a deadline is a time", {"rollout": {"deadline": "90s"}}, {"rollout": {"deadline": "90"}}, "should match"),
+    Case(
+        "a disk has a size",
+        {"stores": {"postgres": {"storage": {"size": "20Gi", "className": "fast"}}}},
+        {"stores": {"postgres": {"storage": {"size": "20GB"}}}},
+        "should match",
+    ),
+    Case(
+        "external Weaviate needs External",
+        {"stores": {"vectors": {"mode": "External", "external": {"url": "https://w.example", "secretRef": KEY}}}},
+        {"stores": {"vectors": {"external": {"url": "https://w.example"}}}},
+        "external is for mode External",
+    ),
+    Case(
+        "PGVector has no Weaviate",
+        {"stores": {"vectors": {"type": "PGVector"}}},
+        {"stores": {"vectors": {"type": "PGVector", "mode": "External", "external": {"url": "https://w.example"}}}},
+        "PGVector keeps vectors in Postgres",
+    ),
     Case("at least one pod", scaling(minReplicas=1), scaling(minReplicas=0), "greater than or equal to 1"),
     Case(
         "a request is within its limit",

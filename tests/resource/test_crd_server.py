@@ -72,6 +72,22 @@ class TestChanges:
             api_server.request("PUT", f"{where}?{DRY_RUN}", changed)
 
     @pytest.mark.parametrize(
+        ("after", "says"),
+        [
+            ({"size": "9Gi", "className": "a"}, "a disk can grow, but not shrink"),
+            ({"size": "10Gi", "className": "b"}, "StorageClass of a disk cannot be changed"),
+        ],
+    )
+    def test_a_disk_only_grows(self, api_server: ApiServer, after: dict[str, str], says: str) -> None:
+        namespace = api_server.namespace()
+        before = {"stores": {"postgres": {"storage": {"size": "10Gi", "className": "a"}}}}
+        api_server.create(resource(before), namespace)
+        for larger in ("10240Mi", "11Gi"):
+            api_server.apply(resource({"stores": {"postgres": {"storage": {"size": larger}}}}), namespace)
+        with pytest.raises(httpx2.HTTPStatusError, match=says):
+            api_server.apply(resource({"stores": {"postgres": {"storage": after}}}), namespace)
+
+    @pytest.mark.parametrize(
         "after", [{"profile": "Dev"}, {"stores": {"postgres": {"mode": "Dev"}, "vectors": {"type": "PGVector"}}}]
     )
     def test_the_rest_may_change(self, api_server: ApiServer, after: dict[str, Any]) -> None:

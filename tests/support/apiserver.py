@@ -45,6 +45,7 @@ PLURALS = {
     "Lease": "coordination.k8s.io/v1/leases",
     "Namespace": "v1/namespaces",
     "NetworkPolicy": "networking.k8s.io/v1/networkpolicies",
+    "PersistentVolumeClaim": "v1/persistentvolumeclaims",
     "Pod": "v1/pods",
     "PodDisruptionBudget": "policy/v1/poddisruptionbudgets",
     "ReplicaSet": "apps/v1/replicasets",

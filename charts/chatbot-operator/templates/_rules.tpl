@@ -33,6 +33,10 @@ tests/chart/test_rights.py compares this with what the API server saw it do.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies, ingresses]
   verbs: {{ $all }}
+# Growing a disk.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [list, watch, patch]
 # Why something is not ready.
 - apiGroups: [""]
   resources: [pods]
@@ -59,9 +63,5 @@ To be switched on with the code that uses them:
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors, prometheusrules]
   verbs: $all
-# Growing a disk.
-- apiGroups: [""]
-  resources: [persistentvolumeclaims]
-  verbs: [get, list, patch]
 */}}
 {{- end }}

@@ -9,6 +9,7 @@ from chatbot_operator import names
 from chatbot_operator.cluster import Cluster, identify
 from chatbot_operator.components.metadata import applied_hash
 from chatbot_operator.drift import Path, differences, other_managers, show, we_own
+from chatbot_operator.kinds import DISK
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.world import Manifest
 
@@ -76,7 +77,8 @@ class Applier:
         live = live or await self._foreign(wanted)
         if live is None:
             return await self._apply(wanted)
-        _refuse_others(wanted, live, self.owner)
+        if wanted["kind"] != DISK:  # which belongs to its StatefulSet, or to nobody
+            _refuse_others(wanted, live, self.owner)
         child, metadata = identify(wanted), live["metadata"]
         version = (metadata["uid"], metadata["resourceVersion"], applied_hash(wanted))
         if self._settled.get(child) == version:
@@ -88,6 +90,10 @@ class Applier:
         if not moved or kept or _fixed(live) or metadata.get("deletionTimestamp"):
             self._settled[child] = version
             return False
+        if _outgrown(wanted, live):
+            # Its pod goes on, and belongs to the next one, which the next look makes.
+            await self._cluster.delete(live, "Orphan")
+            return True
         if applied_hash(live) != applied_hash(wanted):
             return await self._change(wanted, live)
         return await self._take_back(child, wanted, live, moved)
@@ -181,6 +187,17 @@ def _refuse_others(wanted: Manifest, live: Manifest, owner: str) -> None:
     if any(reference.get("controller") and reference["uid"] != owner for reference in owners):
         kind, _, name = identify(wanted)
         raise NameTaken(f"{kind} {name} still belongs to another owner. It is made anew when that one is gone.")
+
+
+def _outgrown(wanted: Manifest, live: Manifest) -> bool:
+    """Whether a StatefulSet is to have larger disks: nobody can change that of one that exists."""
+    if live["kind"] != "StatefulSet":
+        return False
+    sizes = [
+        [claim["spec"]["resources"]["requests"]["storage"] for claim in item["spec"].get("volumeClaimTemplates") or []]
+        for item in (wanted, live)
+    ]
+    return sizes[0] != sizes[1]
 
 
 def _fixed(live: Manifest) -> bool:

@@ -76,12 +76,12 @@ class Cluster:
         where = path(kind, namespace, name, subresource)
         return await self._write("patch", kind, where, body, content_type=MERGE, field_manager=names.FIELD_MANAGER)
 
-    async def delete(self, live: Manifest) -> None:
+    async def delete(self, live: Manifest, propagation: str = "Background") -> None:
         """This very object, as it was read, and then what it owns. Gone already is fine, changed is a `Conflict`."""
         kind, namespace, name = identify(live)
         metadata = live["metadata"]
         preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-        body = {"preconditions": preconditions, "propagationPolicy": "Background"}
+        body = {"preconditions": preconditions, "propagationPolicy": propagation}
         try:
             await self._write("delete", kind, path(kind, namespace, name), body)
         except NotFound:

@@ -11,10 +11,14 @@ from chatbot_resource.model import API_VERSION, KIND
 from chatbot_operator import names
 from chatbot_operator.components import metadata
 
-WRITTEN: Mapping[str, str] = metadata.API_VERSIONS
+DISK = "PersistentVolumeClaim"
+"""Made by a StatefulSet, deleted by nobody but its retention policy or a person: of it we write the size alone."""
+WRITTEN: Mapping[str, str] = {kind: version for kind, version in metadata.API_VERSIONS.items() if kind != DISK}
+CHILDREN = (*WRITTEN, "ReplicaSet", DISK)
+"""Kinds of `Observed.children`."""
 API_VERSIONS: Mapping[str, str] = {
     KIND: API_VERSION,
-    **WRITTEN,
+    **metadata.API_VERSIONS,
     "ReplicaSet": "apps/v1",
     "Pod": "v1",
     "Event": "v1",
@@ -32,6 +36,7 @@ REFERENCED = f"{names.REFERENCED}=true"
 WATCHED: Mapping[str, str] = {
     **dict.fromkeys(WRITTEN, OURS),
     "Pod": PLATFORMS,
+    DISK: PLATFORMS,
     # One selector has to find both ours and the users': ours carry the label too.
     "Secret": REFERENCED,
     "ConfigMap": REFERENCED,

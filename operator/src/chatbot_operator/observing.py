@@ -9,13 +9,10 @@ import structlog
 from chatbot_operator import names
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import Refused
-from chatbot_operator.kinds import WRITTEN, bots_selector
+from chatbot_operator.kinds import CHILDREN, bots_selector
 from chatbot_operator.queue import Key
 from chatbot_operator.referenced import reference_digest
 from chatbot_operator.world import Manifest, Observed, Reference
-
-CHILDREN = (*WRITTEN, "ReplicaSet")
-"""Kinds of `Observed.children`."""
 
 log = structlog.get_logger("observe")
 

@@ -35,6 +35,7 @@ from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import SECRETS, applied_hash, component_of, uid
 from chatbot_operator.components.reads import Read
 from chatbot_operator.components.stores import Store
+from chatbot_operator.kinds import DISK
 from chatbot_operator.names import Owner
 from chatbot_operator.readiness import count, job_finding, job_state, rolled_out, settled, store_finding
 from chatbot_operator.reasons import MISSING, Reason
@@ -210,7 +211,7 @@ class _Planner:
 
     def _conflict(self, manifests: Iterable[Manifest]) -> Blocked | None:
         """What carries our name and labels, but belongs to another: often an earlier resource that is still going."""
-        for wanted_one in manifests:
+        for wanted_one in (item for item in manifests if item["kind"] != DISK):
             live = self.context.observed.child(*_name(wanted_one))
             owners = (live or {"metadata": {}})["metadata"].get("ownerReferences") or []
             if any(item.get("controller") and item["uid"] != uid(self.context.bot) for item in owners):

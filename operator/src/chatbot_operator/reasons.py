@@ -42,6 +42,7 @@ class Reason(StrEnum):
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     KEY_NOT_FOUND = "KeyNotFound"
     APPLY_REFUSED = "ApplyRefused"
+    STORAGE_EXPANSION_UNSUPPORTED = "StorageExpansionUnsupported"
     FIELD_CONFLICT = "FieldConflict"
     HOSTNAME_TAKEN = "HostnameTaken"
     ROUTE_REFUSED = "RouteRefused"
@@ -109,6 +110,10 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.APPLY_REFUSED: Meaning(
         "The API server refused an object: a policy, a quota or the operator's rights.",
         "Mend what the message names; it is tried again by itself.",
+    ),
+    Reason.STORAGE_EXPANSION_UNSUPPORTED: Meaning(
+        "The disk named cannot grow; the store goes on with the size it has.",
+        "Use a StorageClass with `allowVolumeExpansion`, or take the size back.",
     ),
     Reason.FIELD_CONFLICT: Meaning(
         "Somebody keeps changing a field that the operator keeps changing back; it is left alone for ten minutes.",

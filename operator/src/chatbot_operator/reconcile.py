@@ -20,7 +20,7 @@ from chatbot_operator.components.context import Context
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.components.rotation import Rotation
 from chatbot_operator.faults import AlreadyExists, Conflict, NamespaceGoing, NotFound, Refused
-from chatbot_operator.kinds import WRITTEN
+from chatbot_operator.kinds import DISK, WRITTEN
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.observing import observe
 from chatbot_operator.queue import Key, jitter
@@ -271,7 +271,8 @@ def _refusal(done: Pass, kind: str, name: str, refused: Refused) -> Blocked:
     """Says so in the log, and in the status where the step is told by it. The others go on."""
     log.warning("refused", kind=kind, name=name, error=str(refused))
     done.refused = True
-    return Blocked(Reason.APPLY_REFUSED, f"{kind} {name}: {refused}"[:MAX_MESSAGE])
+    reason = Reason.STORAGE_EXPANSION_UNSUPPORTED if kind == DISK else Reason.APPLY_REFUSED
+    return Blocked(reason, f"{kind} {name}: {refused}"[:MAX_MESSAGE])
 
 
 def _is_left_over(live: Manifest, owner: str, wanted: set[Name]) -> bool:

@@ -51,6 +51,7 @@ class Endpoints:
     urls: Mapping[Service, str]
     """Base URL of each service as the others reach it."""
     weaviate: str | None = None
+    weaviate_grpc_port: int = 50051
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ def _conversation(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[
         "vectors": {
             "type": "Weaviate" if weaviate else "PGVector",
             "url": endpoints.weaviate if weaviate else None,
+            "grpc_port": endpoints.weaviate_grpc_port,
         },
         "faq_file": resolved.faq_file,
         "documents_dir": resolved.documents_dir,

@@ -12,6 +12,7 @@ from chatbot_resource.amounts import Amounts, Resources
 from chatbot_resource.components import Component, Service
 from chatbot_resource.fields import amount
 from chatbot_resource.model import Profile, Spec
+from chatbot_resource.stores import Storage
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,16 @@ def trusted_proxies(spec: Spec) -> list[str]:
     """Networks whose X-Forwarded-For the gateway believes."""
     written = spec.exposure.trusted_proxies
     return list(written or (() if spec.exposure.type == "None" else PRIVATE_NETWORKS))
+
+
+def resolve_disk(spec: Spec, storage: Storage) -> str:
+    """Size of a store's disk."""
+    return storage.size or ("1Gi" if spec.profile == "Dev" else "10Gi")
+
+
+def store_resources(resources: Resources, default: dict[str, Quantities]) -> dict[str, Quantities]:
+    """What is written of a store's resources, and `default` for the rest."""
+    return _giving_way(default, _written(resources))
 
 
 def _component(spec: Spec, service: Service) -> Component:

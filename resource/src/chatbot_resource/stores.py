@@ -1,11 +1,30 @@
-"""The `stores` part of the resource: where data is kept, and whether it outlives the resource."""
+"""The `stores` part of the resource: where data is kept, how much room it has, and whether it outlives the resource."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from chatbot_resource.cel import rules
-from chatbot_resource.fields import EXTERNAL_IFF, Model, SecretRef, external_iff
+from chatbot_resource.amounts import Resources
+from chatbot_resource.cel import Rule, rules
+from chatbot_resource.fields import EXTERNAL_IFF, KeyRef, Model, ObjectName, Quantity, SecretRef, Url, external_iff
+
+
+class Storage(Model):
+    """The disk of a store that the operator runs. It can grow where its StorageClass allows that, and never shrinks."""
+
+    size: Annotated[
+        Quantity | None,
+        Field(description="Unset: 1Gi with profile Dev, else 10Gi."),
+        Rule(
+            "quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0",
+            "a disk can grow, but not shrink",
+        ),
+    ] = None
+    class_name: Annotated[
+        ObjectName | None,
+        Field(description="StorageClass; unset: the cluster's default."),
+        Rule("self == oldSelf", "the StorageClass of a disk cannot be changed"),
+    ] = None
 
 
 class ExternalPostgres(Model):
@@ -21,6 +40,8 @@ class PostgresStore(Model):
     model_config = ConfigDict(json_schema_extra=rules(EXTERNAL_IFF))
 
     mode: Literal["Dev", "External"] = "Dev"
+    storage: Storage = Storage()
+    resources: Resources = Resources()
     external: ExternalPostgres | None = None
 
     @model_validator(mode="after")
@@ -48,10 +69,38 @@ class RedisStore(Model):
         return external_iff(self, self.mode, self.external)
 
 
+class ExternalWeaviate(Model):
+    """A Weaviate of yours; gRPC at the same host, with TLS when `url` has it."""
+
+    url: Url
+    grpc_port: Annotated[int, Field(ge=1, le=65535)] = 50051
+    secret_ref: Annotated[KeyRef | None, Field(description="API key; unset where anonymous access is allowed.")] = None
+
+
+_IN_POSTGRES = "mode, storage, resources and external are for type Weaviate: PGVector keeps vectors in Postgres"
+
+
 class VectorStore(Model):
-    """Where vectors are searched: `Weaviate`, or `PGVector` inside Postgres."""
+    """Where vectors are searched: `Weaviate`, or `PGVector` inside Postgres. They are made anew when this changes."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            EXTERNAL_IFF,
+            Rule("!has(self.type) || self.type != 'PGVector' || !has(self.external)", _IN_POSTGRES),
+        )
+    )
 
     type: Literal["Weaviate", "PGVector"] = "Weaviate"
+    mode: Literal["Managed", "External"] = "Managed"
+    storage: Storage = Storage()
+    resources: Resources = Resources()
+    external: ExternalWeaviate | None = None
+
+    @model_validator(mode="after")
+    def _external(self) -> Self:
+        if self.type == "PGVector" and self.external is not None:
+            raise ValueError(_IN_POSTGRES)
+        return external_iff(self, self.mode, self.external)
 
 
 class Stores(Model):

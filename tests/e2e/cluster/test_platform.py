@@ -162,6 +162,71 @@ def has_vector(platform: Platform, message: UUID) -> bool:
     return False
 
 
+CONNECT = """
+import json, socket, sys
+from concurrent.futures import ThreadPoolExecutor
+
+def connects(target):
+    try:
+        socket.create_connection(tuple(target), timeout=3).close()
+    except OSError:
+        return False
+    return True
+
+targets = json.loads(sys.argv[1])
+print(json.dumps(list(ThreadPoolExecutor(16).map(connects, targets))))
+"""
+SERVICES = {name: (f"{BOT}-{name}", 80) for name in ("gateway", "auth", "chat", "conversation")}
+STORES = {
+    "postgres": (f"{BOT}-postgres", 5432),
+    "redis": (f"{BOT}-redis", 6379),
+    "weaviate": (f"{BOT}-weaviate", 8080),
+    "weaviate-grpc": (f"{BOT}-weaviate", 50051),
+}
+
+
+def reached(cluster: Cluster, pod: str) -> set[str]:
+    """Which of the platform's addresses a pod can open a connection to."""
+    targets = SERVICES | STORES
+    command = ("python", "-c", CONNECT, json.dumps(list(targets.values())))
+    opened = json.loads(cluster.kubectl("-n", NAMESPACE, "exec", pod, "--", *command))
+    return {name for name, connected in zip(targets, opened, strict=True) if connected}
+
+
+class TestNetwork:
+    @pytest.mark.parametrize(
+        ("part", "reaches"),
+        [
+            ("gateway", {"auth", "chat", "conversation", "redis"}),
+            ("auth", {"postgres"}),
+            ("chat", {"auth", "conversation", "redis"}),
+            ("conversation", {"auth", "postgres", "weaviate", "weaviate-grpc"}),
+            ("conversation-worker", {"postgres", "weaviate", "weaviate-grpc"}),
+        ],
+    )
+    def test_each_part_reaches_what_it_needs_and_nothing_else(
+        self, cluster: Cluster, bot: None, part: str, reaches: set[str]
+    ) -> None:
+        assert reached(cluster, f"deploy/{BOT}-{part}") == reaches
+
+    def test_a_stranger_reaches_the_gateway_alone(self, cluster: Cluster, bot: None) -> None:
+        spec = cluster.get("-n", NAMESPACE, "deploy", f"{BOT}-gateway")["spec"]["template"]["spec"]
+        container = {key: spec["containers"][0][key] for key in ("image", "imagePullPolicy", "securityContext")}
+        container |= {"name": "stranger", "command": ["python", "-c", "import time; time.sleep(600)"]}
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "stranger"},
+            "spec": {"containers": [container], "securityContext": spec["securityContext"]},
+        }
+        cluster.kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=json.dumps(pod))
+        try:
+            cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s")
+            assert reached(cluster, "stranger") == {"gateway"}
+        finally:
+            cluster.kubectl("-n", NAMESPACE, "delete", "pod", "stranger", "--grace-period=0", "--force")
+
+
 class TestHealing:
     def test_a_deleted_deployment_returns(self, cluster: Cluster, bot: None, figures: Figures) -> None:
         old = cluster.get("-n", NAMESPACE, "deploy", f"{BOT}-auth")["metadata"]["uid"]

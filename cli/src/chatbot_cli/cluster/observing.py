@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 
 from chatbot_operator import names
-from chatbot_operator.kinds import WRITTEN
+from chatbot_operator.kinds import CHILDREN, WRITTEN
 from chatbot_operator.referenced import reference_digest
 from chatbot_operator.world import Observed, Reference
 from chatbot_resource.documents import Documents
@@ -12,7 +12,7 @@ from chatbot_resource.documents import Documents
 from chatbot_cli.cluster.kubectl import Kubectl, Object, resource
 from chatbot_cli.cluster.refusals import Refused, Why
 
-KINDS = (*WRITTEN, "ReplicaSet", "Pod")
+KINDS = (*CHILDREN, "Pod")
 
 
 def observe(kubectl: Kubectl, bot: str, uid: str, wanted: Iterable[Reference], beside: Documents) -> Observed:

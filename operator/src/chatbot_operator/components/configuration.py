@@ -60,6 +60,7 @@ def _endpoints(bot: ChatbotDeployment) -> Endpoints:
         listen={service: Listen(EVERYWHERE, names.HTTP_PORT, names.PRIVATE_PORT) for service in SERVICES},
         urls={service: f"http://{names.child(bot.name, service)}" for service in SERVICES},
         weaviate=weaviate.url(bot),
+        weaviate_grpc_port=weaviate.grpc_port(bot),
     )
 
 

@@ -27,6 +27,7 @@ API_VERSIONS: Mapping[str, str] = {
     "NetworkPolicy": "networking.k8s.io/v1",
     "Ingress": "networking.k8s.io/v1",
     "ControllerRevision": "apps/v1",
+    "PersistentVolumeClaim": "v1",
 }
 """Every kind we write that every cluster has."""
 

@@ -100,7 +100,9 @@ def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
     for called in CALLS[part]:
         if called in EXTERNAL_PORTS and getattr(bot.spec.stores, called).mode == "External":
             yield {"ports": _tcp(EXTERNAL_PORTS[called])}
-        elif called != "weaviate" or weaviate.used(bot):
+        elif called == "weaviate" and not weaviate.managed(bot):
+            yield from _external_weaviate(bot)
+        else:
             yield {"to": [_pods(bot, called)], "ports": _tcp(PORTS[called])}
     for url in dict.fromkeys(_addresses(bot, part)):
         yield from _address(url, bot.metadata.namespace)
@@ -108,6 +110,14 @@ def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
         yield from map(_plain, bot.spec.network.egress)
     if part in OUTWARD and not bot.spec.network.egress:
         yield PUBLIC
+
+
+def _external_weaviate(bot: ChatbotDeployment) -> Iterator[Manifest]:
+    if url := weaviate.url(bot):
+        yield from _address(url, bot.metadata.namespace)
+        yield from _address(
+            f"http://{urlsplit(url).netloc.rsplit('@')[-1].split(':')[0]}:{weaviate.grpc_port(bot)}", ""
+        )
 
 
 def _addresses(bot: ChatbotDeployment, part: str) -> Iterator[str]:

@@ -3,10 +3,9 @@
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
-from chatbot_operator.components import reads
+from chatbot_operator.components import reads, sizes
 from chatbot_operator.components.pods import scratch
 from chatbot_operator.components.reads import Read
-from chatbot_operator.components.sizes import store_size
 from chatbot_operator.components.stores import Store
 from chatbot_operator.names import Owner
 
@@ -36,7 +35,7 @@ def store(bot: ChatbotDeployment) -> Store | None:
         ports={"postgres": PORT},
         probe={"tcpSocket": {"port": "postgres"}},
         started={"exec": {"command": ["/usr/local/bin/chatbot-postgres", "ready"]}},
-        size=store_size(bot.spec, "postgres"),
+        size=sizes.postgres(bot.spec),
         passwords=("password", "auth-password", "conversation-password"),
         volumes=(scratch("run"),),
         mounts=({"name": "run", "mountPath": "/run/postgresql"},),

@@ -3,10 +3,9 @@
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
-from chatbot_operator.components import reads
+from chatbot_operator.components import reads, sizes
 from chatbot_operator.components.pods import scratch
 from chatbot_operator.components.reads import Read
-from chatbot_operator.components.sizes import store_size
 from chatbot_operator.components.stores import Store
 
 PORT = 6379
@@ -29,7 +28,7 @@ def store(bot: ChatbotDeployment) -> Store | None:
     """None where the user brings one."""
     if bot.spec.stores.redis.mode == "External":
         return None
-    size = store_size(bot.spec, "redis")
+    size = sizes.redis(bot.spec)
     return Store(
         name="redis",
         ports={"redis": PORT},

@@ -103,7 +103,7 @@ def _stores(bot: ChatbotDeployment) -> list[Generated]:
     if bot.spec.stores.redis.mode == "Dev":
         keys = ("password", "uri")
         found.append(Generated(names.store(bot.name, "redis"), keys, lambda: _redis(bot.name), outlives=True))
-    if weaviate.used(bot):
+    if weaviate.managed(bot):
         name = names.store(bot.name, "weaviate")
         found.append(Generated(name, (weaviate.API_KEY,), lambda: {weaviate.API_KEY: _password()}, outlives=True))
     return found

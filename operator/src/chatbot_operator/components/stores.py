@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chatbot_resource.fields import amount
+
 from chatbot_operator import names
 from chatbot_operator.components import reads
 from chatbot_operator.components.context import Context
@@ -51,7 +53,7 @@ def needs(context: Context, store: Store) -> Blocked | None:
 
 
 def build(context: Context, store: Store) -> list[Manifest]:
-    return [_service(context, store), _stateful_set(context, store)]
+    return [*_growing(context, store), _service(context, store), _stateful_set(context, store)]
 
 
 def _service(context: Context, store: Store) -> Manifest:
@@ -87,14 +89,42 @@ def _reads(context: Context, store: Store) -> list[Read]:
 
 
 def _claim(context: Context, store: Store, name: str) -> Manifest:
-    """Immutable once the StatefulSet exists: then the size it was made with stays."""
+    """What a StatefulSet was made with stays; a larger disk first has to be there, see `_growing`."""
     live = context.observed.child("StatefulSet", name)
     templates = ((live or {}).get("spec") or {}).get("volumeClaimTemplates") or []
-    size = templates[0]["spec"]["resources"]["requests"]["storage"] if templates else store.size.disk
-    return {
-        "metadata": {"name": CLAIM, "labels": labels(context.bot, store.name)},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}},
-    }
+    spec: Manifest = {"accessModes": ["ReadWriteOnce"]}
+    if templates:
+        spec |= {key: templates[0]["spec"][key] for key in ("storageClassName",) if key in templates[0]["spec"]}
+        size = templates[0]["spec"]["resources"]["requests"]["storage"]
+        disk = context.observed.child("PersistentVolumeClaim", _disk(name))
+        if disk and amount(_requested(disk)) >= amount(store.size.disk) > amount(size):
+            size = store.size.disk
+    else:
+        spec |= {"storageClassName": store.size.disk_class} if store.size.disk_class else {}
+        size = store.size.disk
+    spec["resources"] = {"requests": {"storage": size}}
+    return {"metadata": {"name": CLAIM, "labels": labels(context.bot, store.name)}, "spec": spec}
+
+
+def _growing(context: Context, store: Store) -> list[Manifest]:
+    """The disk that is to be larger than it is. Kubernetes lets a claim grow, and nothing else of it change."""
+    name = _disk(names.child(context.bot.name, store.name))
+    disk = context.observed.child("PersistentVolumeClaim", name) if store.data else None
+    if disk is None or amount(_requested(disk)) >= amount(store.size.disk):
+        return []
+    body = {"spec": {"resources": {"requests": {"storage": store.size.disk}}}}
+    made = manifest(context.bot, store.name, "PersistentVolumeClaim", name, body, owned=False)
+    # Without its uid, applying to a claim that has just been deleted would make half a one.
+    made["metadata"]["uid"] = disk["metadata"]["uid"]
+    return [made]
+
+
+def _disk(stateful_set: str) -> str:
+    return f"{CLAIM}-{stateful_set}-0"
+
+
+def _requested(disk: Manifest) -> str:
+    return str(disk["spec"]["resources"]["requests"]["storage"])
 
 
 def _pod(context: Context, store: Store) -> Manifest:

@@ -3,9 +3,8 @@
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
-from chatbot_operator.components import reads
+from chatbot_operator.components import reads, sizes
 from chatbot_operator.components.reads import Read
-from chatbot_operator.components.sizes import store_size
 from chatbot_operator.components.stores import Store
 from chatbot_operator.world import Manifest
 
@@ -40,19 +39,34 @@ def used(bot: ChatbotDeployment) -> bool:
 
 
 def url(bot: ChatbotDeployment) -> str | None:
+    if external := bot.spec.stores.vectors.external:
+        return external.url
     return f"http://{names.child(bot.name, 'weaviate')}:{PORT}" if used(bot) else None
+
+
+def grpc_port(bot: ChatbotDeployment) -> int:
+    external = bot.spec.stores.vectors.external
+    return external.grpc_port if external else GRPC_PORT
+
+
+def managed(bot: ChatbotDeployment) -> bool:
+    """Whether it is run by the operator."""
+    return used(bot) and bot.spec.stores.vectors.mode == "Managed"
 
 
 def key(bot: ChatbotDeployment) -> tuple[Read, ...]:
     """What its readers need to be let in."""
+    if external := bot.spec.stores.vectors.external:
+        ref = external.secret_ref
+        return (reads.user_secret(ref, "weaviate_key", "spec.stores.vectors.external.secretRef"),) if ref else ()
     return (reads.generated(names.store(bot.name, "weaviate"), API_KEY, "weaviate_key"),) if used(bot) else ()
 
 
 def store(bot: ChatbotDeployment) -> Store | None:
-    """None where vectors are kept in Postgres."""
-    if not used(bot):
+    """None where vectors are kept in Postgres, or the user brings one."""
+    if not managed(bot):
         return None
-    size = store_size(bot.spec, "weaviate")
+    size = sizes.weaviate(bot.spec)
     return Store(
         name="weaviate",
         ports={"http": PORT, "grpc": GRPC_PORT},

@@ -1,0 +1,96 @@
+"""Disks of stores: as large as the resource says, growing without a restart, and never touched otherwise."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.operator.running import BOT, SECONDS, Run, World
+from tests.operator.simulated import Cluster, make_bot
+from tests.operator.specs import DEV
+from tests.support.apiserver import Object, playing_kubelet
+
+DISK = f"data-{BOT}-postgres-0"
+
+
+def storage(size: str, name: str) -> dict[str, Any]:
+    return {"postgres": {"storage": {"size": size, "className": name}}, "vectors": {"type": "PGVector"}}
+
+
+def requested(item: Object) -> str:
+    return str(item["spec"]["resources"]["requests"]["storage"])
+
+
+class TestSizes:
+    def test_are_written_or_depend_on_the_profile(self) -> None:
+        spec = DEV | {"stores": {"vectors": {"storage": {"size": "30Gi", "className": "fast"}}}}
+        cluster = Cluster(make_bot(spec)).converge()
+        claims = {
+            name: cluster.child("StatefulSet", f"demo-{name}")["spec"]["volumeClaimTemplates"][0]["spec"]
+            for name in ("postgres", "weaviate")
+        }
+        assert {name: claim["resources"]["requests"]["storage"] for name, claim in claims.items()} == {
+            "postgres": "1Gi",
+            "weaviate": "30Gi",
+        }
+        assert [claims[name].get("storageClassName") for name in ("postgres", "weaviate")] == [None, "fast"]
+
+    def test_memory_of_weaviate_is_its_own_budget(self) -> None:
+        resources = {"limits": {"memory": "2Gi"}}
+        cluster = Cluster(make_bot(DEV | {"stores": {"vectors": {"resources": resources}}})).converge()
+        container = cluster.child("StatefulSet", "demo-weaviate")["spec"]["template"]["spec"]["containers"][0]
+        assert container["resources"]["limits"] == {"memory": "2Gi"}
+        assert {"name": "GOMEMLIMIT", "value": "1843MiB"} in container["env"]
+
+
+@pytest.fixture(scope="module")
+def classes(api_server: Any) -> None:
+    for name, grows in (("grows", True), ("stays", False)):
+        body = {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": name},
+            "provisioner": "example.com/disks",
+            "allowVolumeExpansion": grows,
+        }
+        api_server.request("POST", "/apis/storage.k8s.io/v1/storageclasses", body)
+
+
+async def bound(run: Run, world: World, size: str, name: str) -> None:
+    """A bot whose disk is there and in use."""
+    world.create_bot({"profile": "Dev", "stores": storage(size, name)})
+    await run.until("PostgresReady", "True")
+    world.api.patch_status("PersistentVolumeClaim", world.namespace, DISK, {"phase": "Bound"})
+
+
+async def test_grows_and_keeps_its_pod(world: World, classes: None) -> None:
+    run = Run(world)
+    with playing_kubelet(world.api, world.namespace):
+        await bound(run, world, "1Gi", "grows")
+        pod = world.existing("Pod", f"{BOT}-postgres-0")["metadata"]["uid"]
+        run.edit(stores=storage("3Gi", "grows"))
+        async with asyncio.timeout(SECONDS):
+            while True:
+                await run.reconcile(world.key)
+                live = world.get("StatefulSet", f"{BOT}-postgres")
+                if live and requested(live["spec"]["volumeClaimTemplates"][0]) == "3Gi":
+                    break
+                await asyncio.sleep(0.2)
+        await run.until("Ready", "True")
+        assert requested(world.existing("PersistentVolumeClaim", DISK)) == "3Gi"
+        assert world.existing("Pod", f"{BOT}-postgres-0")["metadata"]["uid"] == pod
+        writes = world.writes()
+        await Run(world).reconcile(world.key)
+        assert world.writes() == writes
+
+
+async def test_says_when_it_cannot_grow(world: World, classes: None) -> None:
+    run = Run(world)
+    with playing_kubelet(world.api, world.namespace):
+        await bound(run, world, "1Gi", "stays")
+        run.edit(stores=storage("3Gi", "stays"))
+        told = await run.until("PostgresReady", "False", "StorageExpansionUnsupported")
+        assert DISK in next(item.message for item in told.conditions if item.type == "PostgresReady")
+        await run.until("Available", "True")
+        live = world.existing("StatefulSet", f"{BOT}-postgres")
+        assert requested(live["spec"]["volumeClaimTemplates"][0]) == "1Gi"
