@@ -22,6 +22,11 @@ app.kubernetes.io/part-of: chatbot-platform
 {{- default (include "chatbot-operator.fullname" .) .Values.serviceAccount.name -}}
 {{- end }}
 
+{{/* Whether the API server is to refuse what a former leader still writes: a policy is an object of the cluster. */}}
+{{- define "chatbot-operator.fenced" -}}
+{{- if and .Values.fencing.enabled (not .Values.watchNamespaces) -}}yes{{- end -}}
+{{- end }}
+
 {{/* An image's full reference. Takes a list: the root, repository, tag. */}}
 {{- define "chatbot-operator.image" -}}
 {{- $root := index . 0 -}}
@@ -40,6 +45,9 @@ app.kubernetes.io/part-of: chatbot-platform
 {{- $_ := set $images $name (default (include "chatbot-operator.image" (list $ $repository $tag)) (index $.Values.images $name)) -}}
 {{- end -}}
 {{- $lease := dict "namespace" .Release.Namespace "duration" .Values.operator.lease.durationSeconds "renew" .Values.operator.lease.renewSeconds -}}
+{{- if include "chatbot-operator.fenced" . -}}
+{{- $_ := set $lease "account" (include "chatbot-operator.serviceAccount" .) -}}
+{{- end -}}
 {{- dict
   "version" $tag
   "images" $images

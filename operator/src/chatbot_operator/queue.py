@@ -114,8 +114,8 @@ class Queue:
     async def _run(self, key: Key) -> float | None:
         """Work in a task of its own, so that no cancellation in there ends this worker.
 
-        A TaskGroup that fails leaves its task marked as being cancelled, and Python before 3.11.3 (Debian 12 has 3.11.2) then
-        takes the next time-out in this task for the end of it. After one failure per worker nothing was worked on any more.
+        A TaskGroup that fails leaves its task marked as being cancelled, and Python before 3.11.3 (Debian 12 has
+        3.11.2) then takes the task's next time-out for its end: after one failure per worker nobody worked any more.
         """
         work = asyncio.ensure_future(self._work(key))
         try:
