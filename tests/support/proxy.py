@@ -95,7 +95,6 @@ class Way:
     kubeconfig: Path
     seen: list[Seen] = field(default_factory=list)
     _rules: list[Rule] = field(default_factory=list)
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 
     def rule(self, fault: Fault, *verbs: str, path: str = "", every: int = 1, times: int | None = None) -> Rule:
         """From now on. The first rule that takes a request is the one."""
@@ -168,6 +167,7 @@ class Hold:
         self.held = threading.Event()
         """Whether one is kept back now."""
         self.codes: list[int] = []
+        self.bodies: list[str] = []
         """What the API server said to those that were let through."""
 
     async def __call__(self, way: Way, request: Request, upstream: Upstream) -> web.StreamResponse:
@@ -175,8 +175,10 @@ class Hold:
         while not self._open.is_set():
             await asyncio.sleep(0.02)
         async with await upstream() as response:
+            body = await response.read()
+            self.bodies.append(body.decode(errors="replace"))
             self.codes.append(response.status)
-            return await _relayed(request, response)
+            return web.Response(status=response.status, body=body, headers=_headers(response))
 
     def let(self) -> None:
         self._open.set()
