@@ -19,7 +19,8 @@ from tests.operator.processes import Operator, operator
 from tests.operator.running import BOT
 from tests.operator.test_process import Bot, as_account
 from tests.support.apiserver import ApiServer, path, wait_for
-from tests.support.proxy import WRITES, Hold, Way, hang, proxy
+from tests.support.misbehaviour import Hold, hang
+from tests.support.proxy import WRITES, Way, proxy
 
 pytestmark = pytest.mark.timeout(180)
 
