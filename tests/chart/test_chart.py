@@ -146,7 +146,7 @@ class TestSettings:
                     "redis": "chatbot-valkey:0.1.0",
                     "weaviate": "semitechnologies/weaviate:1.39.0",
                 },
-                "lease": {"namespace": NAMESPACE},
+                "lease": {"namespace": NAMESPACE, "account": "chatbot-operator"},
             }
         )
 

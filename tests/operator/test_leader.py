@@ -156,6 +156,78 @@ class TestHold:
                     await asyncio.sleep(0.1)
 
 
+class TestSignature:
+    """On the ServiceAccount, for the chart's fencing policy."""
+
+    ACCOUNT = "default"
+
+    def candidate(self, world: World, identity: str) -> Leadership:
+        settings = LeaseSettings(namespace=world.namespace, duration=3, renew=0.3, account=self.ACCOUNT)
+        return Leadership(world.cluster, settings, identity)
+
+    def signed(self, world: World) -> str | None:
+        annotations: dict[str, str] = world.existing("ServiceAccount", self.ACCOUNT)["metadata"].get("annotations", {})
+        return annotations.get(names.LEADER)
+
+    async def account(self, world: World) -> None:
+        """Every namespace has one, a moment after it was made."""
+        async with asyncio.timeout(10):
+            while not world.get("ServiceAccount", self.ACCOUNT):
+                await asyncio.sleep(0.1)
+
+    async def test_names_the_leader_from_the_first_moment_on(self, world: World) -> None:
+        await self.account(world)
+        one, two = self.candidate(world, "one"), self.candidate(world, "two")
+        await one.acquire()
+        assert self.signed(world) == "one"
+        await one.release()
+        await two.acquire()
+        assert self.signed(world) == "two"
+
+    async def test_is_written_once_and_again_when_somebody_wipes_it(self, world: World) -> None:
+        await self.account(world)
+        one = self.candidate(world, "one")
+        await one.acquire()
+        async with holding(one):
+            before = world.existing("ServiceAccount", self.ACCOUNT)["metadata"]["resourceVersion"]
+            await asyncio.sleep(1)
+            assert world.existing("ServiceAccount", self.ACCOUNT)["metadata"]["resourceVersion"] == before
+            wiped = {"metadata": {"annotations": {names.LEADER: None}}}
+            world.api.patch("ServiceAccount", world.namespace, self.ACCOUNT, wiped)
+            async with asyncio.timeout(3):
+                while self.signed(world) != "one":
+                    await asyncio.sleep(0.1)
+
+    async def test_of_one_who_was_stopped_before_it_never_covers_a_later_leaders(self, world: World) -> None:
+        await self.account(world)
+        one, two = self.candidate(world, "one"), self.candidate(world, "two")
+        stopped, go_on = asyncio.Event(), asyncio.Event()
+        patch = world.cluster.patch
+
+        async def stopping(kind: str, *more: object) -> Manifest:
+            if not stopped.is_set():
+                stopped.set()
+                await go_on.wait()
+            return await patch(kind, *more)  # type: ignore[arg-type]
+
+        world.cluster.patch = stopping  # type: ignore[method-assign,assignment]
+        frozen = asyncio.create_task(one.acquire())
+        await stopped.wait()
+        await two.acquire()
+        assert self.signed(world) == "two"
+        go_on.set()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await frozen
+        assert self.signed(world) == "two"
+
+    async def test_without_such_an_account_it_leads_all_the_same(self, world: World) -> None:
+        settings = LeaseSettings(namespace=world.namespace, account="nobody")
+        one = Leadership(world.cluster, settings, "one")
+        await one.acquire()
+        one.check()
+
+
 class TestCheck:
     async def test_every_write_is_asked_for_and_reading_is_not(self, world: World) -> None:
         one = candidate(world, "one")

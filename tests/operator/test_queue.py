@@ -42,7 +42,7 @@ class Recorder:
         self.gate = asyncio.Event()
         self.gate.set()
         self.again = again
-        self.errors: list[Exception] = []
+        self.errors: list[BaseException] = []
 
     async def __call__(self, key: Key) -> float | None:
         self.calls.append((key, time.monotonic()))
@@ -187,6 +187,31 @@ class TestErrors:
             await until(lambda: len(work.calls) == 4)
         gaps = [after - before for before, after in zip(work.of(A), work.of(A)[1:], strict=False)]
         assert 0.04 <= gaps[0] < gaps[1] < gaps[2]
+
+    async def test_a_reconcile_that_is_cancelled_from_within_ends_no_worker(self, quick: None) -> None:
+        work = Recorder()
+        work.errors = [asyncio.CancelledError() for _ in range(3)]
+        async with running(work, workers=2) as work_queue:
+            work_queue.add(A)
+            await until(lambda: len(work.calls) == 4)
+
+    async def test_what_a_reconcile_leaves_of_cancellations_ends_with_it(self, quick: None) -> None:
+        """As a failed TaskGroup leaves it: Python 3.11.2 took the worker's next time-out for its end."""
+        left: list[int] = []
+
+        async def work(_: Key) -> float:
+            task = asyncio.current_task()
+            assert task
+            left.append(task.cancelling())
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            return 0.05
+
+        async with running(work, workers=1) as work_queue:
+            work_queue.add(A)
+            await until(lambda: len(left) == 3)
+        assert left == [0, 0, 0]
 
     async def test_one_resource_in_trouble_does_not_hold_up_another(self, quick: None) -> None:
         work = Recorder()

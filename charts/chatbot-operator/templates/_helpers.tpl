@@ -53,3 +53,8 @@ subjects:
 {{- $there := $root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" (index . 2)) -}}
 {{- if or (eq (index . 1) "Always") (and (eq (index . 1) "Auto") $there) -}}true{{- end -}}
 {{- end }}
+
+{{/* Whether the API server is to refuse what a former leader still writes: a policy is an object of the cluster. */}}
+{{- define "chatbot-operator.fenced" -}}
+{{- if and .Values.fencing.enabled (not .Values.watchNamespaces) -}}yes{{- end -}}
+{{- end }}

@@ -21,6 +21,10 @@
 {{- $image := include "chatbot-operator.image" (list $ $repository $tag) -}}
 {{- $_ := set $images $name (default $image (index $.Values.images $name)) -}}
 {{- end -}}
+{{- $election := dict "namespace" .Release.Namespace "duration" $lease.durationSeconds "renew" $lease.renewSeconds -}}
+{{- if include "chatbot-operator.fenced" . -}}
+{{- $_ := set $election "account" (include "chatbot-operator.serviceAccount" .) -}}
+{{- end -}}
 {{- $secrets := list -}}
 {{- range .Values.imagePullSecrets }}{{ $secrets = append $secrets .name }}{{ end -}}
 {{- dict
@@ -29,7 +33,7 @@
   "image_pull_policy" .Values.images.pullPolicy
   "image_pull_secrets" $secrets
   "watch_namespaces" .Values.watchNamespaces
-  "lease" (dict "namespace" .Release.Namespace "duration" $lease.durationSeconds "renew" $lease.renewSeconds)
+  "lease" $election
   "resync_seconds" .Values.operator.resyncSeconds
   "workers" .Values.operator.workers
   "probe_port" 8080

@@ -3,6 +3,8 @@
 Two clients share it: `kubernetes.aio` for what we read and write, and Kopf for watching. Both count their requests.
 """
 
+import asyncio
+import math
 import os
 import ssl
 import time
@@ -17,6 +19,8 @@ from kubernetes.aio.config import load_incluster_config, load_kube_config
 from chatbot_operator.metrics import Metrics
 
 KUBECONFIG = "KUBECONFIG"
+PAUSE_SECONDS = 1.0
+"""Between two beginnings of one watch."""
 
 
 async def configuration() -> Configuration:
@@ -42,13 +46,20 @@ def api_client(told: Configuration, metrics: Metrics) -> ApiClient:
 
 
 class Watches:
-    """When each of Kopf's watches last began. They end after minutes, so one that does not begin again is stuck."""
+    """When each of Kopf's watches was last answered. They end after minutes, so one that does not begin again is stuck.
+
+    An answer may be a refusal: what a right is missing for would be no better after a restart.
+    """
 
     def __init__(self) -> None:
         self._began: dict[str, float] = {}
 
     def began(self, path: str) -> None:
         self._began[path] = time.monotonic()
+
+    def pause(self, path: str) -> float:
+        """Seconds until this one may begin again."""
+        return max(0.0, self._began.get(path, -math.inf) + PAUSE_SECONDS - time.monotonic())
 
     @property
     def staleness(self) -> float:
@@ -102,9 +113,15 @@ def _count(metrics: Metrics) -> aiohttp.TraceConfig:
 def _notice(watches: Watches) -> aiohttp.TraceConfig:
     trace = aiohttp.TraceConfig()
 
+    async def begins(_: aiohttp.ClientSession, __: SimpleNamespace, seen: aiohttp.TraceRequestStartParams) -> None:
+        if seen.url.query.get("watch"):
+            # A watch that ends as soon as it has begun is begun anew by Kopf without any pause.
+            await asyncio.sleep(watches.pause(seen.url.path))
+
     async def ended(_: aiohttp.ClientSession, __: SimpleNamespace, seen: aiohttp.TraceRequestEndParams) -> None:
-        if seen.url.query.get("watch") and seen.response.ok:
+        if seen.url.query.get("watch") and seen.response.status < 500:
             watches.began(seen.url.path)
 
+    trace.on_request_start.append(begins)
     trace.on_request_end.append(ended)
     return trace

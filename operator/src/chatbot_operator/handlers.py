@@ -4,7 +4,8 @@ Only `on.event`: Kopf's other handlers keep their progress in annotations and fi
 Nothing is returned from a handler, because Kopf would write that into the object's status.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import itertools
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import kopf
@@ -17,9 +18,22 @@ from chatbot_operator.referrers import Referrers
 
 WATCH_SECONDS = 240
 """A watch is begun anew after this long; the API server is asked to end it, and the client insists."""
+DEAF_SECONDS = 70.0
+"""Begun anew, too, when it has said nothing for so long: each minute the API server sends at least a bookmark."""
 CHUNK = 500
 EXIT_SECONDS = 20.0
 """Less than the grace period of the operator's pod."""
+
+
+class Backoffs:
+    """Seconds between Kopf's attempts at one request. After the last, Kopf would end the operator: so there is none.
+
+    What cannot be watched for lack of a right is no reason to stop watching everything else.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0), itertools.repeat(20.0))
+
 
 Enqueue = Callable[[Key], None]
 Login = Callable[[], Awaitable[kopf.AiohttpSession]]
@@ -69,9 +83,11 @@ def settings() -> kopf.OperatorSettings:
     told.watching.server_timeout = WATCH_SECONDS
     told.watching.client_timeout = WATCH_SECONDS + 30
     told.watching.connect_timeout = 10
+    told.watching.inactivity_timeout = DEAF_SECONDS
     told.watching.chunk_size = CHUNK
     told.networking.request_timeout = 60
     told.networking.connect_timeout = 10
+    told.networking.error_backoffs = Backoffs()
     told.queueing.idle_timeout = 1.0
     for kind, selector in WATCHED.items():
         told.watching.label_selectors[_address(kind)] = selector

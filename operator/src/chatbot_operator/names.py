@@ -19,6 +19,8 @@ SCALE_MANAGER = "chatbot-operator-scale"
 """Holds `replicas` for a moment while an autoscaler takes over; see applying.py."""
 FINALIZER = f"{PREFIX}/finalizer"
 LEASE = "chatbot-operator"
+LEADER = f"{PREFIX}/leader"
+"""Annotation on the operator's own ServiceAccount: the pod that may write, see the chart's fencing.yaml."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 INSTANCE = "app.kubernetes.io/instance"

@@ -1,6 +1,7 @@
 """One operator process from its start to its end: probes, then the Lease, then watching and working."""
 
 import asyncio
+import itertools
 import os
 import signal
 from collections.abc import Awaitable
@@ -25,6 +26,7 @@ from chatbot_operator.settings import Settings
 
 FINISH_SECONDS = 10.0
 """For the reconciles that are under way when the process is told to stop."""
+CLOSE_SECONDS = 2.0
 KIND_SECONDS = 5.0
 OLDEST_LIMIT = 600.0
 STALE_LIMIT = 2.0 * handlers.WATCH_SECONDS + 120
@@ -113,6 +115,8 @@ class Leader:
         kopf_stop.set()
         await asyncio.wait({watching}, timeout=FINISH_SECONDS)
         log.info("stopped", code=code)
+        # All is done that has to be; a watch of Kopf's was seen to outlive its cancellation.
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, os._exit, code)
         return code
 
     async def _watch(self, stop: asyncio.Event) -> None:
@@ -135,11 +139,17 @@ class Leader:
         )
         # Kopf has taken the signals; it would stop watching before what is under way has ended.
         _on_signals(self._stop)
-        await kopf.run_tasks(tasks, ignored=others)
+        ending = asyncio.create_task(kopf.run_tasks(tasks, ignored=others))
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            await ending
+        # Else one has failed, and Kopf ends the others, which may take long: see CLOSE_SECONDS.
+        for task in done:
+            task.result()
 
     async def _wait_for_kind(self) -> None:
-        namespace = next(iter(self._settings.watch_namespaces), None)
-        while True:
+        """One namespace that answers is enough; another may be gone."""
+        for namespace in itertools.cycle(self._settings.watch_namespaces or (None,)):
             try:
                 await self._cluster.list(KIND, namespace, limit=1)
                 return

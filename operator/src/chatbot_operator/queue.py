@@ -112,13 +112,25 @@ class Queue:
         return None
 
     async def _run(self, key: Key) -> float | None:
+        """Work in a task of its own, so that no cancellation in there ends this worker.
+
+        A TaskGroup that fails leaves its task marked as being cancelled, and Python before 3.11.3 (Debian 12 has
+        3.11.2) then takes the task's next time-out for its end: after one failure per worker nobody worked any more.
+        """
+        work = asyncio.ensure_future(self._work(key))
         try:
-            delay = await self._work(key)
-        except Exception as error:
+            await asyncio.wait({work})
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.wait({work})
+            raise
+        if work.cancelled():
+            return self._failed(key, RuntimeError("the reconcile was cancelled"))
+        if isinstance(error := work.exception(), Exception):
             return self._failed(key, error)
         self._failures.pop(key, None)
         self._not_before[key] = time.monotonic() + PAUSE_SECONDS
-        return delay
+        return work.result()
 
     def _failed(self, key: Key, error: Exception) -> float:
         failures = self._failures.get(key, 0) + 1

@@ -33,6 +33,8 @@ MISSING_SECONDS = 10.0
 """What does not exist has no label to be watched by, so it is looked for."""
 REFUSED_SECONDS = 30.0
 CONFLICT_SECONDS = 1.0
+MAX_CONFLICTS = 6
+"""In a row, each of which doubles the pause before the next look: so long somebody else writes all the time."""
 MAX_MESSAGE = 1000
 AUTOSCALER = "HorizontalPodAutoscaler"
 
@@ -81,6 +83,8 @@ class Reconciler:
         self._events = events.Events(cluster)
         self._appliers: dict[Key, Applier] = {}
         self._phases: dict[Key, str] = {}
+        self._conflicts: dict[Key, int] = {}
+        """Since a reconcile came to its end."""
 
     async def __call__(self, key: Key) -> float | None:
         """Reconcile one resource; the work of queue.py.
@@ -96,11 +100,13 @@ class Reconciler:
                 result, again = "gone", MISSING_SECONDS
             except Conflict:
                 # Something was changed after it was read: look again.
-                result, again = "changed", CONFLICT_SECONDS
+                result, again = "changed", CONFLICT_SECONDS * 2.0 ** self._conflict(key)
             except Exception as error:
                 self._metrics.reconciles.labels("error").inc()
                 self._metrics.errors.labels(type(error).__name__).inc()
                 raise
+            else:
+                self._conflicts.pop(key, None)
         self._metrics.reconciles.labels(result).inc()
         return again
 
@@ -243,6 +249,12 @@ class Reconciler:
         await self._cluster.patch(KIND, *key, body, "status")
         await self._events.told(raw, previous, status)
         return True
+
+    def _conflict(self, key: Key) -> int:
+        """How many there were in a row before this one."""
+        before = self._conflicts.get(key, 0)
+        self._conflicts[key] = min(before + 1, MAX_CONFLICTS)
+        return before
 
     def _applier(self, key: Key, uid: str) -> Applier:
         applier = self._appliers.get(key)

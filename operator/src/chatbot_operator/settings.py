@@ -31,6 +31,8 @@ class LeaseSettings(ClosedModel):
     namespace: str
     duration: Annotated[int, Field(ge=3, le=60)] = 15
     renew: Annotated[float, Field(gt=0, le=20)] = 5
+    account: str = ""
+    """The operator's ServiceAccount, which the chart's fencing policy asks who leads; empty: nothing is fenced."""
 
 
 class Settings(ClosedModel):
