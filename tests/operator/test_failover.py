@@ -15,9 +15,9 @@ import yaml
 from chatbot_operator.faults import FENCED
 
 from tests.chart.helm import find_helm
-from tests.operator.processes import Operator, operator
+from tests.operator.processes import Operator, as_account, operator
 from tests.operator.running import BOT
-from tests.operator.test_process import Bot, as_account
+from tests.operator.test_process import Bot
 from tests.support.apiserver import ApiServer, path, wait_for
 from tests.support.misbehaviour import Hold, hang
 from tests.support.proxy import WRITES, Way, proxy
