@@ -1,0 +1,102 @@
+"""Whatever the schema takes becomes objects that the API server takes: specs at random, made from the schema itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+import pytest
+from chatbot_resource.model import Spec
+from chatbot_resource.structural import structural
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tests.operator.running import World
+from tests.operator.simulated import Cluster, make_bot
+from tests.support.apiserver import APPLY, path
+
+Schema = Mapping[str, Any]
+RARE = ("affinity", "egress", "metricsFrom")
+"""Deep maps, of which a few examples are enough."""
+
+
+def values(schema: Schema) -> st.SearchStrategy[Any]:
+    """Whatever a schema allows, without the rules between fields."""
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if schema.get("x-kubernetes-int-or-string"):
+        return st.sampled_from(["250m", "1", "2", "512Mi", "1Gi", "4Gi"])
+    match schema["type"]:
+        case "object":
+            return _maps(schema)
+        case "array":
+            return st.lists(values(schema["items"]), min_size=schema.get("minItems", 0), max_size=2)
+        case "integer":
+            return st.integers(schema.get("minimum", 0), min(schema.get("maximum", 9), schema.get("minimum", 0) + 9))
+        case "boolean":
+            return st.booleans()
+    pattern = schema.get("pattern", "^[a-z]{1,8}$").removeprefix("^").removesuffix("$")
+    low, high = schema.get("minLength", 0), min(schema["maxLength"], 40)
+    texts = st.from_regex(pattern, fullmatch=True, alphabet=st.characters(codec="ascii"))
+    return texts.filter(lambda text: low <= len(text) <= high)
+
+
+def _maps(schema: Schema) -> st.SearchStrategy[Any]:
+    if "additionalProperties" in schema:
+        keys = st.sampled_from(["team", "example.com/cost-center", "zone"])
+        return st.dictionaries(keys, values(schema["additionalProperties"]), max_size=2)
+    needed = set(schema.get("required", ()))
+    fields = {name: values(field) for name, field in schema["properties"].items() if name not in RARE}
+    return st.fixed_dictionaries(
+        {name: field for name, field in fields.items() if name in needed},
+        optional={name: field for name, field in fields.items() if name not in needed},
+    )
+
+
+PARTS = structural(Spec)["properties"]
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> dict[str, Any]:
+    """A spec whose parts each keep their own rules; a part that does not is left out."""
+    chosen = draw(st.lists(st.sampled_from(sorted(PARTS)), unique=True, min_size=1, max_size=6))
+    spec: dict[str, Any] = {}
+    for name in chosen:
+        larger = spec | {name: draw(values(PARTS[name]))}
+        if _right(larger):
+            spec = larger
+    assume(spec)
+    return spec
+
+
+def _right(spec: Mapping[str, Any]) -> bool:
+    try:
+        make_bot(spec)
+    except ValidationError:
+        return False
+    return True
+
+
+@pytest.mark.timeout(300)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(spec=specs())
+def test_every_object_is_taken(world: World, spec: dict[str, Any]) -> None:
+    cluster = Cluster(make_bot(spec))
+    for _ in range(8):  # as far as gates open
+        cluster.reconcile()
+        cluster.settle()
+    for (kind, name), item in cluster.manifests().items():
+        if kind == "Secret":
+            continue
+        body = item | {"metadata": _plain(item["metadata"], world.namespace)}
+        where = f"{path(kind, world.namespace, name)}?fieldManager=t&force=true&dryRun=All&fieldValidation=Strict"
+        try:
+            world.api.request("PATCH", where, body, APPLY)
+        except httpx2.HTTPStatusError as error:
+            pytest.fail(f"{kind} {name} of {spec}: {error}")
+
+
+def _plain(metadata: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+    """Without the owner and uid, which are not there."""
+    kept = {key: value for key, value in metadata.items() if key not in ("ownerReferences", "uid")}
+    return kept | {"namespace": namespace}
