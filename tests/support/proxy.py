@@ -168,6 +168,8 @@ class _Proxy:
         await self._runner.cleanup()
         await self._admin.close()
         await self._with_token.close()
+        # TLS says goodbye within the next turns of the loop; what is open when the loop ends is a warning.
+        await asyncio.sleep(0.3)
 
     async def _handle(self, raw: web.Request) -> web.StreamResponse:
         body = await raw.read()
@@ -193,7 +195,13 @@ class _Proxy:
         session = self._with_token if "Authorization" in raw.headers else self._admin
         headers = {name: value for name, value in raw.headers.items() if name.lower() not in HOP}
         url = URL(f"{self._server.layout.server}{raw.raw_path}", encoded=True)
-        return await session.request(raw.method, url, headers=headers, data=body or None)
+        asking = asyncio.ensure_future(session.request(raw.method, url, headers=headers, data=body or None))
+        try:
+            # Not cancelled with its caller: TLS that is broken off while it is set up leaves its socket open.
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            asking.add_done_callback(_close)
+            raise
 
 
 async def through(asked: Asked) -> web.StreamResponse:
@@ -219,6 +227,11 @@ def _seen(raw: web.Request, body: bytes) -> Seen:
         with contextlib.suppress(ValueError, KeyError):
             name = f"/{json.loads(body)['metadata']['name']}"
     return Seen(time.monotonic(), verb, f"{raw.path}{name}?{raw.query_string}")
+
+
+def _close(asked: "asyncio.Future[aiohttp.ClientResponse]") -> None:
+    if not asked.cancelled() and asked.exception() is None:
+        asked.result().close()
 
 
 def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:

@@ -245,8 +245,9 @@ class Reconciler:
         if status == previous:
             return False
         # With the uid: never on another resource that has taken the name meanwhile.
-        body = {"metadata": {"uid": raw["metadata"]["uid"]}, "status": status.model_dump(mode="json", by_alias=True)}
-        await self._cluster.patch(KIND, *key, body, "status")
+        uid = {"uid": raw["metadata"]["uid"]}
+        written = _instead(raw.get("status") or {}, status.model_dump(mode="json", by_alias=True))
+        await self._cluster.patch(KIND, *key, {"metadata": uid, "status": written}, "status")
         await self._events.told(raw, previous, status)
         return True
 
@@ -299,6 +300,16 @@ def _previous(raw: Manifest) -> Status | None:
         return Status.model_validate(raw["status"])
     except (KeyError, ValidationError):  # never written, or by a version that knew other fields
         return None
+
+
+def _instead(old: Manifest, new: Manifest) -> Manifest:
+    """What makes `new` of `old` when merged: fields that a newer operator or a person has left are taken away."""
+    both = {key: _instead(old[key], value) for key, value in new.items() if _are_maps(old.get(key), value)}
+    return dict.fromkeys(old.keys() - new.keys()) | new | both
+
+
+def _are_maps(*values: object) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def _now() -> str:
