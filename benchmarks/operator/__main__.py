@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[2] / "k8s/local"))
 
-from operatorbench.command import main  # noqa: E402 - needs the path
+from operatorbench.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

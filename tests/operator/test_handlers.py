@@ -3,6 +3,7 @@
 import kopf
 from chatbot_operator import handlers, names
 from chatbot_operator.kinds import API_VERSIONS, WATCHED, WRITTEN, path
+from chatbot_operator.known import Known
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.world import Reference
 
@@ -38,7 +39,7 @@ class TestKeys:
 
 class TestKopf:
     def test_only_watching_handlers_so_that_it_never_writes(self) -> None:
-        registry = handlers.registry(lambda _: None, Referrers(), nobody)
+        registry = handlers.registry(lambda _: None, Referrers(), Known(), nobody)
         watched = [handler.selector for handler in registry._watching.get_all_handlers()]
         assert len(watched) == 1 + len(WATCHED)
         for others in (registry._changing, registry._spawning, registry._indexing, registry._webhooks):

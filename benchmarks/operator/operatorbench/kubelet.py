@@ -1,7 +1,7 @@
 """Plays every kubelet: pods become ready, and those of Jobs succeed, as soon as they are there.
 
-A process of its own, so that it takes no time from what is measured: `python -m operatorbench.kubelet RUN API_PORT`. The
-workload controllers, which make the pods, are the real ones.
+A process of its own, so that it takes no time from what is measured: `python -m operatorbench.kubelet RUN API_PORT`.
+The workload controllers, which make the pods, are the real ones.
 """
 
 import asyncio

@@ -82,7 +82,7 @@ async def _install(api: Api) -> None:
         path = f"{where}/{body['metadata']['name']}?fieldManager=bench&force=true"
         await api.request("PATCH", path, body, APPLY)
     async with asyncio.timeout(START_SECONDS):
-        while not await api.answers("/apis/chatbot-operator.io/v1alpha1/chatbotdeployments"):
+        while not await api.answers("/apis/chatbot-operator.io/v1alpha1/chatbotdeployments"):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     await api.request("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
 

@@ -1,4 +1,4 @@
-"""The measurements, in the order in which they are taken. Each gives figures by name; times in seconds, memory in MB."""
+"""The measurements, in the order in which they are taken. Each gives figures by name: seconds, MB, counts."""
 
 import asyncio
 import math
@@ -56,7 +56,7 @@ async def _create(machine: Machine, seen: World, process: Operator, say: Say) ->
 
     ready = await until("all resources to be ready", all_ready, READY_SECONDS)
     await creating
-    last = max(when for key in seen.bots for kind in TIMED for when, _ in seen.added[key, kind])
+    last: float = max(when for key in seen.bots for kind in TIMED for when, _ in seen.added[key, kind])
     await _settled(process, say)
     metrics = await process.metrics()
     return {

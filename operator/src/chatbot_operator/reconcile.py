@@ -17,6 +17,7 @@ from chatbot_operator.applying import Applier, Fought, NameTaken, Taken
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import AlreadyExists, Conflict, NamespaceGoing, NotFound, Refused
 from chatbot_operator.kinds import WRITTEN
+from chatbot_operator.known import Known, Versions
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.observing import observe
 from chatbot_operator.queue import Key, jitter
@@ -29,6 +30,8 @@ MISSING_SECONDS = 10.0
 """What does not exist has no label to be watched by, so it is looked for."""
 REFUSED_SECONDS = 30.0
 CONFLICT_SECONDS = 1.0
+COMPLETE = 6
+"""Resyncs until a resource that nothing happens to is looked at completely, see resync.py."""
 MAX_MESSAGE = 1000
 AUTOSCALER = "HorizontalPodAutoscaler"
 
@@ -61,13 +64,20 @@ class Pass:
 
 class Reconciler:
     def __init__(
-        self, cluster: Cluster, settings: Settings, metrics: Metrics, referrers: Referrers, rules: Rules
+        self,
+        cluster: Cluster,
+        settings: Settings,
+        metrics: Metrics,
+        referrers: Referrers,
+        rules: Rules,
+        known: Known | None = None,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
         self._metrics = metrics
         self._referrers = referrers
         self._rules = rules
+        self._known = known or Known()
         self._events = events.Events(cluster)
         self._appliers: dict[Key, Applier] = {}
         self._phases: dict[Key, str] = {}
@@ -90,7 +100,10 @@ class Reconciler:
             except Exception as error:
                 self._metrics.reconciles.labels("error").inc()
                 self._metrics.errors.labels(type(error).__name__).inc()
+                self._known.forget(key)
                 raise
+        if result != "unchanged":
+            self._known.forget(key)
         self._metrics.reconciles.labels(result).inc()
         return again
 
@@ -115,7 +128,7 @@ class Reconciler:
         uid = raw["metadata"]["uid"]
         references = self._rules.references(bot)
         self._referrers.refer(done.key, references)
-        observed = await observe(self._cluster, done.key, uid, references)
+        observed, versions = await observe(self._cluster, done.key, uid, references)
         observed = await self._create_secrets(done, bot, observed)
         steps = self._rules.plan(bot, observed, self._settings)
         if done.no_secrets:
@@ -125,15 +138,17 @@ class Reconciler:
             await self._events.taken_back(raw, taken)
         status = self._rules.status_of(bot, steps, observed, self._settings, previous, _now())
         done.writes += await self._report(raw, previous, status)
-        return self._result(done, observed)
+        return self._result(done, observed, {uid: raw["metadata"]["resourceVersion"], **versions})
 
-    def _result(self, done: Pass, observed: Observed) -> tuple[str, float]:
+    def _result(self, done: Pass, observed: Observed, versions: Versions) -> tuple[str, float]:
         if done.refused:
             return "refused", REFUSED_SECONDS * jitter()
         result = "changed" if done.writes else "unchanged"
+        if not done.writes:
+            self._known.settled(done.key, versions)
         if None in observed.references.values():
             return result, MISSING_SECONDS * jitter()
-        return result, self._resync()
+        return result, self._resync() * (1 if done.writes else COMPLETE)
 
     async def _create_secrets(self, done: Pass, bot: ChatbotDeployment, observed: Observed) -> Observed:
         """Generated once. One that is there is never written over."""
