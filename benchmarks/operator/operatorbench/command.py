@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ It needs etcd, kube-apiserver and kube-controller-manager, from `make cluster-bu
 
 def main() -> int:
     options = _parser().parse_args()
+    # So that what was started is ended, also when this is told to end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results: list[Figures] = []
     try:
         for size in options.sizes:

@@ -112,9 +112,13 @@ class Operator:
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
         return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
-    async def metrics(self) -> "Metrics":
+    def runs(self) -> None:
+        """Raises `Failed`, with the end of its log, when it does not."""
         if self._process.poll() is not None:
             raise Failed(f"the operator has ended:\n{self._log.read_text(encoding='utf-8')[-3000:]}")
+
+    async def metrics(self) -> "Metrics":
+        self.runs()
         try:
             async with aiohttp.ClientSession() as session, session.get(self._metrics) as response:
                 return Metrics(await response.text())

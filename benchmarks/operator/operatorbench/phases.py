@@ -52,6 +52,7 @@ async def _create(machine: Machine, seen: World, process: Operator, say: Say) ->
 
     def all_ready() -> float | None:
         say(f"{len(seen.ready)} ready")
+        process.runs()
         return time.monotonic() if len(seen.ready) == len(seen.bots) else None
 
     ready = await until("all resources to be ready", all_ready, READY_SECONDS)

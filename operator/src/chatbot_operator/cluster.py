@@ -60,7 +60,7 @@ class Cluster:
                 _continue=following,
                 header_params={"Accept": METADATA},
             )
-            for item in page["items"]:
+            for item in page["items"] or ():  # null where there is none
                 yield item["metadata"]
             following = page["metadata"].get("continue") or ""
 

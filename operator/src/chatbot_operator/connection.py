@@ -144,8 +144,10 @@ class _Slim(aiohttp.ClientResponse):
 
     async def json(self, **options: Any) -> Any:
         found = await super().json(**options)
-        for item in found.get("items") or ():
-            item["metadata"].pop("managedFields", None)
+        if "items" in found:
+            found["items"] = found["items"] or []  # null where there is none, which Kopf does not expect
+            for item in found["items"]:
+                item["metadata"].pop("managedFields", None)
         return found
 
 
