@@ -1,4 +1,4 @@
-"""What runs during a measurement: etcd, API server, controllers, a played kubelet, and the real operator process."""
+"""What runs during a measurement: etcd, API server, played controllers or kubelets, and the real operator process."""
 
 import asyncio
 import json
@@ -50,8 +50,12 @@ class Machine:
 
 
 @asynccontextmanager
-async def machine() -> AsyncIterator[Machine]:
-    """A fresh cluster with our definition in it, and nothing else. Ends what it started."""
+async def machine(pods: bool) -> AsyncIterator[Machine]:
+    """A fresh cluster with our definition in it, and nothing else. Ends what it started.
+
+    Args:
+        pods: the real controllers make pods, and only kubelets are played; else there are no pods.
+    """
     programs = home() / "bin"
     if absent := [name for name in PROGRAMS if not (programs / name).exists()]:
         raise Failed(f"{', '.join(absent)} not in {programs}: build them with `make cluster-build`")
@@ -59,7 +63,9 @@ async def machine() -> AsyncIterator[Machine]:
         layout = Layout(Path(folder), programs, free_port(), free_port(), node_ip())
         try:
             control_plane.start(layout, scheduler=False)
-            with _kubelet(layout):
+            if not pods:
+                processes.stop(layout, ["kube-controller-manager"])
+            with _player(layout, "pods" if pods else "workloads"):
                 async with connected(layout) as api:
                     await _install(api)
                     yield Machine(layout, api)
@@ -68,10 +74,10 @@ async def machine() -> AsyncIterator[Machine]:
 
 
 @contextmanager
-def _kubelet(layout: Layout) -> Iterator[None]:
-    command = [sys.executable, "-m", "operatorbench.kubelet", str(layout.run), str(layout.api_port)]
+def _player(layout: Layout, play: str) -> Iterator[None]:
+    command = [sys.executable, "-m", "operatorbench.players", play, str(layout.run), str(layout.api_port)]
     paths = os.pathsep.join([str(ROOT / "benchmarks/operator"), str(ROOT / "k8s/local"), *_python_path()])
-    with _started(command, layout.logs / "kubelet.log", {"PYTHONPATH": paths}):
+    with _started(command, layout.logs / "player.log", {"PYTHONPATH": paths}):
         yield
 
 
