@@ -14,7 +14,8 @@ async def test_of_objects_only_metadata_and_of_that_not_who_wrote_it(
     namespace = api_server.namespace()
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "stringData": {"key": "sk-1"}}
     api_server.create(secret, namespace)
-    session = (await kopf_session(Metrics("0.1.0"), Watches())).aiohttp_session
+    watches = Watches()
+    session = (await kopf_session(Metrics("0.1.0"), watches)).aiohttp_session
     where = f"{api_server.layout.server}/api/v1/namespaces/{namespace}/secrets"
     async with session:
         async with session.get(f"{where}?limit=500") as listed:
@@ -28,6 +29,9 @@ async def test_of_objects_only_metadata_and_of_that_not_who_wrote_it(
             line = await watched.content.readline()
         assert b'"name":"a"' in line
         assert b'"data"' not in line
+        assert not watches.lost_track.is_set()
+        async with session.get(f"{where}?limit=500"):
+            assert watches.lost_track.is_set(), "listed again, so the watch could not go on"
         # What is neither, such as what kinds there are, is given as it is.
         async with session.get(f"{api_server.layout.server}/apis") as groups:
             assert (await groups.json())["kind"] == "APIGroupList"

@@ -40,6 +40,11 @@ class TestKeys:
         assert referrers.of(("Secret", "docks", "mistral")) == set()
 
 
+def settle(known: Known, key: Key, versions: dict[str, str]) -> None:
+    known.begin(key)
+    known.settled(key, versions, [])
+
+
 class TestNews:
     @staticmethod
     async def told(kind: str, type: str | None, version: str, known: Known) -> list[Key]:
@@ -61,15 +66,23 @@ class TestNews:
 
     async def test_is_not_what_was_looked_at_in_this_very_version(self) -> None:
         known = Known()
-        known.settled(HARBOUR, {"a": "2"})
+        settle(known, HARBOUR, {"a": "2"})
         for kind in ("ChatbotDeployment", "Deployment"):
             assert await self.told(kind, None, "2", known) == []
             assert await self.told(kind, "MODIFIED", "2", known) == []
             assert await self.told(kind, "MODIFIED", "3", known) == [HARBOUR]
 
+    async def test_about_anything_but_the_resource_ends_what_was_known(self) -> None:
+        known = Known()
+        settle(known, HARBOUR, {"a": "2", "bot": "1"})
+        assert await self.told("ChatbotDeployment", "MODIFIED", "3", known) == [HARBOUR]
+        assert known.others(HARBOUR, "bot", "2") is not None
+        assert await self.told("Deployment", "MODIFIED", "3", known) == [HARBOUR]
+        assert known.others(HARBOUR, "bot", "2") is None
+
     async def test_is_always_that_it_is_gone(self) -> None:
         known = Known()
-        known.settled(HARBOUR, {"a": "2"})
+        settle(known, HARBOUR, {"a": "2"})
         assert await self.told("Deployment", "DELETED", "2", known) == [HARBOUR]
 
 

@@ -30,7 +30,7 @@ class TestApply:
         assert 480 <= again <= 720
         again = await world.reconciler()(world.key)
         assert again is not None
-        assert 6 * 480 <= again <= 6 * 720, "the resync finds what changes until then"
+        assert 24 * 480 <= again <= 24 * 720, "the resync finds what changes until then"
 
     async def test_an_unchanged_world_costs_no_write(self, world: World) -> None:
         world.create_bot()

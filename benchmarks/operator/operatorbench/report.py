@@ -63,8 +63,8 @@ ROWS: Sequence[tuple[str, str, Show]] = (
 
 
 def with_resyncs(found: Figures) -> float:
-    """Percent of a core. Each resource is looked at completely once an hour besides."""
-    return float(found["idle_cpu_percent"] + 100 * found["resync_cpu"] / 600 + 100 * found["restart_cpu"] / 3600)
+    """Percent of a core. Each resource is looked at completely every four hours besides."""
+    return float(found["idle_cpu_percent"] + 100 * found["resync_cpu"] / 600 + 100 * found["restart_cpu"] / 14400)
 
 
 def _cpus(found: Figures) -> str:

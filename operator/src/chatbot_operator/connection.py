@@ -57,9 +57,16 @@ class Watches:
 
     def __init__(self) -> None:
         self._began: dict[str, float] = {}
+        self.lost_track = asyncio.Event()
+        """A list was made anew, because a watch could not go on: what was deleted in between, nobody has told."""
 
     def began(self, path: str) -> None:
         self._began[path] = time.monotonic()
+
+    def listed(self, path: str) -> None:
+        if path in self._began:
+            log.info("a watch has lost track", path=path)
+            self.lost_track.set()
 
     def given_up(self, path: str) -> None:
         """For now: that it does not begin again is no fault of this process."""
@@ -124,8 +131,12 @@ def _notice(watches: Watches) -> aiohttp.TraceConfig:
     trace = aiohttp.TraceConfig()
 
     async def ended(_: aiohttp.ClientSession, __: SimpleNamespace, seen: aiohttp.TraceRequestEndParams) -> None:
-        if seen.url.query.get("watch") and seen.response.ok:
+        if not seen.response.ok:
+            return
+        if "watch" in seen.url.query:
             watches.began(seen.url.path)
+        elif "limit" in seen.url.query:
+            watches.listed(seen.url.path)
 
     trace.on_request_end.append(ended)
     return trace

@@ -35,6 +35,8 @@ def registry(enqueue: Enqueue, referrers: Referrers, known: Known, login: Login)
         namespace, uid, version = str(meta.namespace), str(meta.uid), meta["resourceVersion"]
         for key in keys(str(resource.kind), namespace, str(meta.name), meta.labels, referrers):
             if type == DELETED or not known.holds(key, uid, version):
+                if resource.kind != KIND:
+                    known.forget(key)
                 enqueue(key)
 
     @kopf.on.login(registry=handlers, errors=kopf.ErrorsMode.PERMANENT)

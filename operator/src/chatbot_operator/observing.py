@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -18,26 +19,52 @@ from chatbot_operator.world import Manifest, Name, Observed, Reference
 
 CHILDREN = (*WRITTEN, "ReplicaSet")
 """Kinds of `Observed.children`."""
+LOOKED_AT = (*CHILDREN, "Pod")
+KEPT_OUT = ("Secret",)
+"""What they say stays in memory no longer than a reconcile takes."""
 
 log = structlog.get_logger("observe")
 
 
-async def observe(cluster: Cluster, key: Key, uid: str, wanted: Iterable[Reference]) -> tuple[Observed, Versions]:
-    """All at the same time: one round trip instead of a dozen. With the versions of everything that was looked at.
+@dataclass(frozen=True)
+class Look:
+    """What was observed, and what known.py keeps of it."""
 
-    From the API server, not from what the watches told: so a reconcile never acts on what it has itself outdated.
+    observed: Observed
+    versions: Versions
+    others: Sequence[Manifest]
+
+
+async def observe(
+    cluster: Cluster, key: Key, uid: str, wanted: Iterable[Reference], others: Sequence[Manifest] | None = None
+) -> Look:
+    """All at the same time: one round trip instead of a dozen.
+
+    Args:
+        others: children and pods that are known to be as they were, see known.py; None: everything is read.
     """
     namespace, name = key
     wanted = list(wanted)
     referenced, *lists = await together(
         _referenced(cluster, namespace, wanted),
-        *(cluster.list(kind, namespace, bots_selector(name, kind)) for kind in (*CHILDREN, "Pod")),
+        *(
+            cluster.list(kind, namespace, bots_selector(name, kind))
+            for kind in (LOOKED_AT if others is None else KEPT_OUT)
+        ),
     )
-    *children, pods = lists
-    looked = [item for found in lists for item in found] + [live for live in referenced.values() if live is not None]
-    versions = {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in looked}
+    found = [*(item for items in lists for item in items), *(others or ())]
+    children = tuple(item for item in found if item["kind"] != "Pod")
+    pods = tuple(item for item in found if item["kind"] == "Pod")
     references = {one: _digest(referenced[one.kind, one.name], one.key, uid) for one in wanted}
-    return Observed(tuple(item for found in children for item in found), tuple(pods), references), versions
+    return Look(
+        Observed(children, pods, references),
+        _versions([*found, *(live for live in referenced.values() if live is not None)]),
+        [item for item in found if item["kind"] not in KEPT_OUT],
+    )
+
+
+def _versions(objects: Iterable[Manifest]) -> Versions:
+    return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in objects}
 
 
 async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:

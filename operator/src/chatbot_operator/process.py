@@ -96,7 +96,9 @@ class Leader:
         # Kopf regards every task that begins after it as its own, and ends it: so it begins last.
         holding = asyncio.create_task(self._leadership.hold())
         working = asyncio.create_task(self._queue.run(), name="working")
-        resyncing = asyncio.create_task(self._resync.run(self._settings.resync_seconds), name="resyncing")
+        resyncing = asyncio.create_task(
+            self._resync.run(self._settings.resync_seconds, self._watches.lost_track), name="resyncing"
+        )
         stopping = asyncio.create_task(self._stop.wait())
         watching = asyncio.create_task(self._watch(kopf_stop), name="watching")
         ending = {holding, working, resyncing, stopping, watching}

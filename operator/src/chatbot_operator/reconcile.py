@@ -17,7 +17,7 @@ from chatbot_operator.applying import Applier, Fought, NameTaken, Taken
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import AlreadyExists, Conflict, NamespaceGoing, NotFound, Refused
 from chatbot_operator.kinds import WRITTEN
-from chatbot_operator.known import Known, Versions
+from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.observing import observe
 from chatbot_operator.queue import Key, jitter
@@ -30,7 +30,7 @@ MISSING_SECONDS = 10.0
 """What does not exist has no label to be watched by, so it is looked for."""
 REFUSED_SECONDS = 30.0
 CONFLICT_SECONDS = 1.0
-COMPLETE = 6
+COMPLETE = 24
 """Resyncs until a resource that nothing happens to is looked at completely, see resync.py."""
 MAX_MESSAGE = 1000
 AUTOSCALER = "HorizontalPodAutoscaler"
@@ -128,8 +128,11 @@ class Reconciler:
         uid = raw["metadata"]["uid"]
         references = self._rules.references(bot)
         self._referrers.refer(done.key, references)
-        observed, versions = await observe(self._cluster, done.key, uid, references)
-        observed = await self._create_secrets(done, bot, observed)
+        version = raw["metadata"]["resourceVersion"]
+        others = self._known.others(done.key, uid, version)
+        self._known.begin(done.key)
+        look = await observe(self._cluster, done.key, uid, references, others)
+        observed = await self._create_secrets(done, bot, look.observed)
         steps = self._rules.plan(bot, observed, self._settings)
         if done.no_secrets:
             steps = [replace(step, blocked=done.no_secrets) if step.name == "secrets" else step for step in steps]
@@ -138,14 +141,14 @@ class Reconciler:
             await self._events.taken_back(raw, taken)
         status = self._rules.status_of(bot, steps, observed, self._settings, previous, _now())
         done.writes += await self._report(raw, previous, status)
-        return self._result(done, observed, {uid: raw["metadata"]["resourceVersion"], **versions})
+        if not done.writes:
+            self._known.settled(done.key, {uid: version, **look.versions}, look.others)
+        return self._result(done, observed)
 
-    def _result(self, done: Pass, observed: Observed, versions: Versions) -> tuple[str, float]:
+    def _result(self, done: Pass, observed: Observed) -> tuple[str, float]:
         if done.refused:
             return "refused", REFUSED_SECONDS * jitter()
         result = "changed" if done.writes else "unchanged"
-        if not done.writes:
-            self._known.settled(done.key, versions)
         if None in observed.references.values():
             return result, MISSING_SECONDS * jitter()
         return result, self._resync() * (1 if done.writes else COMPLETE)

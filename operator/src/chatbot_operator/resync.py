@@ -5,6 +5,7 @@ for a dozen requests each; this takes about as many for a dozen resources.
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -25,6 +26,8 @@ SELECTORS = {KIND: "", **WATCHED, "ReplicaSet": PLATFORMS}
 """Every kind that a reconcile looks at. ReplicaSets are not watched: their Deployment tells when they matter."""
 AGAIN_SECONDS = 30.0
 """After one that failed half-way."""
+LISTING_SECONDS = 1.0
+"""Kinds lose track together, and one resync is enough for all."""
 
 log = structlog.get_logger("resync")
 
@@ -48,11 +51,16 @@ class Resync:
         self._enqueue = enqueue
         self._namespaces = namespaces or (None,)
 
-    async def run(self, seconds: float) -> None:
-        """For ever, every `seconds`."""
+    async def run(self, seconds: float, lost_track: asyncio.Event) -> None:
+        """For ever: every `seconds`, and soon after a watch has lost track."""
         delay = seconds
         while True:
-            await asyncio.sleep(delay * jitter())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay * jitter()):
+                    await lost_track.wait()
+            if lost_track.is_set():
+                await asyncio.sleep(LISTING_SECONDS)
+                lost_track.clear()
             delay = seconds
             try:
                 await self.once()
@@ -70,6 +78,7 @@ class Resync:
                 continue
             for key in self._known.differing(found, namespace):
                 self._metrics.resync_differences.inc()
+                self._known.forget(key)
                 self._enqueue(key)
         self._metrics.resyncs.inc()
 
