@@ -110,6 +110,10 @@ setup: $(VENV)/.dev ## Install everything for development into .venv/ (PYTHON= c
 test: $(VENV)/.dev ## Run all tests that need no cluster (PYTEST_ARGS="-n 0 tests/cli")
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
+.PHONY: bench-operator
+bench-operator: $(VENV)/.dev ## Measure the operator with many resources (ARGS="--sizes 1000 --json FILE"; ARGS=--help)
+	@$(BIN)/python benchmarks/operator $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style and the walls between the packages
 	@$(BIN)/ruff check .
@@ -123,7 +127,7 @@ format: $(VENV)/.dev ## Rewrite the code in the one style
 
 .PHONY: types
 types: $(VENV)/.dev ## Check the types of all code, strictly
-	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) k8s/local charts/chartvalues.py tests/support
+	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) k8s/local charts/chartvalues.py tests/support benchmarks/operator/operatorbench
 
 .PHONY: generate
 generate: $(VENV)/.dev ## Write what is made: crds/, the chart's copy, the reference; schema and table of the chart's values

@@ -57,6 +57,32 @@ class TestDifferences:
         assert paths({"a": [1]}, {"a": {"b": 1}}) == ["a"]
 
 
+class TestQuantities:
+    @staticmethod
+    def container(cpu: Any) -> dict[str, Any]:
+        resources = {"requests": {"cpu": cpu}, "limits": {"cpu": cpu}}
+        return {"spec": {"containers": [{"name": "chat", "resources": resources}]}}
+
+    @pytest.mark.parametrize(("wanted", "live"), [("1000m", "1"), ("0.25", "250m"), ("1024Mi", "1Gi"), ("1", 1)])
+    def test_the_same_amount_may_be_written_in_another_way(self, wanted: str, live: Any) -> None:
+        assert paths(self.container(wanted), self.container(live)) == []
+        volume = {"spec": {"volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": wanted}}]}}
+        assert paths(volume, {"spec": {"volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": live}}]}}) == []
+
+    @pytest.mark.parametrize(("wanted", "live"), [("1000m", "2"), ("1", "1k"), ("1", "one"), ("1", None), ("1u", "1n")])
+    def test_another_amount_is_a_difference(self, wanted: str, live: Any) -> None:
+        found = paths(self.container(wanted), self.container(live))
+        where = "spec.containers[name=chat].resources"
+        assert found == [f"{where}.requests.cpu", f"{where}.limits.cpu"]
+
+    def test_text_that_looks_like_an_amount_is_text(self) -> None:
+        for wanted in ({"data": {"limits": "1000m"}}, {"data": {"requests": {"cpu": "1000m"}}}):
+            live = {"data": {"limits": "1", "requests": {"cpu": "1"}}}
+            assert paths(wanted, live)
+        env = {"spec": {"env": [{"name": "A", "value": "1000m"}]}}
+        assert paths(env, {"spec": {"env": [{"name": "A", "value": "1"}]}}) == ["spec.env[name=A].value"]
+
+
 IMAGE = ("spec", "template", "spec", "containers", Item("name", "chat"), "image")
 
 

@@ -1,8 +1,12 @@
 """Which resources an event matters to, and what Kopf is told."""
 
+from typing import Any
+
 import kopf
 from chatbot_operator import handlers, names
-from chatbot_operator.kinds import API_VERSIONS, WATCHED, WRITTEN, path
+from chatbot_operator.kinds import API_VERSIONS, WATCHED, WRITTEN, path, plural
+from chatbot_operator.known import Known
+from chatbot_operator.queue import Key
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.world import Reference
 
@@ -36,9 +40,55 @@ class TestKeys:
         assert referrers.of(("Secret", "docks", "mistral")) == set()
 
 
+def settle(known: Known, key: Key, versions: dict[str, str]) -> None:
+    known.begin(key)
+    known.settled(key, versions, [])
+
+
+class TestNews:
+    @staticmethod
+    async def told(kind: str, type: str | None, version: str, known: Known) -> list[Key]:
+        """What is queued when Kopf tells of the object with the uid `a`."""
+        queued: list[Key] = []
+        registry = handlers.registry(queued.append, Referrers(), known, nobody)
+        (handler,) = (item for item in registry._watching.get_all_handlers() if item.id == plural(kind))
+        notice: Any = handler.fn
+        metadata: Any = {"namespace": "docks", "name": "harbour", "uid": "a", "labels": {names.BOT: "harbour"}}
+        body = kopf.Body(kopf.RawBody(metadata=metadata | {"resourceVersion": version}))
+        resource = kopf.Resource(*handlers._address(kind), kind=kind)
+        await notice(resource=resource, meta=body.metadata, type=type)
+        return queued
+
+    async def test_is_what_was_not_looked_at_yet(self) -> None:
+        for kind in ("ChatbotDeployment", "Deployment"):
+            for type in (None, "ADDED", "MODIFIED", "DELETED"):
+                assert await self.told(kind, type, "2", Known()) == [HARBOUR]
+
+    async def test_is_not_what_was_looked_at_in_this_very_version(self) -> None:
+        known = Known()
+        settle(known, HARBOUR, {"a": "2"})
+        for kind in ("ChatbotDeployment", "Deployment"):
+            assert await self.told(kind, None, "2", known) == []
+            assert await self.told(kind, "MODIFIED", "2", known) == []
+            assert await self.told(kind, "MODIFIED", "3", known) == [HARBOUR]
+
+    async def test_about_anything_but_the_resource_ends_what_was_known(self) -> None:
+        known = Known()
+        settle(known, HARBOUR, {"a": "2", "bot": "1"})
+        assert await self.told("ChatbotDeployment", "MODIFIED", "3", known) == [HARBOUR]
+        assert known.others(HARBOUR, "bot", "2") is not None
+        assert await self.told("Deployment", "MODIFIED", "3", known) == [HARBOUR]
+        assert known.others(HARBOUR, "bot", "2") is None
+
+    async def test_is_always_that_it_is_gone(self) -> None:
+        known = Known()
+        settle(known, HARBOUR, {"a": "2"})
+        assert await self.told("Deployment", "DELETED", "2", known) == [HARBOUR]
+
+
 class TestKopf:
     def test_only_watching_handlers_so_that_it_never_writes(self) -> None:
-        registry = handlers.registry(lambda _: None, Referrers(), nobody)
+        registry = handlers.registry(lambda _: None, Referrers(), Known(), nobody)
         watched = [handler.selector for handler in registry._watching.get_all_handlers()]
         assert len(watched) == 1 + len(WATCHED)
         for others in (registry._changing, registry._spawning, registry._indexing, registry._webhooks):

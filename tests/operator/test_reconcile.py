@@ -28,6 +28,9 @@ class TestApply:
         assert made["metadata"]["managedFields"][0]["manager"] == names.FIELD_MANAGER
         assert again is not None
         assert 480 <= again <= 720
+        again = await world.reconciler()(world.key)
+        assert again is not None
+        assert 24 * 480 <= again <= 24 * 720, "the resync finds what changes until then"
 
     async def test_an_unchanged_world_costs_no_write(self, world: World) -> None:
         world.create_bot()
@@ -65,12 +68,27 @@ class TestApply:
         assert containers[0]["image"] == "chat:1"
         assert world.get("ConfigMap", CONFIG)
 
+    async def test_nor_does_an_amount_that_the_server_writes_in_another_way(self, world: World) -> None:
+        world.create_bot()
+
+        def build(bot: ChatbotDeployment, _: Observed) -> list[Any]:
+            wanted = deployment(bot)
+            wanted["spec"]["template"]["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "1000m"}}
+            return [step("chat", wanted)]
+
+        await world.reconciler(SmallPlan(build))(world.key)
+        containers = world.existing("Deployment", DEPLOYMENT)["spec"]["template"]["spec"]["containers"]
+        assert containers[0]["resources"]["limits"]["cpu"] == "1"
+        before = world.writes()
+        await world.reconciler(SmallPlan(build))(world.key)
+        assert world.writes() == before
+
     async def test_a_value_the_server_keeps_otherwise_is_not_written_for_ever(self, world: World) -> None:
         world.create_bot()
 
         def build(bot: ChatbotDeployment, _: Observed) -> list[Any]:
             wanted = deployment(bot)
-            wanted["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "0.25"}}
+            wanted["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "250000u"}}
             return [step("chat", wanted)]
 
         reconciler = world.reconciler(SmallPlan(build))

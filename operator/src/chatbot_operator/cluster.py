@@ -3,7 +3,7 @@
 Everything that goes wrong is one of the errors of faults.py. Every write first asks whether this process may act.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -20,6 +20,8 @@ TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 LEASE = "Lease"
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+PAGE = 500
 
 
 def anyone() -> None:
@@ -45,6 +47,22 @@ class Cluster:
         found = await self._request("get", path(kind, namespace), label_selector=selector or None, limit=limit)
         head = {"apiVersion": API_VERSIONS[kind], "kind": kind}
         return [head | item for item in found["items"]]
+
+    async def metadata(self, kind: str, namespace: str | None, selector: str = "") -> AsyncIterator[Manifest]:
+        """The metadata of each, page by page: for looking over many thousands."""
+        following: str | None = None
+        while following != "":
+            page = await self._request(
+                "get",
+                path(kind, namespace),
+                label_selector=selector or None,
+                limit=PAGE,
+                _continue=following,
+                header_params={"Accept": METADATA},
+            )
+            for item in page["items"] or ():  # null where there is none
+                yield item["metadata"]
+            following = page["metadata"].get("continue") or ""
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Raises `AlreadyExists` rather than change anything."""

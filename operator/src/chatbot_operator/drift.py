@@ -6,7 +6,10 @@ The API server adds defaults, status and other managers' fields, so what we want
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import DecimalException
 from typing import Any
+
+from chatbot_resource.fields import amount
 
 from chatbot_operator import names
 from chatbot_operator.world import Manifest
@@ -23,6 +26,10 @@ class Item:
 Path = tuple[str | int | Item, ...]
 """The way to a field: keys of maps, keys or positions of list elements."""
 
+AMOUNTS = (("requests",), ("limits",))
+"""Maps of quantities."""
+QUANTITIES = ("sizeLimit", "averageValue")
+
 MERGE_KEYS = ("uid", "mountPath", "name", "containerPort")
 """Fields by which the API server tells elements of a list apart. Others may add elements to such a list."""
 
@@ -36,7 +43,7 @@ def differences(wanted: Any, live: Any, path: Path = ()) -> Iterator[Path]:
             yield from differences(value, live.get(key), (*path, key))
     elif isinstance(wanted, list) and isinstance(live, list):
         yield from _in_lists(wanted, live, path)
-    elif wanted != live:
+    elif wanted != live and not (_is_quantity(path) and _same_amount(wanted, live)):
         yield path
 
 
@@ -77,6 +84,18 @@ def owns(fields: Mapping[str, Any], path: Path) -> bool:
             return node is not fields and not set(node) - {"."}
         node = below
     return True
+
+
+def _is_quantity(path: Path) -> bool:
+    """Fields that the API server writes in its own way: `1000m` becomes `1`."""
+    return path[:1] == ("spec",) and (path[-1] in QUANTITIES or path[-2:-1] in AMOUNTS)
+
+
+def _same_amount(wanted: Any, live: Any) -> bool:
+    try:
+        return amount(str(wanted)) == amount(str(live))
+    except (AttributeError, KeyError, DecimalException):  # no quantity that a resource may hold
+        return False
 
 
 def _managed(live: Manifest) -> list[Manifest]:

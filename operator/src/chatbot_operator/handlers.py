@@ -5,7 +5,7 @@ Nothing is returned from a handler, because Kopf would write that into the objec
 """
 
 import itertools
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import kopf
@@ -13,6 +13,7 @@ from chatbot_resource.model import KIND
 
 from chatbot_operator import names
 from chatbot_operator.kinds import WATCHED, group_and_version, plural
+from chatbot_operator.known import Known
 from chatbot_operator.queue import Key
 from chatbot_operator.referrers import Referrers
 
@@ -21,6 +22,7 @@ WATCH_SECONDS = 240
 DEAF_SECONDS = 70.0
 """Begun anew, too, when it has said nothing for so long: each minute the API server sends at least a bookmark."""
 CHUNK = 500
+DELETED = "DELETED"
 EXIT_SECONDS = 20.0
 """Less than the grace period of the operator's pod."""
 
@@ -39,29 +41,31 @@ Enqueue = Callable[[Key], None]
 Login = Callable[[], Awaitable[kopf.AiohttpSession]]
 
 
-def registry(enqueue: Enqueue, referrers: Referrers, login: Login) -> kopf.OperatorRegistry:
-    """Handlers for our own kind and for every kind a resource is made of."""
+def registry(enqueue: Enqueue, referrers: Referrers, known: Known, login: Login) -> kopf.OperatorRegistry:
+    """Handlers for our own kind and for every kind a resource is made of. Of objects they see the metadata alone."""
     handlers = kopf.OperatorRegistry()
+
+    async def _seen(resource: kopf.Resource, meta: kopf.Meta, type: str | None, **_: Any) -> None:
+        namespace, uid, version = str(meta.namespace), str(meta.uid), meta["resourceVersion"]
+        for key in keys(str(resource.kind), namespace, str(meta.name), meta.labels, referrers):
+            if type == DELETED or not known.holds(key, uid, version):
+                if resource.kind != KIND:
+                    known.forget(key)
+                enqueue(key)
 
     @kopf.on.login(registry=handlers, errors=kopf.ErrorsMode.PERMANENT)
     async def _login(**_: Any) -> kopf.AiohttpSession:
         return await login()
 
-    @kopf.on.event(*_address(KIND), registry=handlers)
-    async def _resource(namespace: str | None, name: str, **_: Any) -> None:
-        enqueue((str(namespace), name))
-
-    async def _child(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> None:
-        for key in keys(str(body.get("kind")), str(namespace), name, body.metadata.labels, referrers):
-            enqueue(key)
-
-    for kind in WATCHED:
-        kopf.on.event(*_address(kind), id=plural(kind), registry=handlers)(_child)
+    for kind in (KIND, *WATCHED):
+        kopf.on.event(*_address(kind), id=plural(kind), registry=handlers)(_seen)
     return handlers
 
 
 def keys(kind: str, namespace: str, name: str, labels: Mapping[str, str], referrers: Referrers) -> set[Key]:
-    """The resources that an object matters to: the one it is a child of, and those that refer to it."""
+    """The resources that an object matters to: itself, the one it is a child of, and those that refer to it."""
+    if kind == KIND:
+        return {(namespace, name)}
     found = set(referrers.of((kind, namespace, name)))
     if instance := labels.get(names.BOT):
         found.add((namespace, instance))
@@ -78,7 +82,7 @@ def settings() -> kopf.OperatorSettings:
     # Never written, since no handler needs them; but if ever, then under names of ours. Kopf removes this finalizer.
     told.persistence.finalizer = f"{names.PREFIX}/watched"
     told.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=f"watched.{names.PREFIX}")
-    told.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=f"watched.{names.PREFIX}")
+    told.persistence.diffbase_storage = _NoDiffs()
     told.process.ultimate_exiting_timeout = EXIT_SECONDS
     told.watching.server_timeout = WATCH_SECONDS
     told.watching.client_timeout = WATCH_SECONDS + 30
@@ -88,10 +92,24 @@ def settings() -> kopf.OperatorSettings:
     told.networking.request_timeout = 60
     told.networking.connect_timeout = 10
     told.networking.error_backoffs = Backoffs()
-    told.queueing.idle_timeout = 1.0
+    # Until then an object that was handled stays in memory, and after a start that is every object.
+    told.queueing.idle_timeout = 0.1
     for kind, selector in WATCHED.items():
         told.watching.label_selectors[_address(kind)] = selector
     return told
+
+
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Kopf compares each object with what it was, for handlers that we do not have: most of what an event costs."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[kopf.FieldSpec] | None = None) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        raise AssertionError("Kopf watches, and writes nothing")
 
 
 def _address(kind: str) -> tuple[str, str, str]:

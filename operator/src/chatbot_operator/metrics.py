@@ -33,6 +33,10 @@ class Metrics:
         self.api_requests = Counter(
             f"{PREFIX}_api_requests", "Requests to the API server; code 0: no answer", ["verb", "code"], registry=add
         )
+        self.resyncs = Counter(f"{PREFIX}_resyncs", "Looks at everything without an event", registry=add)
+        self.resync_differences = Counter(
+            f"{PREFIX}_resync_differences", "Resources that a resync found otherwise than last seen", registry=add
+        )
         self.conflicts = Counter(f"{PREFIX}_field_conflicts", "Fields taken back from another manager", registry=add)
         self.resources = Gauge(f"{PREFIX}_resources", "Resources by phase", ["phase"], registry=add)
         self.leader = Gauge(f"{PREFIX}_leader", "1 for the process that holds the Lease", registry=add)

@@ -1,7 +1,8 @@
 """Reads the world of one resource for plan.py: its children, their pods, and digests of what the user owns."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -10,22 +11,57 @@ from chatbot_operator import names
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import CHILDREN, bots_selector
+from chatbot_operator.known import Versions
 from chatbot_operator.queue import Key
 from chatbot_operator.referenced import reference_digest
-from chatbot_operator.world import Manifest, Observed, Reference
+from chatbot_operator.world import Manifest, Name, Observed, Reference
+
+LOOKED_AT = (*CHILDREN, "Pod")
+KEPT_OUT = ("Secret",)
+"""What they say stays in memory no longer than a reconcile takes."""
 
 log = structlog.get_logger("observe")
 
 
-async def observe(cluster: Cluster, key: Key, uid: str, wanted: Iterable[Reference]) -> Observed:
-    """All at the same time: one round trip instead of a dozen."""
+@dataclass(frozen=True)
+class Look:
+    """What was observed, and what known.py keeps of it."""
+
+    observed: Observed
+    versions: Versions
+    others: Sequence[Manifest]
+
+
+async def observe(
+    cluster: Cluster, key: Key, uid: str, wanted: Iterable[Reference], others: Sequence[Manifest] | None = None
+) -> Look:
+    """All at the same time: one round trip instead of a dozen.
+
+    Args:
+        others: children and pods that are known to be as they were, see known.py; None: everything is read.
+    """
     namespace, name = key
-    references, *lists = await together(
-        _references(cluster, namespace, uid, wanted),
-        *(cluster.list(kind, namespace, bots_selector(name, kind)) for kind in (*CHILDREN, "Pod")),
+    wanted = list(wanted)
+    referenced, *lists = await together(
+        _referenced(cluster, namespace, wanted),
+        *(
+            cluster.list(kind, namespace, bots_selector(name, kind))
+            for kind in (LOOKED_AT if others is None else KEPT_OUT)
+        ),
     )
-    *children, pods = lists
-    return Observed(tuple(item for found in children for item in found), tuple(pods), references)
+    found = [*(item for items in lists for item in items), *(others or ())]
+    children = tuple(item for item in found if item["kind"] != "Pod")
+    pods = tuple(item for item in found if item["kind"] == "Pod")
+    references = {one: reference_digest(referenced[one.kind, one.name], one.key, uid) for one in wanted}
+    return Look(
+        Observed(children, pods, references),
+        _versions([*found, *(live for live in referenced.values() if live is not None)]),
+        [item for item in found if item["kind"] not in KEPT_OUT],
+    )
+
+
+def _versions(objects: Iterable[Manifest]) -> Versions:
+    return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in objects}
 
 
 async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
@@ -38,17 +74,13 @@ async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
     return [task.result() for task in tasks]
 
 
-async def _references(
-    cluster: Cluster, namespace: str, uid: str, wanted: Iterable[Reference]
-) -> dict[Reference, str | None]:
-    references = list(wanted)
-    objects = sorted({(reference.kind, reference.name) for reference in references})
-    found = await together(*(_referenced(cluster, kind, namespace, name) for kind, name in objects))
-    live = dict(zip(objects, found, strict=True))
-    return {item: reference_digest(live[item.kind, item.name], item.key, uid) for item in references}
+async def _referenced(cluster: Cluster, namespace: str, wanted: Iterable[Reference]) -> dict[Name, Manifest | None]:
+    objects = sorted({(reference.kind, reference.name) for reference in wanted})
+    found = await together(*(_labelled(cluster, kind, namespace, name) for kind, name in objects))
+    return dict(zip(objects, found, strict=True))
 
 
-async def _referenced(cluster: Cluster, kind: str, namespace: str, name: str) -> Manifest | None:
+async def _labelled(cluster: Cluster, kind: str, namespace: str, name: str) -> Manifest | None:
     """What a user owns, labelled so that its edits are seen from now on."""
     live = await cluster.get(kind, namespace, name)
     if live is None or (live["metadata"].get("labels") or {}).get(names.REFERENCED) == "true":

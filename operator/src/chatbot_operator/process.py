@@ -16,12 +16,14 @@ from chatbot_operator.cluster import Cluster
 from chatbot_operator.components import revisions, rotation, secrets
 from chatbot_operator.connection import Watches, api_client, configuration, kopf_session
 from chatbot_operator.faults import ApiFault
+from chatbot_operator.known import Known
 from chatbot_operator.leader import Leadership, LeaseLost
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.probes import Check, Probes, serving
 from chatbot_operator.queue import Queue
 from chatbot_operator.reconcile import Reconciler, Rules
 from chatbot_operator.referrers import Referrers
+from chatbot_operator.resync import Resync
 from chatbot_operator.settings import Settings
 
 FINISH_SECONDS = 10.0
@@ -85,9 +87,12 @@ class Leader:
         self._probes = probes
         self._stop = stop
         self._watches = Watches()
-        self._referrers = Referrers()
-        reconciler = Reconciler(cluster, settings, metrics, self._referrers, RULES)
+        self._referrers, self._known = Referrers(), Known()
+        reconciler = Reconciler(cluster, settings, metrics, self._referrers, RULES, self._known)
         self._queue = Queue(reconciler, settings.workers)
+        self._resync = Resync(
+            cluster, self._known, self._referrers, metrics, self._queue.add, settings.watch_namespaces
+        )
         metrics.watch_queue(self._queue.depth, self._queue.oldest)
 
     async def run(self) -> int:
@@ -102,12 +107,17 @@ class Leader:
         # Kopf regards every task that begins after it as its own, and ends it: so it begins last.
         holding = asyncio.create_task(self._leadership.hold())
         working = asyncio.create_task(self._queue.run(), name="working")
+        resyncing = asyncio.create_task(
+            self._resync.run(self._settings.resync_seconds, self._watches.lost_track), name="resyncing"
+        )
         stopping = asyncio.create_task(self._stop.wait())
         watching = asyncio.create_task(self._watch(kopf_stop), name="watching")
-        await asyncio.wait({holding, working, stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
+        ending = {holding, working, resyncing, stopping, watching}
+        await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
         if holding.done():
             self._lost(holding)
-        code = 0 if self._stop.is_set() else _failure(working, watching)
+        code = 0 if self._stop.is_set() else _failure(working, resyncing, watching)
+        resyncing.cancel()
         await self._finish(working)
         holding.cancel()
         stopping.cancel()
@@ -123,7 +133,7 @@ class Leader:
         """Let Kopf fill the queue, once our kind is there to be watched."""
         await self._wait_for_kind()
         registry = handlers.registry(
-            self._queue.add, self._referrers, lambda: kopf_session(self._metrics, self._watches)
+            self._queue.add, self._referrers, self._known, lambda: kopf_session(self._metrics, self._watches)
         )
         namespaces = self._settings.watch_namespaces
         others = asyncio.all_tasks()

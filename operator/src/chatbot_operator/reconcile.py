@@ -21,6 +21,7 @@ from chatbot_operator.components.revisions import Effective
 from chatbot_operator.components.rotation import Rotation
 from chatbot_operator.faults import AlreadyExists, Conflict, NamespaceGoing, NotFound, Refused
 from chatbot_operator.kinds import DISK, WRITTEN
+from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.observing import observe
 from chatbot_operator.queue import Key, jitter
@@ -35,6 +36,8 @@ REFUSED_SECONDS = 30.0
 CONFLICT_SECONDS = 1.0
 MAX_CONFLICTS = 6
 """In a row, each of which doubles the pause before the next look: so long somebody else writes all the time."""
+COMPLETE = 24
+"""Resyncs until a resource that nothing happens to is looked at completely, see resync.py."""
 MAX_MESSAGE = 1000
 AUTOSCALER = "HorizontalPodAutoscaler"
 
@@ -73,13 +76,20 @@ class Pass:
 
 class Reconciler:
     def __init__(
-        self, cluster: Cluster, settings: Settings, metrics: Metrics, referrers: Referrers, rules: Rules
+        self,
+        cluster: Cluster,
+        settings: Settings,
+        metrics: Metrics,
+        referrers: Referrers,
+        rules: Rules,
+        known: Known | None = None,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
         self._metrics = metrics
         self._referrers = referrers
         self._rules = rules
+        self._known = known or Known()
         self._events = events.Events(cluster)
         self._appliers: dict[Key, Applier] = {}
         self._phases: dict[Key, str] = {}
@@ -104,9 +114,12 @@ class Reconciler:
             except Exception as error:
                 self._metrics.reconciles.labels("error").inc()
                 self._metrics.errors.labels(type(error).__name__).inc()
+                self._known.forget(key)
                 raise
             else:
                 self._conflicts.pop(key, None)
+        if result != "unchanged":
+            self._known.forget(key)
         self._metrics.reconciles.labels(result).inc()
         return again
 
@@ -131,12 +144,16 @@ class Reconciler:
         uid = raw["metadata"]["uid"]
         references = self._rules.references(bot)
         self._referrers.refer(done.key, references)
-        observed = await observe(self._cluster, done.key, uid, references)
-        chosen = self._rules.effective(bot, observed, previous, self._settings)
+        version = raw["metadata"]["resourceVersion"]
+        others = self._known.others(done.key, uid, version)
+        self._known.begin(done.key)
+        look = await observe(self._cluster, done.key, uid, references, others)
+        chosen = self._rules.effective(bot, look.observed, previous, self._settings)
         if chosen.rolled_back:
             references |= self._rules.references(chosen.bot)
             self._referrers.refer(done.key, references)
-            observed = await observe(self._cluster, done.key, uid, references)
+            look = await observe(self._cluster, done.key, uid, references)
+        observed = look.observed
         if bot.spec.mode == "Paused":
             steps = self._rules.plan(bot, observed, self._settings, None)
         else:
@@ -145,6 +162,8 @@ class Reconciler:
             chosen.bot, steps, observed, chosen.settings, previous, _now(), self._settings.version, chosen.rolled_back
         )
         done.writes += await self._report(raw, previous, status)
+        if not done.writes:
+            self._known.settled(done.key, {uid: version, **look.versions}, look.others)
         return self._result(done, observed)
 
     async def _act(
@@ -167,7 +186,7 @@ class Reconciler:
         result = "changed" if done.writes else "unchanged"
         if None in observed.references.values():
             return result, MISSING_SECONDS * jitter()
-        return result, min(self._resync(), done.again or math.inf)
+        return result, min(self._resync() * (1 if done.writes else COMPLETE), done.again or math.inf)
 
     async def _create_secrets(self, done: Pass, bot: ChatbotDeployment, observed: Observed) -> Observed:
         """Generated once. One that is there is never written over."""
