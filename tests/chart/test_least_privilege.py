@@ -10,11 +10,12 @@ import httpx2
 import pytest
 import yaml
 from chatbot_operator import names
-from chatbot_operator.kinds import API_VERSIONS, WRITTEN, plural
+from chatbot_operator.kinds import API_VERSIONS, OPTIONAL, WRITTEN, plural
 
 from tests.chart.helm import CHART, Helm, Manifest
 from tests.operator.processes import as_account, operator
 from tests.support.apiserver import CRDS, ApiServer, Object, path, playing_kubelet, wait_for
+from tests.support.optional_apis import GATEWAY, install
 
 Right = tuple[str, str, str]
 """Group, resource with its subresource, verb."""
@@ -106,6 +107,7 @@ def _asked(event: Object) -> Iterator[Right]:
 def installation(request: pytest.FixtureRequest, empty_server: ApiServer, helm: Helm) -> Iterator[Installation]:
     empty_server.kubectl("apply", "--server-side", "-f", str(CRDS))
     empty_server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(GROWS))
+    install(empty_server, GATEWAY)
     system, team = empty_server.namespace(), empty_server.namespace()
     watched = [] if request.param == "cluster" else [team]
     values = {"crds__enabled": False, "watchNamespaces": watched, "fullnameOverride": "chatbot-operator"}
@@ -136,7 +138,8 @@ def lived(installation: Installation, tmp_path_factory: pytest.TempPathFactory) 
         bot = server.create(body | {"spec": SPEC}, installation.team)
         wait_for("the bot to be ready", lambda: installation.condition("Ready") == "True", 60)
         _outgrow(server, installation.team)
-        leftovers = [_leftover(kind, bot) for kind in WRITTEN]
+        _move(server, installation.team)
+        leftovers = [_leftover(kind, bot) for kind in (*WRITTEN, *OPTIONAL)]
         for item in leftovers:
             server.create(item, installation.team)
         wait_for("what is not wanted to go", lambda: not _there(server, installation.team, leftovers), 60)
@@ -156,6 +159,14 @@ def _outgrow(server: ApiServer, namespace: str) -> None:
         return str(live["spec"]["resources"]["requests"]["storage"])
 
     wait_for("the disk to grow", lambda: size() == "3Gi", 60)
+
+
+def _move(server: ApiServer, namespace: str) -> None:
+    """From an Ingress to a Gateway."""
+    exposure = {"type": "HTTPRoute", "parentRefs": [{"name": "web"}]}
+    server.patch("ChatbotDeployment", namespace, BOT, {"spec": {"exposure": exposure}})
+    wait_for("the route", lambda: server.get("HTTPRoute", namespace, f"{BOT}-gateway"), 60)
+    server.patch("HTTPRoute", namespace, f"{BOT}-gateway", {"spec": {"hostnames": ["other.example.com"]}})
 
 
 def _leftover(kind: str, bot: Object) -> Manifest:
@@ -178,6 +189,7 @@ _SMALLEST: dict[str, Object] = {
     "Job": {"spec": {"suspend": True, "template": {"spec": _PODS["spec"] | {"restartPolicy": "Never"}}}},
     "ControllerRevision": {"revision": 1, "data": {"spec": {}}},
     "NetworkPolicy": {"spec": {"podSelector": {"matchLabels": {"app": "later"}}}},
+    "HTTPRoute": {"spec": {"parentRefs": [{"name": "web"}], "rules": [{}]}},
     "Ingress": {"spec": {"defaultBackend": {"service": {"name": "later", "port": {"number": 80}}}}},
     "HorizontalPodAutoscaler": {
         "spec": {"maxReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "later"}}

@@ -176,9 +176,9 @@ SECONDS = 60
 class Run:
     """One resource, reconciled again and again as events would have it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, apis: Callable[[], frozenset[str]] = frozenset) -> None:
         self.world = world
-        self.reconcile = Reconciler(world.cluster, SETTINGS, world.metrics, Referrers(), RULES)
+        self.reconcile = Reconciler(world.cluster, SETTINGS, world.metrics, Referrers(), RULES, apis=apis)
 
     async def until(self, kind: str, status: str, reason: str | None = None) -> Status:
         """Until a condition of the present generation says so."""

@@ -16,8 +16,6 @@ from tests.operator.simulated import Cluster, make_bot
 from tests.support.apiserver import APPLY, path
 
 Schema = Mapping[str, Any]
-RARE = ("affinity", "egress", "metricsFrom")
-"""Deep maps, of which a few examples are enough."""
 
 
 def values(schema: Schema) -> st.SearchStrategy[Any]:
@@ -46,7 +44,7 @@ def _maps(schema: Schema) -> st.SearchStrategy[Any]:
         keys = st.sampled_from(["team", "example.com/cost-center", "zone"])
         return st.dictionaries(keys, values(schema["additionalProperties"]), max_size=2)
     needed = set(schema.get("required", ()))
-    fields = {name: values(field) for name, field in schema["properties"].items() if name not in RARE}
+    fields = {name: values(field) for name, field in schema["properties"].items()}
     return st.fixed_dictionaries(
         {name: field for name, field in fields.items() if name in needed},
         optional={name: field for name, field in fields.items() if name not in needed},

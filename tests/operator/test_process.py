@@ -106,7 +106,8 @@ class TestLife:
     def test_an_unchanged_world_costs_no_write_also_after_a_restart(
         self, api_server: ApiServer, bot: Bot, kubelet: None, tmp_path: Path
     ) -> None:
-        bot.create()
+        # Without an autoscaler, whose controller says some time later that there are no metrics here: a change.
+        bot.create({"profile": "Dev", "components": {"chat": {"scaling": {"mode": "Fixed", "replicas": 1}}}})
         with operator(api_server, tmp_path, bot.namespace, "operator-0") as first:
             bot.wait_condition("Ready", "True")
             wait_settled(first)

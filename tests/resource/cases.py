@@ -76,6 +76,15 @@ def defaults(**fields: Any) -> Spec:
     return {"defaults": fields}
 
 
+def deadline(text: str) -> Spec:
+    return {"rollout": {"deadline": text}}
+
+
+def on_nodes(**expression: Any) -> Spec:
+    terms = [{"matchExpressions": [{"key": "size"} | expression]}]
+    return defaults(affinity={"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}})
+
+
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 ZONE = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a", "b"]}
@@ -315,6 +324,38 @@ CASES: tuple[Case, ...] = (
         {"stores": {"vectors": {"type": "PGVector", "mode": "External", "external": {"url": "https://w.example"}}}},
         "PGVector keeps vectors in Postgres",
     ),
+    *(
+        Case(
+            f"a toleration says what it means: {wrong}",
+            defaults(tolerations=[right]),
+            defaults(tolerations=[wrong]),
+            says,
+        )
+        for right, wrong, says in (
+            ({"operator": "Exists"}, {}, "needs operator Exists"),
+            ({"key": "a", "value": "b"}, {"key": "a", "operator": "Exists", "value": "b"}, "has no value"),
+            (
+                {"key": "a", "effect": "NoExecute", "tolerationSeconds": 0},
+                {"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5},
+                "is for effect NoExecute",
+            ),
+        )
+    ),
+    *(
+        Case(f"nodes are compared rightly: {wrong}", on_nodes(**right), on_nodes(**wrong), says)
+        for right, wrong, says in (
+            ({"operator": "Exists"}, {"operator": "Exists", "values": ["a"]}, "need values"),
+            ({"operator": "In", "values": ["a"]}, {"operator": "In"}, "need values"),
+            ({"operator": "Gt", "values": ["3"]}, {"operator": "Gt", "values": ["a"]}, "a whole number"),
+        )
+    ),
+    Case(
+        "pods are compared rightly",
+        network(metricsFrom=[{"podSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}}]),
+        network(metricsFrom=[{"podSelector": {"matchExpressions": [{"key": "a", "operator": "NotIn"}]}}]),
+        "need values",
+    ),
+    Case("a deadline is within a day", deadline("24h"), deadline("25h"), "between 1s and 24h"),
     Case("at least one pod", scaling(minReplicas=1), scaling(minReplicas=0), "greater than or equal to 1"),
     Case(
         "a request is within its limit",

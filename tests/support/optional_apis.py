@@ -32,6 +32,12 @@ MONITORING = Api(
     ),
 )
 
+GATEWAY = Api(
+    "sigs.k8s.io/gateway-api@v1.4.0",
+    "h1:ZwlNM6zOHq0h3WUX2gfByPs2yAEsy/EenYJB78jpQfQ=",
+    ("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",),
+)
+
 
 def install(server: ApiServer, api: Api) -> None:
     """Apply the definitions and wait until they are served. Skips the test where the module cannot be had."""

@@ -33,6 +33,10 @@ tests/chart/test_rights.py compares this with what the API server saw it do.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies, ingresses]
   verbs: {{ $all }}
+# Where the cluster has this kind.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: {{ $all }}
 # Growing a disk.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
@@ -51,9 +55,6 @@ tests/chart/test_rights.py compares this with what the API server saw it do.
 {{- /*
 To be switched on with the code that uses them:
 
-- apiGroups: [gateway.networking.k8s.io]
-  resources: [httproutes]
-  verbs: $all
 - apiGroups: [keda.sh]
   resources: [scaledobjects]
   verbs: $all

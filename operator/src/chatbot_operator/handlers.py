@@ -12,7 +12,7 @@ import kopf
 from chatbot_resource.model import KIND
 
 from chatbot_operator import names
-from chatbot_operator.kinds import WATCHED, group_and_version, plural
+from chatbot_operator.kinds import group_and_version, plural, watched
 from chatbot_operator.known import Known
 from chatbot_operator.queue import Key
 from chatbot_operator.referrers import Referrers
@@ -41,7 +41,9 @@ Enqueue = Callable[[Key], None]
 Login = Callable[[], Awaitable[kopf.AiohttpSession]]
 
 
-def registry(enqueue: Enqueue, referrers: Referrers, known: Known, login: Login) -> kopf.OperatorRegistry:
+def registry(
+    enqueue: Enqueue, referrers: Referrers, known: Known, login: Login, apis: Iterable[str] = ()
+) -> kopf.OperatorRegistry:
     """Handlers for our own kind and for every kind a resource is made of. Of objects they see the metadata alone."""
     handlers = kopf.OperatorRegistry()
 
@@ -57,7 +59,7 @@ def registry(enqueue: Enqueue, referrers: Referrers, known: Known, login: Login)
     async def _login(**_: Any) -> kopf.AiohttpSession:
         return await login()
 
-    for kind in (KIND, *WATCHED):
+    for kind in (KIND, *watched(apis)):
         kopf.on.event(*_address(kind), id=plural(kind), registry=handlers)(_seen)
     return handlers
 
@@ -72,7 +74,7 @@ def keys(kind: str, namespace: str, name: str, labels: Mapping[str, str], referr
     return found
 
 
-def settings() -> kopf.OperatorSettings:
+def settings(apis: Iterable[str] = ()) -> kopf.OperatorSettings:
     """Kopf's own."""
     told = kopf.OperatorSettings()
     told.posting.enabled = False
@@ -94,7 +96,7 @@ def settings() -> kopf.OperatorSettings:
     told.networking.error_backoffs = Backoffs()
     # Until then an object that was handled stays in memory, and after a start that is every object.
     told.queueing.idle_timeout = 0.1
-    for kind, selector in WATCHED.items():
+    for kind, selector in watched(apis).items():
         told.watching.label_selectors[_address(kind)] = selector
     return told
 

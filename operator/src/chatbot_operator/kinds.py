@@ -3,7 +3,7 @@
 Known beforehand instead of discovered: it costs no request at the start, needs no cache, and cannot be out of date.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
 from chatbot_resource.model import API_VERSION, KIND
@@ -14,11 +14,14 @@ from chatbot_operator.components import metadata
 DISK = "PersistentVolumeClaim"
 """Made by a StatefulSet, deleted by nobody but its retention policy or a person: of it we write the size alone."""
 WRITTEN: Mapping[str, str] = {kind: version for kind, version in metadata.API_VERSIONS.items() if kind != DISK}
+OPTIONAL: Mapping[str, str] = metadata.OPTIONAL
+"""Kinds we write where the cluster has them, see apis.py."""
 CHILDREN = (*WRITTEN, "ReplicaSet", DISK)
-"""Kinds of `Observed.children`."""
+"""Kinds of `Observed.children`, and besides them those of `OPTIONAL` that are there."""
 API_VERSIONS: Mapping[str, str] = {
     KIND: API_VERSION,
     **metadata.API_VERSIONS,
+    **metadata.OPTIONAL,
     "ReplicaSet": "apps/v1",
     "Pod": "v1",
     "Event": "v1",
@@ -44,6 +47,11 @@ WATCHED: Mapping[str, str] = {
 """Kinds whose events matter, and the label selector they are watched by."""
 
 
+def watched(apis: Iterable[str]) -> dict[str, str]:
+    """The same with the optional kinds that are there."""
+    return {**WATCHED, **dict.fromkeys(apis, OURS)}
+
+
 def plural(kind: str) -> str:
     """Name of a kind in paths and in RBAC."""
     return IRREGULAR.get(kind) or f"{kind.lower()}s"
@@ -66,5 +74,5 @@ def path(kind: str, namespace: str | None, name: str | None = None, subresource:
 
 def bots_selector(bot: str, kind: str) -> str:
     """Label selector of what belongs to one resource."""
-    mine = OURS if kind in WRITTEN else PLATFORMS
+    mine = OURS if kind in WRITTEN or kind in OPTIONAL else PLATFORMS
     return f"{mine},{names.BOT}={bot}"

@@ -33,12 +33,18 @@ class Look:
 
 
 async def observe(
-    cluster: Cluster, key: Key, uid: str, wanted: Iterable[Reference], others: Sequence[Manifest] | None = None
+    cluster: Cluster,
+    key: Key,
+    uid: str,
+    wanted: Iterable[Reference],
+    others: Sequence[Manifest] | None = None,
+    apis: frozenset[str] = frozenset(),
 ) -> Look:
     """All at the same time: one round trip instead of a dozen.
 
     Args:
         others: children and pods that are known to be as they were, see known.py; None: everything is read.
+        apis: optional kinds that the cluster has.
     """
     namespace, name = key
     wanted = list(wanted)
@@ -46,7 +52,7 @@ async def observe(
         _referenced(cluster, namespace, wanted),
         *(
             cluster.list(kind, namespace, bots_selector(name, kind))
-            for kind in (LOOKED_AT if others is None else KEPT_OUT)
+            for kind in ((*LOOKED_AT, *sorted(apis)) if others is None else KEPT_OUT)
         ),
     )
     found = [*(item for items in lists for item in items), *(others or ())]
@@ -54,7 +60,7 @@ async def observe(
     pods = tuple(item for item in found if item["kind"] == "Pod")
     references = {one: reference_digest(referenced[one.kind, one.name], one.key, uid) for one in wanted}
     return Look(
-        Observed(children, pods, references),
+        Observed(children, pods, references, apis),
         _versions([*found, *(live for live in referenced.values() if live is not None)]),
         [item for item in found if item["kind"] not in KEPT_OUT],
     )

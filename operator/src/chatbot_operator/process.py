@@ -12,6 +12,7 @@ import structlog
 from chatbot_resource.model import KIND
 
 from chatbot_operator import handlers, plan, status
+from chatbot_operator.apis import Apis
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components import revisions, rotation, secrets
 from chatbot_operator.connection import Watches, api_client, configuration, kopf_session
@@ -88,10 +89,19 @@ class Leader:
         self._stop = stop
         self._watches = Watches()
         self._referrers, self._known = Referrers(), Known()
-        reconciler = Reconciler(cluster, settings, metrics, self._referrers, RULES, self._known)
+        self._apis = Apis(cluster, settings.watch_namespaces)
+        reconciler = Reconciler(
+            cluster, settings, metrics, self._referrers, RULES, self._known, lambda: self._apis.kinds
+        )
         self._queue = Queue(reconciler, settings.workers)
         self._resync = Resync(
-            cluster, self._known, self._referrers, metrics, self._queue.add, settings.watch_namespaces
+            cluster,
+            self._known,
+            self._referrers,
+            metrics,
+            self._queue.add,
+            settings.watch_namespaces,
+            lambda: self._apis.kinds,
         )
         metrics.watch_queue(self._queue.depth, self._queue.oldest)
 
@@ -110,14 +120,16 @@ class Leader:
         resyncing = asyncio.create_task(
             self._resync.run(self._settings.resync_seconds, self._watches.lost_track), name="resyncing"
         )
+        changing = asyncio.create_task(self._apis.changed())
         stopping = asyncio.create_task(self._stop.wait())
         watching = asyncio.create_task(self._watch(kopf_stop), name="watching")
-        ending = {holding, working, resyncing, stopping, watching}
+        ending = {holding, working, resyncing, changing, stopping, watching}
         await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
         if holding.done():
             self._lost(holding)
-        code = 0 if self._stop.is_set() else _failure(working, resyncing, watching)
+        code = 0 if self._stop.is_set() or changing.done() else _failure(working, resyncing, watching)
         resyncing.cancel()
+        changing.cancel()
         await self._finish(working)
         holding.cancel()
         stopping.cancel()
@@ -132,14 +144,15 @@ class Leader:
     async def _watch(self, stop: asyncio.Event) -> None:
         """Let Kopf fill the queue, once our kind is there to be watched."""
         await self._wait_for_kind()
+        apis = await self._apis.detect()
         registry = handlers.registry(
-            self._queue.add, self._referrers, self._known, lambda: kopf_session(self._metrics, self._watches)
+            self._queue.add, self._referrers, self._known, lambda: kopf_session(self._metrics, self._watches), apis
         )
         namespaces = self._settings.watch_namespaces
         others = asyncio.all_tasks()
         tasks = await kopf.spawn_tasks(
             registry=registry,
-            settings=handlers.settings(),
+            settings=handlers.settings(apis),
             # Else Kopf looks up the user's name, and a container's user has none. Its type is private to Kopf.
             identity=self._leadership.identity,  # type: ignore[arg-type]
             standalone=True,

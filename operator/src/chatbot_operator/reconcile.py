@@ -20,7 +20,8 @@ from chatbot_operator.components.context import Context
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.components.rotation import Rotation
 from chatbot_operator.faults import AlreadyExists, Conflict, NamespaceGoing, NotFound, Refused
-from chatbot_operator.kinds import DISK, WRITTEN
+from chatbot_operator.hosts import taken_hosts
+from chatbot_operator.kinds import DISK, OPTIONAL, WRITTEN
 from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.observing import observe
@@ -33,6 +34,7 @@ from chatbot_operator.world import Blocked, Manifest, Name, Observed, Reference,
 MISSING_SECONDS = 10.0
 """What does not exist has no label to be watched by, so it is looked for."""
 REFUSED_SECONDS = 30.0
+HOSTS_SECONDS = 60.0
 CONFLICT_SECONDS = 1.0
 MAX_CONFLICTS = 6
 """In a row, each of which doubles the pause before the next look: so long somebody else writes all the time."""
@@ -83,6 +85,7 @@ class Reconciler:
         referrers: Referrers,
         rules: Rules,
         known: Known | None = None,
+        apis: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
@@ -90,6 +93,7 @@ class Reconciler:
         self._referrers = referrers
         self._rules = rules
         self._known = known or Known()
+        self._apis = apis
         self._events = events.Events(cluster)
         self._appliers: dict[Key, Applier] = {}
         self._phases: dict[Key, str] = {}
@@ -147,13 +151,14 @@ class Reconciler:
         version = raw["metadata"]["resourceVersion"]
         others = self._known.others(done.key, uid, version)
         self._known.begin(done.key)
-        look = await observe(self._cluster, done.key, uid, references, others)
+        look = await observe(self._cluster, done.key, uid, references, others, self._apis())
         chosen = self._rules.effective(bot, look.observed, previous, self._settings)
         if chosen.rolled_back:
             references |= self._rules.references(chosen.bot)
             self._referrers.refer(done.key, references)
-            look = await observe(self._cluster, done.key, uid, references)
-        observed = look.observed
+            look = await observe(self._cluster, done.key, uid, references, None, self._apis())
+        hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
+        observed = replace(look.observed, hosts=hosts)
         if bot.spec.mode == "Paused":
             steps = self._rules.plan(bot, observed, self._settings, None)
         else:
@@ -186,6 +191,8 @@ class Reconciler:
         result = "changed" if done.writes else "unchanged"
         if None in observed.references.values():
             return result, MISSING_SECONDS * jitter()
+        if observed.hosts:  # whoever has them says nothing to us when it lets them go
+            return result, HOSTS_SECONDS * jitter()
         return result, min(self._resync() * (1 if done.writes else COMPLETE), done.again or math.inf)
 
     async def _create_secrets(self, done: Pass, bot: ChatbotDeployment, observed: Observed) -> Observed:
@@ -223,7 +230,9 @@ class Reconciler:
         await self._prune(done, applier.owner, steps, observed, (AUTOSCALER,))
         steps = [step if step.blocked else await self._apply_step(done, applier, step, observed) for step in steps]
         # Last: pods may use a configuration until the new one has been applied.
-        await self._prune(done, applier.owner, steps, observed, [kind for kind in WRITTEN if kind != AUTOSCALER])
+        await self._prune(
+            done, applier.owner, steps, observed, [kind for kind in (*WRITTEN, *OPTIONAL) if kind != AUTOSCALER]
+        )
         return steps
 
     async def _apply_step(self, done: Pass, applier: Applier, step: Step, observed: Observed) -> Step:

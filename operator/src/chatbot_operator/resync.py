@@ -15,15 +15,15 @@ from chatbot_resource.model import KIND
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import ApiFault, Refused
 from chatbot_operator.handlers import keys
-from chatbot_operator.kinds import PLATFORMS, WATCHED
+from chatbot_operator.kinds import PLATFORMS, watched
 from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.queue import Key, jitter
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.world import Manifest
 
-SELECTORS = {KIND: "", **WATCHED, "ReplicaSet": PLATFORMS}
-"""Every kind that a reconcile looks at. ReplicaSets are not watched: their Deployment tells when they matter."""
+ALWAYS = {KIND: "", "ReplicaSet": PLATFORMS}
+"""What a reconcile looks at besides what is watched. Of ReplicaSets their Deployment tells when they matter."""
 AGAIN_SECONDS = 30.0
 """After one that failed half-way."""
 LISTING_SECONDS = 1.0
@@ -43,6 +43,7 @@ class Resync:
         metrics: Metrics,
         enqueue: Callable[[Key], None],
         namespaces: Sequence[str] = (),
+        apis: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._cluster = cluster
         self._known = known
@@ -50,6 +51,7 @@ class Resync:
         self._metrics = metrics
         self._enqueue = enqueue
         self._namespaces = namespaces or (None,)
+        self._apis = apis
 
     async def run(self, seconds: float, lost_track: asyncio.Event) -> None:
         """For ever: every `seconds`, and soon after a watch has lost track."""
@@ -84,7 +86,7 @@ class Resync:
 
     async def _look(self, namespace: str | None) -> dict[Key, dict[str, str]]:
         found: defaultdict[Key, dict[str, str]] = defaultdict(dict)
-        for kind, selector in SELECTORS.items():
+        for kind, selector in {**ALWAYS, **watched(self._apis())}.items():
             async for metadata in self._cluster.metadata(kind, namespace, selector):
                 for key in self._concerned(kind, metadata):
                     found[key][metadata["uid"]] = metadata["resourceVersion"]

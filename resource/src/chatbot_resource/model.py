@@ -132,13 +132,28 @@ class Telemetry(Model):
     ] = None
 
 
+_DEADLINE = "rollout.deadline is between 1s and 24h"
+
+
 class Rollout(Model):
     """What becomes of a change that does not come to run."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule("duration(self.deadline) >= duration('1s') && duration(self.deadline) <= duration('24h')", _DEADLINE)
+        )
+    )
 
     deadline: Annotated[Duration, Field(description="How long a rollout may make no progress.")] = "10m"
     auto_rollback: Annotated[
         bool, Field(description="Then go back to what ran before, and say so, until the resource is changed.")
     ] = True
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if not 1 <= seconds(self.deadline) <= 86_400:
+            raise ValueError(_DEADLINE)
+        return self
 
 
 _DEV = "'Dev'"

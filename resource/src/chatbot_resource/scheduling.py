@@ -4,6 +4,7 @@
 is refused when it is written, not ignored when pods are placed.
 """
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
@@ -27,20 +28,60 @@ Values = Annotated[list[LabelValue], Field(max_length=64)]
 Weight = Annotated[int, Field(ge=1, le=100)]
 
 
+_VALUES = "operators In and NotIn need values, Exists and DoesNotExist have none"
+_NUMBER = "operators Gt and Lt need one value, a whole number"
+
+
 class Expression(Model):
     """`key` compared with `values`, as in every selector of Kubernetes."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule("(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)", _VALUES)
+        )
+    )
 
     key: LabelKey
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
     values: Values = Field(default_factory=list)
 
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if (self.operator in ("In", "NotIn")) != bool(self.values):
+            raise ValueError(_VALUES)
+        return self
+
 
 class NodeExpression(Model):
     """The same for nodes, whose labels may also be numbers."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "(self.operator in ['In', 'NotIn', 'Gt', 'Lt']) == (has(self.values) && size(self.values) > 0)",
+                _VALUES,
+            ),
+            Rule(
+                "!(self.operator in ['Gt', 'Lt']) ||"
+                " (has(self.values) && size(self.values) == 1 && self.values[0].matches('^[0-9]{1,18}$'))",
+                _NUMBER,
+            ),
+        )
+    )
+
     key: LabelKey
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]
     values: Values = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if (self.operator in ("In", "NotIn", "Gt", "Lt")) != bool(self.values):
+            raise ValueError(_VALUES)
+        if self.operator in ("Gt", "Lt") and not (
+            len(self.values) == 1 and re.fullmatch("[0-9]{1,18}", self.values[0])
+        ):
+            raise ValueError(_NUMBER)
+        return self
 
 
 class LabelSelector(Model):
@@ -116,14 +157,37 @@ class Affinity(Model):
     pod_anti_affinity: PodAffinity | None = None
 
 
+_ANY_KEY = "a toleration without key is for all taints, and needs operator Exists"
+_NO_VALUE = "a toleration with operator Exists has no value"
+_EVICTED = "tolerationSeconds is for effect NoExecute"
+
+
 class Toleration(Model):
     """As in a pod."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule("has(self.key) || (has(self.operator) && self.operator == 'Exists')", _ANY_KEY),
+            Rule("!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''", _NO_VALUE),
+            Rule("!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')", _EVICTED),
+        )
+    )
 
     key: LabelKey | None = None
     operator: Literal["Exists", "Equal"] | None = None
     value: LabelValue | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     toleration_seconds: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.key is None and self.operator != "Exists":
+            raise ValueError(_ANY_KEY)
+        if self.operator == "Exists" and self.value:
+            raise ValueError(_NO_VALUE)
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError(_EVICTED)
+        return self
 
 
 class Spread(Model):

@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 
 from chatbot_operator import names
-from chatbot_operator.kinds import CHILDREN, WRITTEN
+from chatbot_operator.kinds import CHILDREN, OPTIONAL, WRITTEN
 from chatbot_operator.referenced import reference_digest
 from chatbot_operator.world import Observed, Reference
 from chatbot_resource.documents import Documents
@@ -12,7 +12,7 @@ from chatbot_resource.documents import Documents
 from chatbot_cli.cluster.kubectl import Kubectl, Object, resource
 from chatbot_cli.cluster.refusals import Refused, Why
 
-KINDS = (*CHILDREN, "Pod")
+KINDS = (*CHILDREN, *OPTIONAL, "Pod")
 
 
 def observe(kubectl: Kubectl, bot: str, uid: str, wanted: Iterable[Reference], beside: Documents) -> Observed:
@@ -25,18 +25,18 @@ def observe(kubectl: Kubectl, bot: str, uid: str, wanted: Iterable[Reference], b
     Raises:
         Refused: with Secrets among what one may not read there is no plan: settings hold public keys from them.
     """
-    found = _parts(kubectl, bot)
+    found, kinds = _parts(kubectl, bot)
     live = [item for item in found if item["kind"] != "Pod" and _is_observed(item)]
     pods = [item for item in found if item["kind"] == "Pod"]
-    return Observed(tuple(live), tuple(pods), _references(kubectl, uid, wanted, beside))
+    return Observed(tuple(live), tuple(pods), _references(kubectl, uid, wanted, beside), frozenset(OPTIONAL) & kinds)
 
 
-def _parts(kubectl: Kubectl, bot: str) -> list[Object]:
-    """Of every kind that this cluster knows: some are there only with what brings them."""
+def _parts(kubectl: Kubectl, bot: str) -> tuple[list[Object], frozenset[str]]:
+    """Of every kind that this cluster knows, and those kinds: some are there only with what brings them."""
     kinds = list(KINDS)
     while True:
         try:
-            return kubectl.list(kinds, f"{names.BOT}={bot}")
+            return kubectl.list(kinds, f"{names.BOT}={bot}"), frozenset(kinds)
         except Refused as refused:
             unknown = [kind for kind in kinds if resource(kind).partition(".")[0] == refused.what.partition(".")[0]]
             if refused.why is not Why.UNKNOWN_KIND or not unknown:
@@ -47,7 +47,7 @@ def _parts(kubectl: Kubectl, bot: str) -> list[Object]:
 def _is_observed(item: Object) -> bool:
     """ReplicaSets are others' work; of the rest only what is labelled as the operator's."""
     labels = item["metadata"].get("labels") or {}
-    return item["kind"] not in WRITTEN or labels.get(names.MANAGED_BY) == names.FIELD_MANAGER
+    return item["kind"] not in {*WRITTEN, *OPTIONAL} or labels.get(names.MANAGED_BY) == names.FIELD_MANAGER
 
 
 def _references(

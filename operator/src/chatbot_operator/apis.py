@@ -1,0 +1,63 @@
+"""Which optional kinds the cluster has, such as HTTPRoute: what nobody has installed is a condition, never an error.
+
+Looked for when the operator begins to lead, and every minute. Kopf cannot begin to watch a kind later on, so the
+process starts anew when one has come or gone; another replica leads within seconds.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from chatbot_operator.cluster import Cluster
+from chatbot_operator.faults import ApiFault, NotFound, Refused
+from chatbot_operator.kinds import OPTIONAL
+
+LOOK_SECONDS = 60.0
+
+log = structlog.get_logger("apis")
+
+
+class Apis:
+    """Args: `namespaces`: those that are watched; none means the whole cluster."""
+
+    def __init__(self, cluster: Cluster, namespaces: Sequence[str] = ()) -> None:
+        self._cluster = cluster
+        self._namespace = namespaces[0] if namespaces else None
+        self._detected = asyncio.Event()
+        self.kinds: frozenset[str] = frozenset()
+
+    async def detect(self) -> frozenset[str]:
+        """Raises `ApiFault` while the API server does not say."""
+        self.kinds = await self._look()
+        self._detected.set()
+        log.info("optional kinds", there=sorted(self.kinds))
+        return self.kinds
+
+    async def changed(self) -> None:
+        """Returns when another set of kinds is there than was detected."""
+        await self._detected.wait()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                found = await self._look()
+            except ApiFault as fault:
+                log.warning("cannot look for optional kinds", error=str(fault))
+                continue
+            if found != self.kinds:
+                log.info("optional kinds have changed", there=sorted(found), before=sorted(self.kinds))
+                return
+
+    async def _look(self) -> frozenset[str]:
+        return frozenset([kind for kind in OPTIONAL if await self._is_there(kind)])
+
+    async def _is_there(self, kind: str) -> bool:
+        """Listing asks for the kind and for the right to use it at once."""
+        try:
+            await self._cluster.list(kind, self._namespace, limit=1)
+        except NotFound:
+            return False
+        except Refused as refused:
+            log.warning("may not be used", kind=kind, error=str(refused))
+            return False
+        return True

@@ -1,0 +1,88 @@
+"""What a cluster may have or not: kinds that somebody installs, and host names that somebody else has."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from chatbot_operator import apis
+from chatbot_operator.apis import Apis
+from chatbot_operator.hosts import older_hosts
+
+from tests.operator.running import BOT, Run, World
+from tests.support.apiserver import playing_kubelet, wait_for
+from tests.support.optional_apis import GATEWAY, install
+
+DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/httproutes.gateway.networking.k8s.io"
+ROUTE = {"type": "HTTPRoute", "hostnames": ["chat.example.com"], "parentRefs": [{"name": "web"}]}
+
+
+async def test_kinds_are_noticed_and_used_and_missed_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apis, "LOOK_SECONDS", 0.2)
+    found = Apis(world.cluster)
+    assert await found.detect() == frozenset()
+    changed = asyncio.create_task(found.changed())
+    install(world.api, GATEWAY)
+    try:
+        await asyncio.wait_for(changed, 20)
+        assert await found.detect() == {"HTTPRoute"}
+        world.create_bot({"profile": "Dev", "exposure": ROUTE})
+        run = Run(world, lambda: found.kinds)
+        with playing_kubelet(world.api, world.namespace):
+            await run.until("Ready", "True")
+            told = await run.until("RouteReady", "False", "RoutePending")
+            assert told.url == "https://chat.example.com"
+            route = world.existing("HTTPRoute", f"{BOT}-gateway")
+            assert route["spec"]["rules"][0]["timeouts"] == {"request": "0s"}
+            writes = world.writes()
+            await Run(world, lambda: found.kinds).reconcile(world.key)
+            assert world.writes() == writes
+            run.edit(exposure={"type": "None", "hostnames": None, "parentRefs": None})
+            await run.until("RouteReady", "True", "NotExposed")
+            assert world.get("HTTPRoute", f"{BOT}-gateway") is None
+    finally:
+        world.api.request("DELETE", DEFINITION)
+        wait_for("the kind to be gone", lambda: world.api.client.get(DEFINITION).status_code == 404)
+    assert await found.detect() == frozenset()
+
+
+async def test_the_older_resource_has_the_host_name(world: World) -> None:
+    exposure = {"type": "Ingress", "hostnames": ["taken.example.com"]}
+    world.create_bot({"profile": "Dev", "exposure": exposure})
+    other = World(world.api, world.api.namespace(), world.cluster, world.metrics)
+    other.create_bot({"profile": "Dev", "exposure": exposure})
+    with playing_kubelet(world.api, world.namespace), playing_kubelet(world.api, other.namespace):
+        first, second = Run(world), Run(other)
+        await first.until("Ready", "True")
+        await asyncio.sleep(1)  # creation times are in whole seconds
+        told = await second.until("Ready", "True")
+        told = await second.until("RouteReady", "False", "HostnameTaken")
+        message = next(item.message for item in told.conditions if item.type == "RouteReady")
+        assert f"{world.namespace}/{BOT}" in message
+        await first.until("RouteReady", "False", "RoutePending")
+        first.edit(exposure={"type": "None", "hostnames": None})
+        await first.until("RouteReady", "True")
+        await second.until("RouteReady", "False", "RoutePending")
+
+
+def route(namespace: str, bot: str, created: str, *hosts: str) -> dict[str, Any]:
+    labels = {"chatbot-operator.io/bot": bot}
+    metadata = {"namespace": namespace, "labels": labels, "creationTimestamp": created}
+    return {"kind": "Ingress", "metadata": metadata, "spec": {"rules": [{"host": host} for host in hosts]}}
+
+
+class TestOlderHosts:
+    def test_are_those_before_mine(self) -> None:
+        routes = [
+            route("c", "mine", "2026-01-02", "x"),
+            route("b", "other", "2026-01-01", "x", "y"),
+            route("d", "later", "2026-01-03", "z"),
+        ]
+        assert older_hosts(routes, ("c", "mine")) == {"x": "b/other", "y": "b/other"}
+
+    def test_of_the_same_second_one_alone_gives_way(self) -> None:
+        routes = [route("a", "one", "2026-01-01", "x"), route("b", "two", "2026-01-01", "x")]
+        assert older_hosts(routes, ("a", "one")) == {}
+        assert older_hosts(routes, ("b", "two")) == {"x": "a/one"}
+
+    def test_all_are_older_than_what_is_not_made_yet(self) -> None:
+        assert older_hosts([route("a", "one", "2026-01-01", "x")], ("b", "two")) == {"x": "a/one"}
