@@ -166,7 +166,6 @@ def _move(server: ApiServer, namespace: str) -> None:
     exposure = {"type": "HTTPRoute", "parentRefs": [{"name": "web"}]}
     server.patch("ChatbotDeployment", namespace, BOT, {"spec": {"exposure": exposure}})
     wait_for("the route", lambda: server.get("HTTPRoute", namespace, f"{BOT}-gateway"), 60)
-    server.patch("HTTPRoute", namespace, f"{BOT}-gateway", {"spec": {"hostnames": ["other.example.com"]}})
 
 
 def _leftover(kind: str, bot: Object) -> Manifest:
