@@ -135,7 +135,7 @@ def _notice(watches: Watches) -> aiohttp.TraceConfig:
             return
         if "watch" in seen.url.query:
             watches.began(seen.url.path)
-        elif "limit" in seen.url.query:
+        elif "limit" in seen.url.query and "continue" not in seen.url.query:
             watches.listed(seen.url.path)
 
     trace.on_request_end.append(ended)
