@@ -51,7 +51,8 @@ async def _create(machine: Machine, seen: World, process: Operator, say: Say) ->
     creating = asyncio.create_task(seen.create())
 
     def all_ready() -> float | None:
-        say(f"{len(seen.ready)} ready")
+        # They come on together, step by step: none is ready until nearly all are.
+        say(f"{sum(map(len, seen.added.values()))} ConfigMaps, Services and Deployments, {len(seen.ready)} ready")
         process.runs()
         return time.monotonic() if len(seen.ready) == len(seen.bots) else None
 

@@ -149,7 +149,7 @@ def _notice(watches: Watches) -> aiohttp.TraceConfig:
         if "watch" in seen.url.query:
             if seen.response.status < 500:
                 watches.began(seen.url.path)
-        elif seen.response.ok and "limit" in seen.url.query:
+        elif seen.response.ok and "limit" in seen.url.query and "continue" not in seen.url.query:
             watches.listed(seen.url.path)
 
     trace.on_request_start.append(begins)
