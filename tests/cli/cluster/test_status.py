@@ -52,7 +52,7 @@ class TestOne:
         assert "harbour-auth-db-" in said
         assert lines["PostgresReady"].split()[1] == "True"
         assert lines["redis"].split() == ["redis", "Dev", "StoreReady"]
-        assert lines["vectors"].split() == ["vectors", "Weaviate", "StoreReady"]
+        assert lines["vectors"].split() == ["vectors", "Weaviate,", "Managed", "StoreReady"]
 
     @pytest.mark.usefixtures("kubelet")
     async def test_an_edit_that_nobody_has_seen(self, plugin: Plugin, world: World, reconciler: Reconciler) -> None:
