@@ -1,6 +1,7 @@
 """What of a request's body passes."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
@@ -161,7 +162,7 @@ async def dribble(bot: Platform, method: str, kind: str, *, pieces: int, pause: 
     if pieces == 50:
         lines.append("Connection: close")
     writer.write("\r\n".join([*lines, "", ""]).encode())
-    reading = asyncio.create_task(reader.read())
+    reading = asyncio.create_task(_read(reader))
     for _ in range(pieces):
         if reading.done():
             break
@@ -171,3 +172,12 @@ async def dribble(bot: Platform, method: str, kind: str, *, pieces: int, pause: 
         answer = await reading
     writer.close()
     return answer.decode()
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    """All of the answer. A byte that reaches a connection already closed resets it, after what was said."""
+    said = b""
+    with contextlib.suppress(ConnectionResetError):
+        while block := await reader.read(65_536):
+            said += block
+    return said
