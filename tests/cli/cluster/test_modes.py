@@ -1,6 +1,6 @@
 """`kubectl chatbot pause`, `resume` and `rotate-keys`: what they write, and what they say."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +11,6 @@ from tests.support.apiserver import wait_for
 
 DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/chatbotdeployments.chatbot-operator.io"
 MODE = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/mode"
-SCHEMA = {"type": "string", "enum": ["Active", "Paused", "Hibernated"]}
 
 
 def mode(world: World) -> str | None:
@@ -20,32 +19,18 @@ def mode(world: World) -> str | None:
 
 
 @pytest.fixture
-def definition(world: World) -> Iterator[Callable[[dict[str, Any] | None], None]]:
-    """Sets what the definition says of `spec.mode`; afterwards it is as it was."""
-    before = _properties(world).get("mode")
-
-    def write(schema: dict[str, Any] | None) -> None:
-        there = "mode" in _properties(world)
-        if schema is None and not there:
-            return
-        step = {"op": "remove"} if schema is None else {"op": "replace" if there else "add", "value": schema}
-        headers = {"Content-Type": "application/json-patch+json"}
-        world.api.request("PATCH", DEFINITION, [step | {"path": MODE}], headers)
-        wait_for("the definition to be served", lambda: _served(world) is (schema is not None))
-
-    yield write
-    write(before)
+def without_modes(world: World) -> Iterator[None]:
+    """The definition as it was before there was `spec.mode`; afterwards it is as it was."""
+    schema = world.api.request("GET", DEFINITION)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    _patch(world, {"op": "remove"})
+    yield
+    _patch(world, {"op": "add", "value": schema["properties"]["spec"]["properties"]["mode"]})
 
 
-@pytest.fixture
-def modes(definition: Callable[[dict[str, Any] | None], None]) -> None:
-    definition(SCHEMA)
-
-
-def _properties(world: World) -> dict[str, Any]:
-    version = world.api.request("GET", DEFINITION)["spec"]["versions"][0]
-    found: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-    return found
+def _patch(world: World, step: dict[str, Any]) -> None:
+    headers = {"Content-Type": "application/json-patch+json"}
+    world.api.request("PATCH", DEFINITION, [step | {"path": MODE}], headers)
+    wait_for("the definition to be served", lambda: _served(world) is (step["op"] == "add"))
 
 
 def _served(world: World) -> bool:
@@ -57,7 +42,6 @@ def _served(world: World) -> bool:
     return "mode" in made["spec"]
 
 
-@pytest.mark.usefixtures("modes")
 class TestPause:
     def test_and_resume(self, plugin: Plugin, world: World) -> None:
         world.create_bot()
@@ -91,10 +75,8 @@ class TestPause:
         assert "It is paused: the operator changes nothing." in plugin("explain", "harbour").out
 
 
-def test_a_definition_without_modes_is_told(
-    plugin: Plugin, world: World, definition: Callable[[dict[str, Any] | None], None]
-) -> None:
-    definition(None)
+@pytest.mark.usefixtures("without_modes")
+def test_a_definition_without_modes_is_told(plugin: Plugin, world: World) -> None:
     world.create_bot()
     said = plugin("pause", "harbour")
     assert said.code == 1

@@ -14,7 +14,6 @@ from chatbot_cli.cluster.resources import Bot
 from chatbot_cli.errors import CliError
 
 Mode = Literal["Active", "Paused"]
-ROTATE = f"{names.PREFIX}/rotate-keys"
 
 
 def pause(kubectl: Kubectl, name: str) -> None:
@@ -41,7 +40,7 @@ def rotate_keys(kubectl: Kubectl, name: str) -> None:
     """Raises `CliError`."""
     bot = resources.get(kubectl, name)
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    kubectl.within(bot.namespace).patch(KIND, bot.name, {"metadata": {"annotations": {ROTATE: when}}})
+    kubectl.within(bot.namespace).patch(KIND, bot.name, {"metadata": {"annotations": {names.ROTATE_KEYS: when}}})
     text = "is asked for new signing keys; the old ones stay valid for a while, so nobody is signed out"
     screen.say("Rotating", f"{bot.name} {text}")
     if bot.mode == "Paused":
