@@ -7,6 +7,7 @@ from chatbot_resource.model import ChatbotDeployment
 from chatbot_operator import names
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.kinds import OURS
+from chatbot_operator.observing import together
 from chatbot_operator.world import Manifest
 
 ROUTES = ("Ingress", "HTTPRoute")
@@ -20,16 +21,18 @@ async def taken_hosts(
     Args:
         namespaces: those that are watched; none means the whole cluster.
     """
-    if not bot.spec.exposure.hostnames:
-        return {}
     kinds = [kind for kind in ROUTES if kind == "Ingress" or kind in apis]
     spaces: list[str | None] = [*namespaces] or [None]
-    found = [route for kind in kinds for space in spaces for route in await cluster.list(kind, space, OURS)]
-    return older_hosts(found, (bot.metadata.namespace, bot.name))
+    # One host name at a time: all routes of the cluster would be a thousand for each of a thousand resources.
+    selectors = [f"{OURS},{names.host_label(host)}" for host in bot.spec.exposure.hostnames]
+    lists = await together(
+        *(cluster.list(kind, space, selector) for kind in kinds for space in spaces for selector in selectors)
+    )
+    return older_hosts((route for found in lists for route in found), (bot.metadata.namespace, bot.name))
 
 
 def older_hosts(routes: Iterable[Manifest], mine: tuple[str, str]) -> dict[str, str]:
-    """Of all routes, the host names in those that were there before mine. Pure."""
+    """Of routes, in which one may be there twice, the host names in those that were there before mine. Pure."""
     ordered = sorted(routes, key=_age)
     before: dict[str, str] = {}
     for route in ordered:

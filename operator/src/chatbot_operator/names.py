@@ -1,5 +1,6 @@
 """Every name the operator writes: objects, labels, annotations, ports. Final: a live cluster cannot rename them."""
 
+import hashlib
 from typing import Literal
 
 from chatbot_resource.configuration import Service
@@ -60,6 +61,11 @@ PROMPTS_FOLDER = "/etc/chatbot/prompts"
 def child(bot: str, part: Part) -> str:
     """Name of a part's Deployment or StatefulSet, and of its Service, ServiceAccount, HPA and PDB."""
     return f"{bot}-{part}"
+
+
+def host_label(host: str) -> str:
+    """Label of an Ingress or HTTPRoute with that host name: a label's name holds no wildcard and 63 characters."""
+    return f"{PREFIX}/host-{hashlib.sha256(host.encode()).hexdigest()[:16]}"
 
 
 def config_map(bot: str, service: Service, digest: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from chatbot_resource.model import API_VERSION, KIND, ChatbotDeployment
@@ -79,11 +79,16 @@ def manifest(
     *,
     owned: bool = True,
     annotations: Mapping[str, str] | None = None,
+    marks: Iterable[str] = (),
 ) -> Manifest:
-    """A finished child, stamped with the hash of all it says."""
-    metadata: Manifest = {"name": name, "namespace": bot.metadata.namespace, "labels": labels(bot, part)}
-    if kind in REFERABLE:
-        metadata["labels"] |= {names.REFERENCED: "true"}
+    """A finished child, stamped with the hash of all it says.
+
+    Args:
+        marks: names of further labels, by which it is to be found.
+    """
+    marks = (*marks, names.REFERENCED) if kind in REFERABLE else marks
+    marked = labels(bot, part) | dict.fromkeys(marks, "true")
+    metadata: Manifest = {"name": name, "namespace": bot.metadata.namespace, "labels": marked}
     if owned:
         metadata["ownerReferences"] = [owner(bot)]
     if annotations:
