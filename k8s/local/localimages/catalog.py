@@ -38,7 +38,7 @@ class Image:
         """Hash of everything it is made from, the base image included."""
         parts = hashlib.sha256(f"{base} {self.target} {sorted(self.arguments.items())}".encode())
         for path in sorted({file for part in (self.dockerfile, *self.inputs) for file in _files(part)}):
-            parts.update(f"{path} {path.stat().st_size} ".encode())
+            parts.update(f"{_place(path)} {path.stat().st_size} ".encode())
             parts.update(_content(path))
         return parts.hexdigest()
 
@@ -103,6 +103,11 @@ def _files(path: Path) -> Iterable[Path]:
     if path.is_file():
         return [path]
     return (file for file in path.rglob("*") if file.is_file() and not IGNORED & set(file.parts))
+
+
+def _place(path: Path) -> Path:
+    """The same in every checkout, so that a fresh one finds what another has built."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def _content(path: Path) -> bytes:
