@@ -67,7 +67,7 @@ class Cluster:
         return Observed(tuple(self.children.values()), tuple(self.pods), found, self.apis)
 
     def plan(self) -> list[Step]:
-        return planning.plan(self.bot, self.observed, SETTINGS)
+        return planning.plan(self.bot, self.observed, SETTINGS.at(self.bot.spec.version))
 
     def manifests(self) -> dict[Name, Manifest]:
         """Everything wanted now, of blocked steps too."""
@@ -90,7 +90,9 @@ class Cluster:
 
     def report(self, steps: list[Step] | None = None, now: str = NOW) -> Status:
         steps = self.plan() if steps is None else steps
-        self.status = status.status_of(self.bot, steps, self.observed, SETTINGS, self.status, now)
+        self.status = status.status_of(
+            self.bot, steps, self.observed, SETTINGS.at(self.bot.spec.version), self.status, now
+        )
         return self.status
 
     def condition(self, kind: str) -> Condition:

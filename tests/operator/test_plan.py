@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from chatbot_operator import names, plan
 from chatbot_operator.components.metadata import applied_hash, component_of
-from chatbot_operator.world import Manifest, Reference, Step
+from chatbot_operator.world import Manifest, Observed, Reference, Step
 from hypothesis import given, settings
 
 from tests.operator.running import SETTINGS
@@ -124,6 +124,30 @@ class TestOrder:
         cluster.reconcile()
         running = cluster.child("Deployment", "demo-conversation")["spec"]["template"]["spec"]["containers"][0]
         assert running["image"] == "conversation:2"
+
+    def test_another_version_is_another_tag_of_every_service_and_of_no_store(self) -> None:
+        cluster = Cluster(make_bot(DEV)).converge()
+        cluster.edit(version="0.2.0", images={"auth": "auth:mine"})
+        cluster.converge()
+        images = {
+            image_of(item) for (kind, _), item in cluster.children.items() if kind in ("Deployment", "StatefulSet")
+        }
+        services = {f"chatbot-{name}:0.2.0" for name in ("gateway", "chat", "conversation")}
+        assert images == services | {
+            "auth:mine",
+            "chatbot-postgres:0.1.0",
+            "chatbot-valkey:0.1.0",
+            SETTINGS.images.weaviate,
+        }
+
+    def test_a_version_nobody_knows_an_image_of_is_told(self) -> None:
+        digests = SETTINGS.images.model_copy(update={"chat": "chat@sha256:" + "0" * 64})
+        settings = SETTINGS.model_copy(update={"images": digests}).at("0.2.0")
+        steps = plan.plan(make_bot({"profile": "Dev", "version": "0.2.0"}), Observed(), settings)
+        blocked_by = {step.blocked for step in steps if step.name == "chat"}
+        assert [(item.reason, "spec.images.chat" in item.message) for item in blocked_by if item] == [
+            ("InvalidSpec", True)
+        ]
 
     def test_a_failed_migration_keeps_the_old_version(self) -> None:
         cluster = Cluster(make_bot(DEV)).converge()

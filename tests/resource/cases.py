@@ -495,6 +495,8 @@ CASES: tuple[Case, ...] = (
             ("https://a.example:65535", "https://example.com:70000", "can be opened"),
         )
     ),
+    Case("a version is a tag", {"version": "0.1"}, {"version": "0.1/2"}, "should match"),
+    Case("a version is text", {"version": "1"}, {"version": 1}, "must be of type string"),
     Case(
         "an image is a reference",
         {"images": {"chat": "h:5000/a/chat@sha256:" + "0" * 64}},

@@ -40,6 +40,8 @@ def _where_written(spec: Spec) -> list[tuple[str, str]]:
     longest = max(_component(spec, name).drain_seconds for name in SERVICES)
     if longest > DRAIN_SECONDS and any("drain_seconds" in _component(spec, name).model_fields_set for name in SERVICES):
         rows.append((f"Drain ({longest} s)", f"{DRAIN_SECONDS} s at most"))
+    if spec.version:
+        rows.append((f"Version ({spec.version})", "the code that is installed here"))
     if images := [name for name in type(spec.images).model_fields if getattr(spec.images, name)]:
         rows.append((f"Images ({', '.join(images)})", "the code that is installed here"))
     if limited := [name for name in SERVICES if "resources" in _component(spec, name).model_fields_set]:

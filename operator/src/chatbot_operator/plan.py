@@ -20,6 +20,7 @@ from chatbot_operator.components import (
     conversation,
     exposure,
     gateway,
+    images,
     migrations,
     network,
     postgres,
@@ -130,7 +131,7 @@ class _Planner:
     context: Context
 
     def steps(self) -> list[Step]:
-        no_settings = configuration.missing(self.context, self.context.bot.name)
+        no_settings = images.unknown(self.context) or configuration.missing(self.context, self.context.bot.name)
         configs = {} if no_settings else configuration.build(self.context)
         running = {name: self._store(store) for name, make in STORES.items() if (store := make(self.context.bot))}
         postgres_gate = self._store_gate(running.get("postgres"))

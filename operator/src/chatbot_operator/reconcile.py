@@ -160,7 +160,7 @@ class Reconciler:
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
         observed = replace(look.observed, hosts=hosts)
         if bot.spec.mode == "Paused":
-            steps = self._rules.plan(bot, observed, self._settings, None)
+            steps = self._rules.plan(bot, observed, chosen.settings, None)
         else:
             observed, steps = await self._act(done, raw, chosen, observed)
         status = self._rules.status_of(

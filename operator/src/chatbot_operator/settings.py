@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from chatbot_resource.components import SERVICES
 from pydantic import BaseModel, ConfigDict, Field
 
 SETTINGS_VARIABLE = "CHATBOT_OPERATOR_SETTINGS"
@@ -51,6 +52,20 @@ class Settings(ClosedModel):
     probe_port: Annotated[int, Field(ge=1, le=65535)] = 8080
     """/livez, /readyz and /metrics."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def at(self, version: str | None) -> Self:
+        """The same for a resource that asks for another version: the tag of the services' images, never of a store's.
+
+        An image that the chart names in full, such as by digest, has no other version that is known here: it is empty.
+        """
+        if version in (None, self.version):
+            return self
+        tagged: dict[str, str] = {}
+        for service in SERVICES:
+            image: str = getattr(self.images, service)
+            known = image.endswith(f":{self.version}")
+            tagged[service] = f"{image.removesuffix(self.version)}{version}" if known else ""
+        return self.model_copy(update={"version": version, "images": self.images.model_copy(update=tagged)})
 
     @classmethod
     def load(cls) -> Self:

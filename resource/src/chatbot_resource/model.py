@@ -20,6 +20,7 @@ from chatbot_resource.fields import (
     Model,
     Ratio,
     ResourceName,
+    Tag,
     Url,
     seconds,
 )
@@ -193,6 +194,9 @@ class Spec(Model):
             description="Paused: the operator reports, and changes nothing. Hibernated: no pod runs, all data is kept."
         ),
     ] = "Active"
+    version: Annotated[
+        Tag | None, Field(description="Of the services; unset: the operator's. Their images have it as their tag.")
+    ] = None
     images: Images = Images()
     defaults: Defaults = Defaults()
     components: Components = Components()

@@ -81,7 +81,7 @@ def preview(bot: ChatbotDeployment, uid: str, observed: Observed, settings: Sett
         observed: the world as it is now.
     """
     made = [_as_if_made(item) for item in secrets.missing(bot, observed)]
-    steps = operator.plan(bot, replace(observed, children=(*observed.children, *made)), settings)
+    steps = operator.plan(bot, replace(observed, children=(*observed.children, *made)), settings.at(bot.spec.version))
     wanted = [item for step in steps for item in step.manifests]
     changes = [*map(_created, made), *_wanted(wanted, {_name(item) for item in made}, observed)]
     changes = [_renamed(change) if made and change.kind in VERSIONED else change for change in changes]

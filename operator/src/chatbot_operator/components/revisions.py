@@ -41,6 +41,7 @@ def build(context: Context) -> Manifest:
 
 def effective(bot: ChatbotDeployment, observed: Observed, previous: Status | None, settings: Settings) -> Effective:
     """What to render now."""
+    settings = settings.at(bot.spec.version)
     asked = Effective(bot, settings)
     if not bot.spec.rollout.auto_rollback or bot.spec.mode != "Active":
         return asked
