@@ -34,6 +34,12 @@ SPEC: Object = {
 }
 FAQS: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faqs"}, "data": {"faqs.yaml": "[]"}}
 KEY: Object = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "openai"}, "data": {"api-key": "a2V5"}}
+NO_ROOM: Object = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "no-room"},
+    "spec": {"hard": {"pods": "0"}},
+}
 
 GROWS: Object = {
     "apiVersion": "storage.k8s.io/v1",
@@ -75,10 +81,10 @@ class Installation:
         events = self.server.audited(self.account)
         return [event["requestURI"] for event in events if event.get("responseStatus", {}).get("code") == 403]
 
-    def condition(self, kind: str) -> str:
+    def condition(self, kind: str, field: str = "status") -> str:
         bot = self.server.get("ChatbotDeployment", self.team, BOT) or {}
         found = bot.get("status", {}).get("conditions", [])
-        return next((item["status"] for item in found if item["type"] == kind), "")
+        return next((item[field] for item in found if item["type"] == kind), "")
 
     def _role(self, resource: str, namespace: str | None, name: str) -> Object:
         inside = f"/namespaces/{namespace}" if namespace else ""
@@ -134,8 +140,11 @@ def lived(installation: Installation, tmp_path_factory: pytest.TempPathFactory) 
         process.wait_ready()
         for item in (FAQS, KEY):
             server.create(item, installation.team)
+        server.create(NO_ROOM, installation.team)
         body = {"apiVersion": "chatbot-operator.io/v1alpha1", "kind": "ChatbotDeployment", "metadata": {"name": BOT}}
         bot = server.create(body | {"spec": SPEC}, installation.team)
+        wait_for("what is refused", lambda: installation.condition("PostgresReady", "reason") == "PodsRefused", 60)
+        server.delete("ResourceQuota", installation.team, NO_ROOM["metadata"]["name"])
         wait_for("the bot to be ready", lambda: installation.condition("Ready") == "True", 60)
         _outgrow(server, installation.team)
         _move(server, installation.team)

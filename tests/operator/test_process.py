@@ -21,6 +21,7 @@ from tests.support.apiserver import ApiServer, Object, playing_kubelet, wait_for
 COMPONENTS = ("gateway", "auth", "chat", "conversation", "conversation-worker")
 STORES = ("postgres", "redis", "weaviate")
 KILLED = Path(__file__).with_name("killed.py")
+NEWER = Path(__file__).with_name("newer.py")
 KINDS = (
     *("ConfigMap", "Secret", "Service", "ServiceAccount", "Deployment", "StatefulSet", "Job"),
     *("HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy"),
@@ -66,6 +67,10 @@ class Bot:
         selector = f"{names.INSTANCE}={BOT},{names.MANAGED_BY}={names.FIELD_MANAGER}"
         found = {kind: self.api.list(kind, self.namespace, selector) for kind in KINDS}
         return {(kind, item["metadata"]["name"]): item for kind, items in found.items() for item in items}
+
+    def pods(self) -> set[str]:
+        """Who each is."""
+        return {item["metadata"]["uid"] for item in self.api.list("Pod", self.namespace)}
 
     def images(self) -> dict[str, str]:
         found = self.api.list("Deployment", self.namespace)
@@ -121,6 +126,32 @@ class TestLife:
             assert second.writes() == 0
             assert second.metric(reconciles) == second.metric(reconciles, result="unchanged")
         assert unwritten(bot.children()) == unwritten(before)
+
+    # The second brings a version of the same images, which the revision to go back to tells, too: made anew, pruned.
+    @pytest.mark.parametrize(("platform", "writes"), [("0.1.0", 1), ("0.2.0", 3)])
+    def test_another_operator_that_makes_the_same_restarts_no_pod_and_writes_who_it_is(
+        self, api_server: ApiServer, bot: Bot, kubelet: None, tmp_path: Path, platform: str, writes: int
+    ) -> None:
+        bot.create({"profile": "Dev", "components": {"chat": {"scaling": {"mode": "Fixed", "replicas": 1}}}})
+        with operator(api_server, tmp_path, bot.namespace, "operator-0") as first:
+            bot.wait_condition("Ready", "True")
+            wait_settled(first)
+            before, pods, told = bot.children(), bot.pods(), bot.get("ChatbotDeployment", BOT)["status"]
+            assert first.stop() == 0
+        command = (NEWER, "9.9.9")
+        more = {"version": platform, "resync_seconds": 10}
+        with operator(api_server, tmp_path, bot.namespace, "operator-1", command, **more) as second:
+            second.wait_ready()
+            wait_for("its version", lambda: bot.get("ChatbotDeployment", BOT)["status"]["operatorVersion"] == "9.9.9")
+            wait_for("a resync", lambda: second.metric("chatbot_operator_resyncs_total") >= 1, 30)
+            wait_settled(second)
+            assert second.writes() == writes
+        assert unwritten(bot.children()) == unwritten(before)
+        assert bot.pods() == pods
+        after = bot.get("ChatbotDeployment", BOT)["status"]
+        assert after["version"]["current"] == platform
+        own = ("operatorVersion", "version")
+        assert after | dict.fromkeys(own) == told | dict.fromkeys(own)
 
     def test_an_edit_rolls_exactly_the_right_pods(self, bot: Bot, kubelet: None, running: Operator) -> None:
         bot.create()

@@ -49,9 +49,10 @@ tests/chart/test_rights.py compares this with what the API server saw it do.
 - apiGroups: [apps]
   resources: [replicasets]
   verbs: [list]
+# Telling what was done; and why a StatefulSet or Job that lacks a pod may not make one.
 - apiGroups: [""]
   resources: [events]
-  verbs: [create]
+  verbs: [list, create]
 {{- /*
 To be switched on with the code that uses them:
 

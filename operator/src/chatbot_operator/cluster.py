@@ -41,10 +41,16 @@ class Cluster:
             return None
 
     async def list(
-        self, kind: str, namespace: str | None, selector: str = "", limit: int | None = None
+        self, kind: str, namespace: str | None, selector: str = "", limit: int | None = None, fields: str = ""
     ) -> list[Manifest]:
-        """Items with the kind and version that the API leaves out of lists."""
-        found = await self._request("get", path(kind, namespace), label_selector=selector or None, limit=limit)
+        """Items with the kind and version that the API leaves out of lists.
+
+        Args:
+            fields: selector of fields, which each kind has others of.
+        """
+        found = await self._request(
+            "get", path(kind, namespace), label_selector=selector or None, field_selector=fields or None, limit=limit
+        )
         head = {"apiVersion": API_VERSIONS[kind], "kind": kind}
         return [head | item for item in found["items"]]
 

@@ -13,12 +13,18 @@ from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import CHILDREN, bots_selector
 from chatbot_operator.known import Versions
 from chatbot_operator.queue import Key
+from chatbot_operator.readiness import lacks_pods
 from chatbot_operator.referenced import reference_digest
 from chatbot_operator.world import Manifest, Name, Observed, Reference
 
 LOOKED_AT = (*CHILDREN, "Pod")
 KEPT_OUT = ("Secret",)
 """What they say stays in memory no longer than a reconcile takes."""
+
+TRIED = ("FailedCreate", "SuccessfulCreate")
+"""Reasons of a controller's Events about a pod it wanted to make."""
+FORBIDDEN = " is forbidden: "
+"""Before it, a message names a pod that never was; what follows is the same from one attempt to the next."""
 
 log = structlog.get_logger("observe")
 
@@ -59,8 +65,9 @@ async def observe(
     children = tuple(item for item in found if item["kind"] != "Pod")
     pods = tuple(item for item in found if item["kind"] == "Pod")
     references = {one: reference_digest(referenced[one.kind, one.name], one.key, uid) for one in wanted}
+    refused = await _refused(cluster, [item for item in children if lacks_pods(item)])
     return Look(
-        Observed(children, pods, references, apis),
+        Observed(children, pods, references, apis, refused=refused),
         _versions([*found, *(live for live in referenced.values() if live is not None)]),
         [item for item in found if item["kind"] not in KEPT_OUT],
     )
@@ -78,6 +85,35 @@ async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+async def _refused(cluster: Cluster, lacking: list[Manifest]) -> dict[Name, str]:
+    """Why pods were refused. Of StatefulSets and Jobs only Events tell it, asked for only while a pod is lacking."""
+    events = await together(
+        *(
+            cluster.list("Event", item["metadata"]["namespace"], fields=f"involvedObject.uid={item['metadata']['uid']}")
+            for item in lacking
+        )
+    )
+    found = ((item, _refusal(told)) for item, told in zip(lacking, events, strict=True))
+    return {(item["kind"], item["metadata"]["name"]): said for item, said in found if said}
+
+
+def _refusal(events: Iterable[Manifest]) -> str:
+    """What the last attempt came to; empty when it was not refused. Older ones may have been mended."""
+    tried = [(_last(event), event["reason"] == TRIED[0], event) for event in events if event["reason"] in TRIED]
+    if not tried:
+        return ""
+    # Within one second a disk may have been made before its pod was refused.
+    _, failed, event = max(tried, key=lambda one: one[:2])
+    said = str(event.get("message", ""))
+    return (said.partition(FORBIDDEN)[2] or said) if failed else ""
+
+
+def _last(event: Manifest) -> str:
+    """When it was last seen; RFC 3339."""
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 async def _referenced(cluster: Cluster, namespace: str, wanted: Iterable[Reference]) -> dict[Name, Manifest | None]:

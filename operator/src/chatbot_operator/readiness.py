@@ -79,6 +79,16 @@ def autoscaler_finding(live: Manifest) -> Blocked | None:
     return Blocked(Reason.METRICS_UNAVAILABLE, text)
 
 
+def lacks_pods(live: Manifest) -> bool:
+    """Whether a StatefulSet or Job has fewer pods than its controller has been told to make."""
+    match live["kind"]:
+        case "StatefulSet":
+            return current(live) and count(live, "replicas") < desired(live)
+        case "Job":
+            return job_state(live) == "running" and "startTime" in _status(live) and not count(live, "active")
+    return False
+
+
 def store_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
     """Why a store's StatefulSet is not ready."""
     name = wanted["metadata"]["name"]
@@ -89,9 +99,8 @@ def store_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
         return resting
     if settled(wanted, observed):
         return None
-    return pods_finding(_pods_of(observed, component_of(wanted))) or Blocked(
-        Reason.STARTING, f"StatefulSet {name} is not ready yet."
-    )
+    finding = pods_finding(_pods_of(observed, component_of(wanted))) or _lacking(live, observed)
+    return finding or Blocked(Reason.STARTING, f"StatefulSet {name} is not ready yet.")
 
 
 def job_state(live: Manifest) -> JobState:
@@ -113,7 +122,8 @@ def job_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
             return _failed_job(live)
         case "running":
             pods = [pod for pod in _pods_of(observed, component_of(wanted)) if _label(pod, "job-name") == name]
-            return pods_finding(pods) or Blocked(Reason.MIGRATING, f"Job {name} is running.")
+            finding = pods_finding(pods) or _lacking(live, observed)
+            return finding or Blocked(Reason.MIGRATING, f"Job {name} is running.")
 
 
 def deployment_finding(part: str, live: Manifest, observed: Observed) -> Blocked | None:
@@ -176,8 +186,16 @@ def _refused(live: Manifest) -> Blocked | None:
     failure = _condition(live, "ReplicaFailure")
     if failure is None:
         return None
-    text = f"Deployment {live['metadata']['name']} cannot make pods: {failure.get('message', '')}"
-    return Blocked(Reason.PODS_REFUSED, text)
+    return _pods_refused(live, str(failure.get("message", "")))
+
+
+def _lacking(live: Manifest, observed: Observed) -> Blocked | None:
+    said = observed.refused.get((live["kind"], live["metadata"]["name"]))
+    return _pods_refused(live, said) if said else None
+
+
+def _pods_refused(live: Manifest, said: str) -> Blocked:
+    return Blocked(Reason.PODS_REFUSED, f"{live['kind']} {live['metadata']['name']} cannot make pods: {said}")
 
 
 def overdue(live: Manifest, observed: Observed) -> Blocked | None:

@@ -140,7 +140,7 @@ REASONS: Mapping[Reason, Meaning] = {
         "Mend what the message names and change the resource; any edit makes another attempt.",
     ),
     Reason.PODS_REFUSED: Meaning(
-        "Pods of the Deployment named may not be created: a quota, a policy, a missing ServiceAccount.",
+        "Pods of the object named may not be created: a quota, a policy, a missing ServiceAccount.",
         "Mend what the message names.",
     ),
     Reason.UNSCHEDULABLE: Meaning(

@@ -41,6 +41,9 @@ class Observed:
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Host names that an older resource has, and its namespace and name."""
 
+    refused: Mapping[Name, str] = field(default_factory=dict)
+    """StatefulSets and Jobs that lack a pod because the last one was refused, and what the API server said of it."""
+
     def child(self, kind: str, name: str) -> Manifest | None:
         return next(
             (item for item in self.children if item["kind"] == kind and item["metadata"]["name"] == name),

@@ -361,6 +361,47 @@ def whole(url: str, trace: str, caller: str) -> bool:
     )
 
 
+class TestRotation:
+    """After whatever counts pods: a minute and a half later auth is rolled once more, by the step that follows."""
+
+    def test_no_session_breaks_while_a_key_is_published(self, platform: Platform, figures: Figures) -> None:
+        sign_in(platform)
+        before = pods(platform.cluster)["auth"]
+        with platform.client() as client:
+            pair = client.post("/api/v1/auth/login", json={"email": EMAIL, "password": PASSWORD}).json()
+
+            def work(seconds: float) -> None:
+                """As a client does that keeps calling; nothing is tried again."""
+                nonlocal pair
+                answer = client.post("/api/v1/auth/refresh", json={"refresh_token": pair["refresh_token"]})
+                assert answer.status_code == 200, answer.text
+                pair, end = answer.json(), time.monotonic() + seconds
+                while time.monotonic() < end:
+                    answer = client.get("/api/v1/users/me", headers={"Authorization": f"Bearer {pair['access_token']}"})
+                    assert answer.status_code == 200, answer.text
+                    time.sleep(0.05)
+
+            def rolled() -> bool:
+                work(1)
+                return not pods(platform.cluster).get("auth", set()) & before
+
+            assert len(published(client)) == 1
+            began = time.monotonic()
+            asked = "chatbot-operator.io/rotate-keys=e2e"
+            platform.cluster.kubectl("-n", NAMESPACE, "annotate", f"cbd/{BOT}", asked)
+            wait_for("auth to be replaced", rolled, 90, every=0)
+            figures.note("rotate-keys → published by every pod", time.monotonic() - began)
+            # The old pod still serves for a moment, and then lets go of its connections.
+            work(8)
+            assert len(published(client)) == 2
+
+
+def published(client: httpx2.Client) -> list[Any]:
+    """Keys that tokens may be signed with."""
+    found: list[Any] = client.get("/api/v1/.well-known/jwks.json").json()["keys"]
+    return found
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("spec", "said"),
