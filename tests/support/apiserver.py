@@ -49,6 +49,7 @@ PLURALS = {
     "Pod": "v1/pods",
     "PodDisruptionBudget": "policy/v1/poddisruptionbudgets",
     "ReplicaSet": "apps/v1/replicasets",
+    "ScaledObject": "keda.sh/v1alpha1/scaledobjects",
     "Secret": "v1/secrets",
     "Service": "v1/services",
     "ServiceAccount": "v1/serviceaccounts",

@@ -38,6 +38,12 @@ GATEWAY = Api(
     ("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",),
 )
 
+KEDA = Api(
+    "github.com/kedacore/keda/v2@v2.18.0",
+    "h1:ttR223fii/4QJ0YvtrhcWHaEoezByb/t5CeFopjl6EI=",
+    ("config/crd/bases/keda.sh_scaledobjects.yaml",),
+)
+
 
 def install(server: ApiServer, api: Api) -> None:
     """Apply the definitions and wait until they are served. Skips the test where the module cannot be had."""
@@ -47,6 +53,15 @@ def install(server: ApiServer, api: Api) -> None:
         spec = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]
         where = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
         wait_for(f"{where} to be served", lambda where=where: server.client.get(where).is_success)  # type: ignore[misc]
+
+
+def remove(server: ApiServer, api: Api) -> None:
+    """And everything that was made of them."""
+    for file in (_module(api) / name for name in api.files):
+        name = yaml.safe_load(file.read_text(encoding="utf-8"))["metadata"]["name"]
+        where = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+        server.request("DELETE", where)
+        wait_for(f"{name} to be gone", lambda where=where: server.client.get(where).status_code == 404)  # type: ignore[misc]
 
 
 def _module(api: Api) -> Path:

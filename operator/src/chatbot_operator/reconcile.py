@@ -21,7 +21,7 @@ from chatbot_operator.components.revisions import Effective
 from chatbot_operator.components.rotation import Rotation
 from chatbot_operator.faults import AlreadyExists, Conflict, NamespaceGoing, NotFound, Refused
 from chatbot_operator.hosts import taken_hosts
-from chatbot_operator.kinds import DISK, OPTIONAL, WRITTEN
+from chatbot_operator.kinds import AUTOSCALERS, DISK, OPTIONAL, WRITTEN
 from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.observing import observe
@@ -41,7 +41,8 @@ MAX_CONFLICTS = 6
 COMPLETE = 24
 """Resyncs until a resource that nothing happens to is looked at completely, see resync.py."""
 MAX_MESSAGE = 1000
-AUTOSCALER = "HorizontalPodAutoscaler"
+MAKERS = ("ScaledObject",)
+"""Kinds whose controllers make something of them that goes first: KEDA's HorizontalPodAutoscaler would act on."""
 
 log = structlog.get_logger("reconcile")
 
@@ -227,11 +228,11 @@ class Reconciler:
     async def _apply(self, done: Pass, applier: Applier, steps: list[Step], observed: Observed) -> list[Step]:
         """The steps again, those that were refused as blocked ones."""
         # Before anything else: an autoscaler would undo what is applied next.
-        await self._prune(done, applier.owner, steps, observed, (AUTOSCALER,))
+        await self._prune(done, applier.owner, steps, observed, AUTOSCALERS)
         steps = [step if step.blocked else await self._apply_step(done, applier, step, observed) for step in steps]
         # Last: pods may use a configuration until the new one has been applied.
         await self._prune(
-            done, applier.owner, steps, observed, [kind for kind in (*WRITTEN, *OPTIONAL) if kind != AUTOSCALER]
+            done, applier.owner, steps, observed, [kind for kind in (*WRITTEN, *OPTIONAL) if kind not in AUTOSCALERS]
         )
         return steps
 
@@ -260,7 +261,7 @@ class Reconciler:
         for live in unwanted:
             kind, name = live["kind"], live["metadata"]["name"]
             try:
-                await self._cluster.delete(live)
+                await self._cluster.delete(live, "Foreground" if kind in MAKERS else "Background")
                 done.writes += 1
                 log.info("pruned", kind=kind, name=name)
             except Refused as refused:
