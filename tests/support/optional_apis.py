@@ -47,21 +47,28 @@ KEDA = Api(
 
 def install(server: ApiServer, api: Api) -> None:
     """Apply the definitions and wait until they are served. Skips the test where the module cannot be had."""
-    folder = _module(api)
-    for file in (folder / name for name in api.files):
+    for file in _definitions(api):
         server.kubectl("apply", "--server-side", "-f", str(file))
-        spec = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]
-        where = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+        where = _served_at(file)
         wait_for(f"{where} to be served", lambda where=where: server.client.get(where).is_success)  # type: ignore[misc]
 
 
 def remove(server: ApiServer, api: Api) -> None:
     """And everything that was made of them."""
-    for file in (_module(api) / name for name in api.files):
-        name = yaml.safe_load(file.read_text(encoding="utf-8"))["metadata"]["name"]
-        where = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
-        server.request("DELETE", where)
-        wait_for(f"{name} to be gone", lambda where=where: server.client.get(where).status_code == 404)  # type: ignore[misc]
+    for file in _definitions(api):
+        server.kubectl("delete", "-f", str(file))
+        where = _served_at(file)
+        wait_for(f"{where} to be gone", lambda where=where: server.client.get(where).status_code == 404)  # type: ignore[misc]
+
+
+def _definitions(api: Api) -> list[Path]:
+    folder = _module(api)
+    return [folder / name for name in api.files]
+
+
+def _served_at(file: Path) -> str:
+    spec = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]
+    return f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
 
 
 def _module(api: Api) -> Path:
