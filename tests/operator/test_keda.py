@@ -14,8 +14,13 @@ import httpx2
 import pytest
 from chatbot_operator import names
 from chatbot_operator.apis import Apis
+from chatbot_operator.components.metadata import manifest
+from chatbot_operator.reconcile import Reconciler
+from chatbot_operator.referrers import Referrers
+from chatbot_operator.world import Observed, Step
+from chatbot_resource.model import ChatbotDeployment
 
-from tests.operator.running import BOT, SECONDS, Run, World
+from tests.operator.running import BOT, SECONDS, SETTINGS, Run, SmallPlan, World, deployment, step
 from tests.operator.test_modes import replicas, scale, unchanged
 from tests.support.apiserver import ApiServer, Object, playing_kubelet, wait_for
 from tests.support.optional_apis import KEDA, install, remove
@@ -24,6 +29,7 @@ CHAT = f"{BOT}-chat"
 FINALIZER = "finalizer.keda.sh"
 READY = [{"type": "Ready", "status": "True", "reason": "ScaledObjectReady", "message": "ready for scaling"}]
 PROMETHEUS = {"prometheusURL": "http://prometheus:9090"}
+APIS = frozenset({"ScaledObject"})
 METRICS = "v1beta1.custom.metrics.k8s.io"
 
 
@@ -169,7 +175,7 @@ async def test_hibernates_and_wakes(installed: World) -> None:
     world = installed
     scaling = chat("KEDA", minReplicas=0, maxReplicas=5, targets={"inFlightStreams": 9})
     world.create_bot({"profile": "Dev", "telemetry": PROMETHEUS, "components": scaling})
-    run = Run(world, lambda: frozenset({"ScaledObject"}))
+    run = Run(world, lambda: APIS)
     with playing_kubelet(world.api, world.namespace):
         await has(run, world, *BY_KEDA)
         await run.until("Ready", "True")
@@ -184,6 +190,40 @@ async def test_hibernates_and_wakes(installed: World) -> None:
             await run.until("Ready", *(("True", None) if woken else ("False", "ScaledToZero")))
             assert replicas(world) == woken
     assert world.metrics.conflicts._value.get() == 0
+
+
+async def test_keda_is_asked_about_what_it_can_have_seen(installed: World) -> None:
+    """Its webhook refuses a ScaledObject whose Deployment it does not know, or knows to be another autoscaler's."""
+    world = installed
+
+    def plan(scaled: bool) -> SmallPlan:
+        def build(bot: ChatbotDeployment, _: Observed) -> list[Step]:
+            kind = "ScaledObject" if scaled else "HorizontalPodAutoscaler"
+            body = {"scaleTargetRef": {"name": CHAT}, "minReplicaCount": 1, "maxReplicaCount": 2, "triggers": []}
+            target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": CHAT}
+            body = body if scaled else {"scaleTargetRef": target, "maxReplicas": 2}
+            note = {"scaledobject.keda.sh/hpa-excluded-labels": names.MANAGED_BY}
+            scaler = manifest(bot, "chat", kind, CHAT, {"spec": body}, annotations=note)
+            return [step("chat", deployment(bot, replicas=None), scaler)]
+
+        return SmallPlan(build)
+
+    def reconciler(scaled: bool) -> Reconciler:
+        rules = plan(scaled).rules()
+        return Reconciler(world.cluster, SETTINGS, world.metrics, Referrers(), rules, apis=lambda: APIS)
+
+    world.create_bot()
+    await reconciler(scaled=True)(world.key)
+    assert world.existing("Deployment", CHAT)
+    assert autoscalers(world) == set()
+    await reconciler(scaled=False)(world.key)
+    assert autoscalers(world) == {BY_CLUSTER}
+    async with asyncio.timeout(SECONDS):
+        while BY_CLUSTER in autoscalers(world):  # its controller may have written since we looked
+            assert f"ScaledObject {CHAT}" not in autoscalers(world)
+            await reconciler(scaled=True)(world.key)
+        while f"ScaledObject {CHAT}" not in autoscalers(world):
+            await reconciler(scaled=True)(world.key)
 
 
 async def test_without_keda_the_number_stays(world: World) -> None:

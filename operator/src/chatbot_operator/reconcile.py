@@ -240,6 +240,8 @@ class Reconciler:
         blocked: Blocked | None = None
         for wanted in step.manifests:
             kind, name = wanted["kind"], wanted["metadata"]["name"]
+            if kind in MAKERS and not _may_be_judged(name, observed):
+                continue
             try:
                 wrote = await applier.settle(wanted, observed.child(kind, name))
             except NameTaken as taken:
@@ -307,6 +309,12 @@ class Reconciler:
 
     def _resync(self) -> float:
         return self._settings.resync_seconds * jitter()
+
+
+def _may_be_judged(name: str, observed: Observed) -> bool:
+    """KEDA's webhook goes by what it saw a moment ago: it refuses what is for a Deployment that we have only just made,
+    or one that had an autoscaler of ours until now. Their events lead to another look."""
+    return observed.child("Deployment", name) is not None and observed.child("HorizontalPodAutoscaler", name) is None
 
 
 def _refusal(done: Pass, kind: str, name: str, refused: Refused) -> Blocked:
