@@ -15,7 +15,7 @@ from chatbot_operator.kinds import API_VERSIONS, OPTIONAL, WRITTEN, plural
 from tests.chart.helm import CHART, Helm, Manifest
 from tests.operator.processes import as_account, operator
 from tests.support.apiserver import CRDS, ApiServer, Object, path, playing_kubelet, wait_for
-from tests.support.optional_apis import GATEWAY, install
+from tests.support.optional_apis import GATEWAY, KEDA, install
 
 Right = tuple[str, str, str]
 """Group, resource with its subresource, verb."""
@@ -114,6 +114,7 @@ def installation(request: pytest.FixtureRequest, empty_server: ApiServer, helm: 
     empty_server.kubectl("apply", "--server-side", "-f", str(CRDS))
     empty_server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(GROWS))
     install(empty_server, GATEWAY)
+    install(empty_server, KEDA)
     system, team = empty_server.namespace(), empty_server.namespace()
     watched = [] if request.param == "cluster" else [team]
     values = {"crds__enabled": False, "watchNamespaces": watched, "fullnameOverride": "chatbot-operator"}
@@ -171,10 +172,12 @@ def _outgrow(server: ApiServer, namespace: str) -> None:
 
 
 def _move(server: ApiServer, namespace: str) -> None:
-    """From an Ingress to a Gateway."""
+    """From an Ingress to a Gateway, and from the cluster's autoscaler to KEDA."""
     exposure = {"type": "HTTPRoute", "parentRefs": [{"name": "web"}]}
-    server.patch("ChatbotDeployment", namespace, BOT, {"spec": {"exposure": exposure}})
+    components = {"chat": {"scaling": {"mode": "KEDA"}}}
+    server.patch("ChatbotDeployment", namespace, BOT, {"spec": {"exposure": exposure, "components": components}})
     wait_for("the route", lambda: server.get("HTTPRoute", namespace, f"{BOT}-gateway"), 60)
+    wait_for("the ScaledObject", lambda: server.get("ScaledObject", namespace, f"{BOT}-chat"), 60)
 
 
 def _leftover(kind: str, bot: Object) -> Manifest:
@@ -198,6 +201,7 @@ _SMALLEST: dict[str, Object] = {
     "ControllerRevision": {"revision": 1, "data": {"spec": {}}},
     "NetworkPolicy": {"spec": {"podSelector": {"matchLabels": {"app": "later"}}}},
     "HTTPRoute": {"spec": {"parentRefs": [{"name": "web"}], "rules": [{}]}},
+    "ScaledObject": {"spec": {"scaleTargetRef": {"name": "later"}, "triggers": []}},
     "Ingress": {"spec": {"defaultBackend": {"service": {"name": "later", "port": {"number": 80}}}}},
     "HorizontalPodAutoscaler": {
         "spec": {"maxReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "later"}}

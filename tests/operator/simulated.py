@@ -172,6 +172,9 @@ class Cluster:
     def _scaled(self, name: str) -> int:
         """As an autoscaler does it that nothing presses."""
         scaler = self.children.get(("HorizontalPodAutoscaler", name))
+        scaled = self.children.get(("ScaledObject", name))
+        if scaled:
+            return max(1, int(scaled["spec"]["minReplicaCount"]))
         return int(scaler["spec"]["minReplicas"]) if scaler else 1
 
     def _become(self, item: Manifest, status: Mapping[str, Any]) -> None:

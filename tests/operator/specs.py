@@ -88,7 +88,7 @@ BY_HAND = {"dev": DEV, "standard": STANDARD, "production": PRODUCTION, "empty": 
 
 _scaling = st.one_of(
     st.builds(lambda count: {"mode": "Fixed", "replicas": count}, st.integers(1, 9)),
-    st.just({"mode": "External"}),
+    st.sampled_from([{"mode": "External"}, {"mode": "KEDA"}]),
     st.builds(lambda low, more: {"minReplicas": low, "maxReplicas": low + more}, st.integers(1, 5), st.integers(0, 5)),
 )
 _component = st.fixed_dictionaries({}, optional={"scaling": _scaling, "drainSeconds": st.integers(1, 120)})

@@ -1,10 +1,11 @@
 """Whatever the schema takes becomes objects that the API server takes: specs at random, made from the schema itself."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx2
 import pytest
+from chatbot_operator.kinds import GROUPS, OPTIONAL
 from chatbot_resource.model import Spec
 from chatbot_resource.structural import structural
 from hypothesis import HealthCheck, assume, given, settings
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from tests.operator.running import World
 from tests.operator.simulated import Cluster, make_bot
 from tests.support.apiserver import APPLY, path
+from tests.support.optional_apis import GATEWAY, KEDA, install, remove
 
 Schema = Mapping[str, Any]
 
@@ -75,11 +77,21 @@ def _right(spec: Mapping[str, Any]) -> bool:
     return True
 
 
+@pytest.fixture
+def full(world: World) -> Iterator[World]:
+    """With every optional kind."""
+    for api in (GATEWAY, KEDA):
+        install(world.api, api)
+    yield world
+    for api in (GATEWAY, KEDA):
+        remove(world.api, api)
+
+
 @pytest.mark.timeout(300)
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(spec=specs())
-def test_every_object_is_taken(world: World, spec: dict[str, Any]) -> None:
-    cluster = Cluster(make_bot(spec))
+def test_every_object_is_taken(full: World, spec: dict[str, Any]) -> None:
+    world, cluster = full, Cluster(make_bot(spec), apis=frozenset({*OPTIONAL, *GROUPS}))
     for _ in range(8):  # as far as gates open
         cluster.reconcile()
         cluster.settle()

@@ -9,10 +9,9 @@ from chatbot_operator.apis import Apis
 from chatbot_operator.hosts import older_hosts
 
 from tests.operator.running import BOT, Run, World
-from tests.support.apiserver import playing_kubelet, wait_for
-from tests.support.optional_apis import GATEWAY, install
+from tests.support.apiserver import playing_kubelet
+from tests.support.optional_apis import GATEWAY, install, remove
 
-DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/httproutes.gateway.networking.k8s.io"
 ROUTE = {"type": "HTTPRoute", "hostnames": ["chat.example.com"], "parentRefs": [{"name": "web"}]}
 
 
@@ -30,6 +29,7 @@ async def test_kinds_are_noticed_and_used_and_missed_again(world: World, monkeyp
         with playing_kubelet(world.api, world.namespace):
             await run.until("Ready", "True")
             told = await run.until("RouteReady", "False", "RoutePending")
+            await run.until("DependenciesDetected", "True", "ApisInstalled")
             assert told.url == "https://chat.example.com"
             route = world.existing("HTTPRoute", f"{BOT}-gateway")
             assert route["spec"]["rules"][0]["timeouts"] == {"request": "0s"}
@@ -40,8 +40,7 @@ async def test_kinds_are_noticed_and_used_and_missed_again(world: World, monkeyp
             await run.until("RouteReady", "True", "NotExposed")
             assert world.get("HTTPRoute", f"{BOT}-gateway") is None
     finally:
-        world.api.request("DELETE", DEFINITION)
-        wait_for("the kind to be gone", lambda: world.api.client.get(DEFINITION).status_code == 404)
+        remove(world.api, GATEWAY)
     assert await found.detect() == frozenset()
 
 

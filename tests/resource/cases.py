@@ -52,6 +52,12 @@ def scaling(**fields: Any) -> Spec:
     return {"components": {"chat": {"scaling": fields}}}
 
 
+def keda(name: str = "chat", streams: int | None = 50, prometheus: str | None = "http://p:9090", **fields: Any) -> Spec:
+    """One component that is scaled by KEDA."""
+    written = {"mode": "KEDA", "targets": {"inFlightStreams": streams}} | fields
+    return {"components": {name: {"scaling": written}}, "telemetry": {"prometheusURL": prometheus}}
+
+
 def resources(**fields: Any) -> Spec:
     return {"components": {"chat": {"resources": fields}}}
 
@@ -147,12 +153,70 @@ CASES: tuple[Case, ...] = (
         "must not exceed",
     ),
     Case(
-        "bounds are for HPA",
+        "bounds are for HPA and KEDA",
         scaling(mode="HPA", minReplicas=2),
         scaling(mode="External", minReplicas=2),
-        "are for mode HPA",
+        "are for modes HPA and KEDA",
     ),
-    Case("not for Fixed", scaling(maxReplicas=2), scaling(mode="Fixed", replicas=1, maxReplicas=2), "are for mode HPA"),
+    Case(
+        "not for Fixed",
+        scaling(mode="KEDA", maxReplicas=2),
+        scaling(mode="Fixed", replicas=1, maxReplicas=2),
+        "are for modes HPA and KEDA",
+    ),
+    *(
+        Case(
+            f"no pod of {name} is for KEDA, not for {wrong or 'a mode that is not written'}",
+            keda(name, minReplicas=0),
+            keda(name, minReplicas=0, mode=wrong),
+            "minReplicas 0 needs mode KEDA",
+        )
+        for name, wrong in (("chat", "HPA"), ("auth", None), ("conversation", "HPA"))
+    ),
+    Case(
+        "and for what wakes it",
+        keda(minReplicas=0),
+        keda(minReplicas=0, streams=None),
+        "minReplicas 0 needs targets.inFlightStreams",
+    ),
+    Case(
+        "a cpu alone keeps one", keda(streams=None, minReplicas=1), keda(minReplicas=-1), "greater than or equal to 0"
+    ),
+    Case(
+        "there is always a gateway",
+        keda("gateway", minReplicas=1),
+        keda("gateway", minReplicas=0),
+        "gateway.scaling.minReplicas must be at least 1",
+    ),
+    Case("KEDA counts streams in Prometheus", keda(), keda(prometheus=None), "needs telemetry.prometheusURL"),
+    Case("also for auth", keda("auth"), keda("auth", prometheus=None), "needs telemetry.prometheusURL"),
+    Case(
+        "KEDA by cpu needs no Prometheus",
+        keda(streams=None, prometheus=None),
+        keda("gateway", prometheus=None),
+        "needs telemetry.prometheusURL",
+    ),
+    Case(
+        "a Prometheus has an address",
+        {"telemetry": {"prometheusURL": "http://prometheus.monitoring.svc:9090"}},
+        {"telemetry": {"prometheusURL": "prometheus:9090"}},
+        "should match",
+    ),
+    Case(
+        "streams are some",
+        scaling(targets={"inFlightStreams": 1}),
+        scaling(targets={"inFlightStreams": 0}),
+        "greater than or equal to 1",
+    ),
+    *(
+        Case(
+            f"an HPA knows no streams of {name}",
+            {"components": {name: {"scaling": {"mode": "External", "targets": {"inFlightStreams": 5}}}}},
+            {"components": {name: {"scaling": {"mode": mode, "targets": {"inFlightStreams": 5}}}}},
+            "with mode HPA is for chat",
+        )
+        for name, mode in (("gateway", "HPA"), ("auth", None), ("conversation", "HPA"))
+    ),
     Case("External needs nothing", scaling(mode="External"), scaling(mode="external"), "supported values"),
     Case(
         "a target is a percentage",
@@ -356,7 +420,7 @@ CASES: tuple[Case, ...] = (
         "need values",
     ),
     Case("a deadline is within a day", deadline("24h"), deadline("25h"), "between 1s and 24h"),
-    Case("at least one pod", scaling(minReplicas=1), scaling(minReplicas=0), "greater than or equal to 1"),
+    Case("at least one pod", scaling(minReplicas=1), scaling(minReplicas=0), "minReplicas 0 needs mode KEDA"),
     Case(
         "a request is within its limit",
         resources(requests={"cpu": "1500m", "memory": "1Gi"}, limits={"cpu": 2, "memory": "1100M"}),

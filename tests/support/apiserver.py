@@ -51,6 +51,7 @@ PLURALS = {
     "PodDisruptionBudget": "policy/v1/poddisruptionbudgets",
     "ReplicaSet": "apps/v1/replicasets",
     "ResourceQuota": "v1/resourcequotas",
+    "ScaledObject": "keda.sh/v1alpha1/scaledobjects",
     "Secret": "v1/secrets",
     "Service": "v1/services",
     "ServiceAccount": "v1/serviceaccounts",

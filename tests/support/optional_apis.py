@@ -38,15 +38,37 @@ GATEWAY = Api(
     ("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",),
 )
 
+KEDA = Api(
+    "github.com/kedacore/keda/v2@v2.18.0",
+    "h1:ttR223fii/4QJ0YvtrhcWHaEoezByb/t5CeFopjl6EI=",
+    ("config/crd/bases/keda.sh_scaledobjects.yaml",),
+)
+
 
 def install(server: ApiServer, api: Api) -> None:
     """Apply the definitions and wait until they are served. Skips the test where the module cannot be had."""
-    folder = _module(api)
-    for file in (folder / name for name in api.files):
+    for file in _definitions(api):
         server.kubectl("apply", "--server-side", "-f", str(file))
-        spec = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]
-        where = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+        where = _served_at(file)
         wait_for(f"{where} to be served", lambda where=where: server.client.get(where).is_success)  # type: ignore[misc]
+
+
+def remove(server: ApiServer, api: Api) -> None:
+    """And everything that was made of them."""
+    for file in _definitions(api):
+        server.kubectl("delete", "-f", str(file))
+        where = _served_at(file)
+        wait_for(f"{where} to be gone", lambda where=where: server.client.get(where).status_code == 404)  # type: ignore[misc]
+
+
+def _definitions(api: Api) -> list[Path]:
+    folder = _module(api)
+    return [folder / name for name in api.files]
+
+
+def _served_at(file: Path) -> str:
+    spec = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]
+    return f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
 
 
 def _module(api: Api) -> Path:

@@ -72,7 +72,7 @@ def _count(spec: Spec, name: Service) -> str:
     match scaling.mode:
         case "Fixed":
             return str(scaling.replicas)
-        case "HPA":
+        case "HPA" | "KEDA":
             return f"{scaling.min}..{scaling.max}"
         case "External":
             return "External"

@@ -1,4 +1,4 @@
-"""Which optional kinds the cluster has, such as HTTPRoute: what nobody has installed is a condition, never an error.
+"""Which optional APIs the cluster has, such as HTTPRoute: what nobody has installed is a condition, never an error.
 
 Looked for when the operator begins to lead, and every minute. Kopf cannot begin to watch a kind later on, so the
 process starts anew when one has come or gone; another replica leads within seconds.
@@ -11,7 +11,7 @@ import structlog
 
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import ApiFault, NotFound, Refused
-from chatbot_operator.kinds import OPTIONAL
+from chatbot_operator.kinds import GROUPS, OPTIONAL
 
 LOOK_SECONDS = 60.0
 
@@ -31,25 +31,33 @@ class Apis:
         """Raises `ApiFault` while the API server does not say."""
         self.kinds = await self._look()
         self._detected.set()
-        log.info("optional kinds", there=sorted(self.kinds))
+        log.info("optional APIs", there=sorted(self.kinds))
         return self.kinds
 
     async def changed(self) -> None:
-        """Returns when another set of kinds is there than was detected."""
+        """Returns when other APIs are there than were detected."""
         await self._detected.wait()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 found = await self._look()
             except ApiFault as fault:
-                log.warning("cannot look for optional kinds", error=str(fault))
+                log.warning("cannot look for optional APIs", error=str(fault))
                 continue
             if found != self.kinds:
-                log.info("optional kinds have changed", there=sorted(found), before=sorted(self.kinds))
+                log.info("optional APIs have changed", there=sorted(found), before=sorted(self.kinds))
                 return
 
     async def _look(self) -> frozenset[str]:
-        return frozenset([kind for kind in OPTIONAL if await self._is_there(kind)])
+        kinds = [kind for kind in OPTIONAL if await self._is_there(kind)]
+        return frozenset([*kinds, *[group for group in GROUPS if await self._is_served(group)]])
+
+    async def _is_served(self, group: str) -> bool:
+        try:
+            return await self._cluster.serves(group)
+        except Refused as refused:
+            log.warning("may not be asked for", group=group, error=str(refused))
+            return False
 
     async def _is_there(self, kind: str) -> bool:
         """Listing asks for the kind and for the right to use it at once."""

@@ -113,14 +113,14 @@ class Applier:
         return await self._apply(wanted)
 
     async def _wake(self, wanted: Manifest, live: Manifest) -> bool:
-        """An autoscaler leaves a Deployment alone that was scaled to nothing, and would for ever.
+        """An HPA leaves a Deployment alone that was scaled to nothing, and would for ever.
 
         So does everybody else, after a hibernation: nobody but us knows how many pods there were.
         """
         if wanted["kind"] != "Deployment" or "replicas" in wanted["spec"] or live["spec"].get("replicas") != 0:
             return False
         before = (live["metadata"].get("annotations") or {}).get(names.REPLICAS_BEFORE)
-        if before is None and wanted["metadata"]["annotations"].get(names.SCALED_BY) == "External":
+        if before is None and wanted["metadata"]["annotations"].get(names.SCALED_BY) in names.MAY_HAVE_NONE:
             return False
         await self._hold_replicas(wanted, int(before or 1))
         log.warning("woken from 0 replicas", child=identify(wanted), replicas=before or 1)

@@ -70,6 +70,14 @@ class Cluster:
                 yield item["metadata"]
             following = page["metadata"].get("continue") or ""
 
+    async def serves(self, group: str) -> bool:
+        """Whether there is any version of an API group. Anybody may ask."""
+        try:
+            await self._request("get", f"/apis/{group}")
+        except NotFound:
+            return False
+        return True
+
     async def create(self, manifest: Manifest) -> Manifest:
         """Raises `AlreadyExists` rather than change anything."""
         kind, namespace, _ = identify(manifest)

@@ -30,6 +30,7 @@ class Findings:
     autoscaled: bool = False
     """Whether anything has an autoscaler of ours."""
     route: Blocked | None = None
+    dependencies: Blocked | None = None
     rolled_back: Blocked | None = None
 
     @property
@@ -101,6 +102,9 @@ def conditions(bot: ChatbotDeployment, found: Findings, previous: Status | None,
         "MigrationsComplete": _unless(found.migrations, Reason.MIGRATED, "Both databases are migrated."),
         "AutoscalingReady": _autoscaling(found),
         "RouteReady": _route(bot, found),
+        "DependenciesDetected": _unless(
+            found.dependencies, Reason.APIS_INSTALLED, "The cluster has every API that the resource asks for."
+        ),
     }
     return [_condition(kind, item, generation(bot), previous, now) for kind, item in said.items()]
 
@@ -154,7 +158,7 @@ def _route(bot: ChatbotDeployment, found: Findings) -> Said:
 
 
 def _autoscaling(found: Findings) -> Said:
-    if not found.autoscaled:
+    if not found.autoscaled and found.autoscaling is None:
         return True, Reason.NOT_AUTOSCALED, "No component has an autoscaler of the operator's."
     return _unless(found.autoscaling, Reason.AUTOSCALING, "Every autoscaler knows the load of its pods.")
 

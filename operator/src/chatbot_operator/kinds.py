@@ -16,6 +16,10 @@ DISK = "PersistentVolumeClaim"
 WRITTEN: Mapping[str, str] = {kind: version for kind, version in metadata.API_VERSIONS.items() if kind != DISK}
 OPTIONAL: Mapping[str, str] = metadata.OPTIONAL
 """Kinds we write where the cluster has them, see apis.py."""
+CUSTOM_METRICS = "custom.metrics.k8s.io"
+GROUPS = (CUSTOM_METRICS,)
+"""APIs that others ask on our behalf, where the cluster has them: we neither read nor write anything there."""
+AUTOSCALERS = ("ScaledObject", "HorizontalPodAutoscaler")
 CHILDREN = (*WRITTEN, "ReplicaSet", DISK)
 """Kinds of `Observed.children`, and besides them those of `OPTIONAL` that are there."""
 API_VERSIONS: Mapping[str, str] = {
@@ -40,6 +44,8 @@ WATCHED: Mapping[str, str] = {
     **dict.fromkeys(WRITTEN, OURS),
     "Pod": PLATFORMS,
     DISK: PLATFORMS,
+    # KEDA makes one of each ScaledObject, with its labels: it knows best why it does not scale.
+    "HorizontalPodAutoscaler": PLATFORMS,
     # One selector has to find both ours and the users': ours carry the label too.
     "Secret": REFERENCED,
     "ConfigMap": REFERENCED,
@@ -49,7 +55,12 @@ WATCHED: Mapping[str, str] = {
 
 def watched(apis: Iterable[str]) -> dict[str, str]:
     """The same with the optional kinds that are there."""
-    return {**WATCHED, **dict.fromkeys(apis, OURS)}
+    return {**WATCHED, **dict.fromkeys(optional(apis), OURS)}
+
+
+def optional(apis: Iterable[str]) -> list[str]:
+    """The kinds among the APIs that are there."""
+    return sorted(OPTIONAL.keys() & set(apis))
 
 
 def plural(kind: str) -> str:
@@ -74,5 +85,5 @@ def path(kind: str, namespace: str | None, name: str | None = None, subresource:
 
 def bots_selector(bot: str, kind: str) -> str:
     """Label selector of what belongs to one resource."""
-    mine = OURS if kind in WRITTEN or kind in OPTIONAL else PLATFORMS
+    mine = OURS if kind in OPTIONAL or (kind in WRITTEN and WATCHED[kind] != PLATFORMS) else PLATFORMS
     return f"{mine},{names.BOT}={bot}"

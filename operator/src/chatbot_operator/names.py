@@ -35,6 +35,8 @@ APPLIED_HASH = f"{PREFIX}/applied-hash"
 """Annotation on every child: hash of the manifest it was last applied from."""
 SCALED_BY = f"{PREFIX}/scaled-by"
 """Annotation on a Deployment whose `replicas` are not the operator's: the scaling mode that says whose they are."""
+MAY_HAVE_NONE = ("KEDA", "External")
+"""Values of that annotation with which no pods at all are somebody's wish, and nothing to be mended."""
 REPLICAS_BEFORE = f"{PREFIX}/replicas-before-hibernation"
 """Annotation on a Deployment that hibernates: with how many pods it wakes up."""
 ROTATE_KEYS = f"{PREFIX}/rotate-keys"

@@ -10,7 +10,7 @@ import structlog
 from chatbot_operator import names
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import Refused
-from chatbot_operator.kinds import CHILDREN, bots_selector
+from chatbot_operator.kinds import CHILDREN, bots_selector, optional
 from chatbot_operator.known import Versions
 from chatbot_operator.queue import Key
 from chatbot_operator.readiness import lacks_pods
@@ -50,7 +50,7 @@ async def observe(
 
     Args:
         others: children and pods that are known to be as they were, see known.py; None: everything is read.
-        apis: optional kinds that the cluster has.
+        apis: optional ones that the cluster has.
     """
     namespace, name = key
     wanted = list(wanted)
@@ -58,7 +58,7 @@ async def observe(
         _referenced(cluster, namespace, wanted),
         *(
             cluster.list(kind, namespace, bots_selector(name, kind))
-            for kind in ((*LOOKED_AT, *sorted(apis)) if others is None else KEPT_OUT)
+            for kind in ((*LOOKED_AT, *optional(apis)) if others is None else KEPT_OUT)
         ),
     )
     found = [*(item for items in lists for item in items), *(others or ())]

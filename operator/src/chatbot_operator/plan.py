@@ -38,7 +38,7 @@ from chatbot_operator.components.reads import Read
 from chatbot_operator.components.stores import Store
 from chatbot_operator.kinds import DISK
 from chatbot_operator.names import Owner
-from chatbot_operator.readiness import count, job_finding, job_state, rolled_out, settled, store_finding
+from chatbot_operator.readiness import asleep, count, job_finding, job_state, rolled_out, settled, store_finding
 from chatbot_operator.reasons import MISSING, Reason
 from chatbot_operator.settings import Settings
 from chatbot_operator.world import Blocked, Manifest, Name, Observed, Reference, Step, StepName
@@ -250,9 +250,8 @@ class _Planner:
         for item in step.manifests:
             if item["kind"] == "Deployment":
                 name = item["metadata"]["name"]
-                if component_of(item) in SERVED and not rolled_out(
-                    item, self.context.observed.child("Deployment", name)
-                ):
+                live = self.context.observed.child("Deployment", name)
+                if component_of(item) in SERVED and not (rolled_out(item, live) or asleep(item, live)):
                     return _waiting(Reason.WAITING_FOR_COMPONENT, f"the rollout of Deployment {name}")
         return None
 

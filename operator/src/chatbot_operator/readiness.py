@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from chatbot_operator import names
 from chatbot_operator.components.metadata import applied_hash, component_of
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest, Observed
@@ -11,6 +12,10 @@ PULL_FAILURES = ("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "Inval
 CONFIG_FAILURES = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 REVISION = "deployment.kubernetes.io/revision"
 POD_HASH = "pod-template-hash"
+TAKEN_BY = {
+    "KEDA": "nobody asks, and KEDA gives it one within minutes when somebody does",
+    "External": "whoever scales it wants none (scaling.mode External)",
+}
 WORDS = 300
 """Characters of a container's last words that fit into a message."""
 
@@ -55,16 +60,30 @@ def settled(wanted: Manifest, observed: Observed) -> bool:
 
 def _lower_bound(live: Manifest, observed: Observed) -> int:
     """Of the autoscaler; where there is none, what whoever scales has asked for."""
-    scaler = observed.child("HorizontalPodAutoscaler", live["metadata"]["name"])
-    return int(scaler["spec"].get("minReplicas") or 1) if scaler else desired(live)
+    name = live["metadata"]["name"]
+    if scaler := observed.child("HorizontalPodAutoscaler", name):
+        return int(scaler["spec"].get("minReplicas") or 1)
+    scaled = observed.child("ScaledObject", name)
+    return int(scaled["spec"].get("minReplicaCount") or 0) if scaled else desired(live)
+
+
+def asleep(wanted: Manifest, live: Manifest | None) -> bool:
+    """Whether the number of pods is somebody else's, who wants none; the Deployment is as it is wanted otherwise."""
+    if live is None or applied_hash(wanted) != applied_hash(live) or desired(live):
+        return False
+    return "replicas" not in wanted["spec"] and _annotation(wanted, names.SCALED_BY) in names.MAY_HAVE_NONE
 
 
 def rest(wanted: Manifest, live: Manifest) -> Blocked | None:
     """Of a Deployment or StatefulSet that is to have no pods: that it has none, or that it still has some."""
-    if wanted["spec"].get("replicas") != 0:
+    sleeping = asleep(wanted, live)
+    if wanted["spec"].get("replicas") != 0 and not sleeping:
         return None
     name, left = live["metadata"]["name"], count(live, "replicas")
     if current(live) and desired(live) == left == 0:
+        if sleeping:
+            owner = _annotation(wanted, names.SCALED_BY)
+            return Blocked(Reason.SCALED_TO_ZERO, f"Deployment {name} has no pods: {TAKEN_BY[owner]}.")
         return Blocked(Reason.HIBERNATED, "spec.mode is Hibernated: no pod runs until it is Active.")
     return Blocked(Reason.STOPPING, f"{live['kind']} {name} still has {left} pods, which finish what they are doing.")
 

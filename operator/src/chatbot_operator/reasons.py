@@ -23,8 +23,10 @@ class Reason(StrEnum):
     NOT_AUTOSCALED = "NotAutoscaled"
     NOT_EXPOSED = "NotExposed"
     ROUTE_ADMITTED = "RouteAdmitted"
+    APIS_INSTALLED = "ApisInstalled"
     PAUSED = "Paused"
     HIBERNATED = "Hibernated"
+    SCALED_TO_ZERO = "ScaledToZero"
 
     NOT_CREATED = "NotCreated"
     STARTING = "Starting"
@@ -48,6 +50,8 @@ class Reason(StrEnum):
     ROUTE_REFUSED = "RouteRefused"
     API_NOT_INSTALLED = "ApiNotInstalled"
     METRICS_UNAVAILABLE = "MetricsUnavailable"
+    CUSTOM_METRICS_UNAVAILABLE = "CustomMetricsUnavailable"
+    SCALED_OBJECT_NOT_READY = "ScaledObjectNotReady"
     ROLLED_BACK = "RolledBack"
     PODS_REFUSED = "PodsRefused"
     UNSCHEDULABLE = "Unschedulable"
@@ -80,8 +84,13 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.NOT_AUTOSCALED: Meaning("No component has an autoscaler of the operator's."),
     Reason.NOT_EXPOSED: Meaning("`spec.exposure.type` is None: nothing leads in from outside."),
     Reason.ROUTE_ADMITTED: Meaning("The Ingress or HTTPRoute was taken up by a controller."),
+    Reason.APIS_INSTALLED: Meaning("The cluster has every optional API that the resource asks for."),
     Reason.PAUSED: Meaning("`spec.mode` is Paused: what is seen is reported, and nothing is changed."),
     Reason.HIBERNATED: Meaning("`spec.mode` is Hibernated: no pod runs, and all data is kept."),
+    Reason.SCALED_TO_ZERO: Meaning(
+        "Whoever scales the Deployment named has taken its last pod: KEDA while nobody asks, or you. What needs it is "
+        "answered with 503 until it has one again."
+    ),
     Reason.NOT_CREATED: Meaning("The object named is about to be created."),
     Reason.STARTING: Meaning("The store named is not ready yet, or is being changed."),
     Reason.MIGRATING: Meaning("The Job named brings a database to the wanted version."),
@@ -135,6 +144,15 @@ REASONS: Mapping[Reason, Meaning] = {
         "passes by itself.",
         "Install metrics-server, or look at what the message says of it.",
     ),
+    Reason.CUSTOM_METRICS_UNAVAILABLE: Meaning(
+        "An autoscaler is to go by `inFlightStreams`, and the cluster has no `custom.metrics.k8s.io`: it goes by cpu.",
+        "Install an adapter that serves `chat_runs_in_flight` of pods, or use mode KEDA.",
+    ),
+    Reason.SCALED_OBJECT_NOT_READY: Meaning(
+        "KEDA does not follow the load by the ScaledObject named, and the number of pods stays as it is. Just after a "
+        "start that passes by itself.",
+        "Mend what the message says in KEDA's words; see that its operator runs.",
+    ),
     Reason.ROLLED_BACK: Meaning(
         "A change made no progress within `spec.rollout.deadline` and was given up: what ran before it runs again.",
         "Mend what the message names and change the resource; any edit makes another attempt.",
@@ -167,7 +185,7 @@ REASONS: Mapping[Reason, Meaning] = {
 STUCK: frozenset[Reason] = frozenset(reason for reason in Reason if REASONS[reason].do)
 """What does not pass by waiting alone."""
 
-AT_REST: frozenset[Reason] = frozenset({Reason.PAUSED, Reason.HIBERNATED})
+AT_REST: frozenset[Reason] = frozenset({Reason.PAUSED, Reason.HIBERNATED, Reason.SCALED_TO_ZERO})
 """What somebody asked for, and what stays so until it is asked for otherwise."""
 
 MISSING: frozenset[Reason] = frozenset({Reason.SECRET_NOT_FOUND, Reason.CONFIG_MAP_NOT_FOUND, Reason.KEY_NOT_FOUND})

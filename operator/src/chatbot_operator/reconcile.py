@@ -21,7 +21,7 @@ from chatbot_operator.components.revisions import Effective
 from chatbot_operator.components.rotation import Rotation
 from chatbot_operator.faults import AlreadyExists, Conflict, NamespaceGoing, NotFound, Refused
 from chatbot_operator.hosts import taken_hosts
-from chatbot_operator.kinds import DISK, OPTIONAL, WRITTEN
+from chatbot_operator.kinds import AUTOSCALERS, DISK, OPTIONAL, WRITTEN
 from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.observing import observe
@@ -44,7 +44,8 @@ MAX_CONFLICTS = 6
 COMPLETE = 24
 """Resyncs until a resource that nothing happens to is looked at completely, see resync.py."""
 MAX_MESSAGE = 1000
-AUTOSCALER = "HorizontalPodAutoscaler"
+MAKERS = ("ScaledObject",)
+"""Kinds whose controllers make something of them that goes first: KEDA's HorizontalPodAutoscaler would act on."""
 
 log = structlog.get_logger("reconcile")
 
@@ -232,11 +233,11 @@ class Reconciler:
     async def _apply(self, done: Pass, applier: Applier, steps: list[Step], observed: Observed) -> list[Step]:
         """The steps again, those that were refused as blocked ones."""
         # Before anything else: an autoscaler would undo what is applied next.
-        await self._prune(done, applier.owner, steps, observed, (AUTOSCALER,))
+        await self._prune(done, applier.owner, steps, observed, AUTOSCALERS)
         steps = [step if step.blocked else await self._apply_step(done, applier, step, observed) for step in steps]
         # Last: pods may use a configuration until the new one has been applied.
         await self._prune(
-            done, applier.owner, steps, observed, [kind for kind in (*WRITTEN, *OPTIONAL) if kind != AUTOSCALER]
+            done, applier.owner, steps, observed, [kind for kind in (*WRITTEN, *OPTIONAL) if kind not in AUTOSCALERS]
         )
         return steps
 
@@ -244,6 +245,8 @@ class Reconciler:
         blocked: Blocked | None = None
         for wanted in step.manifests:
             kind, name = wanted["kind"], wanted["metadata"]["name"]
+            if kind in MAKERS and not _may_be_judged(name, observed):
+                continue
             try:
                 wrote = await applier.settle(wanted, observed.child(kind, name))
             except NameTaken as taken:
@@ -265,7 +268,7 @@ class Reconciler:
         for live in unwanted:
             kind, name = live["kind"], live["metadata"]["name"]
             try:
-                await self._cluster.delete(live)
+                await self._cluster.delete(live, "Foreground" if kind in MAKERS else "Background")
                 done.writes += 1
                 log.info("pruned", kind=kind, name=name)
             except Refused as refused:
@@ -311,6 +314,12 @@ class Reconciler:
 
     def _resync(self) -> float:
         return self._settings.resync_seconds * jitter()
+
+
+def _may_be_judged(name: str, observed: Observed) -> bool:
+    """KEDA's webhook goes by what it saw a moment ago: it refuses what is for a Deployment that we have only just made,
+    or one that had an autoscaler of ours until now. Their events lead to another look."""
+    return observed.child("Deployment", name) is not None and observed.child("HorizontalPodAutoscaler", name) is None
 
 
 def _refusal(done: Pass, kind: str, name: str, refused: Refused) -> Blocked:

@@ -24,6 +24,9 @@ CONDITIONS: Mapping[ConditionType, str] = {
     "RouteReady": (
         "a controller has taken up the Ingress or HTTPRoute, or there is to be none; `Ready` does not wait for it"
     ),
+    "DependenciesDetected": (
+        "the cluster has every optional API that the resource asks for (HTTPRoute, KEDA's ScaledObject, custom metrics)"
+    ),
 }
 """True when …"""
 

@@ -10,13 +10,21 @@ from chatbot_resource.status import ComponentStatus, MigrationStatus, Phase, Rol
 from pydantic import ValidationError
 
 from chatbot_operator import names
-from chatbot_operator.components import exposure, migrations, postgres, reads, redis, rotation
+from chatbot_operator.components import (
+    autoscaling,
+    dependencies,
+    exposure,
+    migrations,
+    postgres,
+    reads,
+    redis,
+    rotation,
+)
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import component_of, generation
 from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true, paused
 from chatbot_operator.errors import invalid_spec
 from chatbot_operator.readiness import (
-    autoscaler_finding,
     count,
     current,
     deployment_finding,
@@ -74,7 +82,6 @@ def status_of(
     """
     context = Context(bot, observed, settings, rolled_back)
     views = [_view(bot, part, steps, observed) for part in COMPONENTS]
-    scalers = [item for item in observed.children if item["kind"] == "HorizontalPodAutoscaler"]
     found = Findings(
         secrets=_secrets(steps),
         stores={
@@ -88,9 +95,10 @@ def status_of(
         components={view.part: view.finding for view in views},
         blocked=next((step.blocked for step in steps if step.blocked and step.name != "revision"), None),
         available=_available(views, previous),
-        autoscaling=next(filter(None, map(autoscaler_finding, scalers)), None),
-        autoscaled=bool(scalers),
+        autoscaling=autoscaling.finding(context),
+        autoscaled=bool(autoscaling.autoscalers(context)),
         route=exposure.finding(context),
+        dependencies=dependencies.finding(context),
         rolled_back=_rolled_back(rolled_back),
     )
     if bot.spec.mode == "Paused":
@@ -232,6 +240,8 @@ def _phase(bot: ChatbotDeployment, ready: bool, found: Findings, views: Iterable
         return "Paused"
     if cause and cause.reason == Reason.HIBERNATED:
         return "Hibernated"
+    if cause and cause.reason == Reason.SCALED_TO_ZERO:
+        return "Idle"
     if ready:
         return "Ready"
     return "Progressing" if any(view.live for view in views) else "Pending"

@@ -36,7 +36,7 @@ class Observed:
     """Digest of what each reference of the resource points to; None when the object or the key is not there."""
 
     apis: frozenset[str] = frozenset()
-    """Optional kinds that the cluster has, such as HTTPRoute."""
+    """Optional kinds that the cluster has, such as HTTPRoute, and groups, such as custom.metrics.k8s.io."""
 
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Host names that an older resource has, and its namespace and name."""

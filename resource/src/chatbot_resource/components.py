@@ -12,6 +12,8 @@ Service = Literal["gateway", "auth", "chat", "conversation"]
 SERVICES: tuple[Service, ...] = ("gateway", "auth", "chat", "conversation")
 
 DRAIN_SECONDS = 120
+HPA = "'HPA'"
+"""In CEL."""
 
 
 class Images(Model):
@@ -30,6 +32,15 @@ class Targets(Model):
     """What an autoscaler holds on average over the pods."""
 
     cpu_percent: Annotated[int, Field(ge=1, le=100, description="Of the cpu that a pod requests.")] = 70
+    in_flight_streams: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=100_000,
+            description="Answers that are being streamed, per pod. HPA needs custom.metrics.k8s.io for it, KEDA "
+            "telemetry.prometheusURL.",
+        ),
+    ] = None
 
 
 class ScaleDown(Model):
@@ -46,11 +57,17 @@ class Behavior(Model):
     scale_down: ScaleDown = ScaleDown()
 
 
+_BOUNDS = "minReplicas and maxReplicas are for modes HPA and KEDA"
+_NONE_IS_KEDA = "minReplicas 0 needs mode KEDA"
+_NONE_NEEDS_STREAMS = "minReplicas 0 needs targets.inFlightStreams: where no pod is, no cpu calls for one"
+
+
 class Scaling(Model):
     """How many pods, and who says so.
 
-    `Fixed` needs `replicas`; with `HPA` Kubernetes's autoscaler chooses between two bounds; with `External` the number
-    is yours or your own autoscaler's (`kubectl scale`), and the operator never writes it. Unset depends on the profile.
+    `Fixed` needs `replicas`; with `HPA` Kubernetes's autoscaler chooses between two bounds; with `KEDA`, where it is
+    installed, KEDA does, and may take all pods while nobody asks; with `External` the number is yours or your own
+    autoscaler's (`kubectl scale`), and the operator never writes it. Unset depends on the profile.
     """
 
     model_config = ConfigDict(
@@ -64,15 +81,26 @@ class Scaling(Model):
                 "minReplicas must not exceed maxReplicas",
             ),
             Rule(
-                "!has(self.mode) || self.mode == 'HPA' || !(has(self.minReplicas) || has(self.maxReplicas))",
-                "minReplicas and maxReplicas are for mode HPA",
+                "!has(self.mode) || self.mode in ['HPA', 'KEDA'] || !(has(self.minReplicas) || has(self.maxReplicas))",
+                _BOUNDS,
+            ),
+            Rule(
+                "!has(self.minReplicas) || self.minReplicas > 0 || (has(self.mode) && self.mode == 'KEDA')",
+                _NONE_IS_KEDA,
+            ),
+            Rule(
+                "!has(self.minReplicas) || self.minReplicas > 0"
+                " || (has(self.targets) && has(self.targets.inFlightStreams))",
+                _NONE_NEEDS_STREAMS,
             ),
         )
     )
 
-    mode: Literal["Fixed", "HPA", "External"] | None = None
+    mode: Literal["Fixed", "HPA", "KEDA", "External"] | None = None
     replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
-    min_replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
+    min_replicas: Annotated[
+        int | None, Field(ge=0, le=1000, description="0 with KEDA alone, and never of the gateway.")
+    ] = None
     max_replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
     targets: Targets = Targets()
     behavior: Behavior = Behavior()
@@ -83,8 +111,12 @@ class Scaling(Model):
             raise ValueError("replicas is for mode Fixed, and Fixed needs it")
         if self.min_replicas and self.max_replicas and self.min_replicas > self.max_replicas:
             raise ValueError("minReplicas must not exceed maxReplicas")
-        if self.mode in ("Fixed", "External") and (self.min_replicas or self.max_replicas):
-            raise ValueError("minReplicas and maxReplicas are for mode HPA")
+        if self.mode in ("Fixed", "External") and (self.min_replicas is not None or self.max_replicas):
+            raise ValueError(_BOUNDS)
+        if self.min_replicas == 0 and self.mode != "KEDA":
+            raise ValueError(_NONE_IS_KEDA)
+        if self.min_replicas == 0 and self.targets.in_flight_streams is None:
+            raise ValueError(_NONE_NEEDS_STREAMS)
         return self
 
 
@@ -105,16 +137,33 @@ class Component(Model):
     pdb: Disruption = Disruption()
 
 
+_ALWAYS_A_GATEWAY = "gateway.scaling.minReplicas must be at least 1: what asks it wakes the others"
+_STREAMS_OF_PODS = (
+    "targets.inFlightStreams with mode HPA is for chat: pods of the others do not count streams; use mode KEDA"
+)
+STREAMLESS: tuple[Service, ...] = ("gateway", "auth", "conversation")
+
+
 class Components(Model):
     """The four services, each of the same type."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
+            Rule(f"{value_or('gateway.scaling.minReplicas', '1')} > 0", _ALWAYS_A_GATEWAY),
+            *(
+                Rule(
+                    f"{value_or(f'{name}.scaling.targets.inFlightStreams', '0')} == 0"
+                    f" || {value_or(f'{name}.scaling.mode', HPA)} != {HPA}",
+                    _STREAMS_OF_PODS,
+                    f".{name}.scaling.targets.inFlightStreams",
+                )
+                for name in STREAMLESS
+            ),
             Rule(
                 f"{value_or('gateway.drainSeconds', str(DRAIN_SECONDS))}"
                 f" >= {value_or('chat.drainSeconds', str(DRAIN_SECONDS))}",
                 "gateway.drainSeconds must be at least chat.drainSeconds: it relays chat's streams",
-            )
+            ),
         )
     )
 
@@ -124,6 +173,15 @@ class Components(Model):
     conversation: Annotated[
         Component, Field(description="Serves conversations and knowledge; its worker gets the same resources.")
     ] = Component()
+
+    @model_validator(mode="after")
+    def _scalable(self) -> Self:
+        if self.gateway.scaling.min_replicas == 0:
+            raise ValueError(_ALWAYS_A_GATEWAY)
+        for scaling in (getattr(self, name).scaling for name in STREAMLESS):
+            if scaling.targets.in_flight_streams and scaling.mode in (None, "HPA"):
+                raise ValueError(_STREAMS_OF_PODS)
+        return self
 
     @model_validator(mode="after")
     def _gateway_outlives_chat(self) -> Self:

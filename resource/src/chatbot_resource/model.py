@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from chatbot_resource.cel import Rule, rules, value_or
-from chatbot_resource.components import Components, Images
+from chatbot_resource.components import SERVICES, Components, Images
 from chatbot_resource.fields import (
     NAME_LENGTH,
     NAME_PATTERN,
@@ -125,9 +125,16 @@ class Otlp(Model):
 
 
 class Telemetry(Model):
-    """Traces. Metrics are always there to be scraped."""
+    """Traces, and where metrics are kept. Metrics are always there to be scraped."""
 
     otlp: Otlp | None = None
+    prometheus_url: Annotated[
+        Url | None,
+        Field(
+            alias="prometheusURL",
+            description="Base address of the Prometheus that scrapes the pods: KEDA asks it for inFlightStreams.",
+        ),
+    ] = None
     sample_ratio: Annotated[
         Ratio | None, Field(description="Share of traces kept; default 1 with profile Dev, else 0.1.")
     ] = None
@@ -161,6 +168,15 @@ _DEV = "'Dev'"
 _ENFORCE = "'Enforce'"
 _NOT_PRODUCTION = "!has(self.profile) || self.profile != 'Production'"
 _POSTGRES_MODE = value_or("stores.postgres.mode", _DEV)
+_PROMETHEUS = "(has(self.telemetry) && has(self.telemetry.prometheusURL))"
+_NEEDS_PROMETHEUS = "targets.inFlightStreams with mode KEDA needs telemetry.prometheusURL"
+
+
+def _asks_prometheus(service: str) -> str:
+    """CEL: whether KEDA scales a service by its streams."""
+    scaling = f"components.{service}.scaling"
+    streams, mode = value_or(f"{scaling}.targets.inFlightStreams", "0"), value_or(f"{scaling}.mode", "''")
+    return f"({mode} == 'KEDA' && {streams} > 0)"
 
 
 class Spec(Model):
@@ -175,6 +191,11 @@ class Spec(Model):
             Rule(
                 f"{_NOT_PRODUCTION} || {value_or('network.policy', _ENFORCE)} != 'Off'",
                 "profile Production needs network.policy Enforce",
+            ),
+            Rule(
+                f"{_PROMETHEUS} || !({' || '.join(map(_asks_prometheus, SERVICES))})",
+                _NEEDS_PROMETHEUS,
+                ".telemetry",
             ),
             # Here and not on the field: whoever removes the field and writes it again would pass a rule there.
             Rule(
@@ -217,6 +238,14 @@ class Spec(Model):
             raise ValueError("profile Production needs external stores: mode Dev keeps one copy on one disk")
         if self.profile == "Production" and self.network.policy == "Off":
             raise ValueError("profile Production needs network.policy Enforce")
+        return self
+
+    @model_validator(mode="after")
+    def _streams_can_be_counted(self) -> Self:
+        found = [getattr(self.components, name).scaling for name in SERVICES]
+        asking = [scaling for scaling in found if scaling.mode == "KEDA" and scaling.targets.in_flight_streams]
+        if asking and self.telemetry.prometheus_url is None:
+            raise ValueError(_NEEDS_PROMETHEUS)
         return self
 
 

@@ -17,9 +17,9 @@ from chatbot_resource.stores import Storage
 
 @dataclass(frozen=True)
 class ResolvedScaling:
-    """`replicas` is set for `Fixed` only, `min` and `max` for `HPA` only; with `External` somebody else decides."""
+    """`replicas` is set for `Fixed` only, `min` and `max` for `HPA` and `KEDA`; with `External` others decide."""
 
-    mode: Literal["Fixed", "HPA", "External"]
+    mode: Literal["Fixed", "HPA", "KEDA", "External"]
     replicas: int | None = None
     min: int | None = None
     max: int | None = None
@@ -51,12 +51,12 @@ def resolve_scaling(spec: Spec, service: Service) -> ResolvedScaling:
         return ResolvedScaling("Fixed", replicas=written.replicas)
     if written.mode == "External":
         return ResolvedScaling("External")
-    bounded = written.mode == "HPA" or written.min_replicas is not None or written.max_replicas is not None
+    bounded = written.mode is not None or written.min_replicas is not None or written.max_replicas is not None
     if spec.profile == "Dev" and service != "chat" and not bounded:
         return ResolvedScaling("Fixed", replicas=1)
     low, high = BOUNDS[spec.profile]
-    low = written.min_replicas or min(low, written.max_replicas or low)
-    return ResolvedScaling("HPA", min=low, max=written.max_replicas or max(high, low))
+    low = min(low, written.max_replicas or low) if written.min_replicas is None else written.min_replicas
+    return ResolvedScaling(written.mode or "HPA", min=low, max=written.max_replicas or max(high, low))
 
 
 def resolve_resources(spec: Spec, service: Service) -> dict[str, Quantities]:

@@ -20,8 +20,9 @@ ConditionType = Literal[
     "MigrationsComplete",
     "AutoscalingReady",
     "RouteReady",
+    "DependenciesDetected",
 ]
-Phase = Literal["Pending", "Progressing", "Ready", "Degraded", "Failed", "Paused", "Hibernated"]
+Phase = Literal["Pending", "Progressing", "Ready", "Degraded", "Failed", "Paused", "Hibernated", "Idle"]
 
 Text = Annotated[str, StringConstraints(max_length=1024)]
 

@@ -12,7 +12,7 @@ from chatbot_operator.reconcile import Reconciler
 
 from tests.cli.cluster.conftest import Installed, Plugin, converge
 from tests.operator.running import World
-from tests.operator.simulated import NOW, Cluster, body
+from tests.operator.simulated import NOW, Cluster, body, make_bot
 
 RUNNING = Operator(True, "")
 LOOKED = datetime(2026, 11, 21, 6, 2, 5, tzinfo=UTC)
@@ -80,6 +80,30 @@ class TestHeadline:
         assert found.headline == "demo hibernates: no pod runs, and all data is kept."
         assert (found.cause, found.others, found.components) == (None, (), "")
         assert found.todo == ("Wake it: kubectl chatbot resume demo",)
+
+    def test_nobody_asks_it_anything(self) -> None:
+        scaling = {"mode": "KEDA", "minReplicas": 0, "targets": {"inFlightStreams": 9}}
+        spec = {"components": {"chat": {"scaling": scaling}}, "telemetry": {"prometheusURL": "http://prometheus"}}
+        cluster = Cluster(make_bot({"profile": "Dev"} | spec), apis=frozenset({"ScaledObject"})).converge()
+        live = cluster.child("Deployment", "demo-chat")
+        live["spec"]["replicas"] = 0
+        live["status"] = {"observedGeneration": live["metadata"]["generation"]}
+        scaled = cluster.child("ScaledObject", "demo-chat")
+        scaled["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
+        cluster.report()
+        found = explained(cluster)
+        assert found.headline.startswith("demo does not serve, for")
+        assert found.cause is not None
+        assert found.cause.reason == "ScaledToZero"
+        assert not [item for item in found.todo if "waiting" in item]
+
+    def test_what_the_cluster_lacks_is_told_once(self) -> None:
+        cluster = Cluster(
+            make_bot({"profile": "Dev", "components": {"chat": {"scaling": {"mode": "KEDA"}}}})
+        ).converge()
+        found = explained(cluster)
+        assert found.ready
+        assert [item.where for item in found.others] == [("AutoscalingReady", "DependenciesDetected")]
 
     def test_it_is_being_deleted(self) -> None:
         deleted = bot(Cluster().converge(), deletionTimestamp=NOW)

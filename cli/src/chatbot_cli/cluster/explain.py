@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from chatbot_operator.reasons import REASONS, STUCK, Meaning
+from chatbot_operator.reasons import AT_REST, REASONS, STUCK, Meaning
 
 from chatbot_cli.cluster import happenings, operators, resources
 from chatbot_cli.cluster.happenings import Happening
@@ -179,5 +179,6 @@ def _todo(
     known = [problem for problem in (cause, *others) if problem and problem.meaning.do]
     advice = {problem.reason: problem.meaning.do for problem in known}
     yield from (f"{reason}: {do}" if len(advice) > 1 else do for reason, do in advice.items())
-    if not bot.ready and not advice and operator.running is not False and bot.mode == "Active":
+    asked_for = cause is not None and cause.reason in AT_REST
+    if not bot.ready and not advice and not asked_for and operator.running is not False and bot.mode == "Active":
         yield f"Nothing: waiting is enough. See how it goes on: {here(f'chatbot status {bot.name} --watch')}"

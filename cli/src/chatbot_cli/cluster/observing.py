@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 
 from chatbot_operator import names
-from chatbot_operator.kinds import CHILDREN, OPTIONAL, WRITTEN
+from chatbot_operator.kinds import CHILDREN, GROUPS, OPTIONAL, WRITTEN
 from chatbot_operator.referenced import reference_digest
 from chatbot_operator.world import Observed, Reference
 from chatbot_resource.documents import Documents
@@ -28,7 +28,8 @@ def observe(kubectl: Kubectl, bot: str, uid: str, wanted: Iterable[Reference], b
     found, kinds = _parts(kubectl, bot)
     live = [item for item in found if item["kind"] != "Pod" and _is_observed(item)]
     pods = [item for item in found if item["kind"] == "Pod"]
-    return Observed(tuple(live), tuple(pods), _references(kubectl, uid, wanted, beside), frozenset(OPTIONAL) & kinds)
+    apis = (frozenset(OPTIONAL) & kinds) | {group for group in GROUPS if _is_served(kubectl, group)}
+    return Observed(tuple(live), tuple(pods), _references(kubectl, uid, wanted, beside), apis)
 
 
 def _parts(kubectl: Kubectl, bot: str) -> tuple[list[Object], frozenset[str]]:
@@ -42,6 +43,14 @@ def _parts(kubectl: Kubectl, bot: str) -> tuple[list[Object], frozenset[str]]:
             if refused.why is not Why.UNKNOWN_KIND or not unknown:
                 raise
             kinds.remove(unknown[0])
+
+
+def _is_served(kubectl: Kubectl, group: str) -> bool:
+    """As the operator sees it: whatever speaks against it, it is not there."""
+    try:
+        return bool(kubectl.run("get", "--raw", f"/apis/{group}"))
+    except Refused:
+        return False
 
 
 def _is_observed(item: Object) -> bool:

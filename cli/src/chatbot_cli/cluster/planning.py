@@ -8,6 +8,7 @@ from chatbot_operator import plan as operator
 from chatbot_operator.components import secrets
 from chatbot_operator.components.metadata import component_of
 from chatbot_operator.drift import differences, show
+from chatbot_operator.kinds import AUTOSCALERS
 from chatbot_operator.settings import Settings
 from chatbot_operator.world import Blocked, Manifest, Name, Observed, Step
 from chatbot_resource.model import ChatbotDeployment
@@ -92,7 +93,7 @@ def preview(bot: ChatbotDeployment, uid: str, observed: Observed, settings: Sett
         unchanged=sum(change.before == change.after for change in changes),
         restarts=tuple(_restarts(changes, observed)),
         waits=tuple(dict.fromkeys(_wait(step, step.blocked) for step in steps if step.blocked)),
-        workloads=tuple(item for item in wanted if item["kind"] in (*WORKLOADS, "HorizontalPodAutoscaler")),
+        workloads=tuple(item for item in wanted if item["kind"] in (*WORKLOADS, *AUTOSCALERS)),
     )
 
 

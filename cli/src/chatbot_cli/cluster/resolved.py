@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chatbot_operator.components import load
 from chatbot_operator.components.metadata import component_of
 from chatbot_operator.components.pods import CLOSING_SECONDS, PRE_STOP_SECONDS
 from chatbot_operator.world import Manifest
@@ -54,10 +55,25 @@ def _row(item: Manifest, scalers: Mapping[str, Manifest], written: Mapping[str, 
 def _pods(item: Manifest, scaler: Manifest | None) -> str:
     if scaler is None:
         return str(item["spec"].get("replicas", "by hand"))
-    low, high = scaler["spec"].get("minReplicas", 1), scaler["spec"].get("maxReplicas")
-    targets = [metric["resource"] for metric in scaler["spec"].get("metrics") or [] if "resource" in metric]
-    at = ", ".join(f"{one['name']} {one['target'].get('averageUtilization')} %" for one in targets)
-    return f"{low} to {high}" + (f", {at}" if at else "")
+    spec = scaler["spec"]
+    if scaler["kind"] == "ScaledObject":
+        at = ", ".join(filter(None, map(_trigger, spec["triggers"])))
+        return f"{spec['minReplicaCount']} to {spec['maxReplicaCount']} by KEDA, {at}"
+    at = ", ".join(filter(None, map(_metric, spec.get("metrics") or [])))
+    return f"{spec.get('minReplicas', 1)} to {spec.get('maxReplicas')}" + (f", {at}" if at else "")
+
+
+def _metric(metric: Manifest) -> str:
+    if "resource" in metric:
+        return f"{metric['resource']['name']} {metric['resource']['target'].get('averageUtilization')} %"
+    return f"{metric['pods']['target'].get('averageValue')} streams each" if "pods" in metric else ""
+
+
+def _trigger(trigger: Manifest) -> str:
+    told = trigger["metadata"]
+    if trigger["type"] == "cpu":
+        return f"cpu {told['value']} %"
+    return f"{told['threshold']} streams each" if load.STREAMS in told["query"] else ""
 
 
 def _amount(name: str, resources: Mapping[str, Any], written: Mapping[str, Any]) -> Cell:

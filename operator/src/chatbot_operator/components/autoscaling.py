@@ -8,9 +8,12 @@ from chatbot_resource.configuration import Service
 from chatbot_resource.profiles import ResolvedScaling, resolve_scaling
 
 from chatbot_operator import names
+from chatbot_operator.components import dependencies, keda, load
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import API_VERSIONS, manifest, selector
-from chatbot_operator.world import Manifest
+from chatbot_operator.kinds import AUTOSCALERS, CUSTOM_METRICS
+from chatbot_operator.readiness import autoscaler_finding
+from chatbot_operator.world import Blocked, Manifest
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,9 @@ def replicas(context: Context, service: Service) -> Replicas:
     if context.hibernated:
         return _none(context, service)
     scaling = resolve_scaling(context.bot.spec, service)
-    return Replicas(scaling.replicas, {names.SCALED_BY: scaling.mode} if scaling.replicas is None else {})
+    # Where KEDA is missing nobody scales: then what has no pods is woken, and whatever has some keeps them.
+    owned = scaling.replicas is None and not (scaling.mode == "KEDA" and keda.KIND not in context.observed.apis)
+    return Replicas(scaling.replicas, {names.SCALED_BY: scaling.mode} if owned else {})
 
 
 def worker_replicas(context: Context) -> Replicas:
@@ -47,9 +52,31 @@ def build(context: Context, service: Service) -> list[Manifest]:
     """The PodDisruptionBudget, and the autoscaler where there is one."""
     scaling = resolve_scaling(context.bot.spec, service)
     budget = disruption_budget(context, service, service)
-    if scaling.mode != "HPA" or context.hibernated:
+    if context.hibernated:
         return [budget]
-    return [budget, _autoscaler(context, service, scaling)]
+    match scaling.mode:
+        case "HPA":
+            return [budget, _autoscaler(context, service, scaling)]
+        case "KEDA" if keda.KIND in context.observed.apis:
+            return [budget, keda.build(context, service, component(context, service).scaling, scaling)]
+        case _:
+            return [budget]
+
+
+def autoscalers(context: Context) -> list[Manifest]:
+    """All there are: ours, and what KEDA has made of ours."""
+    return [item for kind in AUTOSCALERS for item in context.observed.children if item["kind"] == kind]
+
+
+def finding(context: Context) -> Blocked | None:
+    """What keeps any of them from following the load."""
+    if context.hibernated:
+        return None
+    missing = (dependencies.lacks(context, api) for api in (keda.KIND, CUSTOM_METRICS))
+    wrong = (
+        keda.finding(item) if item["kind"] == keda.KIND else autoscaler_finding(item) for item in autoscalers(context)
+    )
+    return next(filter(None, (*missing, *wrong)), None)
 
 
 def disruption_budget(context: Context, service: Service, part: names.Component) -> Manifest:
@@ -65,12 +92,16 @@ def disruption_budget(context: Context, service: Service, part: names.Component)
 def _autoscaler(context: Context, service: Service, scaling: ResolvedScaling) -> Manifest:
     name = names.child(context.bot.name, service)
     wanted = component(context, service).scaling
-    target = {"type": "Utilization", "averageUtilization": wanted.targets.cpu_percent}
+    cpu = {"type": "Utilization", "averageUtilization": wanted.targets.cpu_percent}
+    metrics: list[Manifest] = [{"type": "Resource", "resource": {"name": "cpu", "target": cpu}}]
+    if wanted.targets.in_flight_streams and CUSTOM_METRICS in context.observed.apis:
+        streams = {"type": "AverageValue", "averageValue": str(wanted.targets.in_flight_streams)}
+        metrics.append({"type": "Pods", "pods": {"metric": {"name": load.STREAMS}, "target": streams}})
     spec = {
         "scaleTargetRef": {"apiVersion": API_VERSIONS["Deployment"], "kind": "Deployment", "name": name},
         "minReplicas": scaling.min,
         "maxReplicas": scaling.max,
-        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+        "metrics": metrics,
         "behavior": {
             "scaleDown": {"stabilizationWindowSeconds": wanted.behavior.scale_down.stabilization_window_seconds}
         },

@@ -3,6 +3,7 @@
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
+from chatbot_operator.components import dependencies
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import manifest
 from chatbot_operator.reasons import Reason
@@ -52,8 +53,8 @@ def finding(context: Context) -> Blocked | None:
     bot, kind = context.bot, context.bot.spec.exposure.type
     if kind == "None":
         return None
-    if kind == "HTTPRoute" and kind not in context.observed.apis:
-        return Blocked(Reason.API_NOT_INSTALLED, "The cluster has no HTTPRoute: install the Gateway API's definitions.")
+    if missing := dependencies.lacks(context, "HTTPRoute"):
+        return missing
     if taken := [
         (host, context.observed.hosts[host]) for host in bot.spec.exposure.hostnames if host in context.observed.hosts
     ]:

@@ -33,6 +33,7 @@ API_VERSIONS: Mapping[str, str] = {
 
 OPTIONAL: Mapping[str, str] = {
     "HTTPRoute": "gateway.networking.k8s.io/v1",
+    "ScaledObject": "keda.sh/v1alpha1",
 }
 """Kinds we write where the cluster has them."""
 

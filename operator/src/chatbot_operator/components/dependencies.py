@@ -1,0 +1,66 @@
+"""What a resource asks of the cluster that not every cluster has: told alike by every condition that misses it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from chatbot_resource.model import ChatbotDeployment
+
+from chatbot_operator import names
+from chatbot_operator.components.context import Context
+from chatbot_operator.kinds import CUSTOM_METRICS
+from chatbot_operator.reasons import Reason
+from chatbot_operator.world import Blocked
+
+
+@dataclass(frozen=True)
+class Dependency:
+    api: str
+    """As in `Observed.apis`."""
+    field: str
+    """Of the resource, which asks for it."""
+
+
+DO = {
+    "HTTPRoute": "install the Gateway API's definitions",
+    "ScaledObject": "install KEDA, or choose another mode; until then the number of pods stays as it is",
+    CUSTOM_METRICS: "install an adapter, such as prometheus-adapter; until then cpu alone counts",
+}
+
+
+def asked(bot: ChatbotDeployment) -> Iterator[Dependency]:
+    """An API may be asked for by several fields."""
+    if bot.spec.exposure.type == "HTTPRoute":
+        yield Dependency("HTTPRoute", "spec.exposure.type")
+    for service in names.SERVICE_COMPONENTS:
+        scaling, where = getattr(bot.spec.components, service).scaling, f"spec.components.{service}.scaling"
+        if scaling.mode == "KEDA":
+            yield Dependency("ScaledObject", f"{where}.mode")
+        if scaling.mode in (None, "HPA") and scaling.targets.in_flight_streams:
+            yield Dependency(CUSTOM_METRICS, f"{where}.targets.inFlightStreams")
+
+
+def lacking(context: Context) -> list[Blocked]:
+    """What is asked for and not there, each API once."""
+    fields: dict[str, str] = {}
+    for one in asked(context.bot):
+        if one.api not in context.observed.apis:
+            fields.setdefault(one.api, one.field)
+    return [_told(api, field) for api, field in fields.items()]
+
+
+def finding(context: Context) -> Blocked | None:
+    """All of it at once, under the reason of the first."""
+    found = lacking(context)
+    return Blocked(found[0].reason, " ".join(one.message for one in found)) if found else None
+
+
+def lacks(context: Context, api: str) -> Blocked | None:
+    """One API that is asked for and not there."""
+    if api in context.observed.apis:
+        return None
+    return next((_told(api, one.field) for one in asked(context.bot) if one.api == api), None)
+
+
+def _told(api: str, field: str) -> Blocked:
+    reason = Reason.CUSTOM_METRICS_UNAVAILABLE if api == CUSTOM_METRICS else Reason.API_NOT_INSTALLED
+    return Blocked(reason, f"The cluster has no {api}, which {field} asks for: {DO[api]}.")

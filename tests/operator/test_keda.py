@@ -1,0 +1,279 @@
+"""Who scales next, and that nobody jumps or fights meanwhile: on a real API server, with KEDA's definitions.
+
+KEDA itself is played: it makes a HorizontalPodAutoscaler of each ScaledObject with its labels and annotations, and
+holds the ScaledObject by a finalizer until it has stopped (controllers/keda in its sources, 2.18).
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from chatbot_operator import names
+from chatbot_operator.apis import Apis
+from chatbot_operator.components.metadata import manifest
+from chatbot_operator.reconcile import Reconciler
+from chatbot_operator.referrers import Referrers
+from chatbot_operator.world import Observed, Step
+from chatbot_resource.model import ChatbotDeployment
+
+from tests.operator.running import BOT, SECONDS, SETTINGS, Run, SmallPlan, World, deployment, step
+from tests.operator.test_modes import replicas, scale, unchanged
+from tests.support.apiserver import ApiServer, Object, playing_kubelet, wait_for
+from tests.support.optional_apis import KEDA, install, remove
+
+CHAT = f"{BOT}-chat"
+FINALIZER = "finalizer.keda.sh"
+READY = [{"type": "Ready", "status": "True", "reason": "ScaledObjectReady", "message": "ready for scaling"}]
+PROMETHEUS = {"prometheusURL": "http://prometheus:9090"}
+APIS = frozenset({"ScaledObject"})
+METRICS = "v1beta1.custom.metrics.k8s.io"
+
+
+@pytest.fixture
+def installed(world: World) -> Iterator[World]:
+    install(world.api, KEDA)
+    with playing_keda(world.api, world.namespace):
+        yield world
+        remove(world.api, KEDA)
+
+
+@contextlib.contextmanager
+def playing_keda(server: ApiServer, namespace: str) -> Iterator[None]:
+    stop = threading.Event()
+
+    def play() -> None:
+        while not stop.wait(0.1):
+            with contextlib.suppress(httpx2.HTTPStatusError):  # changed or gone meanwhile
+                for scaled in server.list("ScaledObject", namespace):
+                    _keda(server, namespace, scaled)
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _keda(server: ApiServer, namespace: str, scaled: Object) -> None:
+    metadata, name = scaled["metadata"], scaled["metadata"]["name"]
+    if metadata.get("deletionTimestamp"):
+        others = [item for item in metadata.get("finalizers") or [] if item != FINALIZER]
+        server.patch("ScaledObject", namespace, name, {"metadata": {"finalizers": others}}, "keda")
+    elif FINALIZER not in (metadata.get("finalizers") or []):
+        marks = {"finalizers": [FINALIZER], "labels": {"scaledobject.keda.sh/name": name}}
+        server.patch("ScaledObject", namespace, name, {"metadata": marks}, "keda")
+    elif server.get("HorizontalPodAutoscaler", namespace, f"keda-hpa-{name}") is None:
+        server.create(_hpa(scaled), namespace)
+        server.patch_status("ScaledObject", namespace, name, {"conditions": READY, "hpaName": f"keda-hpa-{name}"})
+
+
+def _hpa(scaled: Object) -> Object:
+    metadata, spec = scaled["metadata"], scaled["spec"]
+    excluded = metadata["annotations"]["scaledobject.keda.sh/hpa-excluded-labels"].split(",")
+    owner = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": metadata["name"], "uid": metadata["uid"]}
+    labels = {key: value for key, value in metadata["labels"].items() if key not in excluded}
+    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {
+            "name": f"keda-hpa-{metadata['name']}",
+            "labels": {"app.kubernetes.io/managed-by": "keda-operator"} | labels,
+            "annotations": metadata["annotations"],
+            "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}],
+        },
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": spec["scaleTargetRef"]["name"]},
+            "minReplicas": max(1, spec["minReplicaCount"]),
+            "maxReplicas": spec["maxReplicaCount"],
+            "metrics": [{"type": "Resource", "resource": cpu}],
+        },
+    }
+
+
+def chat(mode: str | None, **scaling: Any) -> Object:
+    """What is not said is taken back."""
+    given = dict.fromkeys(("replicas", "minReplicas", "maxReplicas", "targets"))
+    return {"chat": {"scaling": given | {"mode": mode} | scaling}}
+
+
+def autoscalers(world: World) -> set[str]:
+    kinds = ("HorizontalPodAutoscaler", "ScaledObject")
+    return {f"{kind} {item['metadata']['name']}" for kind in kinds for item in world.api.list(kind, world.namespace)}
+
+
+async def has(run: Run, world: World, *wanted: str) -> None:
+    """Until these autoscalers are there, and no others."""
+    async with asyncio.timeout(SECONDS):
+        while autoscalers(world) != set(wanted):
+            await run.reconcile(world.key)
+            await asyncio.sleep(0.1)
+
+
+BY_CLUSTER = f"HorizontalPodAutoscaler {CHAT}"
+BY_KEDA = (f"ScaledObject {CHAT}", f"HorizontalPodAutoscaler keda-hpa-{CHAT}")
+
+
+@pytest.mark.timeout(300)
+async def test_each_owner_takes_over_the_number_there_is(installed: World) -> None:
+    world = installed
+    world.create_bot({"profile": "Dev", "telemetry": PROMETHEUS, "components": chat("HPA")})
+    apis = Apis(world.cluster)
+    assert "ScaledObject" in await apis.detect()
+    run = Run(world, lambda: apis.kinds)
+    with playing_kubelet(world.api, world.namespace):
+        await run.until("Ready", "True")
+        scale(world, 3)
+
+        run.edit(components=chat("KEDA", minReplicas=0, maxReplicas=5, targets={"inFlightStreams": 9}))
+        await has(run, world, *BY_KEDA)
+        await run.until("Ready", "True")
+        assert replicas(world) == 3
+        made = world.existing("HorizontalPodAutoscaler", f"keda-hpa-{CHAT}")
+        assert made["metadata"]["labels"][names.MANAGED_BY] == "keda-operator"
+        before = world.writes()
+        await run.reconcile(world.key)
+        await Run(world, lambda: apis.kinds).reconcile(world.key)
+        assert world.writes() == before
+
+        scale(world, 0)  # as KEDA does it when nobody asks
+        assert (await run.until("Ready", "False", "ScaledToZero")).phase == "Idle"
+        assert replicas(world) == 0
+        scale(world, 2)
+        await run.until("Ready", "True")
+
+        run.edit(components=chat("External"))
+        await has(run, world)
+        await run.until("Ready", "True")
+        assert replicas(world) == 2
+
+        run.edit(components=chat("Fixed", replicas=1))
+        await run.until("Ready", "True")
+        assert replicas(world) == 1
+
+        run.edit(components=chat("KEDA"))
+        await has(run, world, *BY_KEDA)
+        await run.until("Ready", "True")
+        assert replicas(world) == 1
+        scale(world, 3)
+
+        run.edit(components=chat("HPA"))
+        await has(run, world, BY_CLUSTER)
+        await run.until("Ready", "True")
+        assert replicas(world) == 3
+    assert world.metrics.conflicts._value.get() == 0, "nothing had to be taken back"
+
+
+@pytest.mark.timeout(300)
+async def test_hibernates_and_wakes(installed: World) -> None:
+    world = installed
+    scaling = chat("KEDA", minReplicas=0, maxReplicas=5, targets={"inFlightStreams": 9})
+    world.create_bot({"profile": "Dev", "telemetry": PROMETHEUS, "components": scaling})
+    run = Run(world, lambda: APIS)
+    with playing_kubelet(world.api, world.namespace):
+        await has(run, world, *BY_KEDA)
+        await run.until("Ready", "True")
+        for count, woken in ((2, 2), (0, 0)):
+            scale(world, count)
+            run.edit(mode="Hibernated")
+            await run.until("Ready", "False", "Hibernated")
+            await has(run, world)
+            assert replicas(world) == 0
+            run.edit(mode="Active")
+            await has(run, world, *BY_KEDA)
+            await run.until("Ready", *(("True", None) if woken else ("False", "ScaledToZero")))
+            assert replicas(world) == woken
+    assert world.metrics.conflicts._value.get() == 0
+
+
+async def test_keda_is_asked_about_what_it_can_have_seen(installed: World) -> None:
+    """Its webhook refuses a ScaledObject whose Deployment it does not know, or knows to be another autoscaler's."""
+    world = installed
+
+    def plan(scaled: bool) -> SmallPlan:
+        def build(bot: ChatbotDeployment, _: Observed) -> list[Step]:
+            kind = "ScaledObject" if scaled else "HorizontalPodAutoscaler"
+            body = {"scaleTargetRef": {"name": CHAT}, "minReplicaCount": 1, "maxReplicaCount": 2, "triggers": []}
+            target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": CHAT}
+            body = body if scaled else {"scaleTargetRef": target, "maxReplicas": 2}
+            note = {"scaledobject.keda.sh/hpa-excluded-labels": names.MANAGED_BY}
+            scaler = manifest(bot, "chat", kind, CHAT, {"spec": body}, annotations=note)
+            return [step("chat", deployment(bot, replicas=None), scaler)]
+
+        return SmallPlan(build)
+
+    def reconciler(scaled: bool) -> Reconciler:
+        rules = plan(scaled).rules()
+        return Reconciler(world.cluster, SETTINGS, world.metrics, Referrers(), rules, apis=lambda: APIS)
+
+    world.create_bot()
+    await reconciler(scaled=True)(world.key)
+    assert world.existing("Deployment", CHAT)
+    assert autoscalers(world) == set()
+    await reconciler(scaled=False)(world.key)
+    assert autoscalers(world) == {BY_CLUSTER}
+    async with asyncio.timeout(SECONDS):
+        while BY_CLUSTER in autoscalers(world):  # its controller may have written since we looked
+            assert f"ScaledObject {CHAT}" not in autoscalers(world)
+            await reconciler(scaled=True)(world.key)
+        while f"ScaledObject {CHAT}" not in autoscalers(world):
+            await reconciler(scaled=True)(world.key)
+
+
+async def test_without_keda_the_number_stays(world: World) -> None:
+    scaling = chat("KEDA", minReplicas=0, maxReplicas=5, targets={"inFlightStreams": 9})
+    world.create_bot({"profile": "Dev", "telemetry": PROMETHEUS, "components": chat("HPA")})
+    run = Run(world)
+    with playing_kubelet(world.api, world.namespace):
+        await run.until("Ready", "True")
+        scale(world, 3)
+        run.edit(components=scaling)
+        told = await run.until("AutoscalingReady", "False", "ApiNotInstalled")
+        await run.until("Ready", "True")
+        assert replicas(world) == 3
+        assert world.api.list("HorizontalPodAutoscaler", world.namespace) == []
+        message = next(item.message for item in told.conditions if item.type == "DependenciesDetected")
+        assert "no ScaledObject, which spec.components.chat.scaling.mode asks for: install KEDA" in message
+        assert await unchanged(run, world)
+        # What KEDA left behind when it went.
+        scale(world, 0)
+        await run.until("Ready", "True")
+        assert replicas(world) == 1
+
+
+async def test_streams_of_pods_count_where_custom_metrics_are_served(world: World) -> None:
+    service = {"name": "adapter", "namespace": "default"}
+    spec = {"group": "custom.metrics.k8s.io", "version": "v1beta1", "service": service, "insecureSkipTLSVerify": True}
+    adapter = {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": METRICS},
+        "spec": spec | {"groupPriorityMinimum": 100, "versionPriority": 100},
+    }
+    where = "/apis/apiregistration.k8s.io/v1/apiservices"
+    world.create_bot({"profile": "Dev", "components": chat("HPA", targets={"inFlightStreams": 9})})
+    apis = Apis(world.cluster)
+    assert await apis.detect() == frozenset()
+    run = Run(world, lambda: apis.kinds)
+    with playing_kubelet(world.api, world.namespace):
+        await run.until("Ready", "True")
+        await run.until("AutoscalingReady", "False", "CustomMetricsUnavailable")
+        assert kinds_of_metrics(world) == ["Resource"]
+        world.api.request("POST", where, adapter)
+        try:
+            wait_for("custom metrics", lambda: world.api.client.get("/apis/custom.metrics.k8s.io").is_success)
+            assert await apis.detect() == {"custom.metrics.k8s.io"}
+            await run.until("DependenciesDetected", "True", "ApisInstalled")
+            assert kinds_of_metrics(world) == ["Resource", "Pods"]
+        finally:
+            world.api.request("DELETE", f"{where}/{METRICS}")
+
+
+def kinds_of_metrics(world: World) -> list[str]:
+    return [item["type"] for item in world.existing("HorizontalPodAutoscaler", CHAT)["spec"]["metrics"]]
