@@ -189,7 +189,7 @@ class Run:
                 found = next(item for item in told.conditions if item.type == kind)
                 if found.status == status and reason in (None, found.reason):
                     return told
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(0.1)
 
     def status(self) -> Status:
         return Status.model_validate(self.world.bot()["status"])

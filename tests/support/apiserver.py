@@ -167,7 +167,7 @@ def playing_kubelet(
     def play() -> None:
         with _client(server.layout) as client:
             own = ApiServer(server.layout, client)
-            while not stop.wait(0.2):
+            while not stop.wait(0.1):
                 for pod in own.list("Pod", namespace):
                     if pod["status"].get("phase") == "Pending" and ready(pod):
                         _start(own, pod)
