@@ -189,6 +189,7 @@ _SMALLEST: dict[str, Object] = {
     "ControllerRevision": {"revision": 1, "data": {"spec": {}}},
     "NetworkPolicy": {"spec": {"podSelector": {"matchLabels": {"app": "later"}}}},
     "HTTPRoute": {"spec": {"parentRefs": [{"name": "web"}], "rules": [{}]}},
+    "PodMonitor": {"spec": {"selector": {}, "podMetricsEndpoints": []}},
     "Ingress": {"spec": {"defaultBackend": {"service": {"name": "later", "port": {"number": 80}}}}},
     "HorizontalPodAutoscaler": {
         "spec": {"maxReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "later"}}

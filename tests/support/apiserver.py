@@ -48,6 +48,8 @@ PLURALS = {
     "PersistentVolumeClaim": "v1/persistentvolumeclaims",
     "Pod": "v1/pods",
     "PodDisruptionBudget": "policy/v1/poddisruptionbudgets",
+    "PodMonitor": "monitoring.coreos.com/v1/podmonitors",
+    "PrometheusRule": "monitoring.coreos.com/v1/prometheusrules",
     "ReplicaSet": "apps/v1/replicasets",
     "Secret": "v1/secrets",
     "Service": "v1/services",

@@ -37,6 +37,10 @@ tests/chart/test_rights.py compares this with what the API server saw it do.
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
   verbs: {{ $all }}
+# Where the cluster has the Prometheus operator.
+- apiGroups: [monitoring.coreos.com]
+  resources: [podmonitors, prometheusrules]
+  verbs: {{ $all }}
 # Growing a disk.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
@@ -60,9 +64,6 @@ To be switched on with the code that uses them:
   verbs: $all
 - apiGroups: [postgresql.cnpg.io]
   resources: [clusters]
-  verbs: $all
-- apiGroups: [monitoring.coreos.com]
-  resources: [podmonitors, prometheusrules]
   verbs: $all
 */}}
 {{- end }}

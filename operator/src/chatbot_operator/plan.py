@@ -21,6 +21,7 @@ from chatbot_operator.components import (
     exposure,
     gateway,
     migrations,
+    monitoring,
     network,
     postgres,
     reads,
@@ -67,6 +68,7 @@ PARTS: Mapping[StepName, frozenset[str]] = {
     "auth": frozenset({"auth"}),
     "chat": frozenset({"chat"}),
     "gateway": frozenset({"gateway"}),
+    "monitoring": frozenset({monitoring.PART}),
     "revision": frozenset({revisions.PART}),
 }
 """Component labels of what belongs to a step."""
@@ -152,7 +154,8 @@ class _Planner:
         chatting = service("chat", *below, redis_gate)
         door = service("gateway", *below, self._rollout_gate(chatting), redis_gate)
         services = [*owners.values(), chatting, door]
-        return [self._secrets(), *running.values(), *databases.values(), *services, self._revision(services)]
+        beside = [self._step("monitoring", monitoring.build(self.context)), self._revision(services)]
+        return [self._secrets(), *running.values(), *databases.values(), *services, *beside]
 
     def _secrets(self) -> Step:
         made = secrets.build(self.context)

@@ -300,9 +300,11 @@ class Reconciler:
         old = self._phases.pop(key, None)
         if old:
             self._metrics.resources.labels(old).dec()
+            self._metrics.resource_phase.remove(*key, old)
         if phase:
             self._phases[key] = phase
             self._metrics.resources.labels(phase).inc()
+            self._metrics.resource_phase.labels(*key, phase).set(1)
 
     def _resync(self) -> float:
         return self._settings.resync_seconds * jitter()

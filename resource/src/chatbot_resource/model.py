@@ -26,6 +26,7 @@ from chatbot_resource.fields import (
 from chatbot_resource.llm import Llm
 from chatbot_resource.network import Exposure, Network
 from chatbot_resource.scheduling import Defaults
+from chatbot_resource.slo import Slo
 from chatbot_resource.stores import Stores
 
 GROUP = "chatbot-operator.io"
@@ -38,6 +39,7 @@ LOCAL_DIMENSIONS = 384
 
 Profile = Literal["Dev", "Standard", "Production"]
 Mode = Literal["Active", "Paused", "Hibernated"]
+Switch = Literal["Auto", "Off"]
 
 
 class Embeddings(Model):
@@ -124,12 +126,21 @@ class Otlp(Model):
 
 
 class Telemetry(Model):
-    """Traces. Metrics are always there to be scraped."""
+    """Traces, and what is made for Prometheus and Grafana. Metrics are always there to be scraped."""
 
     otlp: Otlp | None = None
     sample_ratio: Annotated[
         Ratio | None, Field(description="Share of traces kept; default 1 with profile Dev, else 0.1.")
     ] = None
+    monitors: Annotated[
+        Switch, Field(description="Auto: a PodMonitor scrapes every pod, where the cluster has that kind.")
+    ] = "Auto"
+    rules: Annotated[
+        Switch, Field(description="Auto: a PrometheusRule with alerts for `slo`, where the cluster has that kind.")
+    ] = "Auto"
+    dashboards: Annotated[
+        Switch, Field(description="Auto: a dashboard for Grafana in a ConfigMap, where the cluster has PodMonitors.")
+    ] = "Auto"
 
 
 _DEADLINE = "rollout.deadline is between 1s and 24h"
@@ -205,6 +216,7 @@ class Spec(Model):
     network: Network = Network()
     limits: Limits = Limits()
     telemetry: Telemetry = Telemetry()
+    slo: Slo = Slo()
     rollout: Rollout = Rollout()
 
     @model_validator(mode="after")

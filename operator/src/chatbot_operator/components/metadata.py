@@ -33,6 +33,8 @@ API_VERSIONS: Mapping[str, str] = {
 
 OPTIONAL: Mapping[str, str] = {
     "HTTPRoute": "gateway.networking.k8s.io/v1",
+    "PodMonitor": "monitoring.coreos.com/v1",
+    "PrometheusRule": "monitoring.coreos.com/v1",
 }
 """Kinds we write where the cluster has them."""
 
@@ -79,9 +81,15 @@ def manifest(
     *,
     owned: bool = True,
     annotations: Mapping[str, str] | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """A finished child, stamped with the hash of all it says."""
-    metadata: Manifest = {"name": name, "namespace": bot.metadata.namespace, "labels": labels(bot, part)}
+    """A finished child, stamped with the hash of all it says.
+
+    Args:
+        more: labels besides those that every child has.
+    """
+    known = {**(more or {}), **labels(bot, part)}
+    metadata: Manifest = {"name": name, "namespace": bot.metadata.namespace, "labels": known}
     if kind in REFERABLE:
         metadata["labels"] |= {names.REFERENCED: "true"}
     if owned:
