@@ -129,7 +129,9 @@ def _models(bot: ChatbotDeployment, of: Series) -> Row:
 
 
 def _components(of: Series) -> Row:
-    failing = f"{rate(of.served(status_like=FAILED), RATE, 'component')} / {rate(of.served(), RATE, 'component')}"
+    failed, served = (rate(of.served(**only), RATE, "component") for only in ({"status_like": FAILED}, {}))
+    # What has never failed has no series of failures, and an empty graph looks broken.
+    failing = f"({failed} or 0 * {served}) / {served}"
     return Row(
         "Components",
         [
