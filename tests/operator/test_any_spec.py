@@ -1,6 +1,6 @@
 """Whatever the schema takes becomes objects that the API server takes: specs at random, made from the schema itself."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx2
@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from tests.operator.running import World
 from tests.operator.simulated import Cluster, make_bot
-from tests.support.apiserver import APPLY, path
+from tests.support.apiserver import APPLY, ApiServer, path, running_api_server
+from tests.support.optional_apis import MONITORING, install
 
 Schema = Mapping[str, Any]
 
@@ -52,6 +53,15 @@ def _maps(schema: Schema) -> st.SearchStrategy[Any]:
 
 
 PARTS = structural(Spec)["properties"]
+APIS = frozenset({"PodMonitor", "PrometheusRule"})
+
+
+@pytest.fixture(scope="module")
+def api_server() -> Iterator[ApiServer]:
+    """With the optional kinds; a server of its own, so that others do not have them."""
+    with running_api_server() as server:
+        install(server, MONITORING)
+        yield server
 
 
 @st.composite
@@ -79,7 +89,7 @@ def _right(spec: Mapping[str, Any]) -> bool:
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(spec=specs())
 def test_every_object_is_taken(world: World, spec: dict[str, Any]) -> None:
-    cluster = Cluster(make_bot(spec))
+    cluster = Cluster(make_bot(spec), apis=APIS)
     for _ in range(8):  # as far as gates open
         cluster.reconcile()
         cluster.settle()
