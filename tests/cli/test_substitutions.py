@@ -19,6 +19,7 @@ def test_what_is_not_written_has_no_row() -> None:
 def test_what_only_a_cluster_reads_is_named() -> None:
     redis = {"mode": "External", "external": {"topology": "Single", "secretRef": {"name": "redis"}}}
     said = rows(
+        slo={"availability": "99.5"},
         images={"chat": "example/chat:1", "redis": "example/valkey:9"},
         stores={"deletionPolicy": "Delete", "redis": redis},
         components={
@@ -31,6 +32,7 @@ def test_what_only_a_cluster_reads_is_named() -> None:
     assert said["Drain (200 s)"] == "20 s at most"
     assert "Replicas (gateway 2, auth 3..10, chat 3..9, conversation 3..10)" in said
     assert said["Images (chat, redis)"] == "the code that is installed here"
+    assert said["Monitors, alerts, dashboard"] == "nothing is watched; each process serves /metrics"
     assert said["Resources (chat)"] == "whatever this machine has, without requests or limits"
 
 

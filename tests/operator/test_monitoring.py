@@ -1,10 +1,12 @@
 """What of monitoring is made for a bot, and when; on a real API server with the definitions of the kinds."""
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from chatbot_chat.providers.catalog import AI_FIRST_TOKEN
 from chatbot_operator import names
 from chatbot_operator.components import monitoring, network, queries
@@ -14,9 +16,11 @@ from chatbot_operator.world import Manifest, Observed
 from tests.operator.running import BOT, SETTINGS, Run, World
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import DEV
+from tests.operator.test_components import DATA, REWRITE, Plain
 from tests.support.apiserver import ApiServer, playing_kubelet, running_api_server, wait_for
 from tests.support.optional_apis import MONITORING, install
 
+PICTURE = DATA / "monitoring" / "children.yaml"
 APIS = frozenset({"PodMonitor", "PrometheusRule"})
 EVERYTHING = {"PodMonitor", "PrometheusRule", "ConfigMap"}
 
@@ -42,6 +46,15 @@ class TestWhen:
 
     def test_nobody_is_woken_for_a_bot_that_hibernates(self) -> None:
         assert set(made({"mode": "Hibernated"})) == EVERYTHING - {"PrometheusRule"}
+
+
+def test_are_as_the_picture_shows() -> None:
+    """The dashboard is another's business: test_overview.py and tests/e2e/test_metrics.py."""
+    found = made({"slo": {"availability": "99.95", "firstTokenP95": "1500ms"}})
+    painted = yaml.dump_all([found["PodMonitor"], found["PrometheusRule"]], Dumper=Plain, sort_keys=False, width=120)
+    if REWRITE in os.environ:
+        PICTURE.write_text(painted)
+    assert painted == PICTURE.read_text(), f"rewrite the pictures with {REWRITE}=1 and look at the difference"
 
 
 class TestLabels:
