@@ -130,9 +130,10 @@ types: $(VENV)/.dev ## Check the types of all code, strictly
 	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) k8s/local charts/chartvalues.py tests/support benchmarks/operator/operatorbench
 
 .PHONY: generate
-generate: $(VENV)/.dev ## Write what is made: crds/, the chart's copy, the reference; schema and table of the chart's values
+generate: $(VENV)/.dev ## Write what is made: crds/, the chart's copy, its dashboard, the reference; schema and table of the chart's values
 	@$(BIN)/python -m chatbot_resource.crd
 	@$(BIN)/python -m chatbot_operator.reference
+	@$(BIN)/python -m chatbot_operator.overview
 	@$(BIN)/python charts/chartvalues.py
 
 .PHONY: lock

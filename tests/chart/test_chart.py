@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from chatbot_operator.metrics import Metrics
+from chatbot_operator.overview import overview
 from chatbot_operator.settings import Images, Settings
 from chatbot_resource.crd import custom_resource_definition
 from syrupy.assertion import SnapshotAssertion
@@ -95,8 +96,22 @@ class TestMonitoring:
         [("Auto", (), False), ("Auto", MONITORING, True), ("Always", (), True), ("Never", MONITORING, False)],
     )
     def test_where_it_is_wanted(self, helm: Helm, when: str, apis: tuple[str, ...], there: bool) -> None:
-        kinds = {item["kind"] for item in helm.template(apis=apis, monitoring__podMonitor=when, monitoring__rules=when)}
+        wanted = {"monitoring__podMonitor": when, "monitoring__rules": when, "monitoring__dashboard": when}
+        objects = helm.template(apis=apis, **wanted)
+        kinds = {item["kind"] for item in objects}
         assert ({"PodMonitor", "PrometheusRule"} <= kinds) is there
+        dashboards = [item for item in objects if "grafana_dashboard" in item["metadata"]["labels"]]
+        assert bool(dashboards) is there
+
+    def test_the_dashboard_is_the_generated_one(self, helm: Helm) -> None:
+        found = one(helm.template(apis=MONITORING), "ConfigMap", "chatbot-operator-dashboard")
+        [text] = found["data"].values()
+        assert json.loads(text) == json.loads(overview())
+        assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+    def test_labels_for_prometheus_reach_the_chatbots(self, helm: Helm) -> None:
+        labels = {"release": "prometheus"}
+        assert settings(helm.template(monitoring__labels=labels)).monitor_labels == labels
 
     def test_each_by_its_own_kind(self, helm: Helm) -> None:
         kinds = {item["kind"] for item in helm.template(apis=MONITORING[:1])}
@@ -160,6 +175,7 @@ class TestSettings:
         assert found.image_pull_secrets == ("pull",)
         assert (found.resync_seconds, found.workers) == (60, 2)
         assert (found.lease.duration, found.lease.renew) == (10, 2.5)
+        assert found.otlp_endpoint == "http://otel:4318"
 
     def test_of_some_namespaces(self, helm: Helm) -> None:
         assert settings(helm.template(**NAMESPACED)).watch_namespaces == ("team-a", "team-b")
@@ -212,6 +228,7 @@ class TestValues:
             ({"operator__lease__durationSeconds": 5}, "renewSeconds must be less than durationSeconds"),
             ({"monitoring__rules": True}, "at '/monitoring/rules': got boolean, want string"),
             ({"monitoring__rules": "On"}, "value must be one of 'Auto', 'Always', 'Never'"),
+            ({"telemetry__otlp__endpoint": "otel:4318"}, "at '/telemetry/otlp/endpoint'"),
             ({"monitoring__interval": "often"}, "at '/monitoring/interval': 'often' does not match pattern"),
             ({"imagePullSecrets": ["pull"]}, "at '/imagePullSecrets/0': got string, want object"),
             ({"imagePullSecrets": [{"name": ""}]}, "at '/imagePullSecrets/0/name'"),

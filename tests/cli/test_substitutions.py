@@ -20,6 +20,7 @@ def test_what_only_a_cluster_reads_is_named() -> None:
     redis = {"mode": "External", "external": {"topology": "Single", "secretRef": {"name": "redis"}}}
     said = rows(
         version="0.2",
+        slo={"availability": "99.5"},
         images={"chat": "example/chat:1", "redis": "example/valkey:9"},
         stores={"deletionPolicy": "Delete", "redis": redis},
         components={
@@ -33,6 +34,7 @@ def test_what_only_a_cluster_reads_is_named() -> None:
     assert "Replicas (gateway 2, auth 3..10, chat 3..9, conversation 3..10)" in said
     assert said["Images (chat, redis)"] == "the code that is installed here"
     assert said["Version (0.2)"] == "the code that is installed here"
+    assert said["Monitors, alerts, dashboard"] == "nothing is watched; each process serves /metrics"
     assert said["Resources (chat)"] == "whatever this machine has, without requests or limits"
 
 

@@ -57,6 +57,7 @@ class TestOrder:
             "auth",
             "chat",
             "gateway",
+            "monitoring",
             "revision",
         ]
 

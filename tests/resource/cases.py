@@ -583,6 +583,31 @@ CASES: tuple[Case, ...] = (
         "must be of type string",
     ),
     Case(
+        "a switch is Auto or Off",
+        {"telemetry": {"monitors": "Off", "rules": "Auto", "dashboards": "Off"}},
+        {"telemetry": {"rules": "On"}},
+        "Unsupported value",
+    ),
+    Case(
+        "availability is a percentage as text",
+        {"slo": {"availability": "99.999"}},
+        {"slo": {"availability": "99.9999"}},
+        "should match",
+    ),
+    Case("and promises nearly all", {"slo": {"availability": "90"}}, {"slo": {"availability": "100"}}, "should match"),
+    Case(
+        "a first token is measured up to a minute",
+        {"slo": {"firstTokenP95": "60s"}},
+        {"slo": {"firstTokenP95": "61s"}},
+        "slo.firstTokenP95 is between 50ms and 60s",
+    ),
+    Case(
+        "and from 50 milliseconds",
+        {"slo": {"firstTokenP95": "50ms"}},
+        {"slo": {"firstTokenP95": "49ms"}},
+        "slo.firstTokenP95 is between 50ms and 60s",
+    ),
+    Case(
         "limits are positive", {"limits": {"perMinute": 1}}, {"limits": {"perMinute": 0}}, "greater than or equal to 1"
     ),
     Case("an unknown field is refused", {"limits": {}}, {"limits": {"perMinut": 3}}, "unknown field"),

@@ -49,6 +49,8 @@ PLURALS = {
     "PersistentVolumeClaim": "v1/persistentvolumeclaims",
     "Pod": "v1/pods",
     "PodDisruptionBudget": "policy/v1/poddisruptionbudgets",
+    "PodMonitor": "monitoring.coreos.com/v1/podmonitors",
+    "PrometheusRule": "monitoring.coreos.com/v1/prometheusrules",
     "ReplicaSet": "apps/v1/replicasets",
     "ResourceQuota": "v1/resourcequotas",
     "ScaledObject": "keda.sh/v1alpha1/scaledobjects",

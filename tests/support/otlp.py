@@ -5,6 +5,7 @@ import gzip
 from dataclasses import dataclass, field
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -47,7 +48,7 @@ class OtlpReceiver:
                         trace_id=span.trace_id.hex(),
                         span_id=span.span_id.hex(),
                         parent_id=span.parent_span_id.hex(),
-                        attributes={a.key: a.value.string_value for a in span.attributes},
+                        attributes={a.key: _text(a.value) for a in span.attributes},
                     )
                     for span in scope.spans
                 ]
@@ -64,3 +65,9 @@ class OtlpReceiver:
                 count = len(self.trace(trace_id))
                 await asyncio.sleep(1.2)
         return self.trace(trace_id)
+
+
+def _text(value: AnyValue) -> str:
+    """Numbers too."""
+    kind = value.WhichOneof("value")
+    return str(getattr(value, kind)) if kind else ""

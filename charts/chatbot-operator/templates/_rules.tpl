@@ -40,6 +40,10 @@ tests/chart/test_rights.py compares this with what the API server saw it do.
 - apiGroups: [keda.sh]
   resources: [scaledobjects]
   verbs: {{ $all }}
+# Where the cluster has the Prometheus operator.
+- apiGroups: [monitoring.coreos.com]
+  resources: [podmonitors, prometheusrules]
+  verbs: {{ $all }}
 # Growing a disk.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
@@ -61,9 +65,6 @@ To be switched on with the code that uses them:
 
 - apiGroups: [postgresql.cnpg.io]
   resources: [clusters]
-  verbs: $all
-- apiGroups: [monitoring.coreos.com]
-  resources: [podmonitors, prometheusrules]
   verbs: $all
 */}}
 {{- end }}

@@ -38,5 +38,7 @@
   "workers" .Values.operator.workers
   "probe_port" 8080
   "log_level" .Values.operator.logLevel
+  "monitor_labels" .Values.monitoring.labels
+  "otlp_endpoint" .Values.telemetry.otlp.endpoint
 | toPrettyJson -}}
 {{- end }}

@@ -48,6 +48,9 @@ def _where_written(spec: Spec) -> list[tuple[str, str]]:
         rows.append((f"Resources ({', '.join(limited)})", "whatever this machine has, without requests or limits"))
     if "deletion_policy" in spec.stores.model_fields_set:
         rows.append((f"Deletion ({spec.stores.deletion_policy})", f"data stays until: {call('down --purge')}"))
+    watched = {"monitors", "rules", "dashboards"} & spec.telemetry.model_fields_set
+    if watched or "slo" in spec.model_fields_set:
+        rows.append(("Monitors, alerts, dashboard", "nothing is watched; each process serves /metrics"))
     external = spec.stores.redis.external
     if external and "topology" in external.model_fields_set:
         rows.append((f"Redis topology ({external.topology})", "one embedded Valkey"))

@@ -17,7 +17,19 @@ from chatbot_cli import screen
 from chatbot_cli.errors import CliError
 from chatbot_cli.ports import holder, is_free
 
-from localcluster import addons, api, builds, control_plane, node, packages, paths, processes, progress, recover
+from localcluster import (
+    addons,
+    api,
+    builds,
+    control_plane,
+    node,
+    packages,
+    paths,
+    processes,
+    progress,
+    recover,
+    unpacked,
+)
 from localcluster.paths import Layout
 
 GIB = 1024**3
@@ -34,11 +46,15 @@ class Outcome:
 
 
 def build(names: Sequence[str]) -> None:
-    """Build these, or everything. Raises `CliError`, `OSError`."""
+    """Build these, or everything, with what tests take from Debian. Raises `CliError`, `OSError`."""
     folder = paths.home() / "bin"
     with _locked("build"):
         wanted = builds.named(names or builds.NAMES)
         progress.build_missing(wanted, folder)
+        if not names and unpacked.missing(folder):
+            with screen.step("Unpack", f"fetching Debian's package {unpacked.PACKAGE}") as step:
+                unpacked.fetch(folder)
+                step.done(f"{', '.join(unpacked.PROGRAMS)} in {folder}")
     screen.say("Built", f"{', '.join(build.name for build in wanted)} in {folder}")
 
 

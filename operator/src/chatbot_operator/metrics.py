@@ -39,6 +39,12 @@ class Metrics:
         )
         self.conflicts = Counter(f"{PREFIX}_field_conflicts", "Fields taken back from another manager", registry=add)
         self.resources = Gauge(f"{PREFIX}_resources", "Resources by phase", ["phase"], registry=add)
+        self.resource_phase = Gauge(
+            f"{PREFIX}_resource_phase",
+            "1 for the phase a resource is in",
+            ["bot_namespace", "bot", "phase"],
+            registry=add,
+        )
         self.leader = Gauge(f"{PREFIX}_leader", "1 for the process that holds the Lease", registry=add)
         self.queue_depth = Gauge(f"{PREFIX}_queue_depth", "Resources that wait to be reconciled", registry=add)
         self.queue_oldest = Gauge(f"{PREFIX}_queue_oldest_seconds", "How long the oldest has waited", registry=add)

@@ -22,6 +22,7 @@ from chatbot_operator.components import (
     gateway,
     images,
     migrations,
+    monitoring,
     network,
     postgres,
     reads,
@@ -68,6 +69,7 @@ PARTS: Mapping[StepName, frozenset[str]] = {
     "auth": frozenset({"auth"}),
     "chat": frozenset({"chat"}),
     "gateway": frozenset({"gateway"}),
+    "monitoring": frozenset({monitoring.PART}),
     "revision": frozenset({revisions.PART}),
 }
 """Component labels of what belongs to a step."""
@@ -153,7 +155,8 @@ class _Planner:
         chatting = service("chat", *below, redis_gate)
         door = service("gateway", *below, self._rollout_gate(chatting), redis_gate)
         services = [*owners.values(), chatting, door]
-        return [self._secrets(), *running.values(), *databases.values(), *services, self._revision(services)]
+        beside = [self._step("monitoring", monitoring.build(self.context)), self._revision(services)]
+        return [self._secrets(), *running.values(), *databases.values(), *services, *beside]
 
     def _secrets(self) -> Step:
         made = secrets.build(self.context)

@@ -10,8 +10,9 @@ from contextlib import suppress
 import kopf
 import structlog
 from chatbot_resource.model import KIND
+from opentelemetry.trace import Tracer
 
-from chatbot_operator import handlers, plan, status
+from chatbot_operator import handlers, plan, status, tracing
 from chatbot_operator.apis import Apis
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components import revisions, rotation, secrets
@@ -66,7 +67,13 @@ async def run(settings: Settings, identity: str) -> int:
             log.info("waiting for the Lease", identity=identity, version=settings.version)
             if not await _unless(stop, leadership.acquire()):
                 return 0
-            return await Leader(settings, metrics, cluster, leadership, probes, stop).run()
+            spans = tracing.provider(settings, identity)
+            try:
+                return await Leader(
+                    settings, metrics, cluster, leadership, probes, stop, spans.get_tracer(tracing.NAME)
+                ).run()
+            finally:
+                tracing.close(spans)
 
 
 class Leader:
@@ -80,6 +87,7 @@ class Leader:
         leadership: Leadership,
         probes: Probes,
         stop: asyncio.Event,
+        tracer: Tracer,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
@@ -91,7 +99,7 @@ class Leader:
         self._referrers, self._known = Referrers(), Known()
         self._apis = Apis(cluster, settings.watch_namespaces)
         reconciler = Reconciler(
-            cluster, settings, metrics, self._referrers, RULES, self._known, lambda: self._apis.kinds
+            cluster, settings, metrics, self._referrers, RULES, self._known, lambda: self._apis.kinds, tracer
         )
         self._queue = Queue(reconciler, settings.workers)
         self._resync = Resync(

@@ -5,15 +5,17 @@ It never asks what has happened, only what should be. For an unchanged world it 
 
 import datetime
 import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import structlog
 from chatbot_resource.model import KIND, ChatbotDeployment
 from chatbot_resource.status import RolledBack, Status
+from opentelemetry.trace import NoOpTracer, Tracer
 from pydantic import ValidationError
 
-from chatbot_operator import events
+from chatbot_operator import events, tracing
 from chatbot_operator.applying import Applier, Fought, NameTaken, Taken
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.context import Context
@@ -78,6 +80,8 @@ class Pass:
     no_secrets: Blocked | None = None
     """Why generated Secrets could not be made."""
     taken: list[Taken] = field(default_factory=list)
+    began: int = field(default_factory=time.time_ns)
+    parts: list[tracing.Part] = field(default_factory=list)
 
 
 class Reconciler:
@@ -90,6 +94,7 @@ class Reconciler:
         rules: Rules,
         known: Known | None = None,
         apis: Callable[[], frozenset[str]] = frozenset,
+        tracer: Tracer | None = None,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
@@ -98,6 +103,7 @@ class Reconciler:
         self._rules = rules
         self._known = known or Known()
         self._apis = apis
+        self._tracer = tracer or NoOpTracer()
         self._events = events.Events(cluster)
         self._appliers: dict[Key, Applier] = {}
         self._phases: dict[Key, str] = {}
@@ -110,9 +116,10 @@ class Reconciler:
         Returns:
             Seconds until it wants to be looked at again without an event; None when it is gone.
         """
+        done = Pass(key)
         with structlog.contextvars.bound_contextvars(namespace=key[0], bot=key[1]), self._metrics.seconds.time():
             try:
-                result, again = await self._reconcile(key)
+                result, again = await self._reconcile(done)
             except (NamespaceGoing, NotFound):
                 # Deleted while we were at work; what was made in the race is deleted by its owner reference.
                 result, again = "gone", MISSING_SECONDS
@@ -123,18 +130,24 @@ class Reconciler:
                 self._metrics.reconciles.labels("error").inc()
                 self._metrics.errors.labels(type(error).__name__).inc()
                 self._known.forget(key)
+                self._trace(done, "error")
                 raise
             else:
                 self._conflicts.pop(key, None)
         if result != "unchanged":
             self._known.forget(key)
         self._metrics.reconciles.labels(result).inc()
+        self._trace(done, result)
         return again
 
-    async def _reconcile(self, key: Key) -> tuple[str, float | None]:
-        raw = await self._cluster.get(KIND, *key)
+    def _trace(self, done: Pass, result: str) -> None:
+        if done.writes:
+            tracing.tell(self._tracer, *done.key, result, done.writes, done.began, done.parts)
+
+    async def _reconcile(self, done: Pass) -> tuple[str, float | None]:
+        raw = await self._cluster.get(KIND, *done.key)
         if raw is None:
-            self._forget(key)
+            self._forget(done.key)
             return "gone", None
         if raw["metadata"].get("deletionTimestamp"):
             return "gone", self._resync()
@@ -142,9 +155,10 @@ class Reconciler:
         try:
             bot = ChatbotDeployment.model_validate(raw, by_alias=True, by_name=False)
         except ValidationError as error:
-            await self._report(raw, previous, self._rules.invalid(raw, error, self._settings, previous, _now()))
+            told = self._rules.invalid(raw, error, self._settings, previous, _now())
+            done.writes += await self._report(raw, previous, told)
             return "invalid", self._resync()
-        return await self._converge(Pass(key), raw, bot, previous)
+        return await self._converge(done, raw, bot, previous)
 
     async def _converge(
         self, done: Pass, raw: Manifest, bot: ChatbotDeployment, previous: Status | None
@@ -243,6 +257,7 @@ class Reconciler:
 
     async def _apply_step(self, done: Pass, applier: Applier, step: Step, observed: Observed) -> Step:
         blocked: Blocked | None = None
+        before, began = done.writes, time.time_ns()
         for wanted in step.manifests:
             kind, name = wanted["kind"], wanted["metadata"]["name"]
             if kind in MAKERS and not _may_be_judged(name, observed):
@@ -259,6 +274,8 @@ class Reconciler:
                 done.writes += bool(wrote)
                 done.taken += [wrote] if isinstance(wrote, Taken) else []
         done.refused |= blocked is not None
+        if written := done.writes - before:
+            done.parts.append(tracing.Part(step.name, written, began))
         return replace(step, blocked=blocked) if blocked else step
 
     async def _prune(self, done: Pass, owner: str, steps: list[Step], observed: Observed, kinds: Iterable[str]) -> None:
@@ -308,9 +325,11 @@ class Reconciler:
         old = self._phases.pop(key, None)
         if old:
             self._metrics.resources.labels(old).dec()
+            self._metrics.resource_phase.remove(*key, old)
         if phase:
             self._phases[key] = phase
             self._metrics.resources.labels(phase).inc()
+            self._metrics.resource_phase.labels(*key, phase).set(1)
 
     def _resync(self) -> float:
         return self._settings.resync_seconds * jitter()

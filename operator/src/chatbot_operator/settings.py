@@ -52,6 +52,10 @@ class Settings(ClosedModel):
     probe_port: Annotated[int, Field(ge=1, le=65535)] = 8080
     """/livez, /readyz and /metrics."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    monitor_labels: dict[str, str] = Field(default_factory=dict)
+    """On PodMonitors and PrometheusRules: by which somebody's Prometheus selects them."""
+    otlp_endpoint: str = ""
+    """Base address of an OTLP/HTTP receiver for the operator's own traces; empty: none are made."""
 
     def at(self, version: str | None) -> Self:
         """The same for a resource that asks for another version: the tag of the services' images, never of a store's.

@@ -10,7 +10,9 @@ Manifest = dict[str, Any]
 Name = tuple[str, str]
 """Kind and name of an object, in the resource's namespace."""
 
-StepName = Literal["secrets", "stores", "migrations", "conversation", "auth", "chat", "gateway", "revision"]
+StepName = Literal[
+    "secrets", "stores", "migrations", "conversation", "auth", "chat", "gateway", "monitoring", "revision"
+]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from chatbot_resource.fields import (
 from chatbot_resource.llm import Llm
 from chatbot_resource.network import Exposure, Network
 from chatbot_resource.scheduling import Defaults
+from chatbot_resource.slo import Slo
 from chatbot_resource.stores import Stores
 
 GROUP = "chatbot-operator.io"
@@ -39,6 +40,7 @@ LOCAL_DIMENSIONS = 384
 
 Profile = Literal["Dev", "Standard", "Production"]
 Mode = Literal["Active", "Paused", "Hibernated"]
+Switch = Literal["Auto", "Off"]
 
 
 class Embeddings(Model):
@@ -125,7 +127,7 @@ class Otlp(Model):
 
 
 class Telemetry(Model):
-    """Traces, and where metrics are kept. Metrics are always there to be scraped."""
+    """Traces, and what is made for Prometheus and Grafana. Metrics are always there to be scraped."""
 
     otlp: Otlp | None = None
     prometheus_url: Annotated[
@@ -138,6 +140,15 @@ class Telemetry(Model):
     sample_ratio: Annotated[
         Ratio | None, Field(description="Share of traces kept; default 1 with profile Dev, else 0.1.")
     ] = None
+    monitors: Annotated[
+        Switch, Field(description="Auto: a PodMonitor scrapes every pod, where the cluster has that kind.")
+    ] = "Auto"
+    rules: Annotated[
+        Switch, Field(description="Auto: a PrometheusRule with alerts for `slo`, where the cluster has that kind.")
+    ] = "Auto"
+    dashboards: Annotated[
+        Switch, Field(description="Auto: a dashboard for Grafana in a ConfigMap, where the cluster has PodMonitors.")
+    ] = "Auto"
 
 
 _DEADLINE = "rollout.deadline is between 1s and 24h"
@@ -230,6 +241,7 @@ class Spec(Model):
     network: Network = Network()
     limits: Limits = Limits()
     telemetry: Telemetry = Telemetry()
+    slo: Slo = Slo()
     rollout: Rollout = Rollout()
 
     @model_validator(mode="after")

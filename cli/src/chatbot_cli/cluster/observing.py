@@ -33,16 +33,26 @@ def observe(kubectl: Kubectl, bot: str, uid: str, wanted: Iterable[Reference], b
 
 
 def _parts(kubectl: Kubectl, bot: str) -> tuple[list[Object], frozenset[str]]:
-    """Of every kind that this cluster knows, and those kinds: some are there only with what brings them."""
+    """Of every kind that this cluster knows, and those kinds: some are there only with what brings them.
+
+    Of these one may also lack the right to see them: roles for people know nothing of them. They are left out then.
+    """
     kinds = list(KINDS)
     while True:
         try:
             return kubectl.list(kinds, f"{names.BOT}={bot}"), frozenset(kinds)
         except Refused as refused:
-            unknown = [kind for kind in kinds if resource(kind).partition(".")[0] == refused.what.partition(".")[0]]
-            if refused.why is not Why.UNKNOWN_KIND or not unknown:
+            unseen = [kind for kind in kinds if _is_unseen(kind, refused)]
+            if not unseen:
                 raise
-            kinds.remove(unknown[0])
+            kinds = [kind for kind in kinds if kind not in unseen]
+
+
+def _is_unseen(kind: str, refused: Refused) -> bool:
+    name = resource(kind).partition(".")[0]
+    if refused.why is Why.FORBIDDEN:
+        return kind in OPTIONAL and any(line.startswith(f"{name}.") for line in refused.details)
+    return refused.why is Why.UNKNOWN_KIND and name == refused.what.partition(".")[0]
 
 
 def _is_served(kubectl: Kubectl, group: str) -> bool:

@@ -103,7 +103,7 @@ def _ingress(bot: ChatbotDeployment) -> Manifest:
         spec["ingressClassName"] = told.class_name
     if told.tls_secret_ref:
         spec["tls"] = [{"hosts": list(told.hostnames), "secretName": told.tls_secret_ref.name}]
-    return manifest(bot, PART, "Ingress", name, {"spec": spec}, annotations=UNBUFFERED, marks=_marks(bot))
+    return manifest(bot, PART, "Ingress", name, {"spec": spec}, annotations=UNBUFFERED, more=_marks(bot))
 
 
 def _route(bot: ChatbotDeployment) -> Manifest:
@@ -120,9 +120,9 @@ def _route(bot: ChatbotDeployment) -> Manifest:
             }
         ],
     }
-    return manifest(bot, PART, "HTTPRoute", name, {"spec": spec}, marks=_marks(bot))
+    return manifest(bot, PART, "HTTPRoute", name, {"spec": spec}, more=_marks(bot))
 
 
-def _marks(bot: ChatbotDeployment) -> list[str]:
+def _marks(bot: ChatbotDeployment) -> dict[str, str]:
     """By which hosts.py finds who else has a host name."""
-    return [names.host_label(host) for host in bot.spec.exposure.hostnames]
+    return {names.host_label(host): "true" for host in bot.spec.exposure.hostnames}

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from chatbot_resource.model import API_VERSION, KIND, ChatbotDeployment
@@ -34,6 +34,8 @@ API_VERSIONS: Mapping[str, str] = {
 OPTIONAL: Mapping[str, str] = {
     "HTTPRoute": "gateway.networking.k8s.io/v1",
     "ScaledObject": "keda.sh/v1alpha1",
+    "PodMonitor": "monitoring.coreos.com/v1",
+    "PrometheusRule": "monitoring.coreos.com/v1",
 }
 """Kinds we write where the cluster has them."""
 
@@ -80,16 +82,17 @@ def manifest(
     *,
     owned: bool = True,
     annotations: Mapping[str, str] | None = None,
-    marks: Iterable[str] = (),
+    more: Mapping[str, str] | None = None,
 ) -> Manifest:
     """A finished child, stamped with the hash of all it says.
 
     Args:
-        marks: names of further labels, by which it is to be found.
+        more: labels besides those that every child has.
     """
-    marks = (*marks, names.REFERENCED) if kind in REFERABLE else marks
-    marked = labels(bot, part) | dict.fromkeys(marks, "true")
-    metadata: Manifest = {"name": name, "namespace": bot.metadata.namespace, "labels": marked}
+    known = {**(more or {}), **labels(bot, part)}
+    metadata: Manifest = {"name": name, "namespace": bot.metadata.namespace, "labels": known}
+    if kind in REFERABLE:
+        metadata["labels"] |= {names.REFERENCED: "true"}
     if owned:
         metadata["ownerReferences"] = [owner(bot)]
     if annotations:
