@@ -34,10 +34,10 @@ class Outcome:
 
 
 def build(names: Sequence[str]) -> None:
-    """Build these, or everything. Raises `CliError`, `OSError`."""
+    """Build these, or everything usual. Raises `CliError`, `OSError`."""
     folder = paths.home() / "bin"
     with _locked("build"):
-        wanted = builds.named(names or builds.NAMES)
+        wanted = builds.named(names or builds.USUAL)
         progress.build_missing(wanted, folder)
     screen.say("Built", f"{', '.join(build.name for build in wanted)} in {folder}")
 
