@@ -89,6 +89,11 @@ e2e: $(VENV)/.dev ## A user's day on a real cluster (E2E_KUBECONFIG=file for ano
 		E2E_KUBECONFIG="$(or $(E2E_KUBECONFIG),$$KUBECONFIG)" E2E_HELM_ARGS="$(E2E_HELM_ARGS)" \
 		$(BIN)/pytest -m cluster -n 0 tests/e2e/cluster $(E2E_ARGS)
 
+.PHONY: e2e-extra
+e2e-extra: $(VENV)/.dev ## What others' controllers make of a bot: a real Traefik, built the first time (7 min), no cluster
+	@$(CLUSTER) build etcd kubernetes traefik
+	@CHATBOT_REQUIRE_CLUSTER=1 $(BIN)/pytest -m extra -n 0 tests/e2e/extra $(E2E_ARGS)
+
 .PHONY: cluster-env
 cluster-env: $(VENV)/.laptop ## Print what a shell needs to use it, for eval
 	@$(CLUSTER) env

@@ -62,6 +62,10 @@ class Auth:
     async def me(self, access_token: str) -> httpx2.Response:
         return await self.client.get("/api/v1/users/me", headers={"Authorization": f"Bearer {access_token}"})
 
+    async def create_user(self, access_token: str, body: dict[str, str]) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {access_token}"}
+        return await self.client.post("/api/v1/admin/users", json=body, headers=headers)
+
     async def new_link(self, service: str = "operator") -> httpx2.Response:
         headers = self.keys.service_headers(service, "auth")
         return await self.client.post("/internal/sign-in-links", json={}, headers=headers)

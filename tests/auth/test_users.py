@@ -55,6 +55,18 @@ class TestRegister:
 
         assert "administrator" in body["title"]
 
+    async def test_closed_to_all_but_an_administrator(self, keys: Keys, postgres: Postgres, database: str) -> None:
+        async with running(keys, postgres.url(database), signup="Closed") as auth:
+            admin = await signed_in_administrator(auth)
+            body = {"email": new_email(), "password": PASSWORD, "name": "Ada Lovelace"}
+
+            made = await auth.create_user(admin, body)
+
+            assert made.status_code == 201
+            told = made.json()
+            assert (told["name"], told["role"], told["last_login_at"]) == ("Ada Lovelace", "user", None)
+            assert (await auth.login(body["email"])).status_code == 200
+
     async def test_email_of_the_administrator(self, auth: Auth) -> None:
         problem(await auth.register(email=ADMIN_EMAIL.upper()), 409, "email-taken")
 
@@ -243,3 +255,32 @@ def _cheap_digest(password: str) -> str:
         password.encode(), b"somesalt", time_cost=1, memory_cost=8, parallelism=1, hash_len=32, type=Type.ID
     )
     return base64.b64encode(raw).rstrip(b"=").decode()
+
+
+async def signed_in_administrator(auth: Auth) -> str:
+    """Access token of the one that every bot has."""
+    await auth.link()
+    return str((await auth.login(ADMIN_EMAIL, ADMIN_PASSWORD)).json()["access_token"])
+
+
+class TestCreate:
+    """By an administrator, for somebody else."""
+
+    async def test_needs_one(self, auth: Auth) -> None:
+        someone = (await auth.register()).json()["access_token"]
+        body = {"email": new_email(), "password": PASSWORD}
+
+        problem(await auth.create_user(someone, body), 403, "forbidden")
+        problem(await auth.create_user("none", body), 401, "unauthenticated")
+
+    async def test_email_taken(self, auth: Auth) -> None:
+        admin, email = await signed_in_administrator(auth), new_email()
+        await auth.register(email=email)
+
+        problem(await auth.create_user(admin, {"email": email, "password": PASSWORD}), 409, "email-taken")
+
+    @pytest.mark.parametrize("wrong", [{"password": "short"}, {"email": "nobody"}, {"role": "admin"}])
+    async def test_wrong_body(self, auth: Auth, wrong: dict[str, str]) -> None:
+        body = {"email": new_email(), "password": PASSWORD} | wrong
+
+        problem(await auth.create_user(await signed_in_administrator(auth), body), 422, "invalid-request")

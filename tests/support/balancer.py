@@ -43,10 +43,10 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @contextlib.asynccontextmanager
-async def balancing() -> AsyncIterator[Balancer]:
-    """Open while the block runs; its connections die with the block."""
+async def balancing(host: str = "127.0.0.1") -> AsyncIterator[Balancer]:
+    """Open while the block runs, on an address of this machine; its connections die with the block."""
     made = Balancer()
-    server = await asyncio.start_server(made.accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(made.accept, host, 0)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made

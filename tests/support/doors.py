@@ -85,8 +85,12 @@ async def door(
         await opened.close()
 
 
-def certified(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's TLS for 127.0.0.1, and the file of the authority that signed it: itself."""
+def _named(host: str | None) -> x509.GeneralName:
+    return x509.DNSName(host) if host else x509.IPAddress(ip_address("127.0.0.1"))
+
+
+def certified(folder: Path, host: str | None = None) -> tuple[ssl.SSLContext, Path]:
+    """A server's TLS for 127.0.0.1 or a host name, and the file of the authority that signed it: itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a store")])
     now = datetime.datetime.now(datetime.UTC)
@@ -94,7 +98,7 @@ def certified(folder: Path) -> tuple[ssl.SSLContext, Path]:
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_named(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )

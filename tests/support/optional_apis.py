@@ -44,6 +44,16 @@ KEDA = Api(
     ("config/crd/bases/keda.sh_scaledobjects.yaml",),
 )
 
+GATEWAY_CONTROLLER = Api(
+    GATEWAY.module,
+    GATEWAY.checksum,
+    tuple(
+        f"config/crd/standard/gateway.networking.k8s.io_{plural}.yaml"
+        for plural in ("gatewayclasses", "gateways", "httproutes", "grpcroutes", "referencegrants")
+    ),
+)
+"""All of it that a controller wants to see, see tests/e2e/extra."""
+
 
 def install(server: ApiServer, api: Api) -> None:
     """Apply the definitions and wait until they are served. Skips the test where the module cannot be had."""

@@ -47,6 +47,8 @@ class Build:
     """Values for variables of the programs: `package.variable=value`."""
     links: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Program → other names it goes by."""
+    extra: bool = False
+    """Built only when asked for by its name."""
 
     @property
     def source(self) -> Path:
@@ -138,9 +140,18 @@ BUILDS = (
         gib=2,
         tags="netgo",
     ),
+    Build(
+        "traefik",
+        {"github.com/traefik/traefik/v3/cmd/traefik": "traefik"},
+        minutes=6,
+        gib=4,
+        tags="netgo",
+        extra=True,
+    ),
 )
-"""In the order of need: a cluster runs pods with the first two. jaeger is for tests, and built only when asked for."""
+"""In the order of need: a cluster runs pods with the first two. The last two are for tests."""
 NAMES = tuple(build.name for build in BUILDS)
+USUAL = tuple(build.name for build in BUILDS if not build.extra)
 
 
 def named(names: Iterable[str]) -> list[Build]:

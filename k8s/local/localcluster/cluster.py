@@ -46,10 +46,10 @@ class Outcome:
 
 
 def build(names: Sequence[str]) -> None:
-    """Build these, or everything, with what tests take from Debian. Raises `CliError`, `OSError`."""
+    """Build these, or everything usual, with what tests take from Debian. Raises `CliError`, `OSError`."""
     folder = paths.home() / "bin"
     with _locked("build"):
-        wanted = builds.named(names or builds.NAMES)
+        wanted = builds.named(names or builds.USUAL)
         progress.build_missing(wanted, folder)
         if not names and unpacked.missing(folder):
             with screen.step("Unpack", f"fetching Debian's package {unpacked.PACKAGE}") as step:

@@ -33,7 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
         "auth",
         identity=_identity(settings, context.keys),
         probes=Probes({"database": database.ping}),
-        routers=[sessions.router, sessions.keys_router, users.router, links.router],
+        routers=[sessions.router, sessions.keys_router, users.router, users.admin_router, links.router],
         lifespan=lambda _: _lifespan(database, context),
     )
     app.state.context = context

@@ -46,14 +46,25 @@ class Users:
             raise SignUpClosed
         return await self._passwords.hash(request.password)
 
-    async def create(self, session: WriteSession, request: RegisterRequest, password_hash: str) -> Account:
+    async def create(
+        self, session: WriteSession, request: RegisterRequest, password_hash: str, *, signing_in: bool = True
+    ) -> Account:
         """Raises `EmailTaken` or `UsernameTaken`."""
         # Reserved even before the administrator exists: whoever came first would be handed the administrator's links.
         if request.email == self._settings.admin_email:
             raise EmailTaken
-        account = await store.insert_account(session, request, password_hash)
+        account = await store.insert_account(session, request, password_hash, signing_in=signing_in)
         if account is None:
             raise await self._taken(session, request)
+        return account
+
+    async def create_for(self, admin: User, request: RegisterRequest) -> Account:
+        """An account that an administrator makes for somebody. Raises `EmailTaken`, `UsernameTaken`."""
+        await self.me(admin)
+        password_hash = await self._passwords.hash(request.password)
+        async with self._database.write() as session:
+            account = await self.create(session, request, password_hash, signing_in=False)
+        log.info("account created by an administrator", user_id=str(account.id), admin_id=str(admin.id))
         return account
 
     async def _taken(self, session: WriteSession, request: RegisterRequest) -> Problem:

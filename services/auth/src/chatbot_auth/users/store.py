@@ -18,7 +18,9 @@ async def by_email(session: ReadSession, email: str) -> Account | None:
     return await session.scalar(select(Account).where(func.lower(Account.email) == email))
 
 
-async def insert_account(session: WriteSession, request: RegisterRequest, password_hash: str) -> Account | None:
+async def insert_account(
+    session: WriteSession, request: RegisterRequest, password_hash: str, *, signing_in: bool
+) -> Account | None:
     """The new account, None when its e-mail address or username is taken."""
     statement = (
         insert(Account)
@@ -27,7 +29,7 @@ async def insert_account(session: WriteSession, request: RegisterRequest, passwo
             username=request.username,
             name=request.name,
             password_hash=password_hash,
-            last_login_at=func.now(),
+            last_login_at=func.now() if signing_in else None,
         )
         .on_conflict_do_nothing()
         .returning(Account)
