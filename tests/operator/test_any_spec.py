@@ -1,10 +1,11 @@
 """Whatever the schema takes becomes objects that the API server takes: specs at random, made from the schema itself."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx2
 import pytest
+from chatbot_operator.components.metadata import OPTIONAL
 from chatbot_resource.model import Spec
 from chatbot_resource.structural import structural
 from hypothesis import HealthCheck, assume, given, settings
@@ -13,7 +14,8 @@ from pydantic import ValidationError
 
 from tests.operator.running import World
 from tests.operator.simulated import Cluster, make_bot
-from tests.support.apiserver import APPLY, path
+from tests.support.apiserver import APPLY, ApiServer, path
+from tests.support.optional_apis import CLOUD_NATIVE_PG, GATEWAY, install
 
 Schema = Mapping[str, Any]
 
@@ -75,11 +77,20 @@ def _right(spec: Mapping[str, Any]) -> bool:
     return True
 
 
+@pytest.fixture(scope="module", autouse=True)
+def optional_kinds(api_server: ApiServer) -> Iterator[None]:
+    """The definitions of everything that a cluster may have or not."""
+    definitions = [name for api in (GATEWAY, CLOUD_NATIVE_PG) for name in install(api_server, api)]
+    yield
+    for name in definitions:
+        api_server.request("DELETE", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
+
+
 @pytest.mark.timeout(300)
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(spec=specs())
 def test_every_object_is_taken(world: World, spec: dict[str, Any]) -> None:
-    cluster = Cluster(make_bot(spec))
+    cluster = Cluster(make_bot(spec), apis=frozenset(OPTIONAL))
     for _ in range(8):  # as far as gates open
         cluster.reconcile()
         cluster.settle()

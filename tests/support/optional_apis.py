@@ -38,15 +38,24 @@ GATEWAY = Api(
     ("config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",),
 )
 
+CLOUD_NATIVE_PG = Api(
+    "github.com/cloudnative-pg/cloudnative-pg@v1.27.0",
+    "h1:mp0zlYO4vKAJmQdArWORWKr1lmB4Hj8JeBQGX5RBnpg=",
+    tuple(f"config/crd/bases/postgresql.cnpg.io_{plural}.yaml" for plural in ("clusters", "databases")),
+)
 
-def install(server: ApiServer, api: Api) -> None:
-    """Apply the definitions and wait until they are served. Skips the test where the module cannot be had."""
-    folder = _module(api)
+
+def install(server: ApiServer, api: Api) -> list[str]:
+    """Apply the definitions, wait until they are served, and name them. Skips the test where they cannot be had."""
+    folder, definitions = _module(api), []
     for file in (folder / name for name in api.files):
         server.kubectl("apply", "--server-side", "-f", str(file))
-        spec = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]
+        definition = yaml.safe_load(file.read_text(encoding="utf-8"))
+        definitions.append(str(definition["metadata"]["name"]))
+        spec = definition["spec"]
         where = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
         wait_for(f"{where} to be served", lambda where=where: server.client.get(where).is_success)  # type: ignore[misc]
+    return definitions
 
 
 def _module(api: Api) -> Path:

@@ -33,9 +33,12 @@ tests/chart/test_rights.py compares this with what the API server saw it do.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies, ingresses]
   verbs: {{ $all }}
-# Where the cluster has this kind.
+# Where the cluster has these kinds.
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
+  verbs: {{ $all }}
+- apiGroups: [postgresql.cnpg.io]
+  resources: [clusters, databases]
   verbs: {{ $all }}
 # Growing a disk.
 - apiGroups: [""]
@@ -57,9 +60,6 @@ To be switched on with the code that uses them:
 
 - apiGroups: [keda.sh]
   resources: [scaledobjects]
-  verbs: $all
-- apiGroups: [postgresql.cnpg.io]
-  resources: [clusters]
   verbs: $all
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors, prometheusrules]

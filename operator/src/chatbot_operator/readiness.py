@@ -79,7 +79,7 @@ def autoscaler_finding(live: Manifest) -> Blocked | None:
     return Blocked(Reason.METRICS_UNAVAILABLE, text)
 
 
-def store_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
+def stateful_set_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
     """Why a store's StatefulSet is not ready."""
     name = wanted["metadata"]["name"]
     live = observed.child("StatefulSet", name)
