@@ -15,7 +15,7 @@ from chatbot_operator.kinds import API_VERSIONS, OPTIONAL, WRITTEN, plural
 from tests.chart.helm import CHART, Helm, Manifest
 from tests.operator.processes import as_account, operator
 from tests.support.apiserver import CRDS, ApiServer, Object, path, playing_kubelet, wait_for
-from tests.support.optional_apis import GATEWAY, KEDA, install
+from tests.support.optional_apis import CLOUD_NATIVE_PG, GATEWAY, KEDA, install
 
 Right = tuple[str, str, str]
 """Group, resource with its subresource, verb."""
@@ -115,6 +115,7 @@ def installation(request: pytest.FixtureRequest, empty_server: ApiServer, helm: 
     empty_server.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(GROWS))
     install(empty_server, GATEWAY)
     install(empty_server, KEDA)
+    install(empty_server, CLOUD_NATIVE_PG)
     system, team = empty_server.namespace(), empty_server.namespace()
     watched = [] if request.param == "cluster" else [team]
     values = {"crds__enabled": False, "watchNamespaces": watched, "fullnameOverride": "chatbot-operator"}
@@ -149,6 +150,7 @@ def lived(installation: Installation, tmp_path_factory: pytest.TempPathFactory) 
         wait_for("the bot to be ready", lambda: installation.condition("Ready") == "True", 60)
         _outgrow(server, installation.team)
         _move(server, installation.team)
+        _run_by_another(server, installation.team)
         leftovers = [_leftover(kind, bot) for kind in (*WRITTEN, *OPTIONAL)]
         for item in leftovers:
             server.create(item, installation.team)
@@ -180,6 +182,15 @@ def _move(server: ApiServer, namespace: str) -> None:
     wait_for("the ScaledObject", lambda: server.get("ScaledObject", namespace, f"{BOT}-chat"), 60)
 
 
+def _run_by_another(server: ApiServer, namespace: str) -> None:
+    """Another bot, whose Postgres CloudNativePG is to run."""
+    body = {"apiVersion": "chatbot-operator.io/v1alpha1", "kind": "ChatbotDeployment", "metadata": {"name": "haven"}}
+    spec = {"profile": "Dev", "stores": {"postgres": {"mode": "CloudNativePG"}, "vectors": {"type": "PGVector"}}}
+    server.create(body | {"spec": spec}, namespace)
+    wait_for("the database", lambda: server.get("Database", namespace, "haven-postgres-conversation"), 60)
+    server.delete("ChatbotDeployment", namespace, "haven")
+
+
 def _leftover(kind: str, bot: Object) -> Manifest:
     """A child such as a later version may have made, and this one knows nothing of."""
     labels = {names.BOT: BOT, names.INSTANCE: BOT, names.MANAGED_BY: names.FIELD_MANAGER, names.REFERENCED: "true"}
@@ -200,6 +211,8 @@ _SMALLEST: dict[str, Object] = {
     "Job": {"spec": {"suspend": True, "template": {"spec": _PODS["spec"] | {"restartPolicy": "Never"}}}},
     "ControllerRevision": {"revision": 1, "data": {"spec": {}}},
     "NetworkPolicy": {"spec": {"podSelector": {"matchLabels": {"app": "later"}}}},
+    "Cluster": {"spec": {"instances": 1, "storage": {"size": "1Gi"}}},
+    "Database": {"spec": {"cluster": {"name": "later"}, "name": "later", "owner": "later"}},
     "HTTPRoute": {"spec": {"parentRefs": [{"name": "web"}], "rules": [{}]}},
     "ScaledObject": {"spec": {"scaleTargetRef": {"name": "later"}, "triggers": []}},
     "PodMonitor": {"spec": {"selector": {}, "podMetricsEndpoints": []}},

@@ -8,6 +8,7 @@ from typing import Any
 from chatbot_operator import plan as planning
 from chatbot_operator import status
 from chatbot_operator.components import secrets
+from chatbot_operator.components.cloudnativepg import HIBERNATION
 from chatbot_operator.components.metadata import applied_hash, component_of
 from chatbot_operator.world import Manifest, Observed, Reference, Step
 from chatbot_resource.model import ChatbotDeployment
@@ -166,6 +167,10 @@ class Cluster:
             pods = item["spec"].get("replicas") or self._scaled(item["metadata"]["name"])
             counts = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas", "availableReplicas"), pods)
             self._become(item, seen | counts)
+        elif item["kind"] == "Cluster":
+            self._become(item, cluster_status(item))
+        elif item["kind"] == "Database":
+            self._become(item, seen | {"applied": True})
         elif item["kind"] == "Job":
             self._become(item, {"conditions": [{"type": "Complete", "status": "True"}], "completionTime": NOW})
 
@@ -179,6 +184,17 @@ class Cluster:
 
     def _become(self, item: Manifest, status: Mapping[str, Any]) -> None:
         self.children[name_of(item)] = item | {"status": dict(status)}
+
+
+def cluster_status(item: Manifest) -> Manifest:
+    """What CloudNativePG 1.27 writes of a Cluster that is as it should be, as far as it is read here."""
+    conditions = [{"type": "Ready", "status": "True", "reason": "ClusterIsReady"}]
+    asleep = item["metadata"].get("annotations", {}).get(HIBERNATION) == "on"
+    if asleep:
+        conditions.append({"type": HIBERNATION, "status": "True", "reason": "Hibernated"})
+    instances = item["spec"]["instances"]
+    ready = {} if asleep else {"readyInstances": instances}
+    return {"phase": "Cluster in healthy state", "instances": instances, "conditions": conditions} | ready
 
 
 def _kept(metadata: Manifest, name: str) -> Manifest:

@@ -95,7 +95,7 @@ _component = st.fixed_dictionaries({}, optional={"scaling": _scaling, "drainSeco
 _stores = st.fixed_dictionaries(
     {},
     optional={
-        "postgres": st.just(EXTERNAL["postgres"]),
+        "postgres": st.sampled_from([EXTERNAL["postgres"], {"mode": "CloudNativePG"}]),
         "redis": st.just(EXTERNAL["redis"]),
         "vectors": st.sampled_from([{"type": "PGVector"}, {"type": "Weaviate"}]),
         "deletionPolicy": st.sampled_from(["Retain", "Delete"]),

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tests.operator.running import World
 from tests.operator.simulated import Cluster, make_bot
 from tests.support.apiserver import APPLY, path
-from tests.support.optional_apis import GATEWAY, KEDA, MONITORING, install, remove
+from tests.support.optional_apis import CLOUD_NATIVE_PG, GATEWAY, KEDA, MONITORING, install, remove
 
 Schema = Mapping[str, Any]
 
@@ -80,10 +80,10 @@ def _right(spec: Mapping[str, Any]) -> bool:
 @pytest.fixture
 def full(world: World) -> Iterator[World]:
     """With every optional kind."""
-    for api in (GATEWAY, KEDA, MONITORING):
+    for api in (CLOUD_NATIVE_PG, GATEWAY, KEDA, MONITORING):
         install(world.api, api)
     yield world
-    for api in (GATEWAY, KEDA, MONITORING):
+    for api in (CLOUD_NATIVE_PG, GATEWAY, KEDA, MONITORING):
         remove(world.api, api)
 
 

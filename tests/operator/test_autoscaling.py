@@ -91,7 +91,7 @@ class TestWithoutKeda:
         assert cluster.condition("Ready").status == "True"
         told = cluster.condition("AutoscalingReady")
         assert (told.status, told.reason) == ("False", "ApiNotInstalled")
-        assert "no ScaledObject, which spec.components.auth.scaling.mode asks for: install KEDA" in told.message
+        assert "no ScaledObject (keda.sh), which spec.components.auth.scaling.mode asks for: install KEDA" in told.message
         assert said(cluster.condition("DependenciesDetected")) == said(told)
         assert not [kind for kind, _ in cluster.children if kind in ("ScaledObject", "HorizontalPodAutoscaler")]
 
@@ -132,8 +132,8 @@ class TestDependencies:
         cluster = converged(spec(mode="KEDA") | {"exposure": route}, frozenset())
         told = cluster.condition("DependenciesDetected")
         assert (told.status, told.reason) == ("False", "ApiNotInstalled")
-        assert "no HTTPRoute, which spec.exposure.type asks for" in told.message
-        assert "no ScaledObject, which spec.components.chat.scaling.mode asks for" in told.message
+        assert "no HTTPRoute (gateway.networking.k8s.io), which spec.exposure.type asks for" in told.message
+        assert "no ScaledObject (keda.sh), which spec.components.chat.scaling.mode asks for" in told.message
         assert cluster.condition("RouteReady").message in told.message
         assert cluster.condition("AutoscalingReady").message in told.message
         assert cluster.condition("Degraded").status == "False"

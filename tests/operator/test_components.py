@@ -11,6 +11,7 @@ import pytest
 import yaml
 from chatbot_operator import names
 from chatbot_operator.components import secrets
+from chatbot_operator.components.metadata import OPTIONAL
 from chatbot_operator.world import Manifest, Observed
 from chatbot_resource.model import ChatbotDeployment
 
@@ -36,7 +37,8 @@ REWRITE = "REWRITE_PICTURES"
 @pytest.mark.parametrize("path", INPUTS, ids=lambda path: path.stem)
 def test_children_are_as_the_picture_shows(path: Path) -> None:
     """`data/NAME.yaml` is the input, `data/NAME.children.yaml` all that is made of it."""
-    cluster = Cluster(ChatbotDeployment.model_validate(yaml.safe_load(path.read_text())))
+    bot = ChatbotDeployment.model_validate(yaml.safe_load(path.read_text()))
+    cluster = Cluster(bot, apis=frozenset(OPTIONAL))
     for secret in fixed_secrets(cluster.bot):
         cluster.children[name_of(secret)] = secret | {"metadata": secret["metadata"] | {"uid": "x", "generation": 1}}
     painted = yaml.dump_all(cluster.converge().manifests().values(), Dumper=Plain, sort_keys=False, width=120)

@@ -239,7 +239,7 @@ async def test_without_keda_the_number_stays(world: World) -> None:
         assert replicas(world) == 3
         assert world.api.list("HorizontalPodAutoscaler", world.namespace) == []
         message = next(item.message for item in told.conditions if item.type == "DependenciesDetected")
-        assert "no ScaledObject, which spec.components.chat.scaling.mode asks for: install KEDA" in message
+        assert "no ScaledObject (keda.sh), which spec.components.chat.scaling.mode asks for: install KEDA" in message
         assert await unchanged(run, world)
         # What KEDA left behind when it went.
         scale(world, 0)

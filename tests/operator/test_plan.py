@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from chatbot_operator import names, plan
-from chatbot_operator.components.metadata import applied_hash, component_of
+from chatbot_operator.components.metadata import OPTIONAL, applied_hash, component_of
 from chatbot_operator.world import Manifest, Observed, Reference, Step
 from hypothesis import given, settings
 
@@ -381,7 +381,7 @@ class TestAnySpec:
     @settings(max_examples=40, deadline=None)
     @given(spec=SPECS)
     def test_converges_and_then_stays(self, spec: dict[str, Any]) -> None:
-        cluster = Cluster(make_bot(spec)).converge()
+        cluster = Cluster(make_bot(spec), apis=frozenset(OPTIONAL)).converge()
         assert blocked(cluster.plan()) == {}
         before = dict(cluster.children)
         cluster.reconcile()
@@ -392,13 +392,13 @@ class TestAnySpec:
     @settings(max_examples=20, deadline=None)
     @given(spec=SPECS)
     def test_is_planned_the_same_twice(self, spec: dict[str, Any]) -> None:
-        cluster = Cluster(make_bot(spec)).converge()
+        cluster = Cluster(make_bot(spec), apis=frozenset(OPTIONAL)).converge()
         assert plan.plan(cluster.bot, cluster.observed, SETTINGS) == plan.plan(cluster.bot, cluster.observed, SETTINGS)
 
     @settings(max_examples=30, deadline=None)
     @given(before=SPECS, after=SPECS)
     def test_can_become_any_other(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        cluster = Cluster(make_bot(before)).converge()
+        cluster = Cluster(make_bot(before), apis=frozenset(OPTIONAL)).converge()
         cluster.bot = make_bot(after, generation=2)
         cluster.converge()
         wanted = {name for step in cluster.plan() for name in map(name_of, step.manifests)}

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from chatbot_operator import status
+from chatbot_operator.components.metadata import OPTIONAL
 from chatbot_operator.reasons import REASONS
 from chatbot_operator.world import Manifest, Reference
 from chatbot_resource.model import ChatbotDeployment
@@ -359,7 +360,7 @@ class TestAnySpec:
     @settings(max_examples=25, deadline=None)
     @given(spec=SPECS)
     def test_becomes_ready_and_then_says_nothing_new(self, spec: dict[str, Any]) -> None:
-        cluster = Cluster(make_bot(spec)).converge()
+        cluster = Cluster(make_bot(spec), apis=frozenset(OPTIONAL)).converge()
         before = cluster.report(now=NOW)
         assert before.phase == "Ready"
         assert cluster.report(now=LATER) == before
@@ -367,7 +368,7 @@ class TestAnySpec:
     @settings(max_examples=25, deadline=None)
     @given(spec=SPECS)
     def test_gives_only_documented_reasons_on_the_way(self, spec: dict[str, Any]) -> None:
-        cluster = Cluster(make_bot(spec))
+        cluster = Cluster(make_bot(spec), apis=frozenset(OPTIONAL))
         for _ in range(6):
             told = cluster.report(cluster.reconcile())
             assert {item.reason for item in told.conditions} <= set(REASONS)

@@ -529,25 +529,31 @@ CASES: tuple[Case, ...] = (
         "Production forbids Postgres of mode Dev",
         production(postgres=POSTGRES, redis=REDIS),
         production(postgres={"mode": "Dev"}, redis=REDIS),
-        "Production needs external stores",
+        "Production needs stores that are not of mode Dev",
+    ),
+    Case(
+        "Production takes Postgres that CloudNativePG runs",
+        production(postgres={"mode": "CloudNativePG"}, redis=REDIS),
+        production(postgres={"mode": "CloudNativePG", "external": POSTGRES["external"]}, redis=REDIS),
+        "external is for mode External",
     ),
     Case(
         "Production forbids Redis of mode Dev",
         production(postgres=POSTGRES, redis=REDIS),
         production(postgres=POSTGRES, redis={"mode": "Dev"}),
-        "Production needs external stores",
+        "Production needs stores that are not of mode Dev",
     ),
     Case(
         "Production forbids Redis that is not written",
         production(postgres=POSTGRES, redis=REDIS),
         production(postgres=POSTGRES),
-        "Production needs external stores",
+        "Production needs stores that are not of mode Dev",
     ),
     Case(
         "Production forbids stores that are not written",
         production(postgres=POSTGRES, redis=REDIS),
         {"profile": "Production"},
-        "Production needs external stores",
+        "Production needs stores that are not of mode Dev",
     ),
     *(
         Case(f"an origin is not {wrong}", origins("https://example.com", right), origins(wrong), says)

@@ -34,8 +34,10 @@ CRDS = ROOT / "crds"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 PLURALS = {
     "ChatbotDeployment": "chatbot-operator.io/v1alpha1/chatbotdeployments",
+    "Cluster": "postgresql.cnpg.io/v1/clusters",
     "ConfigMap": "v1/configmaps",
     "ControllerRevision": "apps/v1/controllerrevisions",
+    "Database": "postgresql.cnpg.io/v1/databases",
     "Deployment": "apps/v1/deployments",
     "EndpointSlice": "discovery.k8s.io/v1/endpointslices",
     "Event": "v1/events",

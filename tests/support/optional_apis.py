@@ -55,6 +55,13 @@ GATEWAY_CONTROLLER = Api(
 """All of it that a controller wants to see, see tests/e2e/extra."""
 
 
+CLOUD_NATIVE_PG = Api(
+    "github.com/cloudnative-pg/cloudnative-pg@v1.27.0",
+    "h1:mp0zlYO4vKAJmQdArWORWKr1lmB4Hj8JeBQGX5RBnpg=",
+    tuple(f"config/crd/bases/postgresql.cnpg.io_{plural}.yaml" for plural in ("clusters", "databases")),
+)
+
+
 def install(server: ApiServer, api: Api) -> None:
     """Apply the definitions and wait until they are served. Skips the test where the module cannot be had."""
     for file in _definitions(api):

@@ -44,6 +44,10 @@ tests/chart/test_rights.py compares this with what the API server saw it do.
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors, prometheusrules]
   verbs: {{ $all }}
+# Where it has CloudNativePG.
+- apiGroups: [postgresql.cnpg.io]
+  resources: [clusters, databases]
+  verbs: {{ $all }}
 # Growing a disk.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
@@ -60,11 +64,4 @@ tests/chart/test_rights.py compares this with what the API server saw it do.
 - apiGroups: [""]
   resources: [events]
   verbs: [list, create]
-{{- /*
-To be switched on with the code that uses them:
-
-- apiGroups: [postgresql.cnpg.io]
-  resources: [clusters]
-  verbs: $all
-*/}}
 {{- end }}

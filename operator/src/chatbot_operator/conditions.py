@@ -178,7 +178,8 @@ def _store(bot: ChatbotDeployment, store: names.Store, found: Findings) -> Said:
     if store != "weaviate" and getattr(bot.spec.stores, store).mode == "External":
         text = f"spec.stores.{store}.external leads to a Secret that is there; its readers show whether it answers."
         return _unless(found.stores[store], Reason.EXTERNAL, text)
-    return _unless(found.stores[store], Reason.STORE_READY, f"StatefulSet {names.child(bot.name, store)} is ready.")
+    kind = "Cluster" if store == "postgres" and bot.spec.stores.postgres.mode == "CloudNativePG" else "StatefulSet"
+    return _unless(found.stores[store], Reason.STORE_READY, f"{kind} {names.child(bot.name, store)} is ready.")
 
 
 def _condition(kind: ConditionType, said: Said, seen: int, previous: Status | None, now: str) -> Condition:

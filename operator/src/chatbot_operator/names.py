@@ -58,6 +58,9 @@ CONFIG_FILE = f"{CONFIG_FOLDER}/settings.json"
 SECRETS_FOLDER = "/etc/chatbot/secrets"
 FAQ_FILE = "/etc/chatbot/knowledge/faqs.yaml"
 PROMPTS_FOLDER = "/etc/chatbot/prompts"
+AUTHORITIES_FOLDER = "/etc/chatbot/authorities"
+POSTGRES_AUTHORITY = f"{AUTHORITIES_FOLDER}/postgres.crt"
+"""Of CloudNativePG's certificates; read anew for each connection."""
 
 
 def child(bot: str, part: Part) -> str:
@@ -97,7 +100,18 @@ def admin(bot: str) -> str:
 def store(bot: str, name: Store) -> str:
     """Secret with a store's credentials.
 
-    postgres: `password` (superuser), `auth-password`, `conversation-password`, `auth-uri`, `conversation-uri`.
+    postgres, mode Dev: `password` (superuser), `auth-password`, `conversation-password`, `auth-uri`,
+    `conversation-uri`.
     redis: `password`, `uri`. weaviate: `api-key`.
     """
     return f"{bot}-{name}"
+
+
+def role(bot: str, owner: Owner) -> str:
+    """Secret with a role of a CloudNativePG Cluster: `username`, `password`, `uri`."""
+    return f"{child(bot, 'postgres')}-{owner}"
+
+
+def database(cluster: str) -> str:
+    """CloudNativePG's Database object in a Cluster."""
+    return f"{cluster}-conversation"

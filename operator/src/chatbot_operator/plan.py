@@ -13,9 +13,11 @@ from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import RolledBack
 
 from chatbot_operator import names
+from chatbot_operator.cnpg import STORE_KINDS, store_finding
 from chatbot_operator.components import (
     auth,
     chat,
+    cloudnativepg,
     configuration,
     conversation,
     exposure,
@@ -39,7 +41,7 @@ from chatbot_operator.components.reads import Read
 from chatbot_operator.components.stores import Store
 from chatbot_operator.kinds import DISK
 from chatbot_operator.names import Owner
-from chatbot_operator.readiness import asleep, count, job_finding, job_state, rolled_out, settled, store_finding
+from chatbot_operator.readiness import asleep, count, job_finding, job_state, rolled_out, settled
 from chatbot_operator.reasons import MISSING, Reason
 from chatbot_operator.settings import Settings
 from chatbot_operator.world import Blocked, Manifest, Name, Observed, Reference, Step, StepName
@@ -136,6 +138,8 @@ class _Planner:
         no_settings = images.unknown(self.context) or configuration.missing(self.context, self.context.bot.name)
         configs = {} if no_settings else configuration.build(self.context)
         running = {name: self._store(store) for name, make in STORES.items() if (store := make(self.context.bot))}
+        if cloudnativepg.used(self.context.bot):
+            running["postgres"] = self._cloud_native_pg()
         postgres_gate = self._store_gate(running.get("postgres"))
         databases = {owner: self._migration(owner, configs, no_settings, postgres_gate) for owner in names.OWNERS}
 
@@ -165,6 +169,10 @@ class _Planner:
     def _store(self, store: Store) -> Step:
         made = [*network.build(self.context, store.name), *stores.build(self.context, store)]
         return self._step("stores", made, stores.needs(self.context, store))
+
+    def _cloud_native_pg(self) -> Step:
+        made = [*network.cluster(self.context), *cloudnativepg.build(self.context)]
+        return self._step("stores", made, cloudnativepg.needs(self.context))
 
     def _migration(self, owner: Owner, configs: Configs, no_settings: Blocked | None, gate: Blocked | None) -> Step:
         if self.context.hibernated:
@@ -230,10 +238,10 @@ class _Planner:
         """A store that is not ours has no step and no gate."""
         if step is None:
             return None
-        stateful_set = _only(step, "StatefulSet")
-        if step.blocked is None and store_finding(stateful_set, self.context.observed) is None:
+        runs = next(item for item in step.manifests if item["kind"] in STORE_KINDS)
+        if step.blocked is None and store_finding(runs, self.context.observed) is None:
             return None
-        return _waiting(Reason.WAITING_FOR_STORE, f"StatefulSet {stateful_set['metadata']['name']}")
+        return _waiting(Reason.WAITING_FOR_STORE, f"{runs['kind']} {runs['metadata']['name']}")
 
     def _migration_gate(self, step: Step) -> Blocked | None:
         if step.blocked:

@@ -108,7 +108,7 @@ def lacks_pods(live: Manifest) -> bool:
     return False
 
 
-def store_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
+def stateful_set_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
     """Why a store's StatefulSet is not ready."""
     name = wanted["metadata"]["name"]
     live = observed.child("StatefulSet", name)

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     KEY_NOT_FOUND = "KeyNotFound"
     APPLY_REFUSED = "ApplyRefused"
+    STORE_FAILED = "StoreFailed"
     STORAGE_EXPANSION_UNSUPPORTED = "StorageExpansionUnsupported"
     FIELD_CONFLICT = "FieldConflict"
     HOSTNAME_TAKEN = "HostnameTaken"
@@ -73,7 +74,7 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.SETTLED: Meaning("Everything is as the resource says, and every replica runs it."),
     Reason.SERVING: Meaning("Every component has at least one available replica."),
     Reason.FOUND: Meaning("Every Secret and ConfigMap that is generated or referred to is there."),
-    Reason.STORE_READY: Meaning("The store's StatefulSet is ready."),
+    Reason.STORE_READY: Meaning("The store's StatefulSet is ready, or its Cluster with all instances and databases."),
     Reason.EXTERNAL: Meaning(
         "The store is yours, and the Secret with its address is there. Whether it answers, its readers show."
     ),
@@ -119,6 +120,10 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.APPLY_REFUSED: Meaning(
         "The API server refused an object: a policy, a quota or the operator's rights.",
         "Mend what the message names; it is tried again by itself.",
+    ),
+    Reason.STORE_FAILED: Meaning(
+        "CloudNativePG says that it cannot go on with the Cluster or Database named.",
+        "`kubectl describe` it, and mend what CloudNativePG says of it.",
     ),
     Reason.STORAGE_EXPANSION_UNSUPPORTED: Meaning(
         "The disk named cannot grow; the store goes on with the size it has.",

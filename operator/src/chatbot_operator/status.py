@@ -10,6 +10,7 @@ from chatbot_resource.status import ComponentStatus, MigrationStatus, Phase, Rol
 from pydantic import ValidationError
 
 from chatbot_operator import names
+from chatbot_operator.cnpg import STORE_KINDS, store_finding
 from chatbot_operator.components import (
     autoscaling,
     dependencies,
@@ -33,7 +34,6 @@ from chatbot_operator.readiness import (
     job_state,
     rest,
     settled,
-    store_finding,
 )
 from chatbot_operator.reasons import MISSING, STUCK, Reason
 from chatbot_operator.settings import Settings
@@ -195,7 +195,7 @@ def _secrets(steps: Iterable[Step]) -> Blocked | None:
 def _store(store: names.Store, steps: Iterable[Step], observed: Observed) -> Blocked | None:
     for step in steps:
         for item in step.manifests:
-            if item["kind"] == "StatefulSet" and component_of(item) == store:
+            if item["kind"] in STORE_KINDS and component_of(item) == store:
                 return step.blocked or store_finding(item, observed)
     return None
 

@@ -177,6 +177,7 @@ class Rollout(Model):
 
 _DEV = "'Dev'"
 _ENFORCE = "'Enforce'"
+_ONE_COPY = "profile Production needs stores that are not of mode Dev, which keeps one copy on one disk"
 _NOT_PRODUCTION = "!has(self.profile) || self.profile != 'Production'"
 _POSTGRES_MODE = value_or("stores.postgres.mode", _DEV)
 _PROMETHEUS = "(has(self.telemetry) && has(self.telemetry.prometheusURL))"
@@ -197,7 +198,7 @@ class Spec(Model):
         json_schema_extra=rules(
             Rule(
                 f"{_NOT_PRODUCTION} || ({_POSTGRES_MODE} != 'Dev' && {value_or('stores.redis.mode', _DEV)} != 'Dev')",
-                "profile Production needs external stores: mode Dev keeps one copy on one disk",
+                _ONE_COPY,
             ),
             Rule(
                 f"{_NOT_PRODUCTION} || {value_or('network.policy', _ENFORCE)} != 'Off'",
@@ -247,7 +248,7 @@ class Spec(Model):
     @model_validator(mode="after")
     def _safe_in_production(self) -> Self:
         if self.profile == "Production" and "Dev" in (self.stores.postgres.mode, self.stores.redis.mode):
-            raise ValueError("profile Production needs external stores: mode Dev keeps one copy on one disk")
+            raise ValueError(_ONE_COPY)
         if self.profile == "Production" and self.network.policy == "Off":
             raise ValueError("profile Production needs network.policy Enforce")
         return self

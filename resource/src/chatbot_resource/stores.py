@@ -35,11 +35,15 @@ class ExternalPostgres(Model):
 
 
 class PostgresStore(Model):
-    """Accounts, conversations and knowledge. `Dev` keeps one copy on one disk; the mode cannot change later."""
+    """Accounts, conversations and knowledge.
+
+    `Dev` keeps one copy on one disk. `CloudNativePG` has that operator run three copies, of which one takes over when
+    another fails; one with profile Dev. `External` is yours. The mode cannot change later.
+    """
 
     model_config = ConfigDict(json_schema_extra=rules(EXTERNAL_IFF))
 
-    mode: Literal["Dev", "External"] = "Dev"
+    mode: Literal["Dev", "CloudNativePG", "External"] = "Dev"
     storage: Storage = Storage()
     resources: Resources = Resources()
     external: ExternalPostgres | None = None

@@ -15,6 +15,7 @@ def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
     return (
         services.private_key(bot.name, "auth"),
         postgres.address(bot, "auth"),
+        *postgres.authority(bot),
         generated(names.signing_keys(bot.name), "signing_keys", "signing_keys"),
         generated(names.admin(bot.name), "password", "admin_password"),
     )

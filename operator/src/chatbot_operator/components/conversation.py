@@ -14,6 +14,7 @@ def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
     return (
         services.private_key(bot.name, "conversation"),
         postgres.address(bot, "conversation"),
+        *postgres.authority(bot),
         *weaviate.key(bot),
         *_embeddings_key(bot),
         *_faqs(bot),

@@ -7,6 +7,7 @@ from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
 from chatbot_operator.components.context import Context
+from chatbot_operator.components.metadata import CLOUD_NATIVE_PG, OPTIONAL
 from chatbot_operator.kinds import CUSTOM_METRICS
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked
@@ -23,6 +24,7 @@ class Dependency:
 DO = {
     "HTTPRoute": "install the Gateway API's definitions",
     "ScaledObject": "install KEDA, or choose another mode; until then the number of pods stays as it is",
+    **dict.fromkeys(CLOUD_NATIVE_PG, "install CloudNativePG, or choose another mode"),
     CUSTOM_METRICS: "install an adapter, such as prometheus-adapter; until then cpu alone counts",
 }
 
@@ -31,6 +33,8 @@ def asked(bot: ChatbotDeployment) -> Iterator[Dependency]:
     """An API may be asked for by several fields."""
     if bot.spec.exposure.type == "HTTPRoute":
         yield Dependency("HTTPRoute", "spec.exposure.type")
+    if bot.spec.stores.postgres.mode == "CloudNativePG":
+        yield from (Dependency(kind, "spec.stores.postgres.mode") for kind in CLOUD_NATIVE_PG)
     for service in names.SERVICE_COMPONENTS:
         scaling, where = getattr(bot.spec.components, service).scaling, f"spec.components.{service}.scaling"
         if scaling.mode == "KEDA":
@@ -63,4 +67,5 @@ def lacks(context: Context, api: str) -> Blocked | None:
 
 def _told(api: str, field: str) -> Blocked:
     reason = Reason.CUSTOM_METRICS_UNAVAILABLE if api == CUSTOM_METRICS else Reason.API_NOT_INSTALLED
-    return Blocked(reason, f"The cluster has no {api}, which {field} asks for: {DO[api]}.")
+    named = f"{api} ({OPTIONAL[api].partition('/')[0]})" if api in OPTIONAL else api
+    return Blocked(reason, f"The cluster has no {named}, which {field} asks for: {DO[api]}.")

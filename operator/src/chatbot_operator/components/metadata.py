@@ -31,7 +31,11 @@ API_VERSIONS: Mapping[str, str] = {
 }
 """Every kind we write that every cluster has."""
 
+CLOUD_NATIVE_PG = ("Cluster", "Database")
+"""Kinds of CloudNativePG."""
+
 OPTIONAL: Mapping[str, str] = {
+    **dict.fromkeys(CLOUD_NATIVE_PG, "postgresql.cnpg.io/v1"),
     "HTTPRoute": "gateway.networking.k8s.io/v1",
     "ScaledObject": "keda.sh/v1alpha1",
     "PodMonitor": "monitoring.coreos.com/v1",

@@ -33,7 +33,7 @@ def part(owner: Owner) -> str:
 def needs(bot: ChatbotDeployment, owner: Owner) -> tuple[Read, ...]:
     """Only what the settings do not load without: what else is missing holds up no database."""
     own = auth.reads(bot) if owner == "auth" else conversation.reads(bot)
-    return tuple(read for read in own if read.file in SECRET_FILES[owner])
+    return tuple(read for read in own if read.file in SECRET_FILES[owner] or not read.watched)
 
 
 def name(context: Context, owner: Owner) -> str:

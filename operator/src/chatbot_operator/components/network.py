@@ -15,7 +15,7 @@ from chatbot_resource.profiles import PRIVATE_NETWORKS
 from pydantic import BaseModel
 
 from chatbot_operator import names
-from chatbot_operator.components import postgres, redis, weaviate
+from chatbot_operator.components import cloudnativepg, postgres, redis, weaviate
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import manifest, selector
 from chatbot_operator.world import Manifest
@@ -55,6 +55,12 @@ PROMETHEUS: Manifest = {
     "namespaceSelector": {},
     "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}},
 }
+CLOUD_NATIVE_PG: Manifest = {
+    "namespaceSelector": {},
+    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "cloudnative-pg"}},
+}
+CLUSTER_STATUS_PORT, CLUSTER_METRICS_PORT = 8000, 9187
+"""Where CloudNativePG asks an instance how it is, and Prometheus what it counts."""
 PUBLIC: Manifest = {
     "to": [
         {
@@ -83,14 +89,40 @@ def build(context: Context, part: str) -> list[Manifest]:
     return [manifest(bot, part, "NetworkPolicy", f"{bot.name}-{part}", {"spec": body})]
 
 
+def cluster(context: Context) -> list[Manifest]:
+    """The policy of the pods that CloudNativePG makes.
+
+    It says who reaches them. Whom they reach is left open: each asks the API server, which no selector names.
+    """
+    bot = context.bot
+    if bot.spec.network.policy == "Off":
+        return []
+    own = _pods(bot, "postgres")
+    callers = [_pods(bot, caller) for caller, called in CALLS.items() if "postgres" in called]
+    body: Manifest = {
+        "podSelector": own["podSelector"],
+        "policyTypes": ["Ingress"],
+        "ingress": [
+            {"from": callers, "ports": _tcp(PORTS["postgres"])},
+            {"from": [own], "ports": _tcp((*PORTS["postgres"], CLUSTER_STATUS_PORT))},
+            {"from": [CLOUD_NATIVE_PG], "ports": _tcp((CLUSTER_STATUS_PORT,))},
+            {"from": _scrapers(bot), "ports": _tcp((CLUSTER_METRICS_PORT,))},
+        ],
+    }
+    return [manifest(bot, "postgres", "NetworkPolicy", f"{bot.name}-postgres-cluster", {"spec": body})]
+
+
 def _ingress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
     if part == "gateway":
         yield {"ports": _tcp(PORTS[part])}
     elif callers := [caller for caller, called in CALLS.items() if part in called]:
         yield {"from": [_pods(bot, caller) for caller in callers], "ports": _tcp(PORTS[part])}
     if part in SCRAPED:
-        peers = [_plain(peer) for peer in bot.spec.network.metrics_from] or [PROMETHEUS]
-        yield {"from": peers, "ports": _tcp((names.PRIVATE_PORT,))}
+        yield {"from": _scrapers(bot), "ports": _tcp((names.PRIVATE_PORT,))}
+
+
+def _scrapers(bot: ChatbotDeployment) -> list[Manifest]:
+    return [_plain(peer) for peer in bot.spec.network.metrics_from] or [PROMETHEUS]
 
 
 def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
@@ -161,6 +193,8 @@ def _is_address(host: str) -> bool:
 
 
 def _pods(bot: ChatbotDeployment, part: str) -> Manifest:
+    if part == "postgres" and cloudnativepg.used(bot):
+        return {"podSelector": {"matchLabels": {cloudnativepg.CLUSTER: names.child(bot.name, "postgres")}}}
     return {"podSelector": {"matchLabels": selector(bot, part)}}
 
 

@@ -8,6 +8,7 @@ from chatbot_operator.components.pods import scratch
 from chatbot_operator.components.reads import Read
 from chatbot_operator.components.stores import Store
 from chatbot_operator.names import Owner
+from chatbot_operator.world import Reference
 
 PORT = 5432
 
@@ -18,7 +19,17 @@ def address(bot: ChatbotDeployment, owner: Owner) -> Read:
     if external is not None:
         ref = external.auth_secret_ref if owner == "auth" else external.conversation_secret_ref
         return reads.user_uri(ref, "database_url", f"spec.stores.postgres.external.{owner}SecretRef")
+    if bot.spec.stores.postgres.mode == "CloudNativePG":
+        return reads.generated(names.role(bot.name, owner), "uri", "database_url")
     return reads.generated(names.store(bot.name, "postgres"), f"{owner}-uri", "database_url")
+
+
+def authority(bot: ChatbotDeployment) -> tuple[Read, ...]:
+    """What the server's certificate is checked with, where the connection string names it."""
+    if bot.spec.stores.postgres.mode != "CloudNativePG":
+        return ()
+    reference = Reference("Secret", f"{names.child(bot.name, 'postgres')}-ca", "ca.crt")
+    return (Read(reference, names.POSTGRES_AUTHORITY.rpartition("/")[2], folder="authorities"),)
 
 
 def external(bot: ChatbotDeployment) -> tuple[Read, ...]:
@@ -27,8 +38,8 @@ def external(bot: ChatbotDeployment) -> tuple[Read, ...]:
 
 
 def store(bot: ChatbotDeployment) -> Store | None:
-    """None where the user brings one."""
-    if bot.spec.stores.postgres.mode == "External":
+    """None where the user brings one, or CloudNativePG runs it."""
+    if bot.spec.stores.postgres.mode != "Dev":
         return None
     return Store(
         name="postgres",

@@ -21,11 +21,12 @@ URI = "uri"
 """Key of an external store's Secret."""
 FILE_MODE = 0o440
 
-Folder = Literal["secrets", "knowledge", "prompts"]
+Folder = Literal["secrets", "knowledge", "prompts", "authorities"]
 FOLDERS: dict[Folder, str] = {
     "secrets": names.SECRETS_FOLDER,
     "knowledge": names.FAQ_FILE.rpartition("/")[0],
     "prompts": names.PROMPTS_FOLDER,
+    "authorities": names.AUTHORITIES_FOLDER,
 }
 
 
@@ -37,6 +38,12 @@ class Read:
     origin: str = ""
     """Field of the resource that refers to it; empty for what the operator generates."""
     folder: Folder = "secrets"
+
+    @property
+    def watched(self) -> bool:
+        """Not what a store makes itself, such as its certificates' authority: pods start once it is there, and read it
+        anew by themselves when it has changed."""
+        return self.folder != "authorities"
 
 
 def generated(secret: str, key: str, file: str) -> Read:
@@ -63,12 +70,14 @@ def references(reads: Iterable[Read]) -> frozenset[Reference]:
 
 def content(reads: Iterable[Read], observed: Observed) -> str:
     """Hash of everything the reads lead to, for a pod template: another content, other pods."""
-    return digest(sorted((read.folder, read.file, _digest_of(read, observed) or "") for read in reads))[:32]
+    found = (read for read in reads if read.watched)
+    return digest(sorted((read.folder, read.file, _digest_of(read, observed) or "") for read in found))[:32]
 
 
 def missing(reader: str, reads: Iterable[Read], context: Context) -> Blocked | None:
     """The first read that leads nowhere."""
-    return next((_lost(reader, read, context) for read in reads if _digest_of(read, context.observed) is None), None)
+    found = (read for read in reads if read.watched)
+    return next((_lost(reader, read, context) for read in found if _digest_of(read, context.observed) is None), None)
 
 
 def volumes(reads: Iterable[Read]) -> list[Manifest]:

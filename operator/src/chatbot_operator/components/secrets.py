@@ -9,14 +9,14 @@ import json
 import secrets
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chatbot_resource.configuration import SERVICES
 from chatbot_resource.model import ChatbotDeployment
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chatbot_operator import names
-from chatbot_operator.components import postgres, redis, weaviate
+from chatbot_operator.components import cloudnativepg, postgres, redis, weaviate
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import SECRETS, manifest, stamped
 from chatbot_operator.components.reads import lost_secret, stored
@@ -39,6 +39,9 @@ class Generated:
     make: Callable[[], Values]
     outlives: bool = False
     """Belongs to data that `deletionPolicy: Retain` keeps."""
+    type: str = "Opaque"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Besides those that every child has."""
 
 
 def wanted(bot: ChatbotDeployment) -> list[Generated]:
@@ -53,7 +56,7 @@ def wanted(bot: ChatbotDeployment) -> list[Generated]:
 def missing(bot: ChatbotDeployment, observed: Observed) -> list[Manifest]:
     """Secrets to create, complete but for their owner. The one builder that is not pure: each call makes new values."""
     return [
-        _unstamped(manifest(bot, SECRETS, "Secret", item.name, _data(item.make()), owned=not item.outlives))
+        _manifest(bot, item, {"type": item.type, "data": _encoded(item.make())}, owned=not item.outlives)
         for item in wanted(bot)
         if observed.child("Secret", item.name) is None
     ]
@@ -84,15 +87,17 @@ def problem(context: Context) -> Blocked | None:
 
 def _existing(bot: ChatbotDeployment, item: Generated, live: Manifest) -> Manifest:
     owned = not item.outlives or bot.spec.stores.deletion_policy == "Delete"
-    made = _unstamped(manifest(bot, SECRETS, "Secret", item.name, {}, owned=owned))
+    made = _manifest(bot, item, {}, owned=owned)
     # Without its uid, applying to a Secret that has just been deleted would make an empty one.
     made["metadata"]["uid"] = live["metadata"]["uid"]
     return stamped(made)
 
 
-def _unstamped(made: Manifest) -> Manifest:
-    """Nothing was applied yet, and no hash of a secret belongs into an annotation."""
-    return made | {"metadata": {key: value for key, value in made["metadata"].items() if key != "annotations"}}
+def _manifest(bot: ChatbotDeployment, item: Generated, body: Manifest, *, owned: bool) -> Manifest:
+    """Unstamped: nothing was applied yet, and no hash of a secret belongs into an annotation."""
+    made = manifest(bot, SECRETS, "Secret", item.name, body, owned=owned)
+    metadata = {key: value for key, value in made["metadata"].items() if key != "annotations"}
+    return made | {"metadata": metadata | {"labels": metadata["labels"] | item.labels}}
 
 
 def _stores(bot: ChatbotDeployment) -> list[Generated]:
@@ -100,6 +105,8 @@ def _stores(bot: ChatbotDeployment) -> list[Generated]:
     if bot.spec.stores.postgres.mode == "Dev":
         keys = ("password", *(f"{role}-{what}" for role in names.OWNERS for what in ("password", "uri")))
         found.append(Generated(names.store(bot.name, "postgres"), keys, lambda: _postgres(bot.name), outlives=True))
+    if cloudnativepg.used(bot):
+        found += [_role(bot.name, owner) for owner in names.OWNERS]
     if bot.spec.stores.redis.mode == "Dev":
         keys = ("password", "uri")
         found.append(Generated(names.store(bot.name, "redis"), keys, lambda: _redis(bot.name), outlives=True))
@@ -119,6 +126,18 @@ def _postgres(bot: str) -> Values:
             f"{role}-uri": f"postgresql+asyncpg://{role}:{password}@{host}/{role}",
         }
     return values
+
+
+def _role(bot: str, owner: names.Owner) -> Generated:
+    """As CloudNativePG reads it, and its label so that it sees another password."""
+
+    def make() -> Values:
+        password = _password()
+        return {"username": owner, "password": password, "uri": cloudnativepg.uri(bot, owner, password)}
+
+    keys = ("username", "password", "uri")
+    labels = {"cnpg.io/reload": "true"}
+    return Generated(names.role(bot, owner), keys, make, True, "kubernetes.io/basic-auth", labels)
 
 
 def _redis(bot: str) -> Values:
@@ -159,5 +178,5 @@ def _text(raw: bytes) -> str:
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def _data(values: Mapping[str, str]) -> Manifest:
-    return {"type": "Opaque", "data": {key: b64encode(value.encode()).decode() for key, value in values.items()}}
+def _encoded(values: Mapping[str, str]) -> Manifest:
+    return {key: b64encode(value.encode()).decode() for key, value in values.items()}
