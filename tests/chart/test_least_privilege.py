@@ -190,6 +190,7 @@ _SMALLEST: dict[str, Object] = {
     "NetworkPolicy": {"spec": {"podSelector": {"matchLabels": {"app": "later"}}}},
     "HTTPRoute": {"spec": {"parentRefs": [{"name": "web"}], "rules": [{}]}},
     "PodMonitor": {"spec": {"selector": {}, "podMetricsEndpoints": []}},
+    "PrometheusRule": {"spec": {"groups": []}},
     "Ingress": {"spec": {"defaultBackend": {"service": {"name": "later", "port": {"number": 80}}}}},
     "HorizontalPodAutoscaler": {
         "spec": {"maxReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "later"}}
