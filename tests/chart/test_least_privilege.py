@@ -216,6 +216,7 @@ _SMALLEST: dict[str, Object] = {
     "HTTPRoute": {"spec": {"parentRefs": [{"name": "web"}], "rules": [{}]}},
     "ScaledObject": {"spec": {"scaleTargetRef": {"name": "later"}, "triggers": []}},
     "PodMonitor": {"spec": {"selector": {}, "podMetricsEndpoints": []}},
+    "PrometheusRule": {"spec": {"groups": []}},
     "Ingress": {"spec": {"defaultBackend": {"service": {"name": "later", "port": {"number": 80}}}}},
     "HorizontalPodAutoscaler": {
         "spec": {"maxReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "later"}}
