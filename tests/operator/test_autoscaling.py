@@ -91,7 +91,9 @@ class TestWithoutKeda:
         assert cluster.condition("Ready").status == "True"
         told = cluster.condition("AutoscalingReady")
         assert (told.status, told.reason) == ("False", "ApiNotInstalled")
-        assert "no ScaledObject (keda.sh), which spec.components.auth.scaling.mode asks for: install KEDA" in told.message
+        assert (
+            "no ScaledObject (keda.sh), which spec.components.auth.scaling.mode asks for: install KEDA" in told.message
+        )
         assert said(cluster.condition("DependenciesDetected")) == said(told)
         assert not [kind for kind, _ in cluster.children if kind in ("ScaledObject", "HorizontalPodAutoscaler")]
 

@@ -31,6 +31,13 @@ class TestDifferences:
         live = {"containers": [{"name": "sidecar", "image": "mesh:1"}, {"name": "chat", "image": "chat:1"}]}
         assert paths(CHAT, live) == []
 
+    def test_a_selector_with_more_in_it_is_another_selector(self) -> None:
+        wanted = {"spec": {"selector": {"app": "chat"}, "podSelector": {"matchLabels": {"app": "chat"}}}}
+        live = {
+            "spec": {"selector": {"app": "chat", "x": "y"}, "podSelector": {"matchLabels": {"app": "chat", "x": "y"}}}
+        }
+        assert paths(wanted, live) == ["spec.selector.x", "spec.podSelector.matchLabels.x"]
+
     def test_elements_without_a_name_go_by_position_and_number(self) -> None:
         wanted = {"sources": [{"secret": {"name": "a"}}, {"secret": {"name": "b"}}]}
         assert paths(wanted, wanted) == []

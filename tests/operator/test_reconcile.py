@@ -124,6 +124,33 @@ class TestHeal:
         assert "kubectl-set" in told[0]
         assert "containers[name=chat].image" in told[0]
 
+    async def test_who_scales_what_is_fixed_is_named(self, world: World) -> None:
+        world.create_bot()
+        reconciler = world.reconciler()
+        await reconciler(world.key)
+        world.api.kubectl("-n", world.namespace, "scale", f"deployment/{DEPLOYMENT}", "--replicas=3")
+        await reconciler(world.key)
+        assert world.existing("Deployment", DEPLOYMENT)["spec"]["replicas"] == 1
+        [told] = [message for reason, message in world.events() if reason == "FieldTakenBack"]
+        assert "spec.replicas" in told
+        assert "kubectl" in told
+
+    async def test_a_selector_that_somebody_narrows_is_taken_back(self, world: World) -> None:
+        """It would lead to no pod, while every pod is ready."""
+        world.create_bot()
+        service = {"selector": {"app": "chat"}, "ports": [{"port": 80}]}
+        plan = SmallPlan(
+            lambda bot, _: [step("chat", manifest(bot, "chat", "Service", "harbour-chat", {"spec": service}))]
+        )
+        reconciler = world.reconciler(plan)
+        await reconciler(world.key)
+        world.api.patch("Service", world.namespace, "harbour-chat", {"spec": {"selector": {"x": "y"}}}, manager="hand")
+        await reconciler(world.key)
+        assert world.existing("Service", "harbour-chat")["spec"]["selector"] == {"app": "chat"}
+        [told] = [message for reason, message in world.events() if reason == "FieldTakenBack"]
+        assert "spec.selector.x" in told
+        assert "hand" in told
+
     async def test_after_three_fights_it_is_left_alone(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         world.create_bot()
         reconciler = world.reconciler()

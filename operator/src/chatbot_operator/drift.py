@@ -30,17 +30,22 @@ AMOUNTS = (("requests",), ("limits",))
 """Maps of quantities."""
 QUANTITIES = ("sizeLimit", "averageValue")
 
+WHOLE = ("selector", "nodeSelector", "podSelector", "namespaceSelector", "labelSelector")
+"""Maps that the API server takes as one value: a key more chooses other pods or nodes."""
+
 MERGE_KEYS = ("uid", "mountPath", "name", "containerPort")
 """Fields by which the API server tells elements of a list apart. Others may add elements to such a list."""
 
 
 def differences(wanted: Any, live: Any, path: Path = ()) -> Iterator[Path]:
-    """Every field of `wanted` that `live` lacks or has differently. What only `live` has is not looked at."""
+    """Every field of `wanted` that `live` lacks or has differently. What only `live` has counts in selectors alone."""
     if live is None and wanted in ({}, [], "", None):
         return  # the API server drops what is empty
     if isinstance(wanted, Mapping) and isinstance(live, Mapping):
         for key, value in wanted.items():
             yield from differences(value, live.get(key), (*path, key))
+        if any(part in WHOLE for part in path):
+            yield from ((*path, key) for key in live.keys() - wanted.keys())
     elif isinstance(wanted, list) and isinstance(live, list):
         yield from _in_lists(wanted, live, path)
     elif wanted != live and not (_is_quantity(path) and _same_amount(wanted, live)):
@@ -99,7 +104,8 @@ def _same_amount(wanted: Any, live: Any) -> bool:
 
 
 def _managed(live: Manifest) -> list[Manifest]:
-    return [entry for entry in live["metadata"].get("managedFields") or [] if not entry.get("subresource")]
+    """All but who writes what was observed; replicas are often written through `scale`."""
+    return [entry for entry in live["metadata"].get("managedFields") or [] if entry.get("subresource") != "status"]
 
 
 def _step(node: Mapping[str, Any], part: str | int | Item) -> Any:

@@ -42,10 +42,15 @@ class InvalidFile(Exception):
 
 def load(file: FilePath) -> Documents:
     """Read a file. Raises `InvalidFile`, or `OSError` when it cannot be opened."""
+    return parse(text_of(file), str(file))
+
+
+def text_of(file: FilePath) -> str:
+    """What a file says, which may be a pipe and so be read once only. Raises as `load`."""
     if file.stat().st_size > MAX_BYTES:
         raise InvalidFile(str(file), [Mistake(1, "", f"larger than {MAX_BYTES // 1024 // 1024} MiB")])
     try:
-        return parse(file.read_text(encoding="utf-8"), str(file))
+        return file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise InvalidFile(str(file), [Mistake(1, "", "not a UTF-8 text file")]) from None
 

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,22 @@ class TestEdit:
         bot["spec"]["limits"] = {"perMinute": 7}
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(bot)))
         said = plugin("plan", "--summary", "-f", "-")
+        assert "~ Deployment harbour-gateway" in said.out, said
+
+    async def test_takes_an_edit_from_a_pipe(
+        self, plugin: Plugin, world: World, reconciler: Reconciler, tmp_path: Path
+    ) -> None:
+        """As `<(…)` of a shell, which can be read once."""
+        world.create_bot({"profile": "Dev"})
+        await converge(world, reconciler)
+        bot = world.bot()
+        bot["spec"]["limits"] = {"perMinute": 7}
+        pipe = tmp_path / "bot"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_text, args=(json.dumps(bot),))
+        writer.start()
+        said = plugin("plan", "--summary", "-f", str(pipe))
+        writer.join()
         assert "~ Deployment harbour-gateway" in said.out, said
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from chatbot_resource.documents import Documents, load, parse
+from chatbot_resource.documents import Documents, parse, text_of
 from chatbot_resource.model import KIND
 
 from chatbot_cli.reading import explained
@@ -20,10 +20,8 @@ def read(file: str) -> tuple[Documents, dict[str, Any]]:
         CliError: it cannot be read or is wrong, with code 2.
     """
     with explained(file):
-        if file == STDIN:
-            text = sys.stdin.read()
-            return parse(text, "stdin"), _resource(text)
-        return load(Path(file)), _resource(Path(file).read_text(encoding="utf-8"))
+        text = sys.stdin.read() if file == STDIN else text_of(Path(file))
+        return parse(text, "stdin" if file == STDIN else file), _resource(text)
 
 
 def _resource(text: str) -> dict[str, Any]:
