@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from chatbot_resource.status import PostgresStatus
+
 Manifest = dict[str, Any]
 """A Kubernetes object as the API takes and gives it."""
 
 Name = tuple[str, str]
 """Kind and name of an object, in the resource's namespace."""
 
-StepName = Literal["secrets", "stores", "migrations", "conversation", "auth", "chat", "gateway", "revision"]
+StepName = Literal["secrets", "stores", "copy", "migrations", "conversation", "auth", "chat", "gateway", "revision"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class Observed:
 
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Host names that an older resource has, and its namespace and name."""
+
+    data: PostgresStatus | None = None
+    """Where the data of Postgres is, as the status last said; None: wherever the resource says."""
 
     def child(self, kind: str, name: str) -> Manifest | None:
         return next(
