@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 from chatbot_resource.model import KIND, ChatbotDeployment
-from chatbot_resource.status import PostgresStatus, RolledBack, Status
+from chatbot_resource.status import RolledBack, Status
 from pydantic import ValidationError
 
 from chatbot_operator import events
 from chatbot_operator.applying import Applier, Fought, NameTaken, Taken
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.context import Context
+from chatbot_operator.components.moving import noted
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.components.rotation import Rotation
 from chatbot_operator.faults import AlreadyExists, Conflict, NamespaceGoing, NotFound, Refused
@@ -158,7 +159,7 @@ class Reconciler:
             self._referrers.refer(done.key, references)
             look = await observe(self._cluster, done.key, uid, references, None, self._apis())
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
-        observed = replace(look.observed, hosts=hosts, data=_data(raw))
+        observed = replace(look.observed, hosts=hosts, data=noted(raw.get("status")))
         if bot.spec.mode == "Paused":
             steps = self._rules.plan(bot, observed, self._settings, None)
         else:
@@ -327,14 +328,6 @@ def _previous(raw: Manifest) -> Status | None:
     try:
         return Status.model_validate(raw["status"])
     except (KeyError, ValidationError):  # never written, or by a version that knew other fields
-        return None
-
-
-def _data(raw: Manifest) -> PostgresStatus | None:
-    """Where the data is, also when a version that knew other fields has written the rest."""
-    try:
-        return PostgresStatus.model_validate(raw["status"]["stores"]["postgres"])
-    except (KeyError, TypeError, ValidationError):
         return None
 
 

@@ -5,13 +5,15 @@ have been copied. Postgres is awake on both sides for that time. Then the former
 the resource is gone: nobody has looked at the copy yet.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from chatbot_resource.fields import SecretRef
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import CopyStatus, PostgresStatus
 from chatbot_resource.stores import ExternalPostgres, PostgresMode, PostgresStore, Storage
+from pydantic import ValidationError
 
 from chatbot_operator import names
 from chatbot_operator.components import cloudnativepg, migrations, network, postgres, reads, secrets, services, stores
@@ -27,6 +29,14 @@ from chatbot_operator.world import Manifest
 DEADLINE_SECONDS = 24 * 3600
 RUN_BY: dict[PostgresMode, str] = {"Dev": "StatefulSet", "CloudNativePG": "Cluster"}
 """The kind that runs Postgres."""
+
+
+def noted(status: Mapping[str, Any] | None) -> PostgresStatus | None:
+    """Where the data is, also when a version that knew other fields has written the rest."""
+    try:
+        return PostgresStatus.model_validate((status or {})["stores"]["postgres"])
+    except (KeyError, TypeError, ValidationError):
+        return None
 
 
 def part(owner: Owner) -> str:
