@@ -57,9 +57,9 @@ class PostgresStore(Model):
 
 
 class ExternalRedis(Model):
-    """A Secret with a connection string under the key `uri`."""
+    """A Secret with a connection string under the key `uri`; with `Sentinel` it names the sentinels and the master."""
 
-    topology: Literal["Single"] = "Single"
+    topology: Literal["Single", "Sentinel"] = "Single"
     secret_ref: SecretRef
 
 

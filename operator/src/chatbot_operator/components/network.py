@@ -45,6 +45,8 @@ PORTS: Mapping[str, tuple[int, ...]] = {
 EXTERNAL_PORTS: Mapping[str, tuple[int, ...]] = {"postgres": (postgres.PORT,), "redis": (redis.PORT, 6380)}
 """The usual ones of stores that are a user's: their addresses are secrets. Others go into `network.egress`."""
 
+SENTINEL_PORT = 26379
+
 SCRAPED = ("gateway", "auth", "chat", "conversation", "conversation-worker")
 """Parts that serve metrics."""
 OUTWARD = ("chat", "auth")
@@ -159,7 +161,7 @@ def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
     yield DNS
     for called in CALLS[part]:
         if called in EXTERNAL_PORTS and getattr(bot.spec.stores, called).mode == "External":
-            yield {"ports": _tcp(EXTERNAL_PORTS[called])}
+            yield {"ports": _tcp((*EXTERNAL_PORTS[called], *_sentinels(bot, called)))}
         elif called == "weaviate" and not weaviate.managed(bot):
             yield from _external_weaviate(bot)
         else:
@@ -170,6 +172,11 @@ def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
         yield from map(_plain, bot.spec.network.egress)
     if part in OUTWARD and not bot.spec.network.egress:
         yield PUBLIC
+
+
+def _sentinels(bot: ChatbotDeployment, store: str) -> tuple[int, ...]:
+    external = bot.spec.stores.redis.external
+    return (SENTINEL_PORT,) if store == "redis" and external and external.topology == "Sentinel" else ()
 
 
 def _external_weaviate(bot: ChatbotDeployment) -> Iterator[Manifest]:
