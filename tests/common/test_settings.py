@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chatbot_common.settings import ClosedModel, RedisUrl, ServiceSettings, read_secrets
+from chatbot_common.redis_url import RedisUrl
+from chatbot_common.settings import ClosedModel, ServiceSettings, read_secrets
 from pydantic import SecretStr, ValidationError
 
 from tests.support.configuration import mapping
@@ -120,12 +121,18 @@ class TestRedisUrl:
         redis_url: RedisUrl
 
     @pytest.mark.parametrize(
-        "url", ["redis://:pw@r:6379", "rediss://:pw@r:6380/0?ssl_cert_reqs=none", "unix:///r.sock"]
+        "url",
+        [
+            "redis://:pw@r:6379",
+            "rediss://:pw@r:6380/0?ssl_cert_reqs=none",
+            "unix:///r.sock",
+            "redis+sentinel://:pw@a,b/m/0",
+        ],
     )
     def test_accepted(self, url: str) -> None:
         assert self.Told.model_validate({"redis_url": url + "\n"}).redis_url.get_secret_value() == url
 
-    @pytest.mark.parametrize("url", ["r:6379", "http://:hunter22@r", "redis+sentinel://:hunter22@r", ""])
+    @pytest.mark.parametrize("url", ["r:6379", "http://:hunter22@r", "redis+cluster://:hunter22@r", ""])
     def test_refused(self, url: str) -> None:
         with pytest.raises(ValidationError, match="must start with redis://, rediss://") as caught:
             self.Told.model_validate({"redis_url": url})

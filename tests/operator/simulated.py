@@ -65,7 +65,8 @@ class Cluster:
     @property
     def observed(self) -> Observed:
         found = {item: self._digest(item) for item in planning.references(self.bot)}
-        return Observed(tuple(self.children.values()), tuple(self.pods), found, self.apis)
+        data = self.status.stores.postgres if self.status and self.status.stores else None
+        return Observed(tuple(self.children.values()), tuple(self.pods), found, self.apis, data=data)
 
     def plan(self) -> list[Step]:
         return planning.plan(self.bot, self.observed, SETTINGS.at(self.bot.spec.version))
@@ -164,7 +165,8 @@ class Cluster:
     def _settle(self, item: Manifest) -> None:
         seen = {"observedGeneration": item["metadata"].get("generation")}
         if item["kind"] in ("Deployment", "StatefulSet"):
-            pods = item["spec"].get("replicas") or self._scaled(item["metadata"]["name"])
+            told = item["spec"].get("replicas")
+            pods = self._scaled(item["metadata"]["name"]) if told is None else told
             counts = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas", "availableReplicas"), pods)
             self._become(item, seen | counts)
         elif item["kind"] == "Cluster":

@@ -85,6 +85,13 @@ class TestPolicies:
         assert "postgres" not in found
         assert "weaviate" not in found
 
+    def test_sentinels_are_reached_besides(self) -> None:
+        for topology, reached in (("Single", {6379, 6380}), ("Sentinel", {6379, 6380, 26379})):
+            redis = {"mode": "External", "external": {"topology": topology, "secretRef": {"name": "cache"}}}
+            found = policies(DEV | {"stores": {"redis": redis}})
+            for part in ("gateway", "chat"):
+                assert [ports(rule) for rule in found[part]["egress"] if 6379 in ports(rule)] == [reached]
+
     @pytest.mark.parametrize(
         ("url", "rules"),
         [

@@ -526,6 +526,12 @@ CASES: tuple[Case, ...] = (
         "external is for mode External",
     ),
     Case(
+        "Redis is one server or found by sentinels",
+        {"stores": {"redis": REDIS | {"external": {"topology": "Sentinel", "secretRef": {"name": "r"}}}}},
+        {"stores": {"redis": REDIS | {"external": {"topology": "Cluster", "secretRef": {"name": "r"}}}}},
+        "supported values",
+    ),
+    Case(
         "Production forbids Postgres of mode Dev",
         production(postgres=POSTGRES, redis=REDIS),
         production(postgres={"mode": "Dev"}, redis=REDIS),

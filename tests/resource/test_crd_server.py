@@ -47,29 +47,47 @@ class TestRules:
             api_server.apply(resource({"limits": {"perMinut": 3}}), namespace)
 
 
+POSTGRES_MODES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"stores": {"postgres": POSTGRES}}),
+    ({"stores": {"postgres": {}}}, {"stores": {"postgres": POSTGRES}}),
+    ({}, {"stores": {"postgres": {"mode": "CloudNativePG"}}}),
+    ({"stores": {"postgres": POSTGRES}}, {"stores": {"postgres": {"mode": "Dev"}}}),
+    ({"stores": {"postgres": POSTGRES}}, {"stores": {}}),
+    ({"stores": {"postgres": POSTGRES}}, {}),
+]
+
+
+def change(api_server: ApiServer, before: dict[str, Any], after: dict[str, Any] | None) -> dict[str, Any]:
+    """What the API server would make of a resource that is replaced."""
+    namespace = api_server.namespace()
+    made = api_server.create(resource(before), namespace)
+    changed = {key: value for key, value in made.items() if key != "spec"} | ({} if after is None else {"spec": after})
+    return api_server.request("PUT", f"{path('ChatbotDeployment', namespace, 'demo')}?{DRY_RUN}", changed)
+
+
 class TestChanges:
-    @pytest.mark.parametrize(
-        ("before", "after"),
-        [
-            ({}, {"stores": {"postgres": POSTGRES}}),
-            ({"stores": {"postgres": {}}}, {"stores": {"postgres": POSTGRES}}),
-            ({"stores": {"postgres": POSTGRES}}, {"stores": {"postgres": {"mode": "Dev"}}}),
-            ({"stores": {"postgres": POSTGRES}}, {"stores": {}}),
-            ({"stores": {"postgres": POSTGRES}}, {}),
-            ({"stores": {"postgres": POSTGRES}}, None),
-        ],
-    )
+    @pytest.mark.parametrize("modes", [("Active", "Active"), ("Hibernated", "Active"), ("Active", "Hibernated")])
+    @pytest.mark.parametrize(("before", "after"), POSTGRES_MODES)
     def test_the_mode_of_postgres_stays(
-        self, api_server: ApiServer, before: dict[str, Any], after: dict[str, Any] | None
+        self, api_server: ApiServer, modes: tuple[str, str], before: dict[str, Any], after: dict[str, Any]
     ) -> None:
-        namespace = api_server.namespace()
-        made = api_server.create(resource(before), namespace)
-        changed = {key: value for key, value in made.items() if key != "spec"} | (
-            {} if after is None else {"spec": after}
-        )
-        where = path("ChatbotDeployment", namespace, "demo")
-        with pytest.raises(httpx2.HTTPStatusError, match=r"spec.*stores.postgres.mode cannot be changed"):
-            api_server.request("PUT", f"{where}?{DRY_RUN}", changed)
+        with pytest.raises(httpx2.HTTPStatusError, match=r"stores.postgres.mode changes only while mode is Hibernated"):
+            change(api_server, before | {"mode": modes[0]}, after | {"mode": modes[1]})
+
+    @pytest.mark.parametrize(("before", "after"), POSTGRES_MODES)
+    def test_unless_the_bot_hibernates_and_goes_on_to(
+        self, api_server: ApiServer, before: dict[str, Any], after: dict[str, Any]
+    ) -> None:
+        asleep = {"mode": "Hibernated"}
+        assert change(api_server, before | asleep, after | asleep)["spec"]["mode"] == "Hibernated"
+
+    def test_nor_is_it_changed_by_leaving_all_out(self, api_server: ApiServer) -> None:
+        with pytest.raises(httpx2.HTTPStatusError, match=r"stores.postgres.mode changes only while mode is Hibernated"):
+            change(api_server, {"stores": {"postgres": POSTGRES}}, None)
+
+    def test_waking_needs_no_other_mode(self, api_server: ApiServer) -> None:
+        spec = {"stores": {"postgres": POSTGRES}}
+        assert change(api_server, spec | {"mode": "Hibernated"}, spec | {"mode": "Active"})["spec"]["mode"] == "Active"
 
     @pytest.mark.parametrize(
         ("after", "says"),

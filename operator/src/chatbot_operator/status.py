@@ -1,21 +1,31 @@
 """What is reported of a resource: computed from what was observed, never from what was done. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as installed
 
 from chatbot_resource.llm import resolve_llm
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import ComponentStatus, MigrationStatus, Phase, RolledBack, Settled, Status, VersionStatus
+from chatbot_resource.status import (
+    ComponentStatus,
+    MigrationStatus,
+    Phase,
+    RolledBack,
+    Settled,
+    Status,
+    StoresStatus,
+    VersionStatus,
+)
 from pydantic import ValidationError
 
 from chatbot_operator import names
-from chatbot_operator.cnpg import STORE_KINDS, store_finding
+from chatbot_operator.cnpg import store_finding
 from chatbot_operator.components import (
     autoscaling,
     dependencies,
     exposure,
     migrations,
+    moving,
     postgres,
     reads,
     redis,
@@ -81,12 +91,13 @@ def status_of(
         rolled_back: why.
     """
     context = Context(bot, observed, settings, rolled_back)
-    views = [_view(bot, part, steps, observed) for part in COMPONENTS]
+    views = [_waiting(context, _view(bot, part, steps, observed)) for part in COMPONENTS]
     found = Findings(
         secrets=_secrets(steps),
         stores={
             "postgres": reads.missing("auth and conversation", postgres.external(bot), context)
-            or _store("postgres", steps, observed),
+            or _store("postgres", steps, observed, moving.RUN_BY.get(bot.spec.stores.postgres.mode))
+            or _copying(context, steps),
             "redis": reads.missing("gateway and chat", redis.external(bot), context)
             or _store("redis", steps, observed),
             "weaviate": _store("weaviate", steps, observed),
@@ -115,6 +126,7 @@ def status_of(
         model=str(resolve_llm(bot.spec.llm).default),
         version=_version(bot, settings, previous, rolled_back, target, ready=ready, now=now),
         migrations=_finished(steps, observed, previous),
+        stores=StoresStatus(postgres=moving.located(context)),
         secrets=rotation.told(bot, observed),
         operator_version=operator_version(),
     )
@@ -161,6 +173,15 @@ def _view(bot: ChatbotDeployment, part: names.Component, steps: list[Step], obse
     return View(part, live, wanted, _finding(part, step, wanted, live, observed))
 
 
+def _waiting(context: Context, view: View) -> View:
+    """What would run again waits for its data, which the mode alone does not say."""
+    if not context.moving or context.bot.spec.mode != "Active" or not view.finding:
+        return view
+    if view.finding.reason != Reason.HIBERNATED:
+        return view
+    return replace(view, finding=Blocked(Reason.WAITING_FOR_STORE, "Waits until the data of Postgres has been copied."))
+
+
 def _finding(
     part: names.Component, step: Step, wanted: Manifest | None, live: Manifest | None, observed: Observed
 ) -> Blocked | None:
@@ -192,12 +213,39 @@ def _secrets(steps: Iterable[Step]) -> Blocked | None:
     )
 
 
-def _store(store: names.Store, steps: Iterable[Step], observed: Observed) -> Blocked | None:
+def _store(
+    store: names.Store, steps: Iterable[Step], observed: Observed, kind: str | None = "StatefulSet"
+) -> Blocked | None:
     for step in steps:
         for item in step.manifests:
-            if item["kind"] in STORE_KINDS and component_of(item) == store:
+            if item["kind"] == kind and component_of(item) == store:
                 return step.blocked or store_finding(item, observed)
     return None
+
+
+def _copying(context: Context, steps: Iterable[Step]) -> Blocked | None:
+    """What is worse comes first: a copy that goes on must not hide one that failed."""
+    if not context.moving or context.observed.data is None:
+        return None
+    kind = moving.RUN_BY.get(context.observed.data.mode)
+    if former := _store("postgres", steps, context.observed, kind):
+        return former
+    found = [_copy_finding(step, context) for step in steps if step.name == "copy"]
+    stuck = (finding for finding in found if finding and finding.reason in STUCK)
+    done = Blocked(Reason.COPYING_DATA, "The data has been copied.")
+    return next(stuck, None) or next(filter(None, found), None) or done
+
+
+def _copy_finding(step: Step, context: Context) -> Blocked | None:
+    finding = step.blocked or job_finding(_job(step), context.observed)
+    if finding and finding.reason == Reason.MIGRATION_FAILED:
+        mode = context.observed.data.mode if context.observed.data else ""
+        text = f"{finding.message} The data is where it was: spec.stores.postgres.mode may go back to {mode}."
+        return Blocked(Reason.COPY_FAILED, text)
+    if finding and finding.reason in (Reason.MIGRATING, Reason.NOT_CREATED):
+        name = _job(step)["metadata"]["name"]
+        return Blocked(Reason.COPYING_DATA, f"Job {name} copies the data; until then no component runs.")
+    return finding
 
 
 def _migrations(steps: Iterable[Step], observed: Observed) -> Blocked | None:

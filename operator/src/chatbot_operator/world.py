@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from chatbot_resource.status import PostgresStatus
+
 Manifest = dict[str, Any]
 """A Kubernetes object as the API takes and gives it."""
 
@@ -11,7 +13,7 @@ Name = tuple[str, str]
 """Kind and name of an object, in the resource's namespace."""
 
 StepName = Literal[
-    "secrets", "stores", "migrations", "conversation", "auth", "chat", "gateway", "monitoring", "revision"
+    "secrets", "stores", "copy", "migrations", "conversation", "auth", "chat", "gateway", "monitoring", "revision"
 ]
 
 
@@ -45,6 +47,8 @@ class Observed:
 
     refused: Mapping[Name, str] = field(default_factory=dict)
     """StatefulSets and Jobs that lack a pod because the last one was refused, and what the API server said of it."""
+    data: PostgresStatus | None = None
+    """Where the data of Postgres is, as the status last said; None: wherever the resource says."""
 
     def child(self, kind: str, name: str) -> Manifest | None:
         return next(

@@ -191,6 +191,14 @@ def _asks_prometheus(service: str) -> str:
     return f"({mode} == 'KEDA' && {streams} > 0)"
 
 
+_MODE = value_or("mode", "'Active'")
+
+
+def _before(rule: str) -> str:
+    """The same of the resource as it was."""
+    return rule.replace("self.", "oldSelf.")
+
+
 class Spec(Model):
     """Everything is optional: `spec: {}` is a bot that answers from its knowledge."""
 
@@ -211,8 +219,10 @@ class Spec(Model):
             ),
             # Here and not on the field: whoever removes the field and writes it again would pass a rule there.
             Rule(
-                f"{_POSTGRES_MODE} == {_POSTGRES_MODE.replace('self.', 'oldSelf.')}",
-                "stores.postgres.mode cannot be changed: the data would stay behind. Make a new resource and copy it",
+                f"{_POSTGRES_MODE} == {_before(_POSTGRES_MODE)}"
+                f" || ({_MODE} == 'Hibernated' && {_before(_MODE)} == 'Hibernated')",
+                "stores.postgres.mode changes only while mode is Hibernated: nothing may be written while the data is"
+                " copied",
             ),
         )
     )

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from chatbot_resource.cel import MapList
 from chatbot_resource.fields import Model
+from chatbot_resource.stores import PostgresMode
 
 ConditionType = Literal[
     "Available",
@@ -65,6 +66,36 @@ class MigrationStatus(Reported):
     completed_at: Annotated[str, StringConstraints(max_length=32)]
 
 
+class CopyStatus(Reported):
+    """One database that was copied when `stores.postgres.mode` changed."""
+
+    owner: Literal["auth", "conversation"]
+    job: Annotated[str, StringConstraints(max_length=63)]
+    completed_at: Annotated[str, StringConstraints(max_length=32)]
+
+
+class PostgresStatus(Reported):
+    """Where the accounts and conversations are. Another mode than the resource's: they are still to be copied."""
+
+    mode: PostgresMode
+    auth_secret: Annotated[str, StringConstraints(max_length=253)] = ""
+    """With mode External: the Secret that leads to each database."""
+    conversation_secret: Annotated[str, StringConstraints(max_length=253)] = ""
+    moving_to: PostgresMode | None = None
+    moving_since: Annotated[int, Field(ge=0)] = 0
+    """Generation that first asked for it."""
+    formerly: Annotated[list[PostgresMode], Field(max_length=3)] = Field(default_factory=list)
+    """Stores of the operator's that the data, or a copy of it, was in before: they sleep, and stay as they were."""
+    copies: Annotated[list[CopyStatus], MapList("owner"), Field(max_length=4)] = Field(default_factory=list)
+    """Of the last move."""
+
+
+class StoresStatus(Reported):
+    """What is to be known of stores beside their conditions."""
+
+    postgres: PostgresStatus
+
+
 class SecretStatus(Reported):
     """A credential that the operator rotates."""
 
@@ -121,5 +152,6 @@ class Status(Reported):
     """The default model's public name."""
     version: VersionStatus
     migrations: Annotated[list[MigrationStatus], MapList("owner"), Field(max_length=4)] = Field(default_factory=list)
+    stores: StoresStatus | None = None
     secrets: Annotated[list[SecretStatus], MapList("purpose"), Field(max_length=8)] = Field(default_factory=list)
     operator_version: Annotated[str, StringConstraints(max_length=64)]

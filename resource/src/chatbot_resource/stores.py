@@ -34,16 +34,19 @@ class ExternalPostgres(Model):
     conversation_secret_ref: SecretRef
 
 
+PostgresMode = Literal["Dev", "CloudNativePG", "External"]
+
+
 class PostgresStore(Model):
     """Accounts, conversations and knowledge.
 
     `Dev` keeps one copy on one disk. `CloudNativePG` has that operator run three copies, of which one takes over when
-    another fails; one with profile Dev. `External` is yours. The mode cannot change later.
+    another fails; one with profile Dev. `External` is yours. Change the mode while the bot hibernates: data is copied.
     """
 
     model_config = ConfigDict(json_schema_extra=rules(EXTERNAL_IFF))
 
-    mode: Literal["Dev", "CloudNativePG", "External"] = "Dev"
+    mode: PostgresMode = "Dev"
     storage: Storage = Storage()
     resources: Resources = Resources()
     external: ExternalPostgres | None = None
@@ -54,9 +57,9 @@ class PostgresStore(Model):
 
 
 class ExternalRedis(Model):
-    """A Secret with a connection string under the key `uri`."""
+    """A Secret with a connection string under the key `uri`; with `Sentinel` it names the sentinels and the master."""
 
-    topology: Literal["Single"] = "Single"
+    topology: Literal["Single", "Sentinel"] = "Single"
     secret_ref: SecretRef
 
 

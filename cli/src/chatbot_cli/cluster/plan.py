@@ -1,11 +1,12 @@
 """`kubectl chatbot plan`: reads the world, asks the API server what the edit makes of the resource, and previews."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from chatbot_operator import plan as operator
+from chatbot_operator.components.moving import noted
 from chatbot_resource.lines import Document
 from chatbot_resource.mistakes import explain
 from chatbot_resource.model import KIND, ChatbotDeployment
@@ -52,7 +53,7 @@ def plan(kubectl: Kubectl, file: str, settings_file: Path | None) -> Planned:
                 "A plan needs the right to read what a bot consists of, Secrets too: settings hold public keys."
             )
         raise
-    made = preview(bot, uid, observed, settings)
+    made = preview(bot, uid, replace(observed, data=noted(bot.status)), settings)
     return Planned(bot, written, Bot(found) if found else None, made, kubectl.here(f"apply -f {file}"))
 
 

@@ -51,7 +51,7 @@ def build(context: Context) -> list[Manifest]:
     """The Cluster, and the database that its first start does not make. Data that is retained has no owner."""
     bot, name = context.bot, names.child(context.bot.name, "postgres")
     owned = bot.spec.stores.deletion_policy == "Delete"
-    annotations = {HIBERNATION: "on" if context.hibernated else "off"}
+    annotations = {HIBERNATION: "on" if context.asleep("postgres") else "off"}
     cluster = manifest(
         bot, "postgres", "Cluster", name, {"spec": _spec(context, name)}, owned=owned, annotations=annotations
     )

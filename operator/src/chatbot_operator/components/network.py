@@ -45,6 +45,8 @@ PORTS: Mapping[str, tuple[int, ...]] = {
 EXTERNAL_PORTS: Mapping[str, tuple[int, ...]] = {"postgres": (postgres.PORT,), "redis": (redis.PORT, 6380)}
 """The usual ones of stores that are a user's: their addresses are secrets. Others go into `network.egress`."""
 
+SENTINEL_PORT = 26379
+
 SCRAPED = ("gateway", "auth", "chat", "conversation", "conversation-worker")
 """Parts that serve metrics."""
 OUTWARD = ("chat", "auth")
@@ -83,7 +85,7 @@ def build(context: Context, part: str) -> list[Manifest]:
     body: Manifest = {
         "podSelector": {"matchLabels": selector(bot, part)},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": [*_ingress(bot, part)],
+        "ingress": [*_ingress(context, part)],
         "egress": [*_egress(bot, part)],
     }
     return [manifest(bot, part, "NetworkPolicy", f"{bot.name}-{part}", {"spec": body})]
@@ -98,7 +100,7 @@ def cluster(context: Context) -> list[Manifest]:
     if bot.spec.network.policy == "Off":
         return []
     own = _pods(bot, "postgres")
-    callers = [_pods(bot, caller) for caller, called in CALLS.items() if "postgres" in called]
+    callers = [_pods(bot, caller) for caller in _callers(context, "postgres")]
     body: Manifest = {
         "podSelector": own["podSelector"],
         "policyTypes": ["Ingress"],
@@ -112,10 +114,38 @@ def cluster(context: Context) -> list[Manifest]:
     return [manifest(bot, "postgres", "NetworkPolicy", f"{bot.name}-postgres-cluster", {"spec": body})]
 
 
-def _ingress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
+def copying(context: Context, part: str, source: ChatbotDeployment) -> list[Manifest]:
+    """The policy of a Job that copies a database: it reaches Postgres where it was, and where it is to be."""
+    bot = context.bot
+    if bot.spec.network.policy == "Off":
+        return []
+    ways = [_to_postgres(source), _to_postgres(bot), *map(_plain, bot.spec.network.egress)]
+    body: Manifest = {
+        "podSelector": {"matchLabels": selector(bot, part)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [],
+        "egress": [DNS, *ways],
+    }
+    return [manifest(bot, part, "NetworkPolicy", f"{bot.name}-{part}", {"spec": body})]
+
+
+def _callers(context: Context, part: str) -> list[str]:
+    found = [caller for caller, called in CALLS.items() if part in called]
+    copying = part == "postgres" and (context.moving or context.awake)
+    return found + ([f"{owner}-copy" for owner in names.OWNERS] if copying else [])
+
+
+def _to_postgres(bot: ChatbotDeployment) -> Manifest:
+    if bot.spec.stores.postgres.mode == "External":
+        return {"ports": _tcp(EXTERNAL_PORTS["postgres"])}
+    return {"to": [_pods(bot, "postgres")], "ports": _tcp(PORTS["postgres"])}
+
+
+def _ingress(context: Context, part: str) -> Iterator[Manifest]:
+    bot = context.bot
     if part == "gateway":
         yield {"ports": _tcp(PORTS[part])}
-    elif callers := [caller for caller, called in CALLS.items() if part in called]:
+    elif callers := _callers(context, part):
         yield {"from": [_pods(bot, caller) for caller in callers], "ports": _tcp(PORTS[part])}
     if part in SCRAPED:
         yield {"from": _scrapers(bot), "ports": _tcp((names.PRIVATE_PORT,))}
@@ -131,7 +161,7 @@ def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
     yield DNS
     for called in CALLS[part]:
         if called in EXTERNAL_PORTS and getattr(bot.spec.stores, called).mode == "External":
-            yield {"ports": _tcp(EXTERNAL_PORTS[called])}
+            yield {"ports": _tcp((*EXTERNAL_PORTS[called], *_sentinels(bot, called)))}
         elif called == "weaviate" and not weaviate.managed(bot):
             yield from _external_weaviate(bot)
         else:
@@ -142,6 +172,11 @@ def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
         yield from map(_plain, bot.spec.network.egress)
     if part in OUTWARD and not bot.spec.network.egress:
         yield PUBLIC
+
+
+def _sentinels(bot: ChatbotDeployment, store: str) -> tuple[int, ...]:
+    external = bot.spec.stores.redis.external
+    return (SENTINEL_PORT,) if store == "redis" and external and external.topology == "Sentinel" else ()
 
 
 def _external_weaviate(bot: ChatbotDeployment) -> Iterator[Manifest]:

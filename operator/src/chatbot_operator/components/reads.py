@@ -21,12 +21,13 @@ URI = "uri"
 """Key of an external store's Secret."""
 FILE_MODE = 0o440
 
-Folder = Literal["secrets", "knowledge", "prompts", "authorities"]
+Folder = Literal["secrets", "knowledge", "prompts", "authorities", "former"]
 FOLDERS: dict[Folder, str] = {
     "secrets": names.SECRETS_FOLDER,
     "knowledge": names.FAQ_FILE.rpartition("/")[0],
     "prompts": names.PROMPTS_FOLDER,
     "authorities": names.AUTHORITIES_FOLDER,
+    "former": names.FORMER_FOLDER,
 }
 
 
@@ -43,7 +44,7 @@ class Read:
     def watched(self) -> bool:
         """Not what a store makes itself, such as its certificates' authority: pods start once it is there, and read it
         anew by themselves when it has changed."""
-        return self.folder != "authorities"
+        return self.folder not in ("authorities", "former")
 
 
 def generated(secret: str, key: str, file: str) -> Read:

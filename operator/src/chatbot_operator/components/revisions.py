@@ -46,7 +46,7 @@ def effective(bot: ChatbotDeployment, observed: Observed, previous: Status | Non
     if not bot.spec.rollout.auto_rollback or bot.spec.mode != "Active":
         return asked
     settled = _settled(observed)
-    if settled is None or settled["data"] == _data(bot, settings):
+    if settled is None or settled["data"] == _data(bot, settings) or _elsewhere(bot, settled):
         return asked
     given_up = _given_up(bot, previous, settings) or _failing(bot, observed, settled, settings)
     if given_up is None:
@@ -93,6 +93,12 @@ def _settled(observed: Observed) -> Manifest | None:
     """The newest revision; two are there only for a moment."""
     found = [item for item in observed.children if item["kind"] == "ControllerRevision" and component_of(item) == PART]
     return max(found, key=lambda item: int(item["revision"]), default=None)
+
+
+def _elsewhere(bot: ChatbotDeployment, settled: Manifest) -> bool:
+    """Whether the data has moved since: what was written after that is not where it ran before."""
+    stores = settled["data"]["spec"].get("stores") or {}
+    return str((stores.get("postgres") or {}).get("mode", "Dev")) != bot.spec.stores.postgres.mode
 
 
 def _deployments(observed: Observed) -> Iterable[Manifest]:

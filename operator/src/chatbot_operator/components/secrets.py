@@ -72,6 +72,12 @@ def build(context: Context) -> list[Manifest]:
     ]
 
 
+def build_stores(context: Context) -> list[Manifest]:
+    """The same of the passwords of Postgres alone, for one that was the resource's before."""
+    found = [(item, context.observed.child("Secret", item.name)) for item in _postgres_secrets(context.bot)]
+    return [_existing(context.bot, item, live) for item, live in found if live is not None]
+
+
 def problem(context: Context) -> Blocked | None:
     """The first generated Secret that is not there or has lost a key."""
     return next(
@@ -101,12 +107,7 @@ def _manifest(bot: ChatbotDeployment, item: Generated, body: Manifest, *, owned:
 
 
 def _stores(bot: ChatbotDeployment) -> list[Generated]:
-    found = []
-    if bot.spec.stores.postgres.mode == "Dev":
-        keys = ("password", *(f"{role}-{what}" for role in names.OWNERS for what in ("password", "uri")))
-        found.append(Generated(names.store(bot.name, "postgres"), keys, lambda: _postgres(bot.name), outlives=True))
-    if cloudnativepg.used(bot):
-        found += [_role(bot.name, owner) for owner in names.OWNERS]
+    found = _postgres_secrets(bot)
     if bot.spec.stores.redis.mode == "Dev":
         keys = ("password", "uri")
         found.append(Generated(names.store(bot.name, "redis"), keys, lambda: _redis(bot.name), outlives=True))
@@ -114,6 +115,15 @@ def _stores(bot: ChatbotDeployment) -> list[Generated]:
         name = names.store(bot.name, "weaviate")
         found.append(Generated(name, (weaviate.API_KEY,), lambda: {weaviate.API_KEY: _password()}, outlives=True))
     return found
+
+
+def _postgres_secrets(bot: ChatbotDeployment) -> list[Generated]:
+    if cloudnativepg.used(bot):
+        return [_role(bot.name, owner) for owner in names.OWNERS]
+    if bot.spec.stores.postgres.mode == "External":
+        return []
+    keys = ("password", *(f"{role}-{what}" for role in names.OWNERS for what in ("password", "uri")))
+    return [Generated(names.store(bot.name, "postgres"), keys, lambda: _postgres(bot.name), outlives=True)]
 
 
 def _postgres(bot: str) -> Values:

@@ -29,7 +29,7 @@ class Program:
     part: str
     """Component label of its pods; also its container's name."""
     service: Service
-    command: Literal["serve", "worker", "migrate"]
+    command: Literal["serve", "worker", "migrate", "copy"]
     config: Manifest
     """The service's ConfigMap."""
     reads: tuple[Read, ...]

@@ -66,7 +66,7 @@ def _stateful_set(context: Context, store: Store) -> Manifest:
     bot, name = context.bot, names.child(context.bot.name, store.name)
     content = reads.content(_reads(context, store), context.observed)
     spec: Manifest = {
-        "replicas": 0 if context.hibernated else 1,
+        "replicas": 0 if context.asleep(store.name) else 1,
         "serviceName": name,
         # Else a pod that never gets ready is not replaced when its template is mended.
         "podManagementPolicy": "Parallel",

@@ -1,10 +1,11 @@
-"""`python -m chatbot_auth [serve|migrate]`. Settings come from $CHATBOT_CONFIG and $CHATBOT_SECRETS."""
+"""`python -m chatbot_auth [serve|migrate|copy]`. Settings come from $CHATBOT_CONFIG and $CHATBOT_SECRETS."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from chatbot_common.app import run, serve
+from chatbot_common.copying import FORMER, copy_from
 from chatbot_common.database import migrate_command
 from chatbot_common.telemetry import configure_logging, configure_tracing
 from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
@@ -18,15 +19,25 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 def main() -> int:
     """Exit status of the command."""
     parser = argparse.ArgumentParser(prog="chatbot_auth", description="Accounts, sessions and signing keys.")
-    parser.add_argument("command", nargs="?", choices=("serve", "migrate"), default="serve")
+    parser.add_argument("command", nargs="?", choices=("serve", "migrate", "copy"), default="serve")
     parser.add_argument(
-        "--wait", type=float, default=60, metavar="SECONDS", help="how long migrate waits for the database (60)"
+        "--wait", type=float, default=60, metavar="SECONDS", help="how long migrate and copy wait for the database (60)"
     )
+    parser.add_argument(
+        "--from", dest="former", type=Path, default=FORMER, metavar="FILE", help="copy: the old database's URL"
+    )
+    parser.add_argument("--mark", default="hand", metavar="NAME", help="copy: made once under each name")
     told = parser.parse_args()
     settings = Settings.load()
     configure_logging(settings.telemetry.log_level)
     if told.command == "migrate":
         return run(migrate_command(settings.database_url.get_secret_value(), MIGRATIONS, told.wait))
+    if told.command == "copy":
+        return run(
+            copy_from(
+                told.former.read_text(), settings.database_url.get_secret_value(), MIGRATIONS, told.mark, told.wait
+            )
+        )
     return _serve(settings)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx2
 from chatbot_common.app import Probes, create_service, make_identity
 from chatbot_common.http import service_client
+from chatbot_common.redis import open_redis
 from fastapi import FastAPI
-from redis.asyncio import Redis
 
 from chatbot_chat import routes
 from chatbot_chat.conversation_client import ConversationClient
@@ -32,8 +32,8 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         transport: replaces the network to conversation, for tests that put the real app behind it in process.
     """
     url = settings.redis_url.get_secret_value()
-    redis = Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
-    blocking = Redis.from_url(
+    redis = open_redis(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
+    blocking = open_redis(
         url, socket_timeout=BLOCK_MILLISECONDS / 1000 + REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
     )
     identity = make_identity("chat", settings)

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal, Self
 
-from chatbot_common.settings import ClosedModel, RedisUrl, ServiceSettings
+from chatbot_common.redis_url import RedisUrl
+from chatbot_common.settings import ClosedModel, ServiceSettings
 from pydantic import Field, SecretStr, model_validator
 
 Seconds = Annotated[float, Field(gt=0)]

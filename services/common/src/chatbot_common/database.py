@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from asyncpg import PostgresError  # type: ignore[import-untyped]
 from prometheus_client import Gauge
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -60,7 +61,7 @@ class Database:
         max_overflow: int = 30,
         statement_seconds: float = STATEMENT_SECONDS,
     ) -> None:
-        self.engine = _engine(
+        self.engine = engine_of(
             url,
             command_timeout=statement_seconds,
             pool_size=pool_size,
@@ -96,7 +97,7 @@ class Database:
         await self.engine.dispose()
 
 
-def _engine(url: str, command_timeout: float | None = None, **options: Any) -> AsyncEngine:
+def engine_of(url: str, command_timeout: float | None = None, **options: Any) -> AsyncEngine:
     """Raises `ValueError` for a URL that `dsn_of` refuses."""
     told = {"dsn": dsn_of(url), "timeout": CONNECT_SECONDS, "command_timeout": command_timeout}
     return create_async_engine(
@@ -127,7 +128,7 @@ def _out_of_reach(error: DBAPIError) -> bool:
 
 
 def _state(error: Exception) -> str:
-    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
 
 
 def _unavailable(error: Exception) -> Unavailable:
@@ -154,16 +155,17 @@ async def migrate(url: str, scripts: Path) -> str:
     Returns:
         The revision the database is at now.
     """
-    engine = _engine(url)
+    engine = engine_of(url)
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-            return await connection.run_sync(lambda sync: _upgrade(sync, scripts))
+            return await connection.run_sync(lambda sync: upgrade(sync, scripts))
     finally:
         await engine.dispose()
 
 
-def _upgrade(connection: Any, scripts: Path) -> str:
+def upgrade(connection: Any, scripts: Path, wanted: str = "head") -> str:
+    """Run the revisions up to the wanted one; returns the one the database is at then."""
     from alembic import command
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
@@ -174,7 +176,9 @@ def _upgrade(connection: Any, scripts: Path) -> str:
     if revision is not None and revision not in known:
         log.warning("the database is newer than this version, and left as it is", revision=revision)
         return revision
-    command.upgrade(config, "head")
+    if wanted != "head" and wanted not in known:
+        return ""
+    command.upgrade(config, wanted)
     return MigrationContext.configure(connection).get_current_revision() or ""
 
 
@@ -183,21 +187,29 @@ async def migrate_command(url: str, scripts: Path, patience: float) -> int:
 
     On a cluster the migration is started with the store, whose roles and databases appear a moment later.
     """
+
+    async def work() -> None:
+        log.info("database migrated", revision=await migrate(url, scripts))
+
+    return await patiently("migration", work, patience)
+
+
+async def patiently(what: str, work: Callable[[], Awaitable[None]], patience: float) -> int:
+    """Exit status of work on databases that may not be there yet; it is tried again for `patience` seconds."""
     end, told = time.monotonic() + patience, None
     while True:
         try:
-            revision = await migrate(url, scripts)
-        except (OSError, DBAPIError) as error:
+            await work()
+        except (OSError, DBAPIError, PostgresError) as error:
             # A traceback would say no more than this.
             why = {"error": type(error).__name__, "reason": str(getattr(error, "orig", error))}
             if time.monotonic() > end or not _not_yet(error):
-                log.error("migration failed", **why)
+                log.error(f"{what} failed", **why)
                 return 1
             if why != told:
                 log.warning("waiting for the database", **(told := why))
             await asyncio.sleep(MIGRATION_RETRY_SECONDS)
         else:
-            log.info("database migrated", revision=revision)
             return 0
 
 

@@ -9,24 +9,12 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 CONFIG_VARIABLE = "CHATBOT_CONFIG"
 SECRETS_VARIABLE = "CHATBOT_SECRETS"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-REDIS_SCHEMES = ("redis", "rediss", "unix")
-
-
-def _redis_url(url: SecretStr) -> SecretStr:
-    text = url.get_secret_value().strip()
-    if text.partition("://")[0] not in REDIS_SCHEMES:
-        raise ValueError("the Redis URL must start with redis://, rediss:// (TLS) or unix://")
-    return SecretStr(text)
-
-
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 
 
 class ClosedModel(BaseModel):

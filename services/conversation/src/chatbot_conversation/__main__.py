@@ -1,4 +1,4 @@
-"""`python -m chatbot_conversation [serve|migrate|worker]`. Settings come from $CHATBOT_CONFIG and $CHATBOT_SECRETS."""
+"""`python -m chatbot_conversation [serve|migrate|copy|worker]`. Settings: $CHATBOT_CONFIG and $CHATBOT_SECRETS."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from chatbot_common.app import run, serve
+from chatbot_common.copying import FORMER, copy_from
 from chatbot_common.database import migrate_command
 from chatbot_common.telemetry import configure_logging, configure_tracing
 from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
@@ -20,16 +21,23 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 def main() -> int:
     """Exit status of the command."""
     parser = argparse.ArgumentParser(prog="chatbot_conversation", description="History, knowledge, background jobs.")
-    parser.add_argument("command", nargs="?", choices=("serve", "migrate", "worker"), default="serve")
+    parser.add_argument("command", nargs="?", choices=("serve", "migrate", "copy", "worker"), default="serve")
     parser.add_argument(
-        "--wait", type=float, default=60, metavar="SECONDS", help="how long migrate waits for the database (60)"
+        "--wait", type=float, default=60, metavar="SECONDS", help="how long migrate and copy wait for the database (60)"
     )
+    parser.add_argument(
+        "--from", dest="former", type=Path, default=FORMER, metavar="FILE", help="copy: the old database's URL"
+    )
+    parser.add_argument("--mark", default="hand", metavar="NAME", help="copy: made once under each name")
     told = parser.parse_args()
     settings = Settings.load()
     configure_logging(settings.telemetry.log_level)
+    database = settings.database_url.get_secret_value()
     match told.command:
         case "migrate":
-            return run(migrate_command(settings.database_url.get_secret_value(), MIGRATIONS, told.wait))
+            return run(migrate_command(database, MIGRATIONS, told.wait))
+        case "copy":
+            return run(copy_from(told.former.read_text(), database, MIGRATIONS, told.mark, told.wait))
         # Each process imports only what it runs: that is a third of its start-up.
         case "worker":
             from chatbot_conversation.worker import run_worker

@@ -13,8 +13,8 @@ from typing import Any
 
 import structlog
 from chatbot_common.errors import TooManyRequests
+from chatbot_common.redis import open_redis
 from prometheus_client import Counter
-from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -118,7 +118,7 @@ class Limiter:
     """Spends one request of a subject's allowance."""
 
     def __init__(self, redis_url: str, windows: Sequence[Window]) -> None:
-        self._redis: Redis = Redis.from_url(
+        self._redis = open_redis(
             redis_url,
             socket_timeout=REDIS_SECONDS,
             socket_connect_timeout=REDIS_SECONDS,

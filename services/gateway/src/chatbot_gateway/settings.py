@@ -3,7 +3,8 @@
 from ipaddress import ip_network
 from typing import Annotated
 
-from chatbot_common.settings import ClosedModel, RedisUrl, ServiceSettings
+from chatbot_common.redis_url import RedisUrl
+from chatbot_common.settings import ClosedModel, ServiceSettings
 from pydantic import AfterValidator, Field
 
 Count = Annotated[int, Field(ge=1)]

@@ -1,0 +1,99 @@
+"""One Redis, or the master that sentinels name: real ones, of which the master dies."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from uuid import UUID
+
+import pytest
+from chatbot_chat.runs.events import Event
+from chatbot_chat.runs.log import RunLog
+from chatbot_common.redis import open_redis
+from chatbot_common.redis_url import sentinels_of
+from chatbot_gateway.limits import Limiter, Window
+from redis.exceptions import RedisError
+
+from tests.support.stores import Sentinels, running_sentinels
+
+SECONDS = 60
+TIMES = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+
+
+@pytest.fixture
+def sentinels() -> Iterator[Sentinels]:
+    with running_sentinels() as running:
+        yield running
+
+
+class TestUrl:
+    def test_says_all_of_it(self) -> None:
+        told = sentinels_of("redis+sentinel://me:p%40ss@a:1,b,[::1]:3/the-master/2?sentinel_password=s%20x")
+        assert told is not None
+        assert told.addresses == (("a", 1), ("b", 26379), ("::1", 3))
+        assert (told.service, told.database, told.tls) == ("the-master", 2, False)
+        assert (told.username, told.password, told.own) == ("me", "p@ss", {"password": "s x"})
+        assert "ss" not in repr(told).replace("addresses", "")
+
+    def test_of_one_server_is_for_redis_itself(self) -> None:
+        assert sentinels_of("rediss://h/0") is None
+
+    @pytest.mark.parametrize(
+        ("url", "says"),
+        [
+            ("http://h", "must start with redis://"),
+            ("redis+sentinel://h:26379", "the name of the master"),
+            ("redis+sentinel://h/m/x", "the name of the master"),
+            ("redis+sentinel://h:99999/m", "host:port"),
+            ("redis+sentinel:///m", "host:port"),
+            ("redis+sentinel://a,,b/m", "host:port"),
+            ("redis+sentinel://:hunter2@h/m?db=3", "asks for db"),
+        ],
+    )
+    def test_what_cannot_be_is_refused_without_its_password(self, url: str, says: str) -> None:
+        with pytest.raises(ValueError, match=says) as refused:
+            sentinels_of(url)
+        assert "hunter2" not in str(refused.value)
+
+
+class TestFailover:
+    async def test_a_client_follows_the_master(self, sentinels: Sentinels) -> None:
+        client = open_redis(sentinels.url, **TIMES)
+        await client.set("kept", "1")
+        sentinels.replicate()
+        before = sentinels.master()
+        sentinels.kill_master()
+        await _until(lambda: client.set("answers", "1"))
+        assert sentinels.master() != before
+        assert await client.get("kept") == b"1"
+        await client.aclose()
+
+    async def test_no_request_fails_and_limits_count_again(self, sentinels: Sentinels) -> None:
+        limiter = Limiter(sentinels.url, [Window("minute", 1000, 60)])
+        assert "RateLimit" in await limiter.spend("user:1")
+        sentinels.kill_master()
+        async with asyncio.timeout(SECONDS):
+            assert "RateLimit" not in await limiter.spend("user:1")  # it passes, unchecked
+            while "RateLimit" not in await limiter.spend("user:1"):
+                await asyncio.sleep(0.1)
+        await limiter.close()
+
+    async def test_a_run_is_logged_and_read_on_the_new_master(self, sentinels: Sentinels) -> None:
+        plain, blocking = (open_redis(sentinels.url, **TIMES) for _ in range(2))
+        log, run = RunLog(plain, blocking), UUID(int=1)
+        await log.append(run, 1, [Event("text.delta", run, 1, 1, {"text": "a"})])
+        sentinels.replicate()
+        sentinels.kill_master()
+        await _until(lambda: log.append(run, 1, [Event("text.delta", run, 1, 2, {"text": "b"})]))
+        assert [event.seq for event in await log.read(run, 1, 0, wait=False)] == [1, 2]
+        for client in (plain, blocking):
+            await client.aclose()
+
+
+async def _until(command: Callable[[], Awaitable[object]]) -> None:
+    """Until Redis takes it."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            with contextlib.suppress(RedisError, OSError):
+                await command()
+                return
+            await asyncio.sleep(0.1)
