@@ -13,6 +13,22 @@ from tests.operator.running import SETTINGS
 from tests.operator.simulated import Cluster, Name, make_bot, name_of
 from tests.operator.specs import DEV, EXTERNAL, FAQS, LLM, PRODUCTION, SPECS, STANDARD
 
+
+def running_pod(part: str, phase: str = "Running") -> Manifest:
+    labels = {names.COMPONENT: part, names.BOT: "demo"}
+    return {"kind": "Pod", "metadata": {"name": f"demo-{part}-1", "labels": labels}, "status": {"phase": phase}}
+
+
+def count_of(cluster: Cluster) -> dict[str, int]:
+    parts = {"gateway", "chat", "conversation", "auth", "postgres", "redis"}
+    found = {
+        component_of(item): item["spec"].get("replicas", 1)
+        for (kind, _), item in cluster.children.items()
+        if kind in ("Deployment", "StatefulSet")
+    }
+    return {part: count for part, count in found.items() if part in parts}
+
+
 PARTS = ("gateway", "auth", "chat", "conversation")
 FAQ = Reference("ConfigMap", "faqs", "faqs.yaml")
 FAQ_MAP = Reference("ConfigMap", "faqs")
@@ -140,6 +156,30 @@ class TestOrder:
             "chatbot-valkey:0.1.0",
             SETTINGS.images.weaviate,
         }
+
+    def test_what_hibernates_ends_answers_first_and_stores_last(self) -> None:
+        cluster = Cluster(make_bot(DEV)).converge()
+        cluster.pods = [running_pod("chat"), running_pod("conversation")]
+        cluster.edit(mode="Hibernated")
+        assert (
+            blocked(cluster.reconcile()).items()
+            >= {"stores": "Stopping", "conversation": "Stopping", "auth": "Stopping"}.items()
+        )
+        assert count_of(cluster) == {"gateway": 0, "chat": 0, "conversation": 1, "auth": 1, "postgres": 1, "redis": 1}
+        cluster.pods = [running_pod("conversation")]
+        cluster.reconcile()
+        assert count_of(cluster) == {"gateway": 0, "chat": 0, "conversation": 0, "auth": 0, "postgres": 1, "redis": 1}
+        cluster.pods = [running_pod("conversation", phase="Succeeded")]
+        cluster.reconcile()
+        assert set(count_of(cluster).values()) == {0}
+
+    def test_what_cannot_be_rendered_does_not_half_hibernate(self) -> None:
+        digests = SETTINGS.images.model_copy(update={"chat": "chat@sha256:" + "0" * 64})
+        settings = SETTINGS.model_copy(update={"images": digests}).at("0.2.0")
+        bot = make_bot({"profile": "Dev", "version": "0.2.0", "mode": "Hibernated"})
+        steps = plan.plan(bot, Cluster(make_bot(DEV)).converge().observed, settings)
+        assert {str(step.blocked.reason) for step in steps if step.name == "stores" and step.blocked} == {"InvalidSpec"}
+        assert all(step.blocked for step in steps if step.name in ("stores", "chat"))
 
     def test_a_version_nobody_knows_an_image_of_is_told(self) -> None:
         digests = SETTINGS.images.model_copy(update={"chat": "chat@sha256:" + "0" * 64})

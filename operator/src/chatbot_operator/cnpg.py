@@ -2,7 +2,7 @@
 
 from chatbot_operator import names
 from chatbot_operator.components.cloudnativepg import CLUSTER, HIBERNATION
-from chatbot_operator.readiness import count, current, pods_finding, stateful_set_finding
+from chatbot_operator.readiness import count, current, ended, pods_finding, stateful_set_finding
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest, Observed
 
@@ -102,7 +102,5 @@ def _condition(live: Manifest, kind: str) -> str | None:
 
 def _runs(pod: Manifest, cluster: str) -> bool:
     metadata = pod["metadata"]
-    ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-    return (
-        (metadata.get("labels") or {}).get(CLUSTER) == cluster and not metadata.get("deletionTimestamp") and not ended
-    )
+    mine = (metadata.get("labels") or {}).get(CLUSTER) == cluster
+    return mine and not metadata.get("deletionTimestamp") and not ended(pod)

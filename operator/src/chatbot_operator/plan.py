@@ -2,10 +2,10 @@
 
 Order: secrets → stores → migrations → conversation, auth → chat → gateway. A step waits for the ones it stands on and
 says so; what exists of it meanwhile stays as it is. A step that lacks something a user has to bring is waited for by
-nobody: only who reads it is blocked. What hibernates waits for nothing: taking pods away needs no order.
+nobody: only who reads it is blocked. What hibernates goes the other way: who streams, who stores, stores.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from chatbot_resource.configuration import Service
@@ -42,7 +42,7 @@ from chatbot_operator.components.reads import Read
 from chatbot_operator.components.stores import Store
 from chatbot_operator.kinds import DISK
 from chatbot_operator.names import Owner
-from chatbot_operator.readiness import asleep, count, job_finding, job_state, rolled_out, settled
+from chatbot_operator.readiness import asleep, count, ended, job_finding, job_state, rolled_out, settled
 from chatbot_operator.reasons import MISSING, Reason
 from chatbot_operator.settings import Settings
 from chatbot_operator.world import Blocked, Manifest, Name, Observed, Reference, Step, StepName
@@ -81,6 +81,10 @@ PARTS: Mapping[StepName, frozenset[str]] = {
 
 SERVED = frozenset(READS)
 """Components that others call; nobody waits for the worker."""
+PODS = frozenset({*names.SERVICE_COMPONENTS, "conversation-worker"})
+"""Component labels of pods that use stores."""
+STREAMING = ("gateway", "chat")
+"""Components that may take minutes to finish an answer, which the others then store."""
 
 
 def references(bot: ChatbotDeployment) -> frozenset[Reference]:
@@ -139,12 +143,16 @@ class _Planner:
     def steps(self) -> list[Step]:
         no_settings = images.unknown(self.context) or configuration.missing(self.context, self.context.bot.name)
         configs = {} if no_settings else configuration.build(self.context)
-        running = {name: self._store(store) for name, make in STORES.items() if (store := make(self.context.bot))}
+        # Stores that slept under pods that cannot be taken away would be an outage, not a hibernation.
+        asleep = no_settings if self.context.hibernated else None
+        last = (asleep, self._stopping(PODS))
+        running = {name: self._store(store, last) for name, make in STORES.items() if (store := make(self.context.bot))}
         if cloudnativepg.used(self.context.bot):
-            running["postgres"] = self._cloud_native_pg()
+            running["postgres"] = self._cloud_native_pg(last)
         postgres_gate = self._store_gate(running.get("postgres"))
         formers = [self._step("stores", moving.build_former(former)) for former in moving.formers(self.context)]
-        copies = self._copies(configs, no_settings, postgres_gate, *map(self._store_gate, formers))
+        ready = (self._stopping(PODS), postgres_gate, *map(self._store_gate, formers))
+        copies = self._copies(configs, no_settings, *ready)
         databases = {owner: self._migration(owner, configs, no_settings, postgres_gate) for owner in names.OWNERS}
 
         def service(name: Service, *gates: Blocked | None) -> Step:
@@ -171,13 +179,13 @@ class _Planner:
         made = secrets.build(self.context)
         return self._step("secrets", made, secrets.problem(self.context))
 
-    def _store(self, store: Store) -> Step:
+    def _store(self, store: Store, gates: Iterable[Blocked | None]) -> Step:
         made = [*network.build(self.context, store.name), *stores.build(self.context, store)]
-        return self._step("stores", made, stores.needs(self.context, store))
+        return self._step("stores", made, stores.needs(self.context, store), *gates)
 
-    def _cloud_native_pg(self) -> Step:
+    def _cloud_native_pg(self, gates: Iterable[Blocked | None]) -> Step:
         made = [*network.cluster(self.context), *cloudnativepg.build(self.context)]
-        return self._step("stores", made, cloudnativepg.needs(self.context))
+        return self._step("stores", made, cloudnativepg.needs(self.context), *gates)
 
     def _copies(self, configs: Configs, no_settings: Blocked | None, *gates: Blocked | None) -> list[Step]:
         if not self.context.moving:
@@ -206,9 +214,17 @@ class _Planner:
             return Step(name, (), lost)
         manifests = BUILDERS[name](self.context, configs)
         if self.context.hibernated:
-            return self._step(name, manifests)
+            return self._step(name, manifests, None if name in STREAMING else self._stopping(STREAMING))
         # What was rolled out before is kept as it was made, even while something it calls is away.
         return self._step(name, manifests, *(() if self._made_before(manifests) else gates))
+
+    def _stopping(self, parts: Collection[str]) -> Blocked | None:
+        """While a bot falls asleep: a pod of these that still does something, and needs what it stands on for it."""
+        if not self.context.hibernated:
+            return None
+        pods = (pod for pod in self.context.observed.pods if component_of(pod) in parts and not ended(pod))
+        left = min((pod["metadata"]["name"] for pod in pods), default=None)
+        return _waiting(Reason.STOPPING, f"Pod {left}, which finishes what it is doing") if left else None
 
     def _revision(self, services: list[Step]) -> Step:
         """What is to be gone back to: whatever has settled."""

@@ -258,11 +258,13 @@ def _pods_of(observed: Observed, part: str) -> list[Manifest]:
     return [
         pod
         for pod in observed.pods
-        if component_of(pod) == part
-        and not pod["metadata"].get("deletionTimestamp")
-        # What has ended is kept for its logs and runs no more: an evicted pod, a migration's earlier attempt.
-        and _status(pod).get("phase") not in ("Succeeded", "Failed")
+        if component_of(pod) == part and not pod["metadata"].get("deletionTimestamp") and not ended(pod)
     ]
+
+
+def ended(pod: Manifest) -> bool:
+    """It is kept for its logs and runs no more: an evicted pod, a migration's earlier attempt."""
+    return _status(pod).get("phase") in ("Succeeded", "Failed")
 
 
 def _condition(live: Manifest, kind: str) -> Manifest | None:
