@@ -42,6 +42,18 @@ def cluster() -> Cluster:
     return Cluster(make_bot(DEV)).converge()
 
 
+class TestPaused:
+    def test_pods_that_nobody_reaches_serve_nobody(self) -> None:
+        cluster = Cluster(make_bot({"profile": "Dev"})).converge()
+        cluster.edit(mode="Paused")
+        cluster.report()
+        assert cluster.condition("Available").status == "True"
+        del cluster.children["Service", "demo-chat"]
+        cluster.report()
+        assert cluster.condition("Available").status == "False"
+        assert "Service demo-chat does not exist" in cluster.condition("Ready").message
+
+
 class TestReady:
     def test_says_so(self, cluster: Cluster) -> None:
         told = cluster.report()

@@ -70,6 +70,8 @@ class View:
     wanted: Manifest | None
     finding: Blocked | None
     """Why it has not settled; None: it has."""
+    reached: bool = True
+    """Whether a Service leads to its pods."""
 
 
 def status_of(
@@ -92,6 +94,8 @@ def status_of(
     """
     context = Context(bot, observed, settings, rolled_back)
     views = [_waiting(context, _view(bot, part, steps, observed)) for part in COMPONENTS]
+    if bot.spec.mode == "Paused":
+        views = [_without_service(bot, view, steps, observed) for view in views]
     found = Findings(
         secrets=_secrets(steps),
         stores={
@@ -171,6 +175,20 @@ def _view(bot: ChatbotDeployment, part: names.Component, steps: list[Step], obse
         (item for item in step.manifests if item["kind"] == "Deployment" and item["metadata"]["name"] == name), None
     )
     return View(part, live, wanted, _finding(part, step, wanted, live, observed))
+
+
+def _without_service(bot: ChatbotDeployment, view: View, steps: list[Step], observed: Observed) -> View:
+    """While paused it is not made anew: its pods are ready, and nobody reaches them."""
+    name = names.child(bot.name, view.part)
+    wanted = any(_is(item, "Service", name) for step in steps for item in step.manifests)
+    if not wanted or observed.child("Service", name):
+        return view
+    finding = view.finding or Blocked(Reason.NOT_CREATED, f"Service {name} does not exist.")
+    return replace(view, finding=finding, reached=False)
+
+
+def _is(item: Manifest, kind: str, name: str) -> bool:
+    return bool(item["kind"] == kind and item["metadata"]["name"] == name)
 
 
 def _waiting(context: Context, view: View) -> View:
@@ -275,7 +293,8 @@ def _available(views: Iterable[View], previous: Status | None) -> bool | Blocked
         if known is not None:
             return True if known.status == "True" else Blocked(known.reason, known.message)
     for view in views:
-        if view.live is None or not current(view.live) or not count(view.live, "availableReplicas"):
+        serving = view.live is not None and current(view.live) and count(view.live, "availableReplicas")
+        if not serving or not view.reached:
             return view.finding or Blocked(Reason.ROLLING_OUT, f"Component {view.part} has no available pod.")
     return True
 
