@@ -32,7 +32,7 @@ from chatbot_operator.components import (
     rotation,
 )
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.metadata import component_of, generation
+from chatbot_operator.components.metadata import applied_hash, component_of, generation
 from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true, paused
 from chatbot_operator.errors import invalid_spec
 from chatbot_operator.readiness import (
@@ -334,7 +334,9 @@ def _counts(view: View, previous: Status | None) -> tuple[int, int]:
     if view.live is None:
         return 0, 0
     if current(view.live):
-        return count(view.live, "readyReplicas"), count(view.live, "updatedReplicas")
+        # All are new to the Deployment, but the Deployment is not what is wanted while its step waits.
+        old = view.wanted is not None and applied_hash(view.wanted) != applied_hash(view.live)
+        return count(view.live, "readyReplicas"), 0 if old else count(view.live, "updatedReplicas")
     known = next((item for item in previous.components if item.name == view.part), None) if previous else None
     return (known.ready, 0) if known else (0, 0)
 
