@@ -12,7 +12,7 @@ from chatbot_operator.components.rotation import PUBLISH_SECONDS, Rotation, rota
 from chatbot_operator.world import Manifest
 from pydantic import SecretStr
 
-from tests.operator.running import BOT, SETTINGS, Run, World
+from tests.operator.running import BOT, SETTINGS, Run, World, webhook_down
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import DEV
 from tests.support.apiserver import playing_kubelet
@@ -164,3 +164,20 @@ async def test_on_a_real_api_server(world: World) -> None:
         assert world.writes() == writes
         assert again is not None
         assert again <= PUBLISH_SECONDS
+
+
+async def test_a_webhook_that_is_down_puts_it_off_and_nothing_else(world: World) -> None:
+    world.create_bot({"profile": "Dev"})
+    run = Run(world)
+    with playing_kubelet(world.api, world.namespace):
+        await run.until("Ready", "True")
+        asked = {"metadata": {"annotations": {"chatbot-operator.io/rotate-keys": "2026-11-21"}}}
+        world.api.patch("ChatbotDeployment", world.namespace, BOT, asked)
+        with webhook_down(world, "secrets"):
+            run.edit(images={"chat": "chat:2"})
+            told = await run.until("SecretsReady", "False", "ApplyRefused")
+            assert any(f"Secret {BOT}-signing-keys" in item.message for item in told.conditions)
+            live = world.existing("Deployment", f"{BOT}-chat")
+            assert live["spec"]["template"]["spec"]["containers"][0]["image"] == "chat:2"
+        await run.until("Ready", "True")
+        assert len(keys(run.secret("signing-keys"))["keys"]) == 2

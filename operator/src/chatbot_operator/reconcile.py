@@ -237,7 +237,11 @@ class Reconciler:
         if rotation.patch is None:
             return observed
         metadata = rotation.patch["metadata"]
-        written = await self._cluster.patch("Secret", metadata["namespace"], metadata["name"], rotation.patch)
+        try:
+            written = await self._cluster.patch("Secret", metadata["namespace"], metadata["name"], rotation.patch)
+        except Refused as refused:
+            done.no_secrets = _refusal(done, "Secret", metadata["name"], refused)
+            return observed
         done.writes += 1
         log.info("rotated", secret=metadata["name"])
         before = observed.child("Secret", metadata["name"])
