@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chatbot_operator import plan as planning
-from chatbot_operator import status
 from chatbot_operator.components import secrets
 from chatbot_operator.components.cloudnativepg import HIBERNATION
 from chatbot_operator.components.metadata import applied_hash, component_of
+from chatbot_operator.components.revisions import Effective
+from chatbot_operator.process import RULES
 from chatbot_operator.world import Manifest, Observed, Reference, Step
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import Condition, Status
@@ -67,8 +68,13 @@ class Cluster:
         found = {item: self._digest(item) for item in planning.references(self.bot)}
         return Observed(tuple(self.children.values()), tuple(self.pods), found, self.apis)
 
+    @property
+    def chosen(self) -> Effective:
+        return RULES.effective(self.bot, self.observed, self.status, SETTINGS)
+
     def plan(self) -> list[Step]:
-        return planning.plan(self.bot, self.observed, SETTINGS.at(self.bot.spec.version))
+        chosen = self.chosen
+        return RULES.plan(chosen.bot, self.observed, chosen.settings, chosen.rolled_back)
 
     def manifests(self) -> dict[Name, Manifest]:
         """Everything wanted now, of blocked steps too."""
@@ -90,9 +96,10 @@ class Cluster:
         return steps
 
     def report(self, steps: list[Step] | None = None, now: str = NOW) -> Status:
-        steps = self.plan() if steps is None else steps
-        self.status = status.status_of(
-            self.bot, steps, self.observed, SETTINGS.at(self.bot.spec.version), self.status, now
+        """With the steps that were taken, or those of another look."""
+        chosen, steps = self.chosen, self.plan() if steps is None else steps
+        self.status = RULES.status_of(
+            chosen.bot, steps, self.observed, chosen.settings, self.status, now, chosen.rolled_back
         )
         return self.status
 

@@ -49,6 +49,13 @@ async def test_goes_back_and_stays_until_the_next_edit(run: Run, world: World) -
         assert len(world.api.list("ControllerRevision", world.namespace, f"chatbot-operator.io/bot={BOT}")) >= 1
 
 
+async def test_version_of_the_resource_is_the_target(run: Run, world: World) -> None:
+    with playing_kubelet(world.api, world.namespace, runs):
+        run.edit(version="0.0.9")
+        told = await run.until("Ready", "True")
+        assert (told.version.current, told.version.target) == ("0.0.9", "0.0.9")
+
+
 async def test_can_be_switched_off(run: Run, world: World) -> None:
     with playing_kubelet(world.api, world.namespace, runs):
         await run.until("Ready", "True")
