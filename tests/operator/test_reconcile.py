@@ -315,6 +315,16 @@ class TestReplicas:
         await reconciler(world.key)
         assert world.existing("Deployment", DEPLOYMENT)["spec"]["replicas"] == 1
 
+    @pytest.mark.parametrize(("before", "count"), [("3", 3), ("many", 1), ("-2", 1), ("0", 1)])
+    async def test_with_as_many_as_before_a_hibernation(self, world: World, before: str, count: int) -> None:
+        world.create_bot()
+        scaled = SmallPlan(lambda bot, _: [step("chat", deployment(bot, replicas=None))])
+        await world.reconciler(scaled)(world.key)
+        noted = {"metadata": {"annotations": {names.REPLICAS_BEFORE: before}}, "spec": {"replicas": 0}}
+        world.api.patch("Deployment", world.namespace, DEPLOYMENT, noted)
+        await world.reconciler(scaled)(world.key)
+        assert world.existing("Deployment", DEPLOYMENT)["spec"]["replicas"] == count
+
     async def test_and_gives_it_back(self, world: World) -> None:
         world.create_bot()
         for replicas in (4, None, 2, None):

@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from typing import Any
 
 import pytest
@@ -144,6 +144,28 @@ class TestAsked:
         clock.secret["data"]["signing_keys"] = text
         clock.ask("now")
         assert clock.after(1) == Rotation()
+
+    @pytest.mark.parametrize("name", ["rotated-at", "rotation-since"])
+    @pytest.mark.parametrize("text", ["yesterday", "2026-01-01", "9999-12-31T00:00:00Z"])
+    def test_leaves_alone_what_has_no_time(self, clock: Clock, name: str, text: str) -> None:
+        clock.secret["metadata"]["annotations"] = {f"chatbot-operator.io/{name}": text}
+        clock.ask("now")
+        assert clock.after(1) == Rotation()
+        told = clock.cluster.report()
+        assert (told.phase, told.secrets) == ("Ready", [])
+
+    def test_leaves_alone_a_key_without_a_name(self, clock: Clock) -> None:
+        document = keys(clock.secret)
+        document["keys"].append({"d": "another"})
+        clock.secret["data"]["signing_keys"] = b64encode(json.dumps(document).encode()).decode()
+        assert clock.after(30 * DAY) == Rotation()
+
+    def test_never_takes_away_all_keys(self, clock: Clock) -> None:
+        """As it would for a key that signs and is not there."""
+        document = keys(clock.secret)
+        document |= {"current": "another", "keys": document["keys"] * 2}
+        clock.secret["data"]["signing_keys"] = b64encode(json.dumps(document).encode()).decode()
+        assert clock.after(30 * DAY) == Rotation()
 
 
 async def test_on_a_real_api_server(world: World) -> None:
