@@ -72,8 +72,8 @@ class Cluster:
     def chosen(self) -> Effective:
         return RULES.effective(self.bot, self.observed, self.status, SETTINGS)
 
-    def plan(self) -> list[Step]:
-        chosen = self.chosen
+    def plan(self, chosen: Effective | None = None) -> list[Step]:
+        chosen = chosen or self.chosen
         return RULES.plan(chosen.bot, self.observed, chosen.settings, chosen.rolled_back)
 
     def manifests(self) -> dict[Name, Manifest]:
@@ -84,7 +84,8 @@ class Cluster:
         """What reconcile.py does, without its care: create Secrets, plan, apply, prune, report."""
         for made in secrets.missing(self.bot, self.observed):
             self._put(made)
-        steps = self.plan()
+        chosen = self.chosen
+        steps = self.plan(chosen)
         for step in steps:
             for manifest in () if step.blocked else step.manifests:
                 self._put(manifest)
@@ -92,12 +93,13 @@ class Cluster:
         self.children = {
             name: item for name, item in self.children.items() if name in wanted or not self._is_owned(item)
         }
-        self.report(steps)
+        self.report(steps, chosen=chosen)
         return steps
 
-    def report(self, steps: list[Step] | None = None, now: str = NOW) -> Status:
+    def report(self, steps: list[Step] | None = None, now: str = NOW, chosen: Effective | None = None) -> Status:
         """With the steps that were taken, or those of another look."""
-        chosen, steps = self.chosen, self.plan() if steps is None else steps
+        chosen = chosen or self.chosen
+        steps = self.plan(chosen) if steps is None else steps
         self.status = RULES.status_of(
             chosen.bot, steps, self.observed, chosen.settings, self.status, now, chosen.rolled_back
         )
