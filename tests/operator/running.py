@@ -1,10 +1,12 @@
 """The operator's parts against a real API server: a namespace, a small plan, and a count of what was written."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx2
 from chatbot_operator import names
 from chatbot_operator import plan as planning
 from chatbot_operator.cluster import Cluster
@@ -22,7 +24,8 @@ from chatbot_operator.world import Manifest, Observed, Reference, Step
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import Condition, Status, VersionStatus
 
-from tests.support.apiserver import ApiServer, Object
+from tests.support.apiserver import ApiServer, Object, path, wait_for
+from tests.support.serving import free_port
 
 BOT = "harbour"
 WRITES = ("post", "put", "patch", "delete")
@@ -168,6 +171,44 @@ def deployment(bot: ChatbotDeployment, image: str = "chat:1", replicas: int | No
     if replicas is not None:
         spec["replicas"] = replicas
     return manifest(bot, part, "Deployment", f"{bot.name}-{part}", {"spec": spec})
+
+
+@contextlib.contextmanager
+def webhook_down(world: World, *resources: str) -> Iterator[None]:
+    """Who must be asked before any of these is written in the namespace does not answer.
+
+    Args:
+        resources: in the core group; ConfigMaps are always among them.
+    """
+    where = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    hook = {
+        "name": "down.example.com",
+        "clientConfig": {"url": f"https://127.0.0.1:{free_port()}/"},
+        "rules": [
+            {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps", *resources]}
+        ],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}},
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    name = f"down-{world.namespace}"
+    world.api.request("POST", where, {"metadata": {"name": name}, "webhooks": [hook]})
+    try:
+        wait_for("the webhook to be asked", lambda: not _taken(world))
+        yield
+    finally:
+        world.api.request("DELETE", f"{where}/{name}")
+        wait_for("it to be asked no more", lambda: _taken(world))
+
+
+def _taken(world: World) -> bool:
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "try"}}
+    try:
+        world.api.request("POST", f"{path('ConfigMap', world.namespace)}?dryRun=All", body)
+    except httpx2.HTTPStatusError:
+        return False
+    return True
 
 
 SECONDS = 60

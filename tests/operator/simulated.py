@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chatbot_operator import plan as planning
-from chatbot_operator import status
 from chatbot_operator.components import secrets
 from chatbot_operator.components.cloudnativepg import HIBERNATION
 from chatbot_operator.components.metadata import applied_hash, component_of
+from chatbot_operator.components.revisions import Effective
+from chatbot_operator.process import RULES
 from chatbot_operator.world import Manifest, Observed, Reference, Step
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import Condition, Status
@@ -68,8 +69,13 @@ class Cluster:
         data = self.status.stores.postgres if self.status and self.status.stores else None
         return Observed(tuple(self.children.values()), tuple(self.pods), found, self.apis, data=data)
 
-    def plan(self) -> list[Step]:
-        return planning.plan(self.bot, self.observed, SETTINGS.at(self.bot.spec.version))
+    @property
+    def chosen(self) -> Effective:
+        return RULES.effective(self.bot, self.observed, self.status, SETTINGS)
+
+    def plan(self, chosen: Effective | None = None) -> list[Step]:
+        chosen = chosen or self.chosen
+        return RULES.plan(chosen.bot, self.observed, chosen.settings, chosen.rolled_back)
 
     def manifests(self) -> dict[Name, Manifest]:
         """Everything wanted now, of blocked steps too."""
@@ -79,7 +85,8 @@ class Cluster:
         """What reconcile.py does, without its care: create Secrets, plan, apply, prune, report."""
         for made in secrets.missing(self.bot, self.observed):
             self._put(made)
-        steps = self.plan()
+        chosen = self.chosen
+        steps = self.plan(chosen)
         for step in steps:
             for manifest in () if step.blocked else step.manifests:
                 self._put(manifest)
@@ -87,13 +94,15 @@ class Cluster:
         self.children = {
             name: item for name, item in self.children.items() if name in wanted or not self._is_owned(item)
         }
-        self.report(steps)
+        self.report(steps, chosen=chosen)
         return steps
 
-    def report(self, steps: list[Step] | None = None, now: str = NOW) -> Status:
-        steps = self.plan() if steps is None else steps
-        self.status = status.status_of(
-            self.bot, steps, self.observed, SETTINGS.at(self.bot.spec.version), self.status, now
+    def report(self, steps: list[Step] | None = None, now: str = NOW, chosen: Effective | None = None) -> Status:
+        """With the steps that were taken, or those of another look."""
+        chosen = chosen or self.chosen
+        steps = self.plan(chosen) if steps is None else steps
+        self.status = RULES.status_of(
+            chosen.bot, steps, self.observed, chosen.settings, self.status, now, chosen.rolled_back
         )
         return self.status
 

@@ -1,16 +1,23 @@
 """What a cluster may have or not: kinds that somebody installs, and host names that somebody else has."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from chatbot_operator import apis
 from chatbot_operator.apis import Apis
-from chatbot_operator.hosts import older_hosts
+from chatbot_operator.cluster import Cluster
+from chatbot_operator.connection import KUBECONFIG, api_client, configuration
+from chatbot_operator.hosts import older_hosts, taken_hosts
 
 from tests.operator.running import BOT, Run, World
+from tests.operator.simulated import make_bot
 from tests.support.apiserver import playing_kubelet
+from tests.support.misbehaviour import answer
 from tests.support.optional_apis import GATEWAY, install, remove
+from tests.support.proxy import Way, proxy
 
 ROUTE = {"type": "HTTPRoute", "hostnames": ["chat.example.com"], "parentRefs": [{"name": "web"}]}
 
@@ -42,6 +49,35 @@ async def test_kinds_are_noticed_and_used_and_missed_again(world: World, monkeyp
     finally:
         remove(world.api, GATEWAY)
     assert await found.detect() == frozenset()
+
+
+class TestTrouble:
+    @pytest.fixture
+    async def way(self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Way]:
+        """The cluster has the Gateway API, and the operator's way to it is bad."""
+        install(world.api, GATEWAY)
+        try:
+            with proxy(world.api, tmp_path) as way:
+                monkeypatch.setenv(KUBECONFIG, str(way.kubeconfig))
+                async with api_client(await configuration(), world.metrics) as client:
+                    world.cluster = Cluster(client)
+                    yield way
+        finally:
+            remove(world.api, GATEWAY)
+
+    async def test_a_namespace_that_is_gone_and_the_rights_in_it_hides_nothing(self, world: World, way: Way) -> None:
+        way.rule(answer(403, "Forbidden"), path="/namespaces/gone/")
+        watched = ("gone", world.namespace)
+        assert await Apis(world.cluster, watched).detect() == {"HTTPRoute"}
+        assert await Apis(world.cluster, ("gone",)).detect() == frozenset()
+        bot = make_bot({"profile": "Dev", "exposure": ROUTE})
+        assert await taken_hosts(world.cluster, bot, watched, frozenset({"HTTPRoute"})) == {}
+
+    async def test_an_answer_is_waited_for(self, world: World, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(apis, "AGAIN_SECONDS", 0.1)
+        rule = way.rule(answer(503), path="/httproutes", times=2)
+        assert await Apis(world.cluster).detect() == {"HTTPRoute"}
+        assert rule.met == 2
 
 
 async def test_the_older_resource_has_the_host_name(world: World) -> None:

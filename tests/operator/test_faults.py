@@ -40,6 +40,12 @@ class TestTranslate:
     def test_each_code_is_what_to_do_about_it(self, error: ApiException, kind: type[faults.ApiFault]) -> None:
         assert type(faults.translate(error)) is kind
 
+    def test_a_webhook_that_is_down_concerns_what_it_was_asked_about_alone(self) -> None:
+        said = (
+            'Internal error occurred: failed calling webhook "mcluster.cnpg.io": failed to call webhook: no endpoints'
+        )
+        assert type(faults.translate(answer(500, reason="InternalError", message=said))) is faults.Refused
+
     def test_a_namespace_that_is_going_is_told_from_a_lack_of_rights(self) -> None:
         causes = [{"reason": "NamespaceTerminating"}]
         assert type(faults.translate(answer(403, details={"causes": causes}))) is faults.NamespaceGoing

@@ -11,7 +11,7 @@ from chatbot_operator.faults import Unavailable
 from chatbot_operator.world import Blocked, Manifest, Observed, Reference
 from chatbot_resource.model import ChatbotDeployment
 
-from tests.operator.running import BOT, SmallPlan, World, config, deployment, step
+from tests.operator.running import BOT, SmallPlan, World, config, deployment, step, webhook_down
 from tests.support.apiserver import wait_for
 
 DEPLOYMENT = "harbour-chat"
@@ -205,6 +205,26 @@ class TestRefusals:
         assert again is not None
         assert again < 60
 
+    async def test_a_webhook_that_is_down_holds_up_its_own_kind_alone(self, world: World) -> None:
+        world.create_bot()
+        plan = SmallPlan(
+            lambda bot, _: [step("chat", config(bot)), step("auth", deployment(bot, part="auth"))],
+            secrets=TestSecrets.plan(owned=True).secrets,
+        )
+        with webhook_down(world, "secrets"):
+            again = await world.reconciler(plan)(world.key)
+            assert world.get("Deployment", "harbour-auth")
+        ready = world.bot()["status"]["conditions"][0]
+        assert ready["reason"] == "ApplyRefused"
+        assert ready["message"].startswith(f"ConfigMap {CONFIG}: ")
+        assert 'failed calling webhook "down.example.com"' in ready["message"]
+        assert again is not None
+        assert again < 60
+        await world.reconciler(plan)(world.key)
+        assert world.get("ConfigMap", CONFIG)
+        assert world.get("Secret", "harbour-redis")
+        assert world.bot()["status"]["conditions"][0]["status"] == "True"
+
     async def test_another_ones_object_is_not_taken_over(self, world: World) -> None:
         world.create_bot()
         foreign = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CONFIG}, "data": {"text": "theirs"}}
@@ -321,6 +341,16 @@ class TestReplicas:
         world.api.kubectl("-n", world.namespace, "scale", f"deployment/{DEPLOYMENT}", "--replicas=0")
         await reconciler(world.key)
         assert world.existing("Deployment", DEPLOYMENT)["spec"]["replicas"] == 1
+
+    @pytest.mark.parametrize(("before", "count"), [("3", 3), ("many", 1), ("-2", 1), ("0", 1)])
+    async def test_with_as_many_as_before_a_hibernation(self, world: World, before: str, count: int) -> None:
+        world.create_bot()
+        scaled = SmallPlan(lambda bot, _: [step("chat", deployment(bot, replicas=None))])
+        await world.reconciler(scaled)(world.key)
+        noted = {"metadata": {"annotations": {names.REPLICAS_BEFORE: before}}, "spec": {"replicas": 0}}
+        world.api.patch("Deployment", world.namespace, DEPLOYMENT, noted)
+        await world.reconciler(scaled)(world.key)
+        assert world.existing("Deployment", DEPLOYMENT)["spec"]["replicas"] == count
 
     async def test_and_gives_it_back(self, world: World) -> None:
         world.create_bot()

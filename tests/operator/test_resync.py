@@ -85,6 +85,16 @@ class TestOnce:
         world.api.delete("ChatbotDeployment", world.namespace, BOT)
         assert world.key in await looks.find()
 
+    async def test_what_outlives_its_resource_is_passed_over(self, looks: Looks, world: World) -> None:
+        marks = {names.MANAGED_BY: names.FIELD_MANAGER, names.INSTANCE: BOT, names.BOT: BOT}
+        kept = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "kept", "labels": marks}}
+        world.api.create(kept, world.namespace)
+        assert await looks.find() == [world.key]
+        world.api.delete("ChatbotDeployment", world.namespace, BOT)
+        assert await looks.find() == [world.key]
+        await looks.reconcile(world.key)
+        assert await looks.find() == []
+
     async def test_what_was_not_settled_is_looked_at_again(self, world: World) -> None:
         world.create_bot()
         looks = Looks(world)

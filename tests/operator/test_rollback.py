@@ -6,6 +6,8 @@ from chatbot_operator.reconcile import Reconciler
 from chatbot_operator.referrers import Referrers
 
 from tests.operator.running import BOT, SETTINGS, Run, World
+from tests.operator.simulated import Cluster, make_bot
+from tests.operator.specs import DEV
 from tests.support.apiserver import Object, playing_kubelet
 
 DEADLINE = {"rollout": {"deadline": "3s"}}
@@ -49,6 +51,13 @@ async def test_goes_back_and_stays_until_the_next_edit(run: Run, world: World) -
         assert len(world.api.list("ControllerRevision", world.namespace, f"chatbot-operator.io/bot={BOT}")) >= 1
 
 
+async def test_version_of_the_resource_is_the_target(run: Run, world: World) -> None:
+    with playing_kubelet(world.api, world.namespace, runs):
+        run.edit(version="0.0.9")
+        told = await run.until("Ready", "True")
+        assert (told.version.current, told.version.target) == ("0.0.9", "0.0.9")
+
+
 async def test_can_be_switched_off(run: Run, world: World) -> None:
     with playing_kubelet(world.api, world.namespace, runs):
         await run.until("Ready", "True")
@@ -77,3 +86,40 @@ async def test_version_of_the_operator_is_given_up_too(run: Run, world: World) -
         assert (told.version.target, image(world)) == ("0.2.0", good)
         assert told.version.rolled_back is not None
         assert told.version.rolled_back.version == "0.2.0"
+
+
+class TestTried:
+    """What is given up has been tried before."""
+
+    @pytest.fixture
+    def cluster(self) -> Cluster:
+        """One that has settled, and whose next generation does not come to run, which nobody takes back."""
+        cluster = Cluster(make_bot(DEV)).converge()
+        cluster.edit(images={"chat": BROKEN}, rollout={"autoRollback": False})
+        cluster.reconcile()
+        overdue(cluster, "demo-chat")
+        cluster.reconcile()
+        assert cluster.condition("Ready").reason == "ProgressDeadlineExceeded"
+        return cluster
+
+    def test_what_mends_it_is_applied(self, cluster: Cluster) -> None:
+        cluster.edit(images={}, rollout={})
+        cluster.reconcile()
+        assert cluster.chosen.rolled_back is None
+        told = cluster.converge().report()
+        assert (told.phase, told.version.rolled_back) == ("Ready", None)
+
+    def test_what_asks_for_the_same_again_is_not(self, cluster: Cluster) -> None:
+        cluster.edit(rollout={})
+        cluster.reconcile()
+        given_up = cluster.chosen.rolled_back
+        assert given_up is not None
+        assert given_up.generation == 3
+
+
+def overdue(cluster: Cluster, name: str) -> None:
+    """Its controller has given up waiting."""
+    live = cluster.child("Deployment", name)
+    condition = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    seen = {"observedGeneration": live["metadata"]["generation"], "conditions": [condition], "updatedReplicas": 0}
+    cluster.children["Deployment", name] = live | {"status": live["status"] | seen}

@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from chatbot_operator.components.rotation import PUBLISH_SECONDS, Rotation, rota
 from chatbot_operator.world import Manifest
 from pydantic import SecretStr
 
-from tests.operator.running import BOT, SETTINGS, Run, World
+from tests.operator.running import BOT, SETTINGS, Run, World, webhook_down
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import DEV
 from tests.support.apiserver import playing_kubelet
@@ -145,6 +145,28 @@ class TestAsked:
         clock.ask("now")
         assert clock.after(1) == Rotation()
 
+    @pytest.mark.parametrize("name", ["rotated-at", "rotation-since"])
+    @pytest.mark.parametrize("text", ["yesterday", "2026-01-01", "9999-12-31T00:00:00Z"])
+    def test_leaves_alone_what_has_no_time(self, clock: Clock, name: str, text: str) -> None:
+        clock.secret["metadata"]["annotations"] = {f"chatbot-operator.io/{name}": text}
+        clock.ask("now")
+        assert clock.after(1) == Rotation()
+        told = clock.cluster.report()
+        assert (told.phase, told.secrets) == ("Ready", [])
+
+    def test_leaves_alone_a_key_without_a_name(self, clock: Clock) -> None:
+        document = keys(clock.secret)
+        document["keys"].append({"d": "another"})
+        clock.secret["data"]["signing_keys"] = b64encode(json.dumps(document).encode()).decode()
+        assert clock.after(30 * DAY) == Rotation()
+
+    def test_never_takes_away_all_keys(self, clock: Clock) -> None:
+        """As it would for a key that signs and is not there."""
+        document = keys(clock.secret)
+        document |= {"current": "another", "keys": document["keys"] * 2}
+        clock.secret["data"]["signing_keys"] = b64encode(json.dumps(document).encode()).decode()
+        assert clock.after(30 * DAY) == Rotation()
+
 
 async def test_on_a_real_api_server(world: World) -> None:
     world.create_bot({"profile": "Dev"})
@@ -164,3 +186,20 @@ async def test_on_a_real_api_server(world: World) -> None:
         assert world.writes() == writes
         assert again is not None
         assert again <= PUBLISH_SECONDS
+
+
+async def test_a_webhook_that_is_down_puts_it_off_and_nothing_else(world: World) -> None:
+    world.create_bot({"profile": "Dev"})
+    run = Run(world)
+    with playing_kubelet(world.api, world.namespace):
+        await run.until("Ready", "True")
+        asked = {"metadata": {"annotations": {"chatbot-operator.io/rotate-keys": "2026-11-21"}}}
+        world.api.patch("ChatbotDeployment", world.namespace, BOT, asked)
+        with webhook_down(world, "secrets"):
+            run.edit(images={"chat": "chat:2"})
+            told = await run.until("SecretsReady", "False", "ApplyRefused")
+            assert any(f"Secret {BOT}-signing-keys" in item.message for item in told.conditions)
+            live = world.existing("Deployment", f"{BOT}-chat")
+            assert live["spec"]["template"]["spec"]["containers"][0]["image"] == "chat:2"
+        await run.until("Ready", "True")
+        assert len(keys(run.secret("signing-keys"))["keys"]) == 2

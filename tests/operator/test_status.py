@@ -71,6 +71,10 @@ class TestReady:
         assert chat.image == "chatbot-chat:0.1.0"
         assert ("ConfigMap", f"demo-chat-{chat.config_hash}") in cluster.children
 
+    def test_version_of_the_resource_is_the_target(self) -> None:
+        told = Cluster(make_bot(DEV | {"version": "0.0.9"})).converge().report()
+        assert (told.version.current, told.version.target) == ("0.0.9", "0.0.9")
+
     def test_survives_a_round_trip(self, cluster: Cluster) -> None:
         told = cluster.report()
         assert Status.model_validate(told.model_dump(mode="json", by_alias=True)) == told

@@ -14,6 +14,7 @@ from chatbot_operator.faults import ApiFault, NotFound, Refused
 from chatbot_operator.kinds import GROUPS, OPTIONAL
 
 LOOK_SECONDS = 60.0
+AGAIN_SECONDS = 5.0
 
 log = structlog.get_logger("apis")
 
@@ -23,13 +24,19 @@ class Apis:
 
     def __init__(self, cluster: Cluster, namespaces: Sequence[str] = ()) -> None:
         self._cluster = cluster
-        self._namespace = namespaces[0] if namespaces else None
+        self._namespaces = namespaces or (None,)
         self._detected = asyncio.Event()
         self.kinds: frozenset[str] = frozenset()
 
     async def detect(self) -> frozenset[str]:
-        """Raises `ApiFault` while the API server does not say."""
-        self.kinds = await self._look()
+        """Waits until the API server says."""
+        while True:
+            try:
+                self.kinds = await self._look()
+                break
+            except ApiFault as fault:
+                log.warning("cannot look for optional APIs", error=str(fault))
+                await asyncio.sleep(AGAIN_SECONDS)
         self._detected.set()
         log.info("optional APIs", there=sorted(self.kinds))
         return self.kinds
@@ -60,12 +67,19 @@ class Apis:
             return False
 
     async def _is_there(self, kind: str) -> bool:
-        """Listing asks for the kind and for the right to use it at once."""
-        try:
-            await self._cluster.list(kind, self._namespace, limit=1)
-        except NotFound:
-            return False
-        except Refused as refused:
-            log.warning("may not be used", kind=kind, error=str(refused))
-            return False
-        return True
+        """Listing asks for the kind and for the right to use it at once.
+
+        One namespace that answers is enough; another may be gone, and the rights in it.
+        """
+        said = ""
+        for namespace in self._namespaces:
+            try:
+                await self._cluster.list(kind, namespace, limit=1)
+            except NotFound:
+                return False
+            except Refused as refused:
+                said = str(refused)
+            else:
+                return True
+        log.warning("may not be used", kind=kind, error=said)
+        return False

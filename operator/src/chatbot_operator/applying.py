@@ -122,8 +122,10 @@ class Applier:
         before = (live["metadata"].get("annotations") or {}).get(names.REPLICAS_BEFORE)
         if before is None and wanted["metadata"]["annotations"].get(names.SCALED_BY) in names.MAY_HAVE_NONE:
             return False
-        await self._hold_replicas(wanted, int(before or 1))
-        log.warning("woken from 0 replicas", child=identify(wanted), replicas=before or 1)
+        # Somebody may have edited it.
+        replicas = max(1, int(before)) if before and before.isdecimal() else 1
+        await self._hold_replicas(wanted, replicas)
+        log.warning("woken from 0 replicas", child=identify(wanted), replicas=replicas)
         return True
 
     async def _take_back(self, child: Child, wanted: Manifest, live: Manifest, moved: frozenset[Path]) -> bool | Taken:

@@ -9,6 +9,8 @@ from kubernetes.aio.client.exceptions import ApiException
 CONFLICT, TOO_MANY, SERVER_ERROR = 409, 429, 500
 FENCED = "this pod is not the leader"
 """Part of what the chart's fencing policy says. For a moment a new leader is compared with the Lease of the old one."""
+WEBHOOK = "failed calling webhook"
+"""Part of the API server's words for an admission webhook that is down. It answers 500, and serves all else."""
 
 
 class ApiFault(Exception):
@@ -32,7 +34,7 @@ class AlreadyExists(Conflict):
 
 
 class Refused(ApiFault):
-    """Forbidden, invalid or against a policy: the same again will not help by itself."""
+    """Forbidden, invalid, against a policy or asked of a webhook that is down: it concerns this one object alone."""
 
 
 class NamespaceGoing(ApiFault):
@@ -53,6 +55,8 @@ def translate(error: ApiException) -> ApiFault:
     code = error.status or 0
     message = str(status.get("message") or error.reason or f"HTTP {code}")
     reason = str(status.get("reason") or code)
+    if WEBHOOK in message:
+        return Refused(message, reason)
     if code == CONFLICT:
         return (AlreadyExists if reason == "AlreadyExists" else Conflict)(message, reason)
     # 401: a token that ran out; the next request has a fresh one.

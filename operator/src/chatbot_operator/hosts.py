@@ -2,15 +2,19 @@
 
 from collections.abc import Iterable, Iterator
 
+import structlog
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
 from chatbot_operator.cluster import Cluster
+from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import OURS
 from chatbot_operator.observing import together
 from chatbot_operator.world import Manifest
 
 ROUTES = ("Ingress", "HTTPRoute")
+
+log = structlog.get_logger("hosts")
 
 
 async def taken_hosts(
@@ -26,9 +30,18 @@ async def taken_hosts(
     # One host name at a time: all routes of the cluster would be a thousand for each of a thousand resources.
     selectors = [f"{OURS},{names.host_label(host)}" for host in bot.spec.exposure.hostnames]
     lists = await together(
-        *(cluster.list(kind, space, selector) for kind in kinds for space in spaces for selector in selectors)
+        *(_routes(cluster, kind, space, selector) for kind in kinds for space in spaces for selector in selectors)
     )
     return older_hosts((route for found in lists for route in found), (bot.metadata.namespace, bot.name))
+
+
+async def _routes(cluster: Cluster, kind: str, namespace: str | None, selector: str) -> list[Manifest]:
+    """None where they may not be read: a namespace that is gone has none, and takes our rights in it along."""
+    try:
+        return await cluster.list(kind, namespace, selector)
+    except Refused as refused:
+        log.warning("cannot look for host names", kind=kind, namespace=namespace, error=str(refused))
+        return []
 
 
 def older_hosts(routes: Iterable[Manifest], mine: tuple[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Awaitable
 from contextlib import suppress
+from functools import partial
 
 import kopf
 import structlog
@@ -39,7 +40,7 @@ RULES = Rules(
     references=plan.references,
     missing_secrets=secrets.missing,
     rotate=rotation.rotate,
-    effective=revisions.effective,
+    effective=partial(revisions.effective, render=plan.plan),
     plan=plan.plan,
     wanted=plan.wanted,
     status_of=status.status_of,

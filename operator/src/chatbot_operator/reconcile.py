@@ -64,7 +64,7 @@ class Rules:
     wanted: Callable[[Iterable[Step], Observed], set[Name]]
     rotate: Callable[[Context, str], Rotation]
     status_of: Callable[
-        [ChatbotDeployment, list[Step], Observed, Settings, Status | None, str, str, RolledBack | None], Status
+        [ChatbotDeployment, list[Step], Observed, Settings, Status | None, str, RolledBack | None], Status
     ]
     invalid: Callable[[Manifest, ValidationError, Settings, Status | None, str], Status]
 
@@ -183,7 +183,7 @@ class Reconciler:
         else:
             observed, steps = await self._act(done, raw, chosen, observed)
         status = self._rules.status_of(
-            chosen.bot, steps, observed, chosen.settings, previous, _now(), self._settings.version, chosen.rolled_back
+            chosen.bot, steps, observed, chosen.settings, previous, _now(), chosen.rolled_back
         )
         done.writes += await self._report(raw, previous, status)
         if not done.writes:
@@ -238,7 +238,11 @@ class Reconciler:
         if rotation.patch is None:
             return observed
         metadata = rotation.patch["metadata"]
-        written = await self._cluster.patch("Secret", metadata["namespace"], metadata["name"], rotation.patch)
+        try:
+            written = await self._cluster.patch("Secret", metadata["namespace"], metadata["name"], rotation.patch)
+        except Refused as refused:
+            done.no_secrets = _refusal(done, "Secret", metadata["name"], refused)
+            return observed
         done.writes += 1
         log.info("rotated", secret=metadata["name"])
         before = observed.child("Secret", metadata["name"])

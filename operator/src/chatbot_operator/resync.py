@@ -6,7 +6,6 @@ for a dozen requests each; this takes about as many for a dozen resources.
 
 import asyncio
 import contextlib
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -85,11 +84,15 @@ class Resync:
         self._metrics.resyncs.inc()
 
     async def _look(self, namespace: str | None) -> dict[Key, dict[str, str]]:
-        found: defaultdict[Key, dict[str, str]] = defaultdict(dict)
+        """The resources that are there, and what concerns them: what `Retain` keeps names one that is gone."""
+        found: dict[Key, dict[str, str]] = {}
         for kind, selector in {**ALWAYS, **watched(self._apis())}.items():
             async for metadata in self._cluster.metadata(kind, namespace, selector):
                 for key in self._concerned(kind, metadata):
-                    found[key][metadata["uid"]] = metadata["resourceVersion"]
+                    if kind == KIND:  # the first of them
+                        found[key] = {}
+                    if key in found:
+                        found[key][metadata["uid"]] = metadata["resourceVersion"]
         return found
 
     def _concerned(self, kind: str, metadata: Manifest) -> set[Key]:

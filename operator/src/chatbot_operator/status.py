@@ -81,7 +81,6 @@ def status_of(
     settings: Settings,
     previous: Status | None,
     now: str,
-    target: str = "",
     rolled_back: RolledBack | None = None,
 ) -> Status:
     """The status to write.
@@ -89,8 +88,7 @@ def status_of(
     Args:
         previous: what was written last; its transition times stay where nothing flipped.
         now: RFC 3339, in seconds.
-        target: the version that is asked for, where another one is rendered.
-        rolled_back: why.
+        rolled_back: what was asked for, where something else is rendered.
     """
     context = Context(bot, observed, settings, rolled_back)
     views = [_waiting(context, _view(bot, part, steps, observed)) for part in COMPONENTS]
@@ -128,7 +126,7 @@ def status_of(
         components_ready=f"{sum(view.finding is None for view in views)}/{len(views)}",
         url=exposure.url(bot),
         model=str(resolve_llm(bot.spec.llm).default),
-        version=_version(bot, settings, previous, rolled_back, target, ready=ready, now=now),
+        version=_version(bot, settings, previous, rolled_back, ready=ready, now=now),
         migrations=_finished(steps, observed, previous),
         stores=StoresStatus(postgres=moving.located(context)),
         secrets=rotation.told(bot, observed),
@@ -359,7 +357,6 @@ def _version(
     settings: Settings,
     previous: Status | None,
     rolled_back: RolledBack | None,
-    target: str,
     *,
     ready: bool,
     now: str,
@@ -370,7 +367,7 @@ def _version(
         history = [latest, *history][:HISTORY]
     return VersionStatus(
         current=_serving(settings, previous, ready=ready),
-        target=target or settings.version,
+        target=rolled_back.version if rolled_back else settings.version,
         rolled_back=rolled_back,
         history=history,
     )

@@ -5,7 +5,7 @@ until the resource or the operator's own version says something new. Databases a
 with the tables of the next one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,14 @@ from chatbot_resource.status import RolledBack, Status
 from pydantic import ValidationError
 
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.metadata import component_of, digest, generation, manifest
+from chatbot_operator.components.metadata import applied_hash, component_of, digest, generation, manifest
 from chatbot_operator.readiness import overdue
 from chatbot_operator.settings import Images, Settings
-from chatbot_operator.world import Manifest, Observed
+from chatbot_operator.world import Manifest, Observed, Step
 
 PART = "revision"
+Render = Callable[[ChatbotDeployment, Observed, Settings], list[Step]]
+"""See plan.py."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ def build(context: Context) -> Manifest:
     return manifest(context.bot, PART, "ControllerRevision", name, body)
 
 
-def effective(bot: ChatbotDeployment, observed: Observed, previous: Status | None, settings: Settings) -> Effective:
+def effective(
+    bot: ChatbotDeployment, observed: Observed, previous: Status | None, settings: Settings, render: Render
+) -> Effective:
     """What to render now."""
     settings = settings.at(bot.spec.version)
     asked = Effective(bot, settings)
@@ -48,7 +52,7 @@ def effective(bot: ChatbotDeployment, observed: Observed, previous: Status | Non
     settled = _settled(observed)
     if settled is None or settled["data"] == _data(bot, settings) or _elsewhere(bot, settled):
         return asked
-    given_up = _given_up(bot, previous, settings) or _failing(bot, observed, settled, settings)
+    given_up = _given_up(bot, previous, settings) or _failing(asked, observed, settled, render)
     if given_up is None:
         return asked
     try:
@@ -64,16 +68,24 @@ def _given_up(bot: ChatbotDeployment, previous: Status | None, settings: Setting
     return known if same else None
 
 
-def _failing(bot: ChatbotDeployment, observed: Observed, settled: Manifest, settings: Settings) -> RolledBack | None:
-    for live in _deployments(observed):
-        if finding := overdue(live, observed):
+def _failing(asked: Effective, observed: Observed, settled: Manifest, render: Render) -> RolledBack | None:
+    """Only what was tried can fail: a Deployment that still shows what was asked for earlier says nothing of it."""
+    failing = [(live, finding) for live in _deployments(observed) if (finding := overdue(live, observed))]
+    # Rarely any, and rendering takes its time.
+    hashes = _hashes(render(asked.bot, observed, asked.settings)) if failing else set()
+    for live, finding in failing:
+        if applied_hash(live) in hashes:
             return RolledBack(
-                generation=generation(bot),
-                version=settings.version,
+                generation=generation(asked.bot),
+                version=asked.settings.version,
                 revision=settled["metadata"]["name"],
                 message=finding.message,
             )
     return None
+
+
+def _hashes(steps: Iterable[Step]) -> set[str]:
+    return {applied_hash(item) for step in steps for item in step.manifests if item["kind"] == "Deployment"}
 
 
 def _rendered(bot: ChatbotDeployment, settled: Manifest, settings: Settings, given_up: RolledBack) -> Effective:

@@ -29,6 +29,7 @@ from chatbot_operator.world import Manifest, Observed
 PUBLISH_SECONDS = 90.0
 """Verifiers fetch the published keys again after 30 s at the earliest; see chatbot_common.identity."""
 ROLLING_SECONDS = 15.0
+LAST_YEAR = 9000
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,17 @@ def _published(context: Context) -> bool:
 
 
 def _keys(bot: ChatbotDeployment, observed: Observed) -> _Keys | None:
-    """None where there are none yet, or somebody wrote something else there."""
+    """None where there are none yet, or somebody wrote something else there or into an annotation."""
     name = names.signing_keys(bot.name)
     secret, value = observed.child("Secret", name), stored(observed, name, SIGNING_KEYS)
+    if secret is None:
+        return None
     try:
-        document = json.loads(b64decode(value or ""))
-        return _Keys(secret, document) if secret and document["current"] and document[KEYS][0]["kid"] else None
-    except (ValueError, KeyError, IndexError, TypeError):
+        found = _Keys(secret, json.loads(b64decode(value or "")))
+        for annotation in (names.ROTATED_AT, names.ROTATION_SINCE):
+            found.since(annotation)
+        return found if found.current in found.kids else None
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -153,7 +158,11 @@ def _duration(text: str) -> datetime.timedelta:
 
 
 def _time(text: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(text)
+    """Raises: ValueError: it is no time that can be reckoned with: not in any zone, or at the end of all time."""
+    found = datetime.datetime.fromisoformat(text)
+    if found.tzinfo is None or found.year > LAST_YEAR:
+        raise ValueError(text)
+    return found
 
 
 def _text(when: datetime.datetime) -> str:
