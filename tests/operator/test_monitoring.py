@@ -44,6 +44,22 @@ class TestWhen:
     def test_each_may_be_switched_off(self, switch: str, kind: str) -> None:
         assert set(made({"telemetry": {switch: "Off"}})) == EVERYTHING - {kind}
 
+    @pytest.mark.parametrize(
+        ("spec", "apis", "missed"),
+        [
+            ({}, APIS, True),
+            ({"telemetry": {"monitors": "Off"}}, APIS, False),
+            ({}, frozenset({"PrometheusRule"}), False),
+        ],
+    )
+    def test_only_pods_that_the_monitor_scrapes_are_missed(
+        self, spec: dict[str, Any], apis: frozenset[str], missed: bool
+    ) -> None:
+        groups = made(spec, apis)["PrometheusRule"]["spec"]["groups"]
+        told = {rule.get("alert") for group in groups for rule in group["rules"]}
+        assert ("ChatbotComponentDown" in told) is missed
+        assert {"ChatbotNotReady", "ChatbotAvailabilityBudgetBurns"} <= told
+
     def test_nobody_is_woken_for_a_bot_that_hibernates(self) -> None:
         assert set(made({"mode": "Hibernated"})) == EVERYTHING - {"PrometheusRule"}
 
