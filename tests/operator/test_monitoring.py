@@ -114,6 +114,29 @@ class TestScraped:
             assert [port["port"] for port in rule["ports"]] == [names.PRIVATE_PORT]
 
 
+def test_one_whose_name_is_taken_leaves_the_bot_ready() -> None:
+    cluster = Cluster(make_bot(DEV), apis=APIS).converge()
+    other = {"uid": "another", "controller": True, "kind": "Prometheus", "name": "demo"}
+    cluster.child("PodMonitor", "demo")["metadata"]["ownerReferences"] = [other]
+    told = cluster.report()
+    detected = cluster.condition("DependenciesDetected")
+    assert (detected.status, detected.reason) == ("False", "NameConflict")
+    assert "PodMonitor demo belongs to another resource" in detected.message
+    assert (told.phase, cluster.condition("Degraded").status) == ("Ready", "False")
+
+
+def test_what_is_lacking_does_not_hide_what_is_refused() -> None:
+    scaling = {"chat": {"scaling": {"mode": "KEDA"}}}
+    cluster = Cluster(make_bot(DEV | {"components": scaling}), apis=APIS).converge()
+    other = {"uid": "another", "controller": True, "kind": "Prometheus", "name": "demo"}
+    cluster.child("PodMonitor", "demo")["metadata"]["ownerReferences"] = [other]
+    cluster.report()
+    detected = cluster.condition("DependenciesDetected")
+    assert (detected.status, detected.reason) == ("False", "ApiNotInstalled")
+    assert "no ScaledObject" in detected.message
+    assert "PodMonitor demo belongs to another resource" in detected.message
+
+
 def test_bounds_are_those_of_chats_histogram() -> None:
     assert tuple(AI_FIRST_TOKEN._upper_bounds) == (*queries.FIRST_TOKEN_BOUNDS, float("inf"))
 
@@ -187,8 +210,11 @@ class TestOnACluster:
         world.create_bot({"profile": "Dev"})
         run = Run(world, lambda: APIS)
         with playing_kubelet(world.api, world.namespace):
-            told = await run.until("Ready", "False", "ApplyRefused")
-            [ready] = [item for item in told.conditions if item.type == "Ready"]
-            assert f"PrometheusRule {BOT}" in ready.message
-            await run.until("Available", "True")
+            told = await run.until("DependenciesDetected", "False", "ApplyRefused")
+            [refused] = [item for item in told.conditions if item.type == "DependenciesDetected"]
+            assert f"PrometheusRule {BOT}" in refused.message
+            told = await run.until("Ready", "True")
+            assert told.phase == "Ready"
+            [refused] = [item for item in told.conditions if item.type == "DependenciesDetected"]
+            assert (refused.status, refused.reason) == ("False", "ApplyRefused")
             world.existing("PodMonitor", BOT)
