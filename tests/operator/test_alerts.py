@@ -155,7 +155,7 @@ CASES = (
 
 def rules_of(folder: Path, spec: Mapping[str, Any]) -> Path:
     file = folder / "rules.yaml"
-    file.write_text(yaml.safe_dump({"groups": alerts.groups(make_bot(spec))}), encoding="utf-8")
+    file.write_text(yaml.safe_dump({"groups": alerts.groups(make_bot(spec), monitored=True)}), encoding="utf-8")
     return file
 
 
@@ -204,8 +204,9 @@ def test_says_what_is_wrong_and_where_to_read_on(tmp_path: Path) -> None:
     judged(tmp_path, {OK: "0+98x600", FAILED: "0+2x600"}, {}, alert_rule_test=[expected])
 
 
-def every_alert() -> list[dict[str, Any]]:
-    rules = [rule for group in alerts.groups(make_bot({})) for rule in group["rules"]]
+def every_alert(spec: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    groups = alerts.groups(make_bot(spec or {}), monitored=True)
+    rules = [rule for group in groups for rule in group["rules"]]
     return [rule for rule in rules if "alert" in rule]
 
 
@@ -228,6 +229,21 @@ def test_a_budget_can_always_be_burnt(availability: str) -> None:
     assert any(burn.factor * budget < 1 for burn in alerts.BURNS if burn.severity == "critical")
 
 
-def test_components_that_may_be_away_are_not_missed() -> None:
-    down = {rule["labels"]["component"] for rule in every_alert() if rule["alert"] == "ChatbotComponentDown"}
-    assert down == set(PARTS)
+TO_ZERO = {"mode": "KEDA", "minReplicas": 0, "maxReplicas": 3, "targets": {"inFlightStreams": 9}}
+
+
+@pytest.mark.parametrize(
+    ("scaling", "away"),
+    [
+        ({}, set()),
+        ({"chat": TO_ZERO}, {"chat"}),
+        ({"chat": TO_ZERO | {"minReplicas": 1}}, set()),
+        ({"auth": {"mode": "External"}, "gateway": {"mode": "External"}}, {"auth", "gateway"}),
+        ({"conversation": {"mode": "External"}}, {"conversation"}),  # and its worker goes on
+    ],
+)
+def test_components_that_may_be_away_are_not_missed(scaling: Mapping[str, Any], away: set[str]) -> None:
+    components = {name: {"scaling": told} for name, told in scaling.items()}
+    rules = every_alert({"components": components, "telemetry": {"prometheusURL": "http://prometheus:9090"}})
+    down = {rule["labels"]["component"] for rule in rules if rule["alert"] == "ChatbotComponentDown"}
+    assert down == set(PARTS) - away

@@ -44,6 +44,22 @@ class TestWhen:
     def test_each_may_be_switched_off(self, switch: str, kind: str) -> None:
         assert set(made({"telemetry": {switch: "Off"}})) == EVERYTHING - {kind}
 
+    @pytest.mark.parametrize(
+        ("spec", "apis", "missed"),
+        [
+            ({}, APIS, True),
+            ({"telemetry": {"monitors": "Off"}}, APIS, False),
+            ({}, frozenset({"PrometheusRule"}), False),
+        ],
+    )
+    def test_only_pods_that_the_monitor_scrapes_are_missed(
+        self, spec: dict[str, Any], apis: frozenset[str], missed: bool
+    ) -> None:
+        groups = made(spec, apis)["PrometheusRule"]["spec"]["groups"]
+        told = {rule.get("alert") for group in groups for rule in group["rules"]}
+        assert ("ChatbotComponentDown" in told) is missed
+        assert {"ChatbotNotReady", "ChatbotAvailabilityBudgetBurns"} <= told
+
     def test_nobody_is_woken_for_a_bot_that_hibernates(self) -> None:
         assert set(made({"mode": "Hibernated"})) == EVERYTHING - {"PrometheusRule"}
 
@@ -96,6 +112,29 @@ class TestScraped:
             policy = children["NetworkPolicy", f"demo-{part}"]["spec"]
             rule = next(rule for rule in policy["ingress"] if rule.get("from") == [network.PROMETHEUS])
             assert [port["port"] for port in rule["ports"]] == [names.PRIVATE_PORT]
+
+
+def test_one_whose_name_is_taken_leaves_the_bot_ready() -> None:
+    cluster = Cluster(make_bot(DEV), apis=APIS).converge()
+    other = {"uid": "another", "controller": True, "kind": "Prometheus", "name": "demo"}
+    cluster.child("PodMonitor", "demo")["metadata"]["ownerReferences"] = [other]
+    told = cluster.report()
+    detected = cluster.condition("DependenciesDetected")
+    assert (detected.status, detected.reason) == ("False", "NameConflict")
+    assert "PodMonitor demo belongs to another resource" in detected.message
+    assert (told.phase, cluster.condition("Degraded").status) == ("Ready", "False")
+
+
+def test_what_is_lacking_does_not_hide_what_is_refused() -> None:
+    scaling = {"chat": {"scaling": {"mode": "KEDA"}}}
+    cluster = Cluster(make_bot(DEV | {"components": scaling}), apis=APIS).converge()
+    other = {"uid": "another", "controller": True, "kind": "Prometheus", "name": "demo"}
+    cluster.child("PodMonitor", "demo")["metadata"]["ownerReferences"] = [other]
+    cluster.report()
+    detected = cluster.condition("DependenciesDetected")
+    assert (detected.status, detected.reason) == ("False", "ApiNotInstalled")
+    assert "no ScaledObject" in detected.message
+    assert "PodMonitor demo belongs to another resource" in detected.message
 
 
 def test_bounds_are_those_of_chats_histogram() -> None:
@@ -171,8 +210,11 @@ class TestOnACluster:
         world.create_bot({"profile": "Dev"})
         run = Run(world, lambda: APIS)
         with playing_kubelet(world.api, world.namespace):
-            told = await run.until("Ready", "False", "ApplyRefused")
-            [ready] = [item for item in told.conditions if item.type == "Ready"]
-            assert f"PrometheusRule {BOT}" in ready.message
-            await run.until("Available", "True")
+            told = await run.until("DependenciesDetected", "False", "ApplyRefused")
+            [refused] = [item for item in told.conditions if item.type == "DependenciesDetected"]
+            assert f"PrometheusRule {BOT}" in refused.message
+            told = await run.until("Ready", "True")
+            assert told.phase == "Ready"
+            [refused] = [item for item in told.conditions if item.type == "DependenciesDetected"]
+            assert (refused.status, refused.reason) == ("False", "ApplyRefused")
             world.existing("PodMonitor", BOT)

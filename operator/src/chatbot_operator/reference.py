@@ -25,7 +25,8 @@ CONDITIONS: Mapping[ConditionType, str] = {
         "a controller has taken up the Ingress or HTTPRoute, or there is to be none; `Ready` does not wait for it"
     ),
     "DependenciesDetected": (
-        "the cluster has every optional API that the resource asks for (HTTPRoute, KEDA's ScaledObject, custom metrics)"
+        "the cluster has every optional API that the resource asks for (HTTPRoute, KEDA's ScaledObject, custom "
+        "metrics), and has taken monitor, rules and dashboard where they are made; `Ready` does not wait for it"
     ),
 }
 """True when …"""

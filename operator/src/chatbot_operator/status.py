@@ -57,6 +57,8 @@ COMPONENTS: dict[names.Component, StepName] = {
     "conversation-worker": "conversation",
 }
 """Each component and the step that makes it."""
+BESIDE: frozenset[StepName] = frozenset({"monitoring", "revision"})
+"""Steps by which no pod runs: what becomes of them decides nothing about the bot itself."""
 MAX_TEXT = 1024
 HISTORY = 5
 
@@ -106,12 +108,12 @@ def status_of(
         },
         migrations=_migrations(steps, observed),
         components={view.part: view.finding for view in views},
-        blocked=next((step.blocked for step in steps if step.blocked and step.name != "revision"), None),
+        blocked=next((step.blocked for step in steps if step.blocked and step.name not in BESIDE), None),
         available=_available(views, previous),
         autoscaling=autoscaling.finding(context),
         autoscaled=bool(autoscaling.autoscalers(context)),
         route=exposure.finding(context),
-        dependencies=dependencies.finding(context),
+        dependencies=_dependencies(context, steps),
         rolled_back=_rolled_back(rolled_back),
     )
     if bot.spec.mode == "Paused":
@@ -227,6 +229,13 @@ def _secrets(steps: Iterable[Step]) -> Blocked | None:
         (step.blocked for step in steps if step.blocked and (step.name == "secrets" or step.blocked.reason in MISSING)),
         None,
     )
+
+
+def _dependencies(context: Context, steps: Iterable[Step]) -> Blocked | None:
+    """What the cluster lacks, or does not take of what others look with; under the reason of the first."""
+    refused = (step.blocked for step in steps if step.blocked and step.name == "monitoring")
+    found = [*dependencies.lacking(context), *refused]
+    return Blocked(found[0].reason, " ".join(one.message for one in found)) if found else None
 
 
 def _store(

@@ -141,10 +141,19 @@ class Telemetry(Model):
         Ratio | None, Field(description="Share of traces kept; default 1 with profile Dev, else 0.1.")
     ] = None
     monitors: Annotated[
-        Switch, Field(description="Auto: a PodMonitor scrapes every pod, where the cluster has that kind.")
+        Switch,
+        Field(
+            description="Auto: a PodMonitor scrapes every pod, where the cluster has that kind. Off: whoever scrapes "
+            "instead gives each series the labels `namespace`, `bot` and `component`, by which rules and dashboard "
+            "choose."
+        ),
     ] = "Auto"
     rules: Annotated[
-        Switch, Field(description="Auto: a PrometheusRule with alerts for `slo`, where the cluster has that kind.")
+        Switch,
+        Field(
+            description="Auto: a PrometheusRule with alerts for `slo`, where the cluster has that kind. The alert "
+            "for a component that is away needs the PodMonitor."
+        ),
     ] = "Auto"
     dashboards: Annotated[
         Switch, Field(description="Auto: a dashboard for Grafana in a ConfigMap, where the cluster has PodMonitors.")

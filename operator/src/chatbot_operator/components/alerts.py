@@ -59,10 +59,14 @@ class Objective:
     """Selector of what must have grown by `QUIET`, or nobody is told."""
 
 
-def groups(bot: ChatbotDeployment) -> list[Manifest]:
-    """`spec.groups` of a PrometheusRule, which is also what `promtool check rules` reads."""
+def groups(bot: ChatbotDeployment, *, monitored: bool) -> list[Manifest]:
+    """`spec.groups` of a PrometheusRule, which is also what `promtool check rules` reads.
+
+    Args:
+        monitored: whether our PodMonitor scrapes the pods. Where it does not, nobody knows what is missed.
+    """
     common = {"namespace": bot.metadata.namespace, "bot": bot.name}
-    made = {"slo": [*_recordings(bot), *_burning(bot)], "alerts": [*_broken(bot)]}
+    made = {"slo": [*_recordings(bot), *_burning(bot)], "alerts": [*(_missed(bot) if monitored else ()), *_broken(bot)]}
     return [
         {
             "name": f"chatbot-{bot.name}-{name}",
@@ -121,18 +125,25 @@ def _burning(bot: ChatbotDeployment) -> Iterator[Manifest]:
             )
 
 
-def _broken(bot: ChatbotDeployment) -> Iterator[Manifest]:
+def _missed(bot: ChatbotDeployment) -> Iterator[Manifest]:
     of = series(bot)
     for part in network.SCRAPED:
         if not _may_be_away(bot, part):
             yield _down(bot, of, part)
+
+
+def _broken(bot: ChatbotDeployment) -> Iterator[Manifest]:
+    of = series(bot)
     yield from (_component_fails(bot, of), _limits_unchecked(bot, of), _answers_fail(bot, of), _jobs_fail(bot, of))
     yield _not_ready(bot)
 
 
 def _may_be_away(bot: ChatbotDeployment, part: str) -> bool:
-    """Whether its autoscaler may take away the last pod."""
-    return part != "conversation-worker" and resolve_scaling(bot.spec, part).min == 0  # type: ignore[arg-type]
+    """Whether whoever scales it may take away the last pod."""
+    if part == "conversation-worker":
+        return False
+    scaling = resolve_scaling(bot.spec, part)  # type: ignore[arg-type]
+    return scaling.mode == "External" or scaling.min == 0
 
 
 def _down(bot: ChatbotDeployment, of: Series, part: str) -> Manifest:

@@ -52,12 +52,6 @@ def lacking(context: Context) -> list[Blocked]:
     return [_told(api, field) for api, field in fields.items()]
 
 
-def finding(context: Context) -> Blocked | None:
-    """All of it at once, under the reason of the first."""
-    found = lacking(context)
-    return Blocked(found[0].reason, " ".join(one.message for one in found)) if found else None
-
-
 def lacks(context: Context, api: str) -> Blocked | None:
     """One API that is asked for and not there."""
     if api in context.observed.apis:

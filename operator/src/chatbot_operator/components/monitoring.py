@@ -63,7 +63,8 @@ def _label(pod_label: str, name: str) -> Manifest:
 
 def _rule(context: Context) -> Manifest:
     bot = context.bot
-    body = {"spec": {"groups": alerts.groups(bot)}}
+    monitored = _wanted(context, bot.spec.telemetry.monitors, MONITOR)
+    body = {"spec": {"groups": alerts.groups(bot, monitored=monitored)}}
     return manifest(bot, PART, RULE, bot.name, body, more=context.settings.monitor_labels)
 
 
