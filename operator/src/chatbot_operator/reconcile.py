@@ -169,7 +169,8 @@ class Reconciler:
         version = raw["metadata"]["resourceVersion"]
         others = self._known.others(done.key, uid, version)
         self._known.begin(done.key)
-        look = await observe(self._cluster, done.key, uid, references, others, self._apis())
+        paused = bot.spec.mode == "Paused"
+        look = await observe(self._cluster, done.key, uid, references, others, self._apis(), label=not paused)
         chosen = self._rules.effective(bot, look.observed, previous, self._settings)
         if chosen.rolled_back:
             references |= self._rules.references(chosen.bot)
@@ -177,7 +178,7 @@ class Reconciler:
             look = await observe(self._cluster, done.key, uid, references, None, self._apis())
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
         observed = replace(look.observed, hosts=hosts)
-        if bot.spec.mode == "Paused":
+        if paused:
             steps = self._rules.plan(bot, observed, chosen.settings, None)
         else:
             observed, steps = await self._act(done, raw, chosen, observed)
