@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import structlog
 from chatbot_resource.model import KIND, ChatbotDeployment
@@ -300,7 +301,7 @@ class Reconciler:
         """Write the status if it says something new."""
         key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
         self._count_phase(key, status.phase)
-        if status == previous:
+        if status == _previous(raw, "forbid"):
             return False
         # With the uid: never on another resource that has taken the name meanwhile.
         uid = {"uid": raw["metadata"]["uid"]}
@@ -361,10 +362,11 @@ def _is_left_over(live: Manifest, owner: str, wanted: set[Name]) -> bool:
     return owned and (live["kind"], metadata["name"]) not in wanted and not metadata.get("deletionTimestamp")
 
 
-def _previous(raw: Manifest) -> Status | None:
+def _previous(raw: Manifest, extra: Literal["ignore", "forbid"] = "ignore") -> Status | None:
+    """What was written last. Fields that only another version knows are passed over, or make it none."""
     try:
-        return Status.model_validate(raw["status"])
-    except (KeyError, ValidationError):  # never written, or by a version that knew other fields
+        return Status.model_validate(raw["status"], extra=extra)
+    except (KeyError, ValidationError):  # never written, or with values that are not known here
         return None
 
 
