@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+from chatbot_operator import names
 
 from tests.operator.running import BOT, SECONDS, Run, World
+from tests.operator.specs import KEYED
 from tests.support.apiserver import playing_kubelet
 
 COMPONENTS = ("gateway", "auth", "chat", "conversation", "conversation-worker")
@@ -109,10 +111,16 @@ async def test_paused_reports_and_changes_nothing(run: Run, world: World) -> Non
         assert (told.phase, run.ready(told)) == ("Paused", ("True", "Settled"))
         scale(world, 3)
         run.edit(limits={"perMinute": 7}, components={"chat": {"scaling": {"mode": "Fixed", "replicas": 2}}})
+        theirs = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "openai"}, "stringData": {"api-key": "sk"}}
+        before = world.api.create(theirs, world.namespace)
+        models = [{"name": "main", "deployments": [{"provider": "openai", "model": "gpt"}]}]
+        run.edit(llm={"providers": [KEYED], "models": models, "default": "main"})
         world.api.delete("Service", world.namespace, f"{BOT}-auth")
         told = await run.until("Ready", "False", "Paused")
         assert (told.phase, replicas(world)) == ("Paused", 3)
         assert world.get("Service", f"{BOT}-auth") is None
+        assert world.existing("Secret", "openai")["metadata"] == before["metadata"]
         run.edit(mode="Active")
         await run.until("Ready", "True")
         assert (replicas(world), world.get("Service", f"{BOT}-auth") is None) == (2, False)
+        assert names.REFERENCED in world.existing("Secret", "openai")["metadata"]["labels"]

@@ -86,10 +86,11 @@ class TestOnce:
         assert world.key in await looks.find()
 
     async def test_what_outlives_its_resource_is_passed_over(self, looks: Looks, world: World) -> None:
-        marks = {names.MANAGED_BY: names.FIELD_MANAGER, names.INSTANCE: BOT, names.BOT: BOT}
+        marks = {names.MANAGED_BY: names.FIELD_MANAGER, names.INSTANCE: BOT, names.BOT: BOT, names.REFERENCED: "true"}
         kept = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "kept", "labels": marks}}
         world.api.create(kept, world.namespace)
-        assert await looks.find() == [world.key]
+        while await looks.find():
+            await looks.reconcile(world.key)
         world.api.delete("ChatbotDeployment", world.namespace, BOT)
         assert await looks.find() == [world.key]
         await looks.reconcile(world.key)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -45,17 +46,20 @@ async def observe(
     wanted: Iterable[Reference],
     others: Sequence[Manifest] | None = None,
     apis: frozenset[str] = frozenset(),
+    *,
+    label: bool = True,
 ) -> Look:
     """All at the same time: one round trip instead of a dozen.
 
     Args:
         others: children and pods that are known to be as they were, see known.py; None: everything is read.
         apis: optional ones that the cluster has.
+        label: whether what is referred to may be labelled; else its edits are seen at the next resync.
     """
     namespace, name = key
     wanted = list(wanted)
     referenced, *lists = await together(
-        _referenced(cluster, namespace, wanted),
+        _referenced(cluster, namespace, wanted, label),
         *(
             cluster.list(kind, namespace, bots_selector(name, kind))
             for kind in ((*LOOKED_AT, *optional(apis)) if others is None else KEPT_OUT)
@@ -116,9 +120,12 @@ def _last(event: Manifest) -> str:
     return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
-async def _referenced(cluster: Cluster, namespace: str, wanted: Iterable[Reference]) -> dict[Name, Manifest | None]:
+async def _referenced(
+    cluster: Cluster, namespace: str, wanted: Iterable[Reference], label: bool
+) -> dict[Name, Manifest | None]:
     objects = sorted({(reference.kind, reference.name) for reference in wanted})
-    found = await together(*(_labelled(cluster, kind, namespace, name) for kind, name in objects))
+    read = partial(_labelled, cluster) if label else cluster.get
+    found = await together(*(read(kind, namespace, name) for kind, name in objects))
     return dict(zip(objects, found, strict=True))
 
 

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import structlog
 from chatbot_resource.model import KIND, ChatbotDeployment
@@ -170,7 +171,8 @@ class Reconciler:
         version = raw["metadata"]["resourceVersion"]
         others = self._known.others(done.key, uid, version)
         self._known.begin(done.key)
-        look = await observe(self._cluster, done.key, uid, references, others, self._apis())
+        paused = bot.spec.mode == "Paused"
+        look = await observe(self._cluster, done.key, uid, references, others, self._apis(), label=not paused)
         chosen = self._rules.effective(bot, look.observed, previous, self._settings)
         if chosen.rolled_back:
             references |= self._rules.references(chosen.bot)
@@ -178,7 +180,7 @@ class Reconciler:
             look = await observe(self._cluster, done.key, uid, references, None, self._apis())
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
         observed = replace(look.observed, hosts=hosts, data=noted(raw.get("status")))
-        if bot.spec.mode == "Paused":
+        if paused:
             steps = self._rules.plan(bot, observed, chosen.settings, None)
         else:
             observed, steps = await self._act(done, raw, chosen, observed)
@@ -300,7 +302,7 @@ class Reconciler:
         """Write the status if it says something new."""
         key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
         self._count_phase(key, status.phase)
-        if status == previous:
+        if status == _previous(raw, "forbid"):
             return False
         # With the uid: never on another resource that has taken the name meanwhile.
         uid = {"uid": raw["metadata"]["uid"]}
@@ -361,10 +363,11 @@ def _is_left_over(live: Manifest, owner: str, wanted: set[Name]) -> bool:
     return owned and (live["kind"], metadata["name"]) not in wanted and not metadata.get("deletionTimestamp")
 
 
-def _previous(raw: Manifest) -> Status | None:
+def _previous(raw: Manifest, extra: Literal["ignore", "forbid"] = "ignore") -> Status | None:
+    """What was written last. Fields that only another version knows are passed over, or make it none."""
     try:
-        return Status.model_validate(raw["status"])
-    except (KeyError, ValidationError):  # never written, or by a version that knew other fields
+        return Status.model_validate(raw["status"], extra=extra)
+    except (KeyError, ValidationError):  # never written, or with values that are not known here
         return None
 
 

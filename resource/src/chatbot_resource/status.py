@@ -137,6 +137,7 @@ class VersionStatus(Reported):
     """The newest first."""
 
 
+# A field that comes later has a default: an operator reads what another version wrote, also after a downgrade.
 class Status(Reported):
     """What was last seen of the bot, by the operator."""
 
