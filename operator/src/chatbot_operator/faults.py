@@ -9,6 +9,9 @@ from kubernetes.aio.client.exceptions import ApiException
 CONFLICT, TOO_MANY, SERVER_ERROR = 409, 429, 500
 FENCED = "this pod is not the leader"
 """Part of what the chart's fencing policy says. For a moment a new leader is compared with the Lease of the old one."""
+NEW_KIND = "cannot find RESTMapping"
+"""Part of what is said of an owner whose definition was installed a moment ago, where owners must be permitted."""
+PASSING = (FENCED, NEW_KIND)
 WEBHOOK = "failed calling webhook"
 """Part of the API server's words for an admission webhook that is down. It answers 500, and serves all else."""
 
@@ -60,7 +63,7 @@ def translate(error: ApiException) -> ApiFault:
     if code == CONFLICT:
         return (AlreadyExists if reason == "AlreadyExists" else Conflict)(message, reason)
     # 401: a token that ran out; the next request has a fresh one.
-    if code >= SERVER_ERROR or code in (TOO_MANY, 401, 408) or FENCED in message:
+    if code >= SERVER_ERROR or code in (TOO_MANY, 401, 408) or any(words in message for words in PASSING):
         return Unavailable(message, reason, _retry_after(error, status))
     if code == 404:
         return NotFound(message, reason)
