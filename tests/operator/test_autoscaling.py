@@ -1,9 +1,11 @@
 """By what the number of pods is chosen: what is asked of Kubernetes and of KEDA, and what is told when they cannot."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from chatbot_chat.runs.service import RUNS_IN_FLIGHT
 from chatbot_cli.cluster.planning import preview
 from chatbot_cli.cluster.resolved import resolved
@@ -17,9 +19,12 @@ from chatbot_resource.status import Condition
 from tests.operator.running import SETTINGS
 from tests.operator.simulated import UID, Cluster, make_bot
 from tests.operator.test_plan import blocked
+from tests.support.prometheus import promtool
 
 KEDA = frozenset({"ScaledObject"})
 PROMETHEUS = {"prometheusURL": "http://prometheus.monitoring.svc:9090/"}
+GATEWAY = 'namespace="team",pod="demo-gateway-5d9c7b8f6-x2x2x"'
+GATEWAY_UP, REQUESTS = f"up{{{GATEWAY}}}", f'http_requests_total{{{GATEWAY},endpoint="/v1/{{path:path}}",status="200"}}'
 TO_NOTHING = {"mode": "KEDA", "minReplicas": 0, "maxReplicas": 4, "targets": {"inFlightStreams": 20}}
 
 
@@ -72,6 +77,33 @@ class TestScaledObject:
         query = scaled["spec"]["triggers"][2]["metadata"]["query"]
         assert 'http_requests_total{namespace="team",pod=~"demo-gateway-' in query
         assert query.endswith("> bool 0")
+
+    @pytest.mark.parametrize(
+        ("series", "asked"),
+        [
+            ({GATEWAY_UP: "1x60", REQUESTS: "7x60"}, 0),
+            ({GATEWAY_UP: "1x60"}, 0),  # nobody has ever asked
+            ({GATEWAY_UP: "1x28 _ _ 1x30", REQUESTS: "7x60"}, 0),  # a scrape or two were lost
+            ({GATEWAY_UP: "1x60", REQUESTS: "0+1x60"}, 1),
+            ({GATEWAY_UP: "1x60", REQUESTS: "_x29 1x30"}, 1),  # the first of all
+            ({}, 1),  # not scraped
+            ({GATEWAY_UP: "0x60"}, 1),  # does not get through
+            ({GATEWAY_UP.replace("demo", "other"): "1x60"}, 1),  # another bot's
+        ],
+    )
+    def test_knows_whether_anybody_asks_or_that_it_cannot(
+        self, tmp_path: Path, series: Mapping[str, str], asked: int
+    ) -> None:
+        given = [{"series": name, "values": values} for name, values in series.items()]
+        expected = {
+            "expr": load.asked(make_bot({})),
+            "eval_time": "30m",
+            "exp_samples": [{"labels": "{}", "value": asked}],
+        }
+        tests = [{"interval": "1m", "input_series": given, "promql_expr_test": [expected]}]
+        file = tmp_path / "test.yaml"
+        file.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": tests}), encoding="utf-8")
+        promtool("test", "rules", file)
 
     def test_goes_by_metrics_that_the_services_have(self) -> None:
         [gauge], [counter] = RUNS_IN_FLIGHT.collect(), HTTP_REQUESTS.collect()

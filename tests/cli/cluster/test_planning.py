@@ -62,6 +62,17 @@ class TestPreview:
         assert '"per_minute": 7' in settings.after["data"]["settings.json"]
         assert [(item.part, item.why) for item in found.restarts] == [("gateway", ("settings",))]
 
+    def test_another_promise_changes_rules_and_dashboard_in_place(self) -> None:
+        cluster = Cluster(make_bot(STANDARD), apis=frozenset({"PodMonitor", "PrometheusRule"})).converge()
+        cluster.edit(slo={"availability": "99.5"})
+        found = previewed(cluster)
+        changed = {name: verb for name, verb in verbs(found).items() if not name.startswith("ControllerRevision")}
+        assert changed == {"PrometheusRule demo": "change", "ConfigMap demo-dashboard": "change"}
+        dashboard = next(change for change in found.changes if change.kind == "ConfigMap")
+        assert "99.9 %" in str(dashboard.before["data"])
+        assert "99.5 %" in str(dashboard.after["data"])
+        assert found.restarts == ()
+
     def test_what_is_no_longer_wanted_is_deleted_once_nobody_needs_it(self) -> None:
         cluster = Cluster().converge()
         cluster.edit(stores={"redis": EXTERNAL["redis"]})

@@ -16,8 +16,6 @@ from chatbot_resource.model import ChatbotDeployment
 from chatbot_cli.cluster.comparing import going, pair, shown
 
 Verb = Literal["create", "change", "replace", "delete"]
-VERSIONED = ("ConfigMap", "Job")
-"""Kinds that never change: another content is another object, and the old one goes."""
 WORKLOADS = ("Deployment", "StatefulSet")
 TEMPLATE = "spec.template."
 
@@ -85,7 +83,7 @@ def preview(bot: ChatbotDeployment, uid: str, observed: Observed, settings: Sett
     steps = operator.plan(bot, replace(observed, children=(*observed.children, *made)), settings.at(bot.spec.version))
     wanted = [item for step in steps for item in step.manifests]
     changes = [*map(_created, made), *_wanted(wanted, {_name(item) for item in made}, observed)]
-    changes = [_renamed(change) if made and change.kind in VERSIONED else change for change in changes]
+    changes = [_renamed(change) if made and _versioned(change.after) else change for change in changes]
     replaced = {(change.kind, change.before["metadata"]["name"]) for change in changes if change.before}
     changes += _gone(steps, uid, observed, replaced)
     return Preview(
@@ -119,7 +117,7 @@ def _wanted(wanted: Iterable[Manifest], made: set[Name], observed: Observed) -> 
             continue
         if live is not None:
             # What is immutable and has the name is what is wanted.
-            before, after = (shown(item), shown(item)) if kind in VERSIONED else pair(live, item)
+            before, after = (shown(item), shown(item)) if _versioned(item) else pair(live, item)
             yield Change("change", kind, name, component_of(item), before, after)
         elif old := _predecessor(item, observed):
             before, after = pair(old, item)
@@ -130,10 +128,15 @@ def _wanted(wanted: Iterable[Manifest], made: set[Name], observed: Observed) -> 
             yield _created(item)
 
 
+def _versioned(item: Manifest) -> bool:
+    """What never changes: another content is another object, and the old one goes."""
+    return item["kind"] == "Job" or bool(item.get("immutable"))
+
+
 def _predecessor(item: Manifest, observed: Observed) -> Manifest | None:
     """What said the same before, under another name; the newest of them."""
     kind, part = item["kind"], component_of(item)
-    if kind not in VERSIONED:
+    if not _versioned(item):
         return None
     live = [other for other in observed.children if other["kind"] == kind and component_of(other) == part]
     return max(live, key=lambda other: str(other["metadata"].get("creationTimestamp")), default=None)

@@ -11,6 +11,8 @@ STREAMS = "chat_runs_in_flight"
 """Gauge of each chat pod, without labels of its own: answers it is writing at the moment."""
 REQUESTS = "http_requests_total"
 """Counter of each pod, by `method`, `endpoint` and `status`."""
+UP = "up"
+"""Prometheus's own, of each pod that it knows: 1 where the pod answered."""
 WINDOW = "3m"
 """Longer than two scrapes of a Prometheus that scrapes once a minute, which is its default."""
 
@@ -21,7 +23,10 @@ def streams(bot: ChatbotDeployment) -> str:
 
 
 def asked(bot: ChatbotDeployment) -> str:
-    """PromQL: 1 if anybody has asked the gateway anything of late, else 0.
+    """PromQL: 1 if anybody has asked the gateway anything of late, or if nobody can know; else 0.
+
+    Of a gateway that Prometheus does not scrape there are no series either, and what was taken away for that would
+    never be woken. `max_over_time`: a pod that is replaced is away for a moment.
 
     Where no pod is that streams, the gateway alone knows that one is wanted: it has answered with 503. The first
     request of its kind begins a new series, which `increase` does not see.
@@ -29,7 +34,8 @@ def asked(bot: ChatbotDeployment) -> str:
     series = f'{REQUESTS}{{{_pods(bot, "gateway")},endpoint=~"/(api/)?v1/.*"}}'
     counted = f"sum(increase({series}[{WINDOW}])) or vector(0)"
     begun = f"count({series} unless {series} offset {WINDOW}) or vector(0)"
-    return f"(({counted}) + ({begun})) > bool 0"
+    unseen = f"absent(max_over_time({UP}{{{_pods(bot, 'gateway')}}}[{WINDOW}]) == 1) or vector(0)"
+    return f"(({counted}) + ({begun}) + ({unseen})) > bool 0"
 
 
 def _pods(bot: ChatbotDeployment, part: names.Component) -> str:
