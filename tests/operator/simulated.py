@@ -10,7 +10,7 @@ from chatbot_operator import status
 from chatbot_operator.components import secrets
 from chatbot_operator.components.cloudnativepg import HIBERNATION
 from chatbot_operator.components.metadata import applied_hash, component_of
-from chatbot_operator.world import Manifest, Observed, Reference, Step
+from chatbot_operator.world import Answer, Manifest, Observed, Reference, Step
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import Condition, Status
 
@@ -61,11 +61,13 @@ class Cluster:
     """What users own; whatever is not here has a digest of its name."""
     status: Status | None = None
     apis: frozenset[str] = frozenset()
+    answers: dict[str, Answer] = field(default_factory=dict)
+    """What pods that are not ready say of themselves, by their names."""
 
     @property
     def observed(self) -> Observed:
         found = {item: self._digest(item) for item in planning.references(self.bot)}
-        return Observed(tuple(self.children.values()), tuple(self.pods), found, self.apis)
+        return Observed(tuple(self.children.values()), tuple(self.pods), found, self.apis, answers=self.answers)
 
     def plan(self) -> list[Step]:
         return planning.plan(self.bot, self.observed, SETTINGS.at(self.bot.spec.version))

@@ -1,7 +1,7 @@
 """What is reported of a resource: computed from what was observed, never from what was done. Pure."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 
 from chatbot_resource.llm import resolve_llm
@@ -23,8 +23,9 @@ from chatbot_operator.components import (
 )
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import component_of, generation
-from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true, paused
+from chatbot_operator.conditions import PASSING, Findings, conditions, invalid_conditions, is_true, paused
 from chatbot_operator.errors import invalid_spec
+from chatbot_operator.reachability import lost
 from chatbot_operator.readiness import (
     count,
     current,
@@ -47,6 +48,8 @@ COMPONENTS: dict[names.Component, StepName] = {
     "conversation-worker": "conversation",
 }
 """Each component and the step that makes it."""
+UNEXPLAINED = PASSING | {Reason.PROGRESS_DEADLINE_EXCEEDED}
+"""Findings of a Deployment that say less than its pods may."""
 MAX_TEXT = 1024
 HISTORY = 5
 
@@ -60,6 +63,8 @@ class View:
     wanted: Manifest | None
     finding: Blocked | None
     """Why it has not settled; None: it has."""
+    lost: Mapping[names.Store, Blocked] = field(default_factory=dict)
+    """Stores that keep it from settling."""
 
 
 def status_of(
@@ -81,16 +86,11 @@ def status_of(
         rolled_back: why.
     """
     context = Context(bot, observed, settings, rolled_back)
-    views = [_view(bot, part, steps, observed) for part in COMPONENTS]
+    stores = _stores(context, steps)
+    views = [_view(bot, part, steps, observed, stores) for part in COMPONENTS]
     found = Findings(
         secrets=_secrets(steps),
-        stores={
-            "postgres": reads.missing("auth and conversation", postgres.external(bot), context)
-            or _store("postgres", steps, observed),
-            "redis": reads.missing("gateway and chat", redis.external(bot), context)
-            or _store("redis", steps, observed),
-            "weaviate": _store("weaviate", steps, observed),
-        },
+        stores={name: finding or _lost(name, views) for name, finding in stores.items()},
         migrations=_migrations(steps, observed),
         components={view.part: view.finding for view in views},
         blocked=next((step.blocked for step in steps if step.blocked and step.name != "revision"), None),
@@ -151,14 +151,25 @@ def operator_version() -> str:
     return installed("chatbot-operator")
 
 
-def _view(bot: ChatbotDeployment, part: names.Component, steps: list[Step], observed: Observed) -> View:
+def _view(
+    bot: ChatbotDeployment,
+    part: names.Component,
+    steps: list[Step],
+    observed: Observed,
+    stores: Mapping[names.Store, Blocked | None],
+) -> View:
     name = names.child(bot.name, part)
     live = observed.child("Deployment", name)
     step = next(step for step in steps if step.name == COMPONENTS[part])
     wanted = next(
         (item for item in step.manifests if item["kind"] == "Deployment" and item["metadata"]["name"] == name), None
     )
-    return View(part, live, wanted, _finding(part, step, wanted, live, observed))
+    finding = _finding(part, step, wanted, live, observed)
+    if live is None or finding is None or finding.reason not in UNEXPLAINED:
+        return View(part, live, wanted, finding)
+    # What is wrong with a store that we run is said by its own condition, and passes with it.
+    gone = {store: why for store, why in lost(bot, part, live, observed).items() if stores[store] is None}
+    return View(part, live, wanted, next(iter(gone.values()), finding), gone)
 
 
 def _finding(
@@ -190,6 +201,22 @@ def _secrets(steps: Iterable[Step]) -> Blocked | None:
         (step.blocked for step in steps if step.blocked and (step.name == "secrets" or step.blocked.reason in MISSING)),
         None,
     )
+
+
+def _stores(context: Context, steps: list[Step]) -> dict[names.Store, Blocked | None]:
+    """What is wrong with each, whoever needs it."""
+    bot, observed = context.bot, context.observed
+    return {
+        "postgres": reads.missing("auth and conversation", postgres.external(bot), context)
+        or _store("postgres", steps, observed),
+        "redis": reads.missing("gateway and chat", redis.external(bot), context) or _store("redis", steps, observed),
+        "weaviate": _store("weaviate", steps, observed),
+    }
+
+
+def _lost(store: names.Store, views: Iterable[View]) -> Blocked | None:
+    """The first component that cannot use it."""
+    return next((view.lost[store] for view in views if store in view.lost), None)
 
 
 def _store(store: names.Store, steps: Iterable[Step], observed: Observed) -> Blocked | None:

@@ -50,6 +50,8 @@ SCRAPED = ("gateway", "auth", "chat", "conversation", "conversation-worker")
 OUTWARD = ("chat", "auth")
 """Parts that reach the world when the resource does not say what may be reached: models and identity providers."""
 
+OPERATOR = "chatbot-operator"
+"""Label of the operator's own pods."""
 DNS: Manifest = {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
 PROMETHEUS: Manifest = {
     "namespaceSelector": {},
@@ -83,7 +85,7 @@ def build(context: Context, part: str) -> list[Manifest]:
     body: Manifest = {
         "podSelector": {"matchLabels": selector(bot, part)},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": [*_ingress(bot, part)],
+        "ingress": [*_ingress(context, part)],
         "egress": [*_egress(bot, part)],
     }
     return [manifest(bot, part, "NetworkPolicy", f"{bot.name}-{part}", {"spec": body})]
@@ -112,17 +114,26 @@ def cluster(context: Context) -> list[Manifest]:
     return [manifest(bot, "postgres", "NetworkPolicy", f"{bot.name}-postgres-cluster", {"spec": body})]
 
 
-def _ingress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
+def _ingress(context: Context, part: str) -> Iterator[Manifest]:
+    bot = context.bot
     if part == "gateway":
         yield {"ports": _tcp(PORTS[part])}
     elif callers := [caller for caller, called in CALLS.items() if part in called]:
         yield {"from": [_pods(bot, caller) for caller in callers], "ports": _tcp(PORTS[part])}
     if part in SCRAPED:
-        yield {"from": _scrapers(bot), "ports": _tcp((names.PRIVATE_PORT,))}
+        yield {"from": [*_scrapers(bot), _operator(context)], "ports": _tcp((names.PRIVATE_PORT,))}
 
 
 def _scrapers(bot: ChatbotDeployment) -> list[Manifest]:
     return [_plain(peer) for peer in bot.spec.network.metrics_from] or [PROMETHEUS]
+
+
+def _operator(context: Context) -> Manifest:
+    """It asks pods that are not ready why; labelled by its chart."""
+    return {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": context.settings.lease.namespace}},
+        "podSelector": {"matchLabels": {names.NAME: OPERATOR}},
+    }
 
 
 def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import component_of, digest, generation, manifest
+from chatbot_operator.reachability import waits_for_store
 from chatbot_operator.readiness import overdue
 from chatbot_operator.settings import Images, Settings
 from chatbot_operator.world import Manifest, Observed
@@ -66,7 +67,7 @@ def _given_up(bot: ChatbotDeployment, previous: Status | None, settings: Setting
 
 def _failing(bot: ChatbotDeployment, observed: Observed, settled: Manifest, settings: Settings) -> RolledBack | None:
     for live in _deployments(observed):
-        if finding := overdue(live, observed):
+        if (finding := overdue(live, observed)) and not waits_for_store(live, observed):
             return RolledBack(
                 generation=generation(bot),
                 version=settings.version,
