@@ -11,7 +11,7 @@ from chatbot_operator.components.cloudnativepg import HIBERNATION
 from chatbot_operator.components.metadata import applied_hash, component_of
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.process import RULES
-from chatbot_operator.world import Manifest, Observed, Reference, Step
+from chatbot_operator.world import Answer, Manifest, Observed, Reference, Step
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import Condition, Status
 
@@ -62,12 +62,16 @@ class Cluster:
     """What users own; whatever is not here has a digest of its name."""
     status: Status | None = None
     apis: frozenset[str] = frozenset()
+    answers: dict[str, Answer] = field(default_factory=dict)
+    """What pods that are not ready say of themselves, by their names."""
 
     @property
     def observed(self) -> Observed:
         found = {item: self._digest(item) for item in planning.references(self.bot)}
         data = self.status.stores.postgres if self.status and self.status.stores else None
-        return Observed(tuple(self.children.values()), tuple(self.pods), found, self.apis, data=data)
+        return Observed(
+            tuple(self.children.values()), tuple(self.pods), found, self.apis, data=data, answers=self.answers
+        )
 
     @property
     def chosen(self) -> Effective:

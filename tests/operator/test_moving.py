@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from chatbot_operator import names
-from chatbot_operator.components import revisions
 from chatbot_operator.components.metadata import CLOUD_NATIVE_PG, component_of
 from chatbot_operator.components.stores import CLAIM
+from chatbot_operator.process import RULES
 from chatbot_operator.world import Manifest
 from chatbot_resource.status import PostgresStatus
 
@@ -260,7 +260,7 @@ class TestAfterwards:
         live = cluster.child("Deployment", "demo-auth")
         late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
         live["status"] |= {"conditions": [late]}
-        chosen = revisions.effective(cluster.bot, cluster.observed, cluster.status, SETTINGS)
+        chosen = RULES.effective(cluster.bot, cluster.observed, cluster.status, SETTINGS)
         assert chosen.rolled_back is None
 
     def test_a_cluster_that_a_former_resource_left_is_not_touched(self) -> None:

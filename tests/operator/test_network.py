@@ -9,6 +9,12 @@ from chatbot_operator.world import Manifest
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import DEV, STANDARD
 
+OPERATOR = {
+    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}},
+    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "chatbot-operator"}},
+}
+"""As the chart labels its pods, in the namespace of its Lease."""
+
 
 def policies(spec: dict[str, Any]) -> dict[str, Manifest]:
     """By part."""
@@ -75,7 +81,14 @@ class TestPolicies:
         told = policies(DEV | {"network": {"metricsFrom": peers}})
         for part in network.SCRAPED:
             rules = [rule for rule in told[part]["ingress"] if ports(rule) == {9090}]
-            assert [rule["from"] for rule in rules] == [peers]
+            assert [rule["from"] for rule in rules] == [[*peers, OPERATOR]]
+
+    def test_the_operator_may_ask_pods_how_they_are(self) -> None:
+        found = policies(DEV)
+        asked = {
+            part for part, policy in found.items() for rule in policy["ingress"] if OPERATOR in rule.get("from", [])
+        }
+        assert asked == set(network.SCRAPED)
 
     def test_external_stores_are_reached_at_their_usual_ports(self) -> None:
         postgres = {"authSecretRef": {"name": "a"}, "conversationSecretRef": {"name": "c"}}

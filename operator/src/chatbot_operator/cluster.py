@@ -1,4 +1,4 @@
-"""The only I/O: reads and writes of the API server, in manifests as plain dicts.
+"""The only I/O with the API server: reads and writes, in manifests as plain dicts.
 
 Everything that goes wrong is one of the errors of faults.py. Every write first asks whether this process may act.
 """

@@ -74,12 +74,14 @@ def paused(found: Findings) -> Findings:
             return finding
         return Blocked(Reason.PAUSED, f"Left as it is while spec.mode is Paused: {finding.message}")
 
+    available = found.available
     return replace(
         found,
         secrets=waits(found.secrets),
         stores={name: waits(finding) for name, finding in found.stores.items()},
         migrations=waits(found.migrations),
         components={name: waits(finding) for name, finding in found.components.items()},
+        available=available if isinstance(available, bool) else waits(available) or available,
         blocked=None,
     )
 
@@ -176,7 +178,7 @@ def _vectors(bot: ChatbotDeployment, found: Findings) -> Said:
 
 def _store(bot: ChatbotDeployment, store: names.Store, found: Findings) -> Said:
     if store != "weaviate" and getattr(bot.spec.stores, store).mode == "External":
-        text = f"spec.stores.{store}.external leads to a Secret that is there; its readers show whether it answers."
+        text = f"spec.stores.{store}.external leads to a Secret that is there, and no pod lacks it to be ready."
         return _unless(found.stores[store], Reason.EXTERNAL, text)
     kind = "Cluster" if store == "postgres" and bot.spec.stores.postgres.mode == "CloudNativePG" else "StatefulSet"
     return _unless(found.stores[store], Reason.STORE_READY, f"{kind} {names.child(bot.name, store)} is ready.")

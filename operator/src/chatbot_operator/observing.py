@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from chatbot_operator import names
+from chatbot_operator.asking import ask
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import CHILDREN, bots_selector, optional
@@ -69,9 +70,9 @@ async def observe(
     children = tuple(item for item in found if item["kind"] != "Pod")
     pods = tuple(item for item in found if item["kind"] == "Pod")
     references = {one: reference_digest(referenced[one.kind, one.name], one.key, uid) for one in wanted}
-    refused = await _refused(cluster, [item for item in children if lacks_pods(item)])
+    refused, answers = await together(_refused(cluster, [item for item in children if lacks_pods(item)]), ask(pods))
     return Look(
-        Observed(children, pods, references, apis, refused=refused),
+        Observed(children, pods, references, apis, refused=refused, answers=answers),
         _versions([*found, *(live for live in referenced.values() if live is not None)]),
         [item for item in found if item["kind"] not in KEPT_OUT],
     )

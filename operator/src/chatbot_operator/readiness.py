@@ -150,6 +150,20 @@ def deployment_finding(part: str, live: Manifest, observed: Observed) -> Blocked
     return pods_finding(_newest(live, _pods_of(observed, part), observed)) or _refused(live) or _overdue(live)
 
 
+def is_ready(pod: Manifest) -> bool:
+    return _condition(pod, "Ready") is not None
+
+
+def pods_of(live: Manifest, observed: Observed) -> list[Manifest]:
+    """A Deployment's pods that are meant to run, old and new."""
+    return _pods_of(observed, component_of(live))
+
+
+def newest(live: Manifest, observed: Observed) -> list[Manifest]:
+    """Those of a Deployment's present form."""
+    return _newest(live, pods_of(live, observed), observed)
+
+
 def pods_finding(pods: Iterable[Manifest]) -> Blocked | None:
     """What is wrong with the first pod that something is wrong with."""
     ordered = sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
@@ -222,7 +236,7 @@ def overdue(live: Manifest, observed: Observed) -> Blocked | None:
     finding = _overdue(live)
     if finding is None:
         return None
-    return pods_finding(_newest(live, _pods_of(observed, component_of(live)), observed)) or _refused(live) or finding
+    return pods_finding(newest(live, observed)) or _refused(live) or finding
 
 
 def _overdue(live: Manifest) -> Blocked | None:

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     KEY_NOT_FOUND = "KeyNotFound"
     APPLY_REFUSED = "ApplyRefused"
     STORE_FAILED = "StoreFailed"
+    STORE_UNREACHABLE = "StoreUnreachable"
     STORAGE_EXPANSION_UNSUPPORTED = "StorageExpansionUnsupported"
     FIELD_CONFLICT = "FieldConflict"
     HOSTNAME_TAKEN = "HostnameTaken"
@@ -78,7 +79,7 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.FOUND: Meaning("Every Secret and ConfigMap that is generated or referred to is there."),
     Reason.STORE_READY: Meaning("The store's StatefulSet is ready, or its Cluster with all instances and databases."),
     Reason.EXTERNAL: Meaning(
-        "The store is yours, and the Secret with its address is there. Whether it answers, its readers show."
+        "The store is yours, the Secret with its address is there, and no pod lacks the store to be ready."
     ),
     Reason.IN_POSTGRES: Meaning("Vectors are kept in Postgres; there is no store of their own."),
     Reason.MIGRATED: Meaning("Both databases have the tables that the wanted version needs."),
@@ -129,6 +130,10 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.STORE_FAILED: Meaning(
         "CloudNativePG says that it cannot go on with the Cluster or Database named.",
         "`kubectl describe` it, and mend what CloudNativePG says of it.",
+    ),
+    Reason.STORE_UNREACHABLE: Meaning(
+        "A pod runs and is not ready, because it cannot use the store named; the kind of error is said.",
+        "Bring the store back, or mend its address or password; pods recover by themselves.",
     ),
     Reason.STORAGE_EXPANSION_UNSUPPORTED: Meaning(
         "The disk named cannot grow; the store goes on with the size it has.",

@@ -30,6 +30,7 @@ from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.observing import observe
 from chatbot_operator.queue import Key, jitter
+from chatbot_operator.reachability import runs_unready
 from chatbot_operator.readiness import lacks_pods
 from chatbot_operator.reasons import Reason
 from chatbot_operator.referrers import Referrers
@@ -40,6 +41,8 @@ MISSING_SECONDS = 10.0
 """What does not exist has no label to be watched by, so it is looked for."""
 LACKING_SECONDS = 10.0
 """That a pod was refused is only told by an Event, and Events are not watched."""
+UNREADY_SECONDS = 10.0
+"""Why a pod is not ready only the pod itself tells, and only when it is asked."""
 REFUSED_SECONDS = 30.0
 HOSTS_SECONDS = 60.0
 CONFLICT_SECONDS = 1.0
@@ -214,6 +217,8 @@ class Reconciler:
             return result, MISSING_SECONDS * jitter()
         if any(map(lacks_pods, observed.children)):  # nothing of ours changes when one is refused
             return result, LACKING_SECONDS * jitter()
+        if any(map(runs_unready, observed.pods)):
+            return result, UNREADY_SECONDS * jitter()
         if observed.hosts:  # whoever has them says nothing to us when it lets them go
             return result, HOSTS_SECONDS * jitter()
         return result, min(self._resync() * (1 if done.writes else COMPLETE), done.again or math.inf)

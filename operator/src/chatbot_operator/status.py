@@ -1,7 +1,7 @@
 """What is reported of a resource: computed from what was observed, never from what was done. Pure."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed
 
 from chatbot_resource.llm import resolve_llm
@@ -33,8 +33,9 @@ from chatbot_operator.components import (
 )
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import applied_hash, component_of, generation
-from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true, paused
+from chatbot_operator.conditions import PASSING, Findings, conditions, invalid_conditions, is_true, paused
 from chatbot_operator.errors import invalid_spec
+from chatbot_operator.reachability import lost
 from chatbot_operator.readiness import (
     count,
     current,
@@ -59,6 +60,8 @@ COMPONENTS: dict[names.Component, StepName] = {
 """Each component and the step that makes it."""
 BESIDE: frozenset[StepName] = frozenset({"monitoring", "revision"})
 """Steps by which no pod runs: what becomes of them decides nothing about the bot itself."""
+UNEXPLAINED = PASSING | {Reason.PROGRESS_DEADLINE_EXCEEDED}
+"""Findings of a Deployment that say less than its pods may."""
 MAX_TEXT = 1024
 HISTORY = 5
 
@@ -74,6 +77,8 @@ class View:
     """Why it has not settled; None: it has."""
     reached: bool = True
     """Whether a Service leads to its pods."""
+    lost: Mapping[names.Store, Blocked] = field(default_factory=dict)
+    """Stores that keep it from settling."""
 
 
 def status_of(
@@ -93,19 +98,13 @@ def status_of(
         rolled_back: what was asked for, where something else is rendered.
     """
     context = Context(bot, observed, settings, rolled_back)
-    views = [_waiting(context, _view(bot, part, steps, observed)) for part in COMPONENTS]
+    stores = _stores(context, steps)
+    views = [_waiting(context, _view(bot, part, steps, observed, stores)) for part in COMPONENTS]
     if bot.spec.mode == "Paused":
         views = [_without_service(bot, view, steps, observed) for view in views]
     found = Findings(
         secrets=_secrets(steps),
-        stores={
-            "postgres": reads.missing("auth and conversation", postgres.external(bot), context)
-            or _store("postgres", steps, observed, moving.RUN_BY.get(bot.spec.stores.postgres.mode))
-            or _copying(context, steps),
-            "redis": reads.missing("gateway and chat", redis.external(bot), context)
-            or _store("redis", steps, observed),
-            "weaviate": _store("weaviate", steps, observed),
-        },
+        stores={name: finding or _lost(name, views) for name, finding in stores.items()},
         migrations=_migrations(steps, observed),
         components={view.part: view.finding for view in views},
         blocked=next((step.blocked for step in steps if step.blocked and step.name not in BESIDE), None),
@@ -167,14 +166,25 @@ def operator_version() -> str:
     return installed("chatbot-operator")
 
 
-def _view(bot: ChatbotDeployment, part: names.Component, steps: list[Step], observed: Observed) -> View:
+def _view(
+    bot: ChatbotDeployment,
+    part: names.Component,
+    steps: list[Step],
+    observed: Observed,
+    stores: Mapping[names.Store, Blocked | None],
+) -> View:
     name = names.child(bot.name, part)
     live = observed.child("Deployment", name)
     step = next(step for step in steps if step.name == COMPONENTS[part])
     wanted = next(
         (item for item in step.manifests if item["kind"] == "Deployment" and item["metadata"]["name"] == name), None
     )
-    return View(part, live, wanted, _finding(part, step, wanted, live, observed))
+    finding = _finding(part, step, wanted, live, observed)
+    if live is None or finding is None or finding.reason not in UNEXPLAINED:
+        return View(part, live, wanted, finding)
+    # What is wrong with a store that we run is said by its own condition, and passes with it.
+    gone = {store: why for store, why in lost(bot, part, live, observed).items() if stores[store] is None}
+    return View(part, live, wanted, next(iter(gone.values()), finding), lost=gone)
 
 
 def _without_service(bot: ChatbotDeployment, view: View, steps: list[Step], observed: Observed) -> View:
@@ -236,6 +246,23 @@ def _dependencies(context: Context, steps: Iterable[Step]) -> Blocked | None:
     refused = (step.blocked for step in steps if step.blocked and step.name == "monitoring")
     found = [*dependencies.lacking(context), *refused]
     return Blocked(found[0].reason, " ".join(one.message for one in found)) if found else None
+
+
+def _stores(context: Context, steps: list[Step]) -> dict[names.Store, Blocked | None]:
+    """What is wrong with each, whoever needs it."""
+    bot, observed = context.bot, context.observed
+    return {
+        "postgres": reads.missing("auth and conversation", postgres.external(bot), context)
+        or _store("postgres", steps, observed, moving.RUN_BY.get(bot.spec.stores.postgres.mode))
+        or _copying(context, steps),
+        "redis": reads.missing("gateway and chat", redis.external(bot), context) or _store("redis", steps, observed),
+        "weaviate": _store("weaviate", steps, observed),
+    }
+
+
+def _lost(store: names.Store, views: Iterable[View]) -> Blocked | None:
+    """The first component that cannot use it."""
+    return next((view.lost[store] for view in views if store in view.lost), None)
 
 
 def _store(

@@ -27,6 +27,16 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a pod that runs and is not ready says of itself."""
+
+    ready: bool
+    """That it is after all: the cluster is about to see it."""
+    failing: Mapping[str, str]
+    """Checks of stores that fail, and the kind of the error."""
+
+
+@dataclass(frozen=True)
 class Observed:
     """What the cluster holds for one resource at one moment."""
 
@@ -49,6 +59,9 @@ class Observed:
     """StatefulSets and Jobs that lack a pod because the last one was refused, and what the API server said of it."""
     data: PostgresStatus | None = None
     """Where the data of Postgres is, as the status last said; None: wherever the resource says."""
+
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    """By pod, of some that run and are not ready; see asking.py."""
 
     def child(self, kind: str, name: str) -> Manifest | None:
         return next(

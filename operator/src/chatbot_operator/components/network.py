@@ -52,6 +52,8 @@ SCRAPED = ("gateway", "auth", "chat", "conversation", "conversation-worker")
 OUTWARD = ("chat", "auth")
 """Parts that reach the world when the resource does not say what may be reached: models and identity providers."""
 
+OPERATOR = "chatbot-operator"
+"""Label of the operator's own pods."""
 DNS: Manifest = {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
 PROMETHEUS: Manifest = {
     "namespaceSelector": {},
@@ -148,11 +150,19 @@ def _ingress(context: Context, part: str) -> Iterator[Manifest]:
     elif callers := _callers(context, part):
         yield {"from": [_pods(bot, caller) for caller in callers], "ports": _tcp(PORTS[part])}
     if part in SCRAPED:
-        yield {"from": _scrapers(bot), "ports": _tcp((names.PRIVATE_PORT,))}
+        yield {"from": [*_scrapers(bot), _operator(context)], "ports": _tcp((names.PRIVATE_PORT,))}
 
 
 def _scrapers(bot: ChatbotDeployment) -> list[Manifest]:
     return [_plain(peer) for peer in bot.spec.network.metrics_from] or [PROMETHEUS]
+
+
+def _operator(context: Context) -> Manifest:
+    """It asks pods that are not ready why; labelled by its chart."""
+    return {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": context.settings.lease.namespace}},
+        "podSelector": {"matchLabels": {names.NAME: OPERATOR}},
+    }
 
 
 def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:

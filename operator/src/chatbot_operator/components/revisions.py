@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import applied_hash, component_of, digest, generation, manifest
+from chatbot_operator.reachability import waits_for_store
 from chatbot_operator.readiness import overdue
 from chatbot_operator.settings import Images, Settings
 from chatbot_operator.world import Manifest, Observed, Step
@@ -74,7 +75,7 @@ def _failing(asked: Effective, observed: Observed, settled: Manifest, render: Re
     # Rarely any, and rendering takes its time.
     hashes = _hashes(render(asked.bot, observed, asked.settings)) if failing else set()
     for live, finding in failing:
-        if applied_hash(live) in hashes:
+        if applied_hash(live) in hashes and not waits_for_store(live, observed):
             return RolledBack(
                 generation=generation(asked.bot),
                 version=asked.settings.version,
