@@ -82,6 +82,8 @@ class TestOnce:
         assert await looks.find() == [(world.namespace, "quay")]
         world.api.patch("ChatbotDeployment", world.namespace, BOT, {"spec": {"profile": "Standard"}})
         assert set(await looks.find()) == {world.key, (world.namespace, "quay")}
+        while world.key in await looks.find():
+            await looks.reconcile(world.key)
         world.api.delete("ChatbotDeployment", world.namespace, BOT)
         assert world.key in await looks.find()
 
