@@ -183,7 +183,8 @@ REASONS: Mapping[Reason, Meaning] = {
         "Read `kubectl logs job/NAME`, mend the cause and delete the Job: a new one is made.",
     ),
     Reason.PROGRESS_DEADLINE_EXCEEDED: Meaning(
-        "A rollout made no progress for ten minutes, and no pod says why.", "`kubectl describe deployment`"
+        "A rollout made no progress within `spec.rollout.deadline`, and no pod says why.",
+        "`kubectl describe deployment`",
     ),
 }
 
