@@ -126,6 +126,7 @@ class TestWithoutKeda:
         assert (
             "no ScaledObject (keda.sh), which spec.components.auth.scaling.mode asks for: install KEDA" in told.message
         )
+        assert told.message.endswith("Or the operator has no right to it.")
         assert said(cluster.condition("DependenciesDetected")) == said(told)
         assert not [kind for kind, _ in cluster.children if kind in ("ScaledObject", "HorizontalPodAutoscaler")]
 

@@ -275,13 +275,13 @@ class TestOnAServer:
             run.edit(stores={"deletionPolicy": policy})
             await run.reconcile(world.key)
             found = [
-                *(
-                    world.existing("Cluster", f"{BOT}-postgres"),
-                    world.existing("Database", f"{BOT}-postgres-conversation"),
-                )
+                world.existing("Cluster", f"{BOT}-postgres"),
+                world.existing("Database", f"{BOT}-postgres-conversation"),
+                world.existing("NetworkPolicy", f"{BOT}-postgres-cluster"),
             ]
-            assert [bool(item["metadata"].get("ownerReferences")) for item in found] == [owned, owned]
+            assert [bool(item["metadata"].get("ownerReferences")) for item in found] == [owned] * 3
         before = world.existing("Cluster", f"{BOT}-postgres")
+        guard = world.existing("NetworkPolicy", f"{BOT}-postgres-cluster")
         password = run.secret("postgres-auth")["data"]
         world.api.delete("ChatbotDeployment", world.namespace, BOT, "Foreground")
         async with asyncio.timeout(SECONDS):
@@ -293,6 +293,13 @@ class TestOnAServer:
             await ready(again, world)
         after = world.existing("Cluster", f"{BOT}-postgres")
         assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        kept = world.existing("NetworkPolicy", f"{BOT}-postgres-cluster")
+        assert kept["metadata"]["uid"] == guard["metadata"]["uid"]
+        # And it goes when nobody wants it, although it has no owner.
+        again.edit(network={"policy": "Off"})
+        async with asyncio.timeout(SECONDS):
+            while world.get("NetworkPolicy", f"{BOT}-postgres-cluster"):
+                await again.reconcile(world.key)
         assert again.secret("postgres-auth")["data"] == password
 
     async def test_one_that_is_not_ours_is_left_alone(self, world: World) -> None:

@@ -1,6 +1,7 @@
 """The operator's own dashboard and metrics: a real operator at work, a real Prometheus that scrapes it."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,13 @@ def test_a_bot_is_in_one_phase(scraped: Prometheus) -> None:
 
 def test_its_file_is_up_to_date() -> None:
     assert FILE.read_text(encoding="utf-8") == overview(), "run `make generate`"
+
+
+@pytest.mark.parametrize("phase", ["Ready", "Paused", "Hibernated", "Idle"])
+def test_what_is_at_rest_is_not_shown_as_not_ready(phase: str) -> None:
+    [expr] = [expr for title, expr in queries(json.loads(overview())) if title == "Chatbots: Not ready"]
+    [(_, phases)] = re.findall(r'(phase!~)"([^"]*)"', expr)
+    assert phase in phases.split("|")
 
 
 def test_grafana_can_show_it() -> None:

@@ -96,6 +96,19 @@ class TestSchedule:
         clock.cluster.settle("auth")
         assert clock.after(0).patch
 
+    def test_signs_while_auth_is_asleep(self, clock: Clock) -> None:
+        clock.after(30 * DAY)
+        clock.cluster.converge()
+        live = clock.cluster.child("Deployment", "demo-auth")
+        counts = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas", "availableReplicas"), 0)
+        live["status"] |= counts
+        assert clock.after(PUBLISH_SECONDS).patch is None, "it has lost its pods"
+        live["spec"] = live["spec"] | {"replicas": 0}
+        live["status"] |= {"replicas": 1, "updatedReplicas": 1}
+        assert clock.after(0).patch is None, "one is still there"
+        live["status"] |= counts
+        assert clock.after(0).patch
+
     def test_rolls_auth_and_nobody_else(self, clock: Clock) -> None:
         def templates() -> dict[str, Any]:
             found = clock.cluster.children.items()

@@ -197,7 +197,8 @@ REASONS: Mapping[Reason, Meaning] = {
         "Read `kubectl logs job/NAME`, mend the cause and delete the Job; or change the mode back.",
     ),
     Reason.PROGRESS_DEADLINE_EXCEEDED: Meaning(
-        "A rollout made no progress for ten minutes, and no pod says why.", "`kubectl describe deployment`"
+        "A rollout made no progress within `spec.rollout.deadline`, and no pod says why.",
+        "`kubectl describe deployment`",
     ),
 }
 

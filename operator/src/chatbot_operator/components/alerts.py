@@ -221,5 +221,5 @@ def _not_ready(bot: ChatbotDeployment) -> Manifest:
 
 
 def _alert(name: str, expr: str, lasting: str, labels: Mapping[str, str], summary: str, description: str) -> Manifest:
-    annotations = {"summary": summary, "description": description, "runbook_url": f"{GUIDE}#{name.lower()}"}
+    annotations = {"summary": summary, "description": description, "runbook": f"{GUIDE}, section {name}"}
     return {"alert": name, "expr": expr, "for": lasting, "labels": dict(labels), "annotations": annotations}

@@ -62,4 +62,6 @@ def lacks(context: Context, api: str) -> Blocked | None:
 def _told(api: str, field: str) -> Blocked:
     reason = Reason.CUSTOM_METRICS_UNAVAILABLE if api == CUSTOM_METRICS else Reason.API_NOT_INSTALLED
     named = f"{api} ({OPTIONAL[api].partition('/')[0]})" if api in OPTIONAL else api
-    return Blocked(reason, f"The cluster has no {named}, which {field} asks for: {DO[api]}.")
+    return Blocked(
+        reason, f"The cluster has no {named}, which {field} asks for: {DO[api]}. Or the operator has no right to it."
+    )

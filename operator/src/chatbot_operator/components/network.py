@@ -96,10 +96,12 @@ def build(context: Context, part: str) -> list[Manifest]:
 def cluster(context: Context) -> list[Manifest]:
     """The policy of the pods that CloudNativePG makes.
 
-    It says who reaches them. Whom they reach is left open: each asks the API server, which no selector names.
+    It says who reaches them. Whom they reach is left open: each asks the API server, which no selector names. It stays
+    as long as the Cluster does.
     """
-    bot = context.bot
-    if bot.spec.network.policy == "Off":
+    bot, name = context.bot, f"{context.bot.name}-postgres-cluster"
+    off = bot.spec.network.policy == "Off"
+    if off and not _retained(context.observed.child("NetworkPolicy", name)):
         return []
     own = _pods(bot, "postgres")
     callers = [_pods(bot, caller) for caller in _callers(context, "postgres")]
@@ -113,7 +115,13 @@ def cluster(context: Context) -> list[Manifest]:
             {"from": _scrapers(bot), "ports": _tcp((CLUSTER_METRICS_PORT,))},
         ],
     }
-    return [manifest(bot, "postgres", "NetworkPolicy", f"{bot.name}-postgres-cluster", {"spec": body})]
+    # Only what has an owner is ever taken away: one that was retained and is to go gets its owner back first.
+    owned = off or bot.spec.stores.deletion_policy == "Delete"
+    return [manifest(bot, "postgres", "NetworkPolicy", name, {"spec": body}, owned=owned)]
+
+
+def _retained(live: Manifest | None) -> bool:
+    return live is not None and not live["metadata"].get("ownerReferences")
 
 
 def copying(context: Context, part: str, source: ChatbotDeployment) -> list[Manifest]:

@@ -23,7 +23,7 @@ from chatbot_operator.components import auth, reads
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.reads import stored
 from chatbot_operator.components.secrets import KEYS, SIGNING_KEYS, new_signing_key
-from chatbot_operator.readiness import count, current
+from chatbot_operator.readiness import count, current, desired
 from chatbot_operator.world import Manifest, Observed
 
 PUBLISH_SECONDS = 90.0
@@ -116,13 +116,15 @@ def _end(bot: ChatbotDeployment, keys: _Keys, now: datetime.datetime) -> Rotatio
 
 
 def _published(context: Context) -> bool:
-    """Whether every pod of auth has the keys that are in the Secret now."""
+    """Whether every pod of auth has the keys that are in the Secret now. Where it is asleep, the next one will."""
     live = context.observed.child("Deployment", names.child(context.bot.name, "auth"))
     if live is None or not current(live):
         return False
     annotations = live["spec"]["template"]["metadata"].get("annotations") or {}
     same = annotations.get(names.REFERENCES_HASH) == reads.content(auth.reads(context.bot), context.observed)
-    return same and count(live, "updatedReplicas") == count(live, "replicas") == count(live, "readyReplicas") > 0
+    ready = count(live, "readyReplicas")
+    asleep = desired(live) == 0
+    return same and count(live, "updatedReplicas") == count(live, "replicas") == ready and (ready > 0 or asleep)
 
 
 def _keys(bot: ChatbotDeployment, observed: Observed) -> _Keys | None:
