@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx2
 import pytest
 from aiohttp import web
+from chatbot_common.app import Probes, private_app
 from chatbot_operator import names
 from chatbot_operator.asking import ask
 from chatbot_operator.process import RULES
@@ -101,6 +103,17 @@ def pod(port: int, name: str = "demo-auth-1", part: str = "auth", **status: Any)
 class TestAsking:
     async def test_hears_which_checks_of_stores_fail(self) -> None:
         async with serving(Service()) as service:
+            found = await ask([pod(service.port)])
+        assert found == {"demo-auth-1": Answer(ready=False, failing={"database": "ConnectionRefusedError"})}
+
+    async def test_understands_what_services_answer(self) -> None:
+        async def away() -> None:
+            raise ConnectionRefusedError("postgres.example.com")
+
+        transport = httpx2.ASGITransport(private_app(Probes({"database": away})))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://pod") as client:
+            body = (await client.get("/readyz")).json()
+        async with serving(Service(body)) as service:
             found = await ask([pod(service.port)])
         assert found == {"demo-auth-1": Answer(ready=False, failing={"database": "ConnectionRefusedError"})}
 
