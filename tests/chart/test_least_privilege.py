@@ -122,6 +122,8 @@ def installation(request: pytest.FixtureRequest, empty_server: ApiServer, helm: 
     helm.on(empty_server.kubeconfig, "install", "chatbot-operator", str(CHART), namespace=system, **values)
     yield Installation(empty_server, system, team, watched)
     helm.on(empty_server.kubeconfig, "uninstall", "chatbot-operator", namespace=system)
+    # Other files of tests begin with a server that has never heard of us.
+    empty_server.kubectl("delete", "-f", str(CRDS))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 from chatbot_resource.configuration import SECRET_FILES, Service
+from redis import Redis
 
 from tests.support.configuration import mapping
 from tests.support.doors import door
@@ -136,6 +137,8 @@ def _write(folder: Path, service: Service, told: dict[str, Any]) -> dict[str, st
 
 async def test_stores_come_go_and_return(tmp_path: Path, keys: Keys, postgres: Postgres, redis_url: str) -> None:
     postgres_port, redis_port = free_port(), free_port()
+    with Redis.from_url(redis_url) as shared:  # others have called from this address, and may have used up its limit
+        shared.flushall()
     redis_socket = Path(redis_url.removeprefix("unix://"))
     databases = {name: postgres.create() for name in ("auth", "conversation")}
     at = f"postgresql://postgres@127.0.0.1:{postgres_port}"

@@ -110,7 +110,7 @@ class TestScraped:
         assert scraped == {part: [names.PRIVATE_PORT] for part in network.SCRAPED}
         for part in scraped:
             policy = children["NetworkPolicy", f"demo-{part}"]["spec"]
-            rule = next(rule for rule in policy["ingress"] if rule.get("from") == [network.PROMETHEUS])
+            rule = next(rule for rule in policy["ingress"] if network.PROMETHEUS in rule.get("from", []))
             assert [port["port"] for port in rule["ports"]] == [names.PRIVATE_PORT]
 
 

@@ -11,6 +11,7 @@ from chatbot_cli.__main__ import run
 from chatbot_cli.cluster.app import app
 from chatbot_operator.process import RULES
 from chatbot_operator.reconcile import Reconciler
+from chatbot_operator.referrers import Referrers
 
 from tests.operator.conftest import logged, world  # noqa: F401 - fixtures
 from tests.operator.running import BOT, SETTINGS, World
@@ -50,8 +51,9 @@ def plugin(anywhere: Plugin, world: World) -> Plugin:  # noqa: F811
 
 @pytest.fixture
 def reconciler(world: World) -> Reconciler:  # noqa: F811
-    """The whole plan, as the operator's process has it."""
-    return world.reconciler(rules=RULES)
+    """The whole plan, as the operator's process has it that `Installed` tells of."""
+    lease = SETTINGS.lease.model_copy(update={"namespace": world.namespace})
+    return Reconciler(world.cluster, SETTINGS.model_copy(update={"lease": lease}), world.metrics, Referrers(), RULES)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from tests.operator.running import World
 from tests.support.apiserver import wait_for
 
 DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/chatbotdeployments.chatbot-operator.io"
-MODE = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/mode"
+SPEC = "/spec/versions/0/schema/openAPIV3Schema/properties/spec"
+MODE, RULES = f"{SPEC}/properties/mode", f"{SPEC}/x-kubernetes-validations"
 
 
 def mode(world: World) -> str | None:
@@ -22,15 +23,18 @@ def mode(world: World) -> str | None:
 def without_modes(world: World) -> Iterator[None]:
     """The definition as it was before there was `spec.mode`; afterwards it is as it was."""
     schema = world.api.request("GET", DEFINITION)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    _patch(world, {"op": "remove"})
+    spec = schema["properties"]["spec"]
+    rules = [rule for rule in spec["x-kubernetes-validations"] if "self.mode" not in rule["rule"]]
+    _patch(world, {"op": "replace", "path": RULES, "value": rules}, {"op": "remove", "path": MODE})
+    wait_for("the definition to be served", lambda: not _served(world))
     yield
-    _patch(world, {"op": "add", "value": schema["properties"]["spec"]["properties"]["mode"]})
+    before = {"op": "replace", "path": RULES, "value": spec["x-kubernetes-validations"]}
+    _patch(world, {"op": "add", "path": MODE, "value": spec["properties"]["mode"]}, before)
+    wait_for("the definition to be served", lambda: _served(world))
 
 
-def _patch(world: World, step: dict[str, Any]) -> None:
-    headers = {"Content-Type": "application/json-patch+json"}
-    world.api.request("PATCH", DEFINITION, [step | {"path": MODE}], headers)
-    wait_for("the definition to be served", lambda: _served(world) is (step["op"] == "add"))
+def _patch(world: World, *steps: dict[str, Any]) -> None:
+    world.api.request("PATCH", DEFINITION, steps, {"Content-Type": "application/json-patch+json"})
 
 
 def _served(world: World) -> bool:
