@@ -190,7 +190,8 @@ class TestRun:
             await service.exchange(ada, "one", "eins")
 
             await eventually(lambda: sql.fetchval("SELECT to_regclass('vectors_messages_16') IS NOT NULL"))
-            await eventually(lambda: sql.fetchval("SELECT count(*) = 2 FROM vectors_messages_16"))
+            # A job that was taken just then is tried again after a while.
+            await eventually(lambda: sql.fetchval("SELECT count(*) = 2 FROM vectors_messages_16"), seconds=90)
 
 
 class TestProcess:
