@@ -6,7 +6,6 @@ holds the ScaledObject by a finalizer until it has stopped (controllers/keda in 
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +21,7 @@ from chatbot_resource.model import ChatbotDeployment
 
 from tests.operator.running import BOT, SECONDS, SETTINGS, Run, SmallPlan, World, deployment, step
 from tests.operator.test_modes import replicas, scale, unchanged
-from tests.support.apiserver import ApiServer, Object, playing_kubelet, wait_for
+from tests.support.apiserver import ApiServer, Object, again_and_again, playing_kubelet, wait_for
 from tests.support.optional_apis import KEDA, install, remove
 
 CHAT = f"{BOT}-chat"
@@ -43,21 +42,13 @@ def installed(world: World) -> Iterator[World]:
 
 @contextlib.contextmanager
 def playing_keda(server: ApiServer, namespace: str) -> Iterator[None]:
-    stop = threading.Event()
-
     def play() -> None:
-        while not stop.wait(0.1):
-            with contextlib.suppress(httpx2.HTTPStatusError):  # changed or gone meanwhile
-                for scaled in server.list("ScaledObject", namespace):
-                    _keda(server, namespace, scaled)
+        with contextlib.suppress(httpx2.HTTPStatusError):  # changed or gone meanwhile
+            for scaled in server.list("ScaledObject", namespace):
+                _keda(server, namespace, scaled)
 
-    thread = threading.Thread(target=play)
-    thread.start()
-    try:
+    with again_and_again(play):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _keda(server: ApiServer, namespace: str, scaled: Object) -> None:

@@ -170,15 +170,26 @@ def playing_kubelet(
     Args:
         ready: which pods; the others stay pending.
     """
+    with _client(server.layout) as client:
+        own = ApiServer(server.layout, client)
+
+        def play() -> None:
+            for pod in own.list("Pod", namespace):
+                if pod["status"].get("phase") == "Pending" and ready(pod):
+                    _start(own, pod)
+
+        with again_and_again(play):
+            yield
+
+
+@contextlib.contextmanager
+def again_and_again(act: Callable[[], None], every: float = 0.1) -> Iterator[None]:
+    """Done in a thread of its own while the block runs, as a controller does its work."""
     stop = threading.Event()
 
     def play() -> None:
-        with _client(server.layout) as client:
-            own = ApiServer(server.layout, client)
-            while not stop.wait(0.1):
-                for pod in own.list("Pod", namespace):
-                    if pod["status"].get("phase") == "Pending" and ready(pod):
-                        _start(own, pod)
+        while not stop.wait(every):
+            act()
 
     thread = threading.Thread(target=play)
     thread.start()

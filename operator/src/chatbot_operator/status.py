@@ -8,10 +8,8 @@ from chatbot_resource.llm import resolve_llm
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import (
     ComponentStatus,
-    MigrationStatus,
     Phase,
     RolledBack,
-    Settled,
     Status,
     StoresStatus,
     VersionStatus,
@@ -24,7 +22,6 @@ from chatbot_operator.components import (
     autoscaling,
     dependencies,
     exposure,
-    migrations,
     moving,
     postgres,
     reads,
@@ -35,6 +32,7 @@ from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import applied_hash, component_of, generation
 from chatbot_operator.conditions import PASSING, Findings, conditions, invalid_conditions, is_true, paused
 from chatbot_operator.errors import invalid_spec
+from chatbot_operator.history import finished, given_up_finding, versions
 from chatbot_operator.reachability import lost
 from chatbot_operator.readiness import (
     count,
@@ -42,7 +40,6 @@ from chatbot_operator.readiness import (
     deployment_finding,
     desired,
     job_finding,
-    job_state,
     rest,
     settled,
 )
@@ -63,7 +60,6 @@ BESIDE: frozenset[StepName] = frozenset({"monitoring", "revision"})
 UNEXPLAINED = PASSING | {Reason.PROGRESS_DEADLINE_EXCEEDED}
 """Findings of a Deployment that say less than its pods may."""
 MAX_TEXT = 1024
-HISTORY = 5
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,7 @@ def status_of(
         autoscaled=bool(autoscaling.autoscalers(context)),
         route=exposure.finding(context),
         dependencies=_dependencies(context, steps),
-        rolled_back=_rolled_back(rolled_back),
+        rolled_back=given_up_finding(rolled_back),
     )
     if bot.spec.mode == "Paused":
         found = paused(found)
@@ -127,8 +123,8 @@ def status_of(
         components_ready=f"{sum(view.finding is None for view in views)}/{len(views)}",
         url=exposure.url(bot),
         model=str(resolve_llm(bot.spec.llm).default),
-        version=_version(bot, settings, previous, rolled_back, ready=ready, now=now),
-        migrations=_finished(steps, observed, previous),
+        version=versions(bot, settings, previous, rolled_back, ready=ready, now=now),
+        migrations=finished(steps, observed, previous),
         stores=StoresStatus(postgres=moving.located(context)),
         secrets=rotation.told(bot, observed),
         operator_version=operator_version(),
@@ -379,59 +375,3 @@ def _config_hash(workload: Manifest) -> str:
     volumes = workload["spec"]["template"]["spec"].get("volumes") or []
     named = (volume["configMap"]["name"] for volume in volumes if volume["name"] == "config" and "configMap" in volume)
     return str(next(named, "")).rpartition("-")[2]
-
-
-def _rolled_back(given_up: RolledBack | None) -> Blocked | None:
-    if given_up is None:
-        return None
-    text = f"Generation {given_up.generation} with version {given_up.version} was given up: {given_up.message}"
-    return Blocked(Reason.ROLLED_BACK, f"{text} What ran before runs again ({given_up.revision}).")
-
-
-def _version(
-    bot: ChatbotDeployment,
-    settings: Settings,
-    previous: Status | None,
-    rolled_back: RolledBack | None,
-    *,
-    ready: bool,
-    now: str,
-) -> VersionStatus:
-    history = previous.version.history if previous else []
-    latest = Settled(version=settings.version, generation=generation(bot), at=now)
-    if ready and (not history or (history[0].version, history[0].generation) != (latest.version, latest.generation)):
-        history = [latest, *history][:HISTORY]
-    return VersionStatus(
-        current=_serving(settings, previous, ready=ready),
-        target=rolled_back.version if rolled_back else settings.version,
-        rolled_back=rolled_back,
-        history=history,
-    )
-
-
-def _serving(settings: Settings, previous: Status | None, *, ready: bool) -> str:
-    """The version in every pod; until that is settled, the one that was."""
-    if ready:
-        return settings.version
-    return previous.version.current if previous else ""
-
-
-def _finished(steps: Iterable[Step], observed: Observed, previous: Status | None) -> list[MigrationStatus]:
-    """The last completed Job of each owner, remembered when it is gone."""
-    known = {item.owner: item for item in previous.migrations} if previous else {}
-    for owner in names.OWNERS:
-        jobs = [item for item in observed.children if _completed(item, migrations.part(owner))]
-        if jobs:
-            last = max(jobs, key=lambda job: str(job["status"]["completionTime"]))
-            name, when = last["metadata"]["name"], last["status"]["completionTime"]
-            known[owner] = MigrationStatus(owner=owner, job=name, completed_at=when)
-    return [known[owner] for owner in names.OWNERS if owner in known]
-
-
-def _completed(item: Manifest, part: str) -> bool:
-    return (
-        item["kind"] == "Job"
-        and component_of(item) == part
-        and job_state(item) == "complete"
-        and "completionTime" in item["status"]
-    )
