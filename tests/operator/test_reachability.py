@@ -312,7 +312,8 @@ def begin(world: World, **spec: Any) -> Run:
 def become(world: World, status: Mapping[str, Any]) -> None:
     """All pods of auth."""
     for found in world.api.list("Pod", world.namespace, AUTH):
-        world.api.patch_status("Pod", world.namespace, found["metadata"]["name"], dict(status))
+        with contextlib.suppress(httpx2.HTTPStatusError):  # a rollout took it meanwhile
+            world.api.patch_status("Pod", world.namespace, found["metadata"]["name"], dict(status))
 
 
 class TestCluster:

@@ -174,8 +174,9 @@ def playing_kubelet(
         own = ApiServer(server.layout, client)
 
         def play() -> None:
-            for pod in own.list("Pod", namespace):
-                if pod["status"].get("phase") == "Pending" and ready(pod):
+            pending = f"{path('Pod', namespace)}?fieldSelector=status.phase=Pending"
+            for pod in own.request("GET", pending)["items"]:
+                if ready(pod):
                     _start(own, pod)
 
         with again_and_again(play):
