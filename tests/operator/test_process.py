@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,67 +96,43 @@ def running(api_server: ApiServer, bot: Bot, tmp_path: Path) -> Iterator[Operato
         yield process
 
 
-class TestLife:
-    def test_from_nothing_to_ready(self, bot: Bot, kubelet: None, running: Operator) -> None:
+@dataclass(frozen=True)
+class Life:
+    """A bot that became ready, and its operator."""
+
+    bot: Bot
+    operator: Operator
+
+
+@pytest.fixture(scope="class")
+def life(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    bot = Bot(api_server)
+    with (
+        playing_kubelet(api_server, bot.namespace),
+        operator(api_server, tmp_path_factory.mktemp("life"), bot.namespace) as process,
+    ):
+        process.wait_ready()
         began = time.monotonic()
         bot.create()
         bot.wait_condition("Ready", "True")
-        print(f"created to Ready: {time.monotonic() - began:.1f} s, {running.writes():.0f} writes")
-        kinds = {kind for kind, _ in bot.children()}
+        print(f"created to Ready: {time.monotonic() - began:.1f} s, {process.writes():.0f} writes")
+        yield Life(bot, process)
+
+
+class TestLife:
+    """One bot from its first day to its last: in the order of the tests."""
+
+    def test_from_nothing_to_ready(self, life: Life) -> None:
+        kinds = {kind for kind, _ in life.bot.children()}
         assert kinds == set(KINDS)
-        metadata = bot.get("ChatbotDeployment", BOT)["metadata"]
+        metadata = life.bot.get("ChatbotDeployment", BOT)["metadata"]
         assert "finalizers" not in metadata
         assert "annotations" not in metadata
-        assert not [line for line in running.lines() if line["level"] in ("warning", "error", "critical")]
+        assert not [line for line in life.operator.lines() if line["level"] in ("warning", "error", "critical")]
 
-    def test_an_unchanged_world_costs_no_write_also_after_a_restart(
-        self, api_server: ApiServer, bot: Bot, kubelet: None, tmp_path: Path
-    ) -> None:
-        # Without an autoscaler, whose controller says some time later that there are no metrics here: a change.
-        bot.create({"profile": "Dev", "components": {"chat": {"scaling": {"mode": "Fixed", "replicas": 1}}}})
-        with operator(api_server, tmp_path, bot.namespace, "operator-0") as first:
-            bot.wait_condition("Ready", "True")
-            wait_settled(first)
-            before = bot.children()
-            assert first.stop() == 0
-        with operator(api_server, tmp_path, bot.namespace, "operator-1", resync_seconds=10) as second:
-            second.wait_ready()
-            reconciles = "chatbot_operator_reconciles_total"
-            wait_for("a look", lambda: second.metric(reconciles) >= 1)
-            wait_for("a resync", lambda: second.metric("chatbot_operator_resyncs_total") >= 1, 30)
-            assert second.writes() == 0
-            assert second.metric(reconciles) == second.metric(reconciles, result="unchanged")
-        assert unwritten(bot.children()) == unwritten(before)
-
-    # The second brings a version of the same images, which the revision to go back to tells, too: made anew, pruned.
-    @pytest.mark.parametrize(("platform", "writes"), [("0.1.0", 1), ("0.2.0", 3)])
-    def test_another_operator_that_makes_the_same_restarts_no_pod_and_writes_who_it_is(
-        self, api_server: ApiServer, bot: Bot, kubelet: None, tmp_path: Path, platform: str, writes: int
-    ) -> None:
-        bot.create({"profile": "Dev", "components": {"chat": {"scaling": {"mode": "Fixed", "replicas": 1}}}})
-        with operator(api_server, tmp_path, bot.namespace, "operator-0") as first:
-            bot.wait_condition("Ready", "True")
-            wait_settled(first)
-            before, pods, told = bot.children(), bot.pods(), bot.get("ChatbotDeployment", BOT)["status"]
-            assert first.stop() == 0
-        command = (NEWER, "9.9.9")
-        more = {"version": platform, "resync_seconds": 10}
-        with operator(api_server, tmp_path, bot.namespace, "operator-1", command, **more) as second:
-            second.wait_ready()
-            wait_for("its version", lambda: bot.get("ChatbotDeployment", BOT)["status"]["operatorVersion"] == "9.9.9")
-            wait_for("a resync", lambda: second.metric("chatbot_operator_resyncs_total") >= 1, 30)
-            wait_settled(second)
-            assert second.writes() == writes
-        assert unwritten(bot.children()) == unwritten(before)
-        assert bot.pods() == pods
-        after = bot.get("ChatbotDeployment", BOT)["status"]
-        assert after["version"]["current"] == platform
-        own = ("operatorVersion", "version")
-        assert after | dict.fromkeys(own) == told | dict.fromkeys(own)
-
-    def test_an_edit_rolls_exactly_the_right_pods(self, bot: Bot, kubelet: None, running: Operator) -> None:
-        bot.create()
-        bot.wait_condition("Ready", "True")
+    def test_an_edit_rolls_exactly_the_right_pods_and_makes_no_secret_anew(self, life: Life) -> None:
+        bot = life.bot
+        secrets = secrets_of(bot)
         before = {name: bot.get("Deployment", f"{BOT}-{name}")["spec"]["template"] for name in COMPONENTS}
         began = time.monotonic()
         bot.edit({"limits": {"perMinute": 7}})
@@ -164,6 +141,78 @@ class TestLife:
         bot.wait_condition("Ready", "True")
         after = {name: bot.get("Deployment", f"{BOT}-{name}")["spec"]["template"] for name in COMPONENTS}
         assert {name for name in COMPONENTS if before[name] != after[name]} == {"gateway"}
+        assert secrets_of(bot) == secrets
+
+    def test_what_is_deleted_or_edited_comes_back_within_seconds(self, life: Life) -> None:
+        bot = life.bot
+        uid = bot.get("Deployment", "harbour-chat")["metadata"]["uid"]
+        began = time.monotonic()
+        bot.api.delete("Deployment", bot.namespace, "harbour-chat")
+        wait_for("the Deployment to return", lambda: uid_of(bot, "harbour-chat") not in (None, uid), 5)
+        print(f"deleted child back: {time.monotonic() - began:.2f} s")
+        image = bot.images()["harbour-auth"]
+        began = time.monotonic()
+        bot.api.kubectl("-n", bot.namespace, "set", "image", "deployment/harbour-auth", "auth=evil:1")
+        wait_for("the image to return", lambda: bot.images()["harbour-auth"] == image, 5)
+        print(f"edited child back: {time.monotonic() - began:.2f} s")
+        # Told when everything has been applied.
+        [event] = wait_for("the Event", lambda: taken_back(bot))
+        assert "kubectl-set" in event["message"]
+
+    def test_tells_no_secret(self, life: Life) -> None:
+        said = life.operator.said()
+        values = [base64.b64decode(value).decode() for data in secrets_of(life.bot).values() for value in data.values()]
+        assert values
+        assert not [value for value in values if value in said]
+
+    def test_leaves_what_is_to_be_kept(self, life: Life) -> None:
+        bot = life.bot
+        kept = {("Secret", name) for name in ("harbour-admin", "harbour-postgres", "harbour-redis", "harbour-weaviate")}
+        bot.api.delete("ChatbotDeployment", bot.namespace, BOT)
+        wait_for("all but what Retain keeps to be gone", lambda: bot.children().keys() == kept, 60)
+        assert life.operator.process.poll() is None
+
+
+class TestSuccessors:
+    def test_write_nothing_but_who_they_are_and_restart_no_pod(
+        self, api_server: ApiServer, bot: Bot, kubelet: None, tmp_path: Path
+    ) -> None:
+        # Without an autoscaler, whose controller says some time later that there are no metrics here: a change.
+        bot.create({"profile": "Dev", "components": {"chat": {"scaling": {"mode": "Fixed", "replicas": 1}}}})
+        with operator(api_server, tmp_path, bot.namespace, "operator-0") as first:
+            bot.wait_condition("Ready", "True")
+            wait_settled(first)
+            assert first.stop() == 0
+        before, pods, told = bot.children(), bot.pods(), bot.get("ChatbotDeployment", BOT)["status"]
+
+        with operator(api_server, tmp_path, bot.namespace, "operator-1", resync_seconds=10) as same:
+            wait_looked(same)
+            assert same.writes() == 0
+            reconciles = "chatbot_operator_reconciles_total"
+            assert same.metric(reconciles) == same.metric(reconciles, result="unchanged")
+            assert same.stop() == 0
+
+        # The last brings a version of the same images, which the revision to go back to tells, too: made anew, pruned.
+        for number, platform, writes in ((8, "0.1.0", 1), (9, "0.2.0", 3)):
+            command, more = (NEWER, f"9.9.{number}"), {"version": platform, "resync_seconds": 10}
+            with operator(api_server, tmp_path, bot.namespace, f"operator-{number}", command, **more) as newer:
+                wait_looked(newer)
+                assert newer.writes() == writes
+                assert newer.stop() == 0
+            after = bot.get("ChatbotDeployment", BOT)["status"]
+            assert (after["operatorVersion"], after["version"]["current"]) == (f"9.9.{number}", platform)
+            own = ("operatorVersion", "version")
+            assert after | dict.fromkeys(own) == told | dict.fromkeys(own)
+        assert unwritten(bot.children()) == unwritten(before)
+        assert bot.pods() == pods
+
+
+def wait_looked(process: Operator) -> None:
+    """Until it has looked at everything twice, and is done."""
+    process.wait_ready()
+    wait_for("a look", lambda: process.metric("chatbot_operator_reconciles_total") >= 1)
+    wait_for("a resync", lambda: process.metric("chatbot_operator_resyncs_total") >= 1, 30)
+    wait_settled(process)
 
 
 def unwritten(children: dict[tuple[str, str], Object]) -> dict[tuple[str, str], Any]:
@@ -174,8 +223,17 @@ def unwritten(children: dict[tuple[str, str], Object]) -> dict[tuple[str, str], 
     }
 
 
+def secrets_of(bot: Bot) -> dict[str, Object]:
+    return {name: item["data"] for (kind, name), item in bot.children().items() if kind == "Secret"}
+
+
 def gateway_template(bot: Bot) -> Any:
     return bot.get("Deployment", f"{BOT}-gateway")["spec"]["template"]
+
+
+def uid_of(bot: Bot, deployment: str) -> Any:
+    found = bot.api.get("Deployment", bot.namespace, deployment)
+    return found and found["metadata"]["uid"]
 
 
 def wait_settled(process: Operator) -> None:
@@ -187,49 +245,6 @@ def wait_settled(process: Operator) -> None:
         return process.writes() == before and process.metric("chatbot_operator_queue_oldest_seconds") == 0
 
     wait_for("it to settle", quiet, 30)
-
-
-class TestHeal:
-    def test_what_is_deleted_or_edited_comes_back_within_seconds(
-        self, bot: Bot, kubelet: None, running: Operator
-    ) -> None:
-        bot.create()
-        bot.wait_condition("Ready", "True")
-        uid = bot.get("Deployment", "harbour-chat")["metadata"]["uid"]
-        began = time.monotonic()
-        bot.api.delete("Deployment", bot.namespace, "harbour-chat")
-        wait_for(
-            "the Deployment to return",
-            lambda: (
-                (bot.api.get("Deployment", bot.namespace, "harbour-chat") or {"metadata": {"uid": uid}})["metadata"][
-                    "uid"
-                ]
-                != uid
-            ),
-            5,
-        )
-        print(f"deleted child back: {time.monotonic() - began:.2f} s")
-        image = bot.images()["harbour-auth"]
-        began = time.monotonic()
-        bot.api.kubectl("-n", bot.namespace, "set", "image", "deployment/harbour-auth", "auth=evil:1")
-        wait_for("the image to return", lambda: bot.images()["harbour-auth"] == image, 5)
-        print(f"edited child back: {time.monotonic() - began:.2f} s")
-        # Told when everything has been applied.
-        [event] = wait_for("the Event", lambda: taken_back(bot))
-        assert "kubectl-set" in event["message"]
-
-    def test_secrets_are_made_once(self, bot: Bot, kubelet: None, running: Operator) -> None:
-        bot.create()
-        bot.wait_condition("Ready", "True")
-        secrets = {name: item["data"] for (kind, name), item in bot.children().items() if kind == "Secret"}
-        bot.edit({"limits": {"perMinute": 7}})
-        bot.wait_condition("Ready", "True")
-        after = {name: item["data"] for (kind, name), item in bot.children().items() if kind == "Secret"}
-        assert after == secrets
-        said = running.said()
-        values = [base64.b64decode(value).decode() for data in secrets.values() for value in data.values()]
-        assert values
-        assert not [value for value in values if value in said]
 
 
 def taken_back(bot: Bot) -> list[Object]:
@@ -287,15 +302,15 @@ class TestLeader:
 
 
 class TestKilled:
-    @pytest.mark.parametrize("writes", [1, 9, 24])
     def test_in_the_middle_the_next_one_goes_on(
-        self, api_server: ApiServer, bot: Bot, kubelet: None, tmp_path: Path, writes: int
+        self, api_server: ApiServer, bot: Bot, kubelet: None, tmp_path: Path
     ) -> None:
         bot.create()
-        with operator(api_server, tmp_path, bot.namespace, "operator-0", (KILLED, str(writes))) as first:
-            assert first.process.wait(60) == -signal.SIGKILL
-        made = {name: item["data"] for (kind, name), item in bot.children().items() if kind == "Secret"}
         # The same pod: its container is started again.
+        for writes in (1, 9, 24):
+            with operator(api_server, tmp_path, bot.namespace, "operator-0", (KILLED, str(writes))) as first:
+                assert first.process.wait(60) == -signal.SIGKILL
+        made = secrets_of(bot)
         with operator(api_server, tmp_path, bot.namespace, "operator-0") as second:
             bot.wait_condition("Ready", "True")
             wait_settled(second)
@@ -378,14 +393,6 @@ class TestProbes:
 
 class TestDeletion:
     """Last: it takes the garbage collector up to half a minute to learn of a new kind."""
-
-    def test_leaves_what_is_to_be_kept(self, bot: Bot, kubelet: None, running: Operator) -> None:
-        bot.create()
-        bot.wait_condition("Ready", "True")
-        kept = {("Secret", name) for name in ("harbour-admin", "harbour-postgres", "harbour-redis", "harbour-weaviate")}
-        bot.api.delete("ChatbotDeployment", bot.namespace, BOT)
-        wait_for("all but what Retain keeps to be gone", lambda: bot.children().keys() == kept, 60)
-        assert running.process.poll() is None
 
     def test_takes_everything_when_told_so(self, bot: Bot, kubelet: None, running: Operator) -> None:
         bot.create({"profile": "Dev"})
