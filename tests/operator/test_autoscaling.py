@@ -250,7 +250,7 @@ class TestIdle:
 
     def test_is_told_as_what_it_is(self, cluster: Cluster) -> None:
         told = cluster.report()
-        assert (told.phase, told.components_ready) == ("Idle", "3/5")
+        assert (told.phase, told.components_ready) == ("Idle", "2/4")
         for kind in ("Ready", "Available"):
             assert (cluster.condition(kind).status, cluster.condition(kind).reason) == ("False", "ScaledToZero")
         assert "Deployment demo-chat has no pods: nobody asks" in cluster.condition("Ready").message

@@ -8,7 +8,7 @@ from chatbot_operator.components.metadata import OPTIONAL
 from chatbot_operator.reasons import REASONS
 from chatbot_operator.world import Manifest, Reference
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import Condition, Status
+from chatbot_resource.status import Condition, Endpoints, Status
 from hypothesis import given, settings
 from pydantic import ValidationError
 
@@ -59,7 +59,7 @@ class TestReady:
         told = cluster.report()
         wrong = {"Progressing", "Degraded", "Paused"}
         assert {kind for kind, state in states(told).items() if state == "False"} == wrong
-        assert (told.phase, told.components_ready, told.model) == ("Ready", "5/5", "retrieval")
+        assert (told.phase, told.components_ready, told.model) == ("Ready", "4/4", "retrieval")
         assert told.url == "http://demo-gateway.team.svc"
         assert (told.version.current, told.version.target) == ("0.1.0", "0.1.0")
         assert told.observed_generation == 1
@@ -74,6 +74,16 @@ class TestReady:
     def test_version_of_the_resource_is_the_target(self) -> None:
         told = Cluster(make_bot(DEV | {"version": "0.0.9"})).converge().report()
         assert (told.version.current, told.version.target) == ("0.0.9", "0.0.9")
+
+    def test_counts_the_worker_as_a_part_of_conversation(self, cluster: Cluster) -> None:
+        set_status(cluster, "demo-conversation-worker", readyReplicas=0)
+        cluster.pod("conversation-worker", "demo-conversation-worker-1", waiting("CrashLoopBackOff", ended=1))
+        told = cluster.report()
+        assert (told.components_ready, told.phase, states(told)["Available"]) == ("3/4", "Degraded", "True")
+        assert component(told, "conversation").reason == ""
+        assert component(told, "conversation-worker").reason.startswith("CrashLoop: Pod demo-conversation-worker-1")
+        set_status(cluster, "demo-conversation", readyReplicas=0)
+        assert cluster.report().components_ready == "3/4"
 
     def test_survives_a_round_trip(self, cluster: Cluster) -> None:
         told = cluster.report()
@@ -94,7 +104,7 @@ class TestReady:
         told = cluster.report()
         assert states(told)["Ready"] == "False"
         assert states(told)["Progressing"] == "True"
-        assert told.components_ready == "4/5"
+        assert told.components_ready == "3/4"
         assert "demo-gateway" in condition(told, "Ready").message
 
     def test_not_while_an_edit_has_not_been_applied(self, cluster: Cluster) -> None:
@@ -112,6 +122,66 @@ class TestReady:
         assert condition(told, "Ready").reason == "NotCreated"
 
 
+class TestEndpoints:
+    def test_lead_to_the_gateway_in_the_cluster(self, cluster: Cluster) -> None:
+        told = cluster.report().endpoints
+        gateway = "http://demo-gateway.team.svc"
+        assert told == Endpoints(gateway=gateway, public=[], openai=f"{gateway}/v1")
+
+    def test_lead_in_from_outside_by_each_host_name(self) -> None:
+        hosts = ["*.example.com", "chat.example.com", "chat.example.org"]
+        exposure = {"type": "Ingress", "hostnames": hosts, "tlsSecretRef": {"name": "chat-tls"}}
+        told = Cluster(make_bot(DEV | {"exposure": exposure})).converge().report().endpoints
+        assert told is not None
+        assert told.gateway == "http://demo-gateway.team.svc"
+        assert told.public == ["https://chat.example.com", "https://chat.example.org"]
+        assert told.openai == "https://chat.example.com/v1"
+
+
+class TestStores:
+    def told(self, cluster: Cluster) -> dict[str, Any]:
+        found = cluster.report().stores
+        assert found is not None
+        return found.model_dump(by_alias=True, exclude_defaults=True)
+
+    def test_of_ours_say_where_they_are_and_what_runs(self, cluster: Cluster) -> None:
+        ready = {"ready": True}
+        assert self.told(cluster) == {
+            "postgres": ready
+            | {"mode": "Dev", "address": "demo-postgres.team.svc:5432", "image": "chatbot-postgres:0.1.0"},
+            "redis": ready | {"mode": "Dev", "address": "demo-redis.team.svc:6379", "image": "chatbot-valkey:0.1.0"},
+            "vectors": ready
+            | {
+                "type": "Weaviate",
+                "mode": "Managed",
+                "address": "demo-weaviate.team.svc:8080",
+                "image": "semitechnologies/weaviate:1.39.0",
+            },
+        }
+        cluster.child("StatefulSet", "demo-redis")["status"]["readyReplicas"] = 0
+        assert "ready" not in self.told(cluster)["redis"]
+
+    def test_of_yours_say_which_secret_leads_there(self) -> None:
+        external = {"url": "https://user:word@vectors.example.com:8443/deep"}
+        vectors = {"type": "Weaviate", "mode": "External", "external": external}
+        told = self.told(Cluster(make_bot({"profile": "Dev", "stores": EXTERNAL | {"vectors": vectors}})).converge())
+        assert told == {
+            "postgres": {
+                "mode": "External", "authSecret": "auth-db", "conversationSecret": "conversation-db", "ready": True
+            },
+            "redis": {"mode": "External", "secret": "cache", "ready": True},
+            "vectors": {
+                "type": "Weaviate", "mode": "External", "address": "vectors.example.com:8443", "ready": True
+            },
+        }  # fmt: skip
+
+    def test_in_postgres_are_as_ready_as_that(self) -> None:
+        cluster = Cluster(make_bot({"profile": "Dev", "stores": {"vectors": {"type": "PGVector"}}})).converge()
+        assert self.told(cluster)["vectors"] == {"type": "PGVector", "ready": True}
+        cluster.child("StatefulSet", "demo-postgres")["status"]["readyReplicas"] = 0
+        assert self.told(cluster)["vectors"] == {"type": "PGVector"}
+
+
 class TestBegin:
     def test_of_everything(self) -> None:
         cluster = Cluster(make_bot(DEV))
@@ -119,7 +189,7 @@ class TestBegin:
         assert set(states(told).values()) == {"False", "True"}
         assert states(told)["SecretsReady"] == "True"
         assert states(told)["Progressing"] == "True"
-        assert (told.phase, told.components_ready) == ("Pending", "0/5")
+        assert (told.phase, told.components_ready) == ("Pending", "0/4")
         assert told.version.current == ""
 
     def test_waits_are_named_by_what_all_wait_for(self) -> None:
@@ -328,7 +398,7 @@ class TestMissing:
         assert "Secret openai" in condition(told, "Ready").message
         assert component(told, "chat").reason.startswith("SecretNotFound: ")
         assert component(told, "gateway").reason == ""
-        assert (told.phase, told.components_ready) == ("Degraded", "4/5")
+        assert (told.phase, told.components_ready) == ("Degraded", "3/4")
 
     def test_address_of_a_store_shows_in_its_condition(self) -> None:
         cluster = Cluster(make_bot({"llm": LLM, "stores": EXTERNAL})).converge()
@@ -364,7 +434,7 @@ class TestInvalid:
         assert states(told)["Available"] == "True"
         assert condition(told, "Ready").last_transition_time == LATER
         assert condition(told, "Available").last_transition_time == NOW
-        assert (told.phase, told.components_ready) == ("Degraded", "5/5")
+        assert (told.phase, told.components_ready) == ("Degraded", "4/4")
 
     def test_is_forgotten_when_it_is_mended(self, cluster: Cluster) -> None:
         raw, error = self.wrong()

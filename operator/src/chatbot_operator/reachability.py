@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from chatbot_resource.model import ChatbotDeployment
 
@@ -75,6 +74,6 @@ def _named(bot: ChatbotDeployment, part: names.Component, store: names.Store) ->
     if store == "redis" and spec.redis.mode == "External":
         return f"the Redis whose address is in Secret {redis.address(bot).reference.name}"
     if store == "weaviate" and not weaviate.managed(bot):
-        return f"the Weaviate at {urlsplit(str(weaviate.url(bot))).netloc.rpartition('@')[2]}"
+        return f"the Weaviate at {weaviate.host(bot)}"
     kind = "Cluster" if store == "postgres" and spec.postgres.mode == "CloudNativePG" else "StatefulSet"
     return f"{kind} {names.child(bot.name, store)}"

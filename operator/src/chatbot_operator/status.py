@@ -5,11 +5,11 @@ from importlib.metadata import version as installed
 
 from chatbot_resource.llm import resolve_llm
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import ComponentStatus, Phase, RolledBack, Status, StoresStatus, VersionStatus
+from chatbot_resource.status import ComponentStatus, Phase, RolledBack, Status, VersionStatus
 from pydantic import ValidationError
 
-from chatbot_operator import store_findings
-from chatbot_operator.components import autoscaling, dependencies, exposure, moving, rotation
+from chatbot_operator import names, store_findings, whereabouts
+from chatbot_operator.components import autoscaling, dependencies, exposure, rotation
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import applied_hash, generation
 from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true, paused
@@ -67,12 +67,13 @@ def status_of(
         phase=_phase(bot, ready, found, views),
         conditions=said,
         components=[_component(view, previous) for view in views],
-        components_ready=f"{sum(view.finding is None for view in views)}/{len(views)}",
+        components_ready=_settled(views),
         url=exposure.url(bot),
+        endpoints=whereabouts.endpoints(bot),
         model=str(resolve_llm(bot.spec.llm).default),
         version=versions(bot, settings, previous, rolled_back, ready=ready, now=now),
         migrations=finished(steps, observed, previous),
-        stores=StoresStatus(postgres=moving.located(context)),
+        stores=whereabouts.stores(context, found.stores),
         secrets=rotation.told(bot, observed),
         operator_version=operator_version(),
     )
@@ -88,7 +89,7 @@ def invalid(body: Manifest, error: ValidationError, settings: Settings, previous
         phase="Failed",
         conditions=said,
         components=[],
-        components_ready=f"0/{len(COMPONENTS)}",
+        components_ready=f"0/{len(names.SERVICE_COMPONENTS)}",
         url=f"http://{metadata['name']}-gateway.{metadata['namespace']}.svc",
         model="",
         version=VersionStatus(target=settings.version),
@@ -154,6 +155,13 @@ def _phase(bot: ChatbotDeployment, ready: bool, found: Findings, views: Iterable
     if ready:
         return "Ready"
     return "Progressing" if any(view.live for view in views) else "Pending"
+
+
+def _settled(views: Iterable[View]) -> str:
+    """Of the four components; the worker is a part of conversation."""
+    left = {COMPONENTS[view.part] for view in views if view.finding}
+    total = len(names.SERVICE_COMPONENTS)
+    return f"{total - len(left)}/{total}"
 
 
 def _component(view: View, previous: Status | None) -> ComponentStatus:
