@@ -79,7 +79,7 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.FOUND: Meaning("Every Secret and ConfigMap that is generated or referred to is there."),
     Reason.STORE_READY: Meaning("The store's StatefulSet is ready, or its Cluster with all instances and databases."),
     Reason.EXTERNAL: Meaning(
-        "The store is yours, the Secret with its address is there, and no pod lacks the store to be ready."
+        "The store is yours, the Secret with its address is there, and no pod says that it lacks the store."
     ),
     Reason.IN_POSTGRES: Meaning("Vectors are kept in Postgres; there is no store of their own."),
     Reason.MIGRATED: Meaning("Both databases have the tables that the wanted version needs."),
@@ -132,7 +132,8 @@ REASONS: Mapping[Reason, Meaning] = {
         "`kubectl describe` it, and mend what CloudNativePG says of it.",
     ),
     Reason.STORE_UNREACHABLE: Meaning(
-        "A pod runs and is not ready, because it cannot use the store named; the kind of error is said.",
+        "Pods cannot use the store named; the kind of error is said. Without Redis they go on, and nobody is limited; "
+        "without any other store they are not ready.",
         "Bring the store back, or mend its address or password; pods recover by themselves.",
     ),
     Reason.STORAGE_EXPANSION_UNSUPPORTED: Meaning(

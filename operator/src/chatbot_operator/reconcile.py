@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from chatbot_operator import events, tracing
 from chatbot_operator.applying import Applier, Fought, NameTaken, Taken
+from chatbot_operator.asking import serving
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.moving import noted
@@ -29,8 +30,9 @@ from chatbot_operator.kinds import AUTOSCALERS, DISK, OPTIONAL, WRITTEN
 from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.observing import observe
+from chatbot_operator.outside import Outside
 from chatbot_operator.queue import Key, jitter
-from chatbot_operator.reachability import runs_unready
+from chatbot_operator.reachability import doing_without, runs_unready
 from chatbot_operator.readiness import lacks_pods
 from chatbot_operator.reasons import Reason
 from chatbot_operator.referrers import Referrers
@@ -100,6 +102,7 @@ class Reconciler:
         known: Known | None = None,
         apis: Callable[[], frozenset[str]] = frozenset,
         tracer: Tracer | None = None,
+        outside: Outside | None = None,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
@@ -109,6 +112,7 @@ class Reconciler:
         self._known = known or Known()
         self._apis = apis
         self._tracer = tracer or NoOpTracer()
+        self._outside = outside or Outside(self._known, lambda _: None)
         self._events = events.Events(cluster)
         self._appliers: dict[Key, Applier] = {}
         self._phases: dict[Key, str] = {}
@@ -175,12 +179,17 @@ class Reconciler:
         others = self._known.others(done.key, uid, version)
         self._known.begin(done.key)
         paused = bot.spec.mode == "Paused"
-        look = await observe(self._cluster, done.key, uid, references, others, self._apis(), label=not paused)
+        asked = doing_without(bot)
+        look = await observe(
+            self._cluster, done.key, uid, references, others, self._apis(), label=not paused, asked=asked
+        )
         chosen = self._rules.effective(bot, look.observed, previous, self._settings)
         if chosen.rolled_back:
             references |= self._rules.references(chosen.bot)
             self._referrers.refer(done.key, references)
-            look = await observe(self._cluster, done.key, uid, references, None, self._apis())
+            asked = doing_without(chosen.bot)
+            look = await observe(self._cluster, done.key, uid, references, None, self._apis(), asked=asked)
+        self._outside.note(done.key, serving(look.observed.pods, asked), look.observed.answers)
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
         observed = replace(look.observed, hosts=hosts, data=noted(raw.get("status")))
         if paused:
@@ -331,6 +340,7 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._appliers.pop(key, None)
         self._referrers.refer(key, ())
+        self._outside.note(key, (), {})
         self._count_phase(key, None)
 
     def _count_phase(self, key: Key, phase: str | None) -> None:

@@ -45,9 +45,10 @@ def status_of(
     context = Context(bot, observed, settings, rolled_back)
     stores = store_findings.stores(context, steps)
     views = views_of(context, steps, stores)
+    lacked = store_findings.lacked(context, views)
     found = Findings(
         secrets=_secrets(steps),
-        stores={name: finding or store_findings.lost(name, views) for name, finding in stores.items()},
+        stores={name: finding or lacked.get(name) for name, finding in stores.items()},
         migrations=store_findings.migrations(steps, observed),
         components={view.part: view.finding for view in views},
         blocked=next((step.blocked for step in steps if step.blocked and step.name not in BESIDE), None),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from chatbot_operator import names
+from chatbot_operator import names, reachability
 from chatbot_operator.cnpg import store_finding
 from chatbot_operator.components import moving, postgres, reads, redis
 from chatbot_operator.components.context import Context
@@ -25,9 +25,10 @@ def stores(context: Context, steps: list[Step]) -> dict[names.Store, Blocked | N
     }
 
 
-def lost(store: names.Store, views: Iterable[View]) -> Blocked | None:
-    """The first component that cannot use it."""
-    return next((view.lost[store] for view in views if store in view.lost), None)
+def lacked(context: Context, views: Iterable[View]) -> dict[names.Store, Blocked]:
+    """Stores that pods cannot use: those that are not ready because of that come first."""
+    found = [view.lost for view in views] + [reachability.lacked(context.bot, context.observed)]
+    return {store: finding for several in reversed(found) for store, finding in several.items()}
 
 
 def _store(
