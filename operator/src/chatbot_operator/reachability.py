@@ -51,7 +51,7 @@ def lost(
         answer = observed.answers.get(name)
         for check, state in answer.failing.items() if answer else ():
             store = _store(bot, check)
-            text = f"Pod {name} of {part} cannot use {_named(bot, part, store)}: {state}."
+            text = f"Pod {name} of {part} cannot use {named(bot, part, store)}: {state}."
             found.setdefault(store, Blocked(Reason.STORE_UNREACHABLE, text))
     return found
 
@@ -69,7 +69,7 @@ def lacked(bot: ChatbotDeployment, observed: Observed) -> dict[names.Store, Bloc
         answer, part = observed.answers.get(pod["metadata"]["name"]), component_of(pod)
         for check, state in answer.lacking.items() if answer and part in doing_without(bot) else ():
             store = STORES[check]
-            text = f"Pods of {part} go on without {_named(bot, part, store)}: {state}."
+            text = f"Pods of {part} go on without {named(bot, part, store)}: {state}."
             if part in DO_WITHOUT.get(store, ()):
                 found.setdefault(store, Blocked(Reason.STORE_UNREACHABLE, text))
     return found
@@ -95,7 +95,7 @@ def _store(bot: ChatbotDeployment, check: str) -> names.Store:
     return "postgres" if store == "weaviate" and not weaviate.used(bot) else store
 
 
-def _named(bot: ChatbotDeployment, part: str, store: names.Store) -> str:
+def named(bot: ChatbotDeployment, part: str, store: names.Store) -> str:
     """What a person looks at; of an address never more than host and port."""
     spec = bot.spec.stores
     if store == "postgres" and spec.postgres.mode == "External":

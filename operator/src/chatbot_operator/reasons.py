@@ -35,6 +35,7 @@ class Reason(StrEnum):
     ROLLING_OUT = "RollingOut"
     STOPPING = "Stopping"
     ROUTE_PENDING = "RoutePending"
+    METRICS_PENDING = "MetricsPending"
     WAITING_FOR_STORE = "WaitingForStore"
     WAITING_FOR_MIGRATION = "WaitingForMigration"
     WAITING_FOR_COMPONENT = "WaitingForComponent"
@@ -106,6 +107,9 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.ROUTE_PENDING: Meaning(
         "No controller has taken up the Ingress or HTTPRoute yet. Some controllers never say that they did."
     ),
+    Reason.METRICS_PENDING: Meaning(
+        "An autoscaler has asked for the load of pods that have not been measured yet, as after each rollout."
+    ),
     Reason.WAITING_FOR_STORE: Meaning("A step waits until a store is ready."),
     Reason.WAITING_FOR_MIGRATION: Meaning("A step waits until a database has been migrated."),
     Reason.WAITING_FOR_COMPONENT: Meaning("A step waits until the components it calls have been rolled out."),
@@ -156,8 +160,7 @@ REASONS: Mapping[Reason, Meaning] = {
         "Install what the message names, or choose another way in the resource.",
     ),
     Reason.METRICS_UNAVAILABLE: Meaning(
-        "An autoscaler does not learn the load of its pods, and leaves their number as it is. Just after a start that "
-        "passes by itself.",
+        "An autoscaler does not learn the load of its pods, and leaves their number as it is.",
         "Install metrics-server, or look at what the message says of it.",
     ),
     Reason.CUSTOM_METRICS_UNAVAILABLE: Meaning(

@@ -31,9 +31,10 @@ from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.observing import observe
 from chatbot_operator.outside import Outside
+from chatbot_operator.pod_findings import waits_for_disk
 from chatbot_operator.queue import Key, jitter
 from chatbot_operator.reachability import doing_without, runs_unready
-from chatbot_operator.readiness import lacks_pods
+from chatbot_operator.readiness import lacks_figures, lacks_pods
 from chatbot_operator.reasons import Reason
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.settings import Settings
@@ -45,6 +46,8 @@ LACKING_SECONDS = 10.0
 """That a pod was refused is only told by an Event, and Events are not watched."""
 UNREADY_SECONDS = 10.0
 """Why a pod is not ready only the pod itself tells, and only when it is asked."""
+PASSING_SECONDS = 20.0
+"""What passes by itself within minutes is told when it does not."""
 REFUSED_SECONDS = 30.0
 HOSTS_SECONDS = 60.0
 CONFLICT_SECONDS = 1.0
@@ -191,7 +194,7 @@ class Reconciler:
             look = await observe(self._cluster, done.key, uid, references, None, self._apis(), asked=asked)
         self._outside.note(done.key, serving(look.observed.pods, asked), look.observed.answers)
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
-        observed = replace(look.observed, hosts=hosts, data=noted(raw.get("status")))
+        observed = replace(look.observed, hosts=hosts, data=noted(raw.get("status")), at=_now())
         if paused:
             steps = self._rules.plan(bot, observed, chosen.settings, None)
         else:
@@ -228,6 +231,8 @@ class Reconciler:
             return result, LACKING_SECONDS * jitter()
         if any(map(runs_unready, observed.pods)):
             return result, UNREADY_SECONDS * jitter()
+        if _passing(observed):
+            return result, PASSING_SECONDS * jitter()
         if observed.hosts:  # whoever has them says nothing to us when it lets them go
             return result, HOSTS_SECONDS * jitter()
         return result, min(self._resync() * (1 if done.writes else COMPLETE), done.again or math.inf)
@@ -361,6 +366,14 @@ def _may_be_judged(name: str, observed: Observed) -> bool:
     """KEDA's webhook goes by what it saw a moment ago: it refuses what is for a Deployment that we have only just made,
     or one that had an autoscaler of ours until now. Their events lead to another look."""
     return observed.child("Deployment", name) is not None and observed.child("HorizontalPodAutoscaler", name) is None
+
+
+def _passing(observed: Observed) -> bool:
+    """Whether something is too young to be told."""
+    at = observed.at
+    return any(waits_for_disk(pod, at) for pod in observed.pods) or any(
+        lacks_figures(item, at) for item in observed.children
+    )
 
 
 def _refusal(done: Pass, kind: str, name: str, refused: Refused) -> Blocked:

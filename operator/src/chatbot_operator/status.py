@@ -45,11 +45,12 @@ def status_of(
     context = Context(bot, observed, settings, rolled_back)
     stores = store_findings.stores(context, steps)
     views = views_of(context, steps, stores)
-    lacked = store_findings.lacked(context, views)
+    migrating = store_findings.migrations(context, steps)
+    lacked = store_findings.lacked(context, views, migrating)
     found = Findings(
         secrets=_secrets(steps),
         stores={name: finding or lacked.get(name) for name, finding in stores.items()},
-        migrations=store_findings.migrations(steps, observed),
+        migrations=migrating,
         components={view.part: view.finding for view in views},
         blocked=next((step.blocked for step in steps if step.blocked and step.name not in BESIDE), None),
         available=_available(views, previous),

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from chatbot_operator import names, reachability
 from chatbot_operator.cnpg import store_finding
+from chatbot_operator.components import migrations as parts
 from chatbot_operator.components import moving, postgres, reads, redis
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import component_of
@@ -25,9 +26,15 @@ def stores(context: Context, steps: list[Step]) -> dict[names.Store, Blocked | N
     }
 
 
-def lacked(context: Context, views: Iterable[View]) -> dict[names.Store, Blocked]:
-    """Stores that pods cannot use: those that are not ready because of that come first."""
+def lacked(context: Context, views: Iterable[View], migrating: Blocked | None) -> dict[names.Store, Blocked]:
+    """Stores that pods cannot use: those that are not ready because of that come first.
+
+    Args:
+        migrating: what keeps databases from being migrated.
+    """
     found = [view.lost for view in views] + [reachability.lacked(context.bot, context.observed)]
+    if migrating and migrating.reason == Reason.STORE_UNREACHABLE:
+        found.append({"postgres": migrating})
     return {store: finding for several in reversed(found) for store, finding in several.items()}
 
 
@@ -55,7 +62,7 @@ def _copying(context: Context, steps: Iterable[Step]) -> Blocked | None:
 
 
 def _copy_finding(step: Step, context: Context) -> Blocked | None:
-    finding = step.blocked or job_finding(_job(step), context.observed)
+    finding = step.blocked or job_finding(_job(step), context.observed, "one of its databases")
     if finding and finding.reason == Reason.MIGRATION_FAILED:
         mode = context.observed.data.mode if context.observed.data else ""
         text = f"{finding.message} The data is where it was: spec.stores.postgres.mode may go back to {mode}."
@@ -66,16 +73,21 @@ def _copy_finding(step: Step, context: Context) -> Blocked | None:
     return finding
 
 
-def migrations(steps: Iterable[Step], observed: Observed) -> Blocked | None:
+def migrations(context: Context, steps: Iterable[Step]) -> Blocked | None:
     """What is worse comes first: a database that waits must not hide one that failed."""
     found = [
         finding
         for step in steps
         if step.name == "migrations"
         and (step.blocked or step.manifests)
-        and (finding := step.blocked or job_finding(_job(step), observed))
+        and (finding := step.blocked or _migration(context, _job(step)))
     ]
     return next((finding for finding in found if finding.reason in STUCK), next(iter(found), None))
+
+
+def _migration(context: Context, job: Manifest) -> Blocked | None:
+    owner = next(owner for owner in names.OWNERS if component_of(job) == parts.part(owner))
+    return job_finding(job, context.observed, reachability.named(context.bot, owner, "postgres"))
 
 
 def _job(step: Step) -> Manifest:

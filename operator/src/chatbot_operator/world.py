@@ -65,6 +65,9 @@ class Observed:
     answers: Mapping[str, Answer] = field(default_factory=dict)
     """By pod, of some that run and are not ready, or may lack a store all the same; see asking.py."""
 
+    at: str = ""
+    """When it was looked at, RFC 3339; empty: long after anything in it came about."""
+
     def child(self, kind: str, name: str) -> Manifest | None:
         return next(
             (item for item in self.children if item["kind"] == kind and item["metadata"]["name"] == name),
