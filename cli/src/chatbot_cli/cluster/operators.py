@@ -20,6 +20,7 @@ from chatbot_cli.errors import CliError
 SELECTOR = "app.kubernetes.io/part-of=chatbot-platform"
 """Of what the chart makes."""
 KEY = "settings.json"
+INSTALL = f"Is it to be installed? {CHART}"
 LATE_SECONDS = 60.0
 """On top of a Lease's duration: this machine's clock is not the cluster's."""
 
@@ -143,8 +144,7 @@ def _parse(text: str, where: str) -> Settings:
 
 def _judge(kubectl: Kubectl, leases: list[Object], now: datetime) -> Operator:
     if not leases:
-        text = f"No operator has ever run here: there is no Lease. Do its pods start, or is it to be installed? {CHART}"
-        return Operator(False, text)
+        return Operator(False, f"No operator has ever run here: there is no Lease. Do its pods start? {INSTALL}")
     latest = max(leases, key=lambda item: str(item["spec"].get("renewTime") or ""))
     spec, where = latest["spec"], latest["metadata"]["namespace"]
     renewed = str(spec.get("renewTime") or "")
@@ -158,7 +158,9 @@ def _judge(kubectl: Kubectl, leases: list[Object], now: datetime) -> Operator:
     pods = _available(kubectl.within(where))
     holder = f"{spec['holderIdentity']} renewed its Lease {age(renewed, now)} ago"
     if pods == 0:
-        return Operator(False, f"No operator runs: {holder}, and none of its pods is available. {_look(where)}")
+        return Operator(
+            False, f"No operator runs: {holder}, and none of its pods is available. {_look(where)} {INSTALL}"
+        )
     if late is None or late > lasts + LATE_SECONDS:
         return Operator(False, f"No operator seems to run: {holder}. {_look(where)}")
     return Operator(True, "")
@@ -174,4 +176,4 @@ def _available(kubectl: Kubectl) -> int | None:
 
 
 def _look(namespace: str) -> str:
-    return f"Look at its pods: kubectl get pods -n {namespace}. Is it to be installed? {CHART}"
+    return f"Look at its pods: kubectl get pods -n {namespace}."
