@@ -84,7 +84,7 @@ class TestMigrate:
 
         status, output = await files.run("migrate", "--wait", "0")
 
-        assert status == 1
+        assert status == 75
         assert [line["event"] for line in lines(output)] == ["migration failed"]
         assert "hunter22" not in output
 

@@ -53,7 +53,7 @@ class TestResolve:
         assert caught.value.message == "3 references lead nowhere:"
         faqs, prompt, key = sorted(caught.value.details, key=lambda line: "prompts" in line or 2 * ("Secret" in line))
         assert faqs.startswith("spec.knowledge.faqRef: there is no ConfigMap faqs in this file")
-        assert prompt.startswith("spec.llm.prompts[0].ref: there is no ConfigMap faqs")
+        assert prompt.startswith("spec.llm.prompts[en].ref: there is no ConfigMap faqs")
         assert "set MY_OPENAI_API_KEY or OPENAI_API_KEY in the environment" in key
 
     def test_a_missing_key_of_a_config_map_lists_those_there_are(self) -> None:

@@ -84,7 +84,7 @@ class TestMigrateCommand:
     async def test_gives_up_in_time(self) -> None:
         with structlog.testing.capture_logs() as log:
             async with asyncio.timeout(10):
-                assert await migrate_command("postgresql://u@127.0.0.1:1/none", MIGRATIONS, 1) == 1
+                assert await migrate_command("postgresql://u@127.0.0.1:1/none", MIGRATIONS, 1) == 75
         assert [line["event"] for line in log] == ["waiting for the database", "migration failed"]
 
     async def test_a_broken_migration_is_not_repeated(self, postgres: Postgres, tmp_path: Path) -> None:

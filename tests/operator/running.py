@@ -14,6 +14,7 @@ from chatbot_operator.components.metadata import manifest
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.components.rotation import Rotation
 from chatbot_operator.metrics import Metrics
+from chatbot_operator.outside import Outside
 from chatbot_operator.process import RULES
 from chatbot_operator.queue import Key
 from chatbot_operator.reconcile import Reconciler, Rules
@@ -217,9 +218,13 @@ SECONDS = 60
 class Run:
     """One resource, reconciled again and again as events would have it."""
 
-    def __init__(self, world: World, apis: Callable[[], frozenset[str]] = frozenset) -> None:
+    def __init__(
+        self, world: World, apis: Callable[[], frozenset[str]] = frozenset, outside: Outside | None = None
+    ) -> None:
         self.world = world
-        self.reconcile = Reconciler(world.cluster, SETTINGS, world.metrics, Referrers(), RULES, apis=apis)
+        self.reconcile = Reconciler(
+            world.cluster, SETTINGS, world.metrics, Referrers(), RULES, apis=apis, outside=outside
+        )
 
     async def until(self, kind: str, status: str, reason: str | None = None) -> Status:
         """Until a condition of the present generation says so."""

@@ -64,13 +64,21 @@ class Cluster:
     apis: frozenset[str] = frozenset()
     answers: dict[str, Answer] = field(default_factory=dict)
     """What pods that are not ready say of themselves, by their names."""
+    at: str = ""
+    """When it is looked at; empty: long after everything."""
 
     @property
     def observed(self) -> Observed:
         found = {item: self._digest(item) for item in planning.references(self.bot)}
         data = self.status.stores.postgres if self.status and self.status.stores else None
         return Observed(
-            tuple(self.children.values()), tuple(self.pods), found, self.apis, data=data, answers=self.answers
+            tuple(self.children.values()),
+            tuple(self.pods),
+            found,
+            self.apis,
+            data=data,
+            answers=self.answers,
+            at=self.at,
         )
 
     @property

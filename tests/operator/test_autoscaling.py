@@ -233,6 +233,37 @@ class TestFinding:
         )
 
 
+class TestFigures:
+    """What metrics-server has not measured yet is no fault of anybody's."""
+
+    def told(self, message: str, at: str) -> str:
+        cluster = converged(spec(minReplicas=1, maxReplicas=2))
+        failing = {"type": "ScalingActive", "status": "False", "reason": "FailedGetResourceMetric", "message": message}
+        live = cluster.child("HorizontalPodAutoscaler", "demo-chat")
+        live["status"] = {"conditions": [failing | {"lastTransitionTime": "2026-11-21T06:00:00Z"}]}
+        cluster.at = at
+        cluster.report()
+        assert cluster.condition("Ready").status == "True"
+        assert message in cluster.condition("AutoscalingReady").message
+        return cluster.condition("AutoscalingReady").reason
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "failed to get cpu utilization: did not receive metrics for targeted pods (pods might be unready)",
+            "unable to get metrics for resource cpu: no metrics returned from resource metrics API",
+        ],
+    )
+    def test_of_new_pods_come_within_minutes(self, message: str) -> None:
+        assert self.told(message, "2026-11-21T06:02:30Z") == "MetricsPending"
+        assert self.told(message, "2026-11-21T06:03:30Z") == "MetricsUnavailable"
+        assert self.told(message, "") == "MetricsUnavailable"
+
+    def test_that_nobody_serves_are_told_at_once(self) -> None:
+        message = "the server could not find the requested resource (get pods.metrics.k8s.io)"
+        assert self.told(message, "2026-11-21T06:00:01Z") == "MetricsUnavailable"
+
+
 class TestIdle:
     @pytest.fixture
     def cluster(self) -> Cluster:
@@ -250,7 +281,7 @@ class TestIdle:
 
     def test_is_told_as_what_it_is(self, cluster: Cluster) -> None:
         told = cluster.report()
-        assert (told.phase, told.components_ready) == ("Idle", "3/5")
+        assert (told.phase, told.components_ready) == ("Idle", "2/4")
         for kind in ("Ready", "Available"):
             assert (cluster.condition(kind).status, cluster.condition(kind).reason) == ("False", "ScaledToZero")
         assert "Deployment demo-chat has no pods: nobody asks" in cluster.condition("Ready").message

@@ -238,7 +238,7 @@ class TestMissing:
             cluster.settle()
         assert blocked(cluster.plan()) == {"chat": reason}
         message = next(step.blocked.message for step in cluster.plan() if step.blocked)
-        for word in ("Secret openai", "api-key", "spec.llm.providers[0].apiKeySecretRef", "chat"):
+        for word in ("Secret openai", "api-key", "spec.llm.providers[openai].apiKeySecretRef", "chat"):
             assert word in message
 
     def test_what_runs_goes_on_running_and_the_rest_follows_edits(self) -> None:

@@ -12,8 +12,12 @@ import pytest
 from aiohttp import web
 from chatbot_common.app import Probes, private_app
 from chatbot_operator import names
-from chatbot_operator.asking import ask
+from chatbot_operator.asking import ask as ask_targets
+from chatbot_operator.asking import unready as targets
+from chatbot_operator.known import Known
+from chatbot_operator.outside import Outside
 from chatbot_operator.process import RULES
+from chatbot_operator.queue import Key
 from chatbot_operator.world import Answer, Manifest
 from chatbot_resource.status import Condition, Status
 
@@ -71,7 +75,8 @@ class Service:
         if isinstance(self.says, web.HTTPException):
             raise self.says
         body = self.says if isinstance(self.says, str) else json.dumps(self.says)
-        return web.Response(text=body, status=200 if self.says == READY else 503)
+        ready = isinstance(self.says, dict) and self.says.get("status") == "ready"
+        return web.Response(text=body, status=200 if ready else 503)
 
 
 @contextlib.asynccontextmanager
@@ -100,6 +105,10 @@ def pod(port: int, name: str = "demo-auth-1", part: str = "auth", **status: Any)
     }
 
 
+async def ask(pods: list[Manifest]) -> dict[str, Answer]:
+    return await ask_targets(targets(pods))
+
+
 class TestAsking:
     async def test_hears_which_checks_of_stores_fail(self) -> None:
         async with serving(Service()) as service:
@@ -112,7 +121,7 @@ class TestAsking:
 
         transport = httpx2.ASGITransport(private_app(Probes({"database": away})))
         async with httpx2.AsyncClient(transport=transport, base_url="http://pod") as client:
-            body = (await client.get("/readyz")).json()
+            body = (await client.get("/readyz?verbose")).json()
         async with serving(Service(body)) as service:
             found = await ask([pod(service.port)])
         assert found == {"demo-auth-1": Answer(ready=False, failing={"database": "ConnectionRefusedError"})}
@@ -285,6 +294,7 @@ class TestRollback:
 
 
 AUTH = f"app.kubernetes.io/component=auth,chatbot-operator.io/bot={BOT}"
+CHAT = AUTH.replace("auth", "chat")
 NEW = "auth:new"
 
 
@@ -301,24 +311,26 @@ async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
         yield found
 
 
-def begin(world: World, **spec: Any) -> Run:
+def begin(world: World, outside: Outside | None = None, **spec: Any) -> Run:
     for name in ("auth-db", "conversation-db", "cache"):
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"uri": "x"}}
         world.api.create(secret, world.namespace)
     world.create_bot(OWN | spec)
-    return Run(world)
+    return Run(world, outside=outside)
 
 
-def become(world: World, status: Mapping[str, Any]) -> None:
-    """All pods of auth."""
-    for found in world.api.list("Pod", world.namespace, AUTH):
+def become(world: World, status: Mapping[str, Any], pods: str = AUTH) -> None:
+    """All pods of auth, or of another component."""
+    for found in world.api.list("Pod", world.namespace, pods):
         with contextlib.suppress(httpx2.HTTPStatusError):  # a rollout took it meanwhile
             world.api.patch_status("Pod", world.namespace, found["metadata"]["name"], dict(status))
 
 
 class TestCluster:
     async def test_is_told_while_it_lasts_and_no_longer(self, world: World, service: Service) -> None:
-        run = begin(world)
+        queued: list[Key] = []
+        outside = Outside(Known(), queued.append)
+        run = begin(world, outside)
         with playing_kubelet(world.api, world.namespace):
             await run.until("Ready", "True")
             assert service.asked == 0
@@ -340,6 +352,23 @@ class TestCluster:
             again = await run.reconcile(world.key)
             assert again is not None
             assert (service.asked, again > 60) == (asked, True)
+
+            # Those of chat go on without Redis, and nothing but they tells of it.
+            become(world, {"podIP": "127.0.0.1"}, CHAT)
+            await run.until("CacheReady", "True", "External")
+            service.says = READY | {"reported": {"redis": "ConnectionError"}}
+            await outside.once()
+            assert queued == [world.key]
+            told = await run.until("CacheReady", "False", "StoreUnreachable")
+            assert condition(told, "Available").status == "True"
+            writes = world.writes()
+            await run.reconcile(world.key)
+            await outside.once()
+            assert (world.writes(), queued) == (writes, [world.key])
+            service.says = READY
+            await outside.once()
+            assert len(queued) == 2
+            await run.until("Ready", "True")
 
     async def test_is_no_cause_to_roll_back(self, world: World, service: Service) -> None:
         run = begin(world, rollout={"deadline": "3s"})

@@ -1,5 +1,7 @@
 """A change that does not come to run is given up, what ran before runs again, and any edit is another attempt."""
 
+from typing import Any
+
 import pytest
 from chatbot_operator.process import RULES
 from chatbot_operator.reconcile import Reconciler
@@ -115,6 +117,37 @@ class TestTried:
         given_up = cluster.chosen.rolled_back
         assert given_up is not None
         assert given_up.generation == 3
+
+
+class TestMessage:
+    """It stays when the pods are gone that it tells of."""
+
+    @pytest.mark.parametrize(
+        ("status", "said"),
+        [
+            (
+                {"image": BROKEN, "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}},
+                f"A pod of Deployment demo-chat cannot pull image {BROKEN} (not found).",
+            ),
+            (
+                {"state": {"terminated": {"exitCode": 1, "message": "no: kubectl logs it"}}},
+                "A pod of Deployment demo-chat ended with exit code 1, saying 'no: kubectl logs it'.",
+            ),
+            ({"state": {"running": {}}}, "Deployment demo-chat has made no progress in time."),
+        ],
+        ids=["image", "crash", "silence"],
+    )
+    def test_names_no_pod_and_is_a_sentence(self, status: dict[str, Any], said: str) -> None:
+        cluster = Cluster(make_bot(DEV)).converge()
+        cluster.edit(images={"chat": BROKEN})
+        cluster.reconcile()
+        overdue(cluster, "demo-chat")
+        cluster.pod("chat", "demo-chat-5d9c7b8f6-x2x2x", {"containerStatuses": [status]})
+        told = cluster.report()
+        assert told.version.rolled_back is not None
+        assert told.version.rolled_back.message == said
+        whole = f"Generation 2 with version 0.1.0 was given up: {said} What ran before runs again (demo-"
+        assert cluster.condition("Ready").message.startswith(whole)
 
 
 def overdue(cluster: Cluster, name: str) -> None:

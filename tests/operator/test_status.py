@@ -59,7 +59,7 @@ class TestReady:
         told = cluster.report()
         wrong = {"Progressing", "Degraded", "Paused"}
         assert {kind for kind, state in states(told).items() if state == "False"} == wrong
-        assert (told.phase, told.components_ready, told.model) == ("Ready", "5/5", "retrieval")
+        assert (told.phase, told.components_ready, told.model) == ("Ready", "4/4", "retrieval")
         assert told.url == "http://demo-gateway.team.svc"
         assert (told.version.current, told.version.target) == ("0.1.0", "0.1.0")
         assert told.observed_generation == 1
@@ -74,6 +74,16 @@ class TestReady:
     def test_version_of_the_resource_is_the_target(self) -> None:
         told = Cluster(make_bot(DEV | {"version": "0.0.9"})).converge().report()
         assert (told.version.current, told.version.target) == ("0.0.9", "0.0.9")
+
+    def test_counts_the_worker_as_a_part_of_conversation(self, cluster: Cluster) -> None:
+        set_status(cluster, "demo-conversation-worker", readyReplicas=0)
+        cluster.pod("conversation-worker", "demo-conversation-worker-1", waiting("CrashLoopBackOff", ended=1))
+        told = cluster.report()
+        assert (told.components_ready, told.phase, states(told)["Available"]) == ("3/4", "Degraded", "True")
+        assert component(told, "conversation").reason == ""
+        assert component(told, "conversation-worker").reason.startswith("CrashLoop: Pod demo-conversation-worker-1")
+        set_status(cluster, "demo-conversation", readyReplicas=0)
+        assert cluster.report().components_ready == "3/4"
 
     def test_survives_a_round_trip(self, cluster: Cluster) -> None:
         told = cluster.report()
@@ -94,7 +104,7 @@ class TestReady:
         told = cluster.report()
         assert states(told)["Ready"] == "False"
         assert states(told)["Progressing"] == "True"
-        assert told.components_ready == "4/5"
+        assert told.components_ready == "3/4"
         assert "demo-gateway" in condition(told, "Ready").message
 
     def test_not_while_an_edit_has_not_been_applied(self, cluster: Cluster) -> None:
@@ -119,7 +129,7 @@ class TestBegin:
         assert set(states(told).values()) == {"False", "True"}
         assert states(told)["SecretsReady"] == "True"
         assert states(told)["Progressing"] == "True"
-        assert (told.phase, told.components_ready) == ("Pending", "0/5")
+        assert (told.phase, told.components_ready) == ("Pending", "0/4")
         assert told.version.current == ""
 
     def test_waits_are_named_by_what_all_wait_for(self) -> None:
@@ -328,7 +338,7 @@ class TestMissing:
         assert "Secret openai" in condition(told, "Ready").message
         assert component(told, "chat").reason.startswith("SecretNotFound: ")
         assert component(told, "gateway").reason == ""
-        assert (told.phase, told.components_ready) == ("Degraded", "4/5")
+        assert (told.phase, told.components_ready) == ("Degraded", "3/4")
 
     def test_address_of_a_store_shows_in_its_condition(self) -> None:
         cluster = Cluster(make_bot({"llm": LLM, "stores": EXTERNAL})).converge()
@@ -364,7 +374,7 @@ class TestInvalid:
         assert states(told)["Available"] == "True"
         assert condition(told, "Ready").last_transition_time == LATER
         assert condition(told, "Available").last_transition_time == NOW
-        assert (told.phase, told.components_ready) == ("Degraded", "5/5")
+        assert (told.phase, told.components_ready) == ("Degraded", "4/4")
 
     def test_is_forgotten_when_it_is_mended(self, cluster: Cluster) -> None:
         raw, error = self.wrong()

@@ -157,7 +157,7 @@ class TestForPeople:
             "NAME", "AVAILABLE", "READY", "PHASE", "VERSION", "COMPONENTS", "URL", "REASON", "MODEL", "AGE"
         ]  # fmt: skip
         assert row.split()[:-1] == [
-            "demo", "True", "False", "Progressing", "0.1.0", "4/5", "http://demo", "RollingOut", "retrieval"
+            "demo", "True", "False", "Progressing", "0.1.0", "3/4", "http://demo", "RollingOut", "retrieval"
         ]  # fmt: skip
         assert "REASON" not in api_server.kubectl("get", "chatbot", "-n", namespace)
 
@@ -180,7 +180,7 @@ def _condition(kind: str, status: str, reason: str) -> dict[str, Any]:
 STATUS = {
     "phase": "Progressing",
     "conditions": [_condition("Available", "True", "Serving"), _condition("Ready", "False", "RollingOut")],
-    "componentsReady": "4/5",
+    "componentsReady": "3/4",
     "url": "http://demo",
     "model": "retrieval",
     "version": {"current": "0.1.0"},

@@ -109,6 +109,18 @@ class TestMistakesInFields:
             "14: spec.auth: must be a mapping, but nothing is written here; leave the field out or write {}",
         ]
 
+    def test_an_item_of_a_list_goes_by_its_name(self) -> None:
+        providers = """\
+      - {name: local, type: Ollama, baseURL: 5}
+      - {name: "no name", type: Retrieval}
+      - {type: Retrieval}
+"""
+        assert mistakes(f"{HEAD}spec:\n  llm:\n    providers:\n{providers}") == [
+            "8: spec.llm.providers[local].baseURL: must be text, not a number; put it in quotes",
+            "9: spec.llm.providers[1].name: must be lower-case letters, digits and '-'",
+            "10: spec.llm.providers[2].name: is missing",
+        ]
+
     def test_a_wrong_choice_names_the_choices(self) -> None:
         assert mistakes(f"{HEAD}spec:\n  profile: dev\n") == [
             "6: spec.profile: must be one of Dev, Standard, Production; did you mean Dev?"

@@ -55,13 +55,13 @@ def resolve(documents: Documents, bot: ChatbotDeployment, sources: list[Mapping[
     references = References(
         faqs=resolver.text("spec.knowledge.faqRef", spec.knowledge.faq_ref),
         prompts={
-            prompt.language: resolver.text(f"spec.llm.prompts[{index}].ref", prompt.ref) or ""
-            for index, prompt in enumerate(spec.llm.prompts)
+            prompt.language: resolver.text(f"spec.llm.prompts[{prompt.language}].ref", prompt.ref) or ""
+            for prompt in spec.llm.prompts
         },
         provider_keys={
             provider.name: key
-            for index, provider in enumerate(spec.llm.providers)
-            if (key := resolver.key(f"spec.llm.providers[{index}]", provider.api_key_secret_ref, provider.type))
+            for provider in spec.llm.providers
+            if (key := resolver.key(f"spec.llm.providers[{provider.name}]", provider.api_key_secret_ref, provider.type))
         },
         embeddings_key=resolver.key("spec.embeddings", spec.embeddings.api_key_secret_ref, "OpenAI"),
     )

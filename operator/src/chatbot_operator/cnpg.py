@@ -2,7 +2,8 @@
 
 from chatbot_operator import names
 from chatbot_operator.components.cloudnativepg import CLUSTER, HIBERNATION
-from chatbot_operator.readiness import count, current, ended, pods_finding, stateful_set_finding
+from chatbot_operator.pod_findings import pods_finding
+from chatbot_operator.readiness import count, current, ended, stateful_set_finding
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest, Observed
 
@@ -34,7 +35,7 @@ def cluster_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
         return _resting(live)
     if not _ready(live):
         pods = [pod for pod in observed.pods if _runs(pod, name)]
-        return pods_finding(pods) or Blocked(Reason.STARTING, _said(live))
+        return pods_finding(pods, observed.at) or Blocked(Reason.STARTING, _said(live))
     return _roles_finding(live) or _database_finding(names.database(name), observed)
 
 

@@ -178,7 +178,7 @@ def _vectors(bot: ChatbotDeployment, found: Findings) -> Said:
 
 def _store(bot: ChatbotDeployment, store: names.Store, found: Findings) -> Said:
     if store != "weaviate" and getattr(bot.spec.stores, store).mode == "External":
-        text = f"spec.stores.{store}.external leads to a Secret that is there, and no pod lacks it to be ready."
+        text = f"spec.stores.{store}.external leads to a Secret that is there, and no pod says that it lacks the store."
         return _unless(found.stores[store], Reason.EXTERNAL, text)
     kind = "Cluster" if store == "postgres" and bot.spec.stores.postgres.mode == "CloudNativePG" else "StatefulSet"
     return _unless(found.stores[store], Reason.STORE_READY, f"{kind} {names.child(bot.name, store)} is ready.")

@@ -1,7 +1,7 @@
 """Reads the world of one resource for plan.py: its children, their pods, and digests of what the user owns."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from chatbot_operator import names
-from chatbot_operator.asking import ask
+from chatbot_operator.asking import ask, serving, unready
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import CHILDREN, bots_selector, optional
@@ -49,6 +49,7 @@ async def observe(
     apis: frozenset[str] = frozenset(),
     *,
     label: bool = True,
+    asked: Collection[str] = (),
 ) -> Look:
     """All at the same time: one round trip instead of a dozen.
 
@@ -56,6 +57,7 @@ async def observe(
         others: children and pods that are known to be as they were, see known.py; None: everything is read.
         apis: optional ones that the cluster has.
         label: whether what is referred to may be labelled; else its edits are seen at the next resync.
+        asked: components of which a pod is asked although it is ready.
     """
     namespace, name = key
     wanted = list(wanted)
@@ -70,7 +72,10 @@ async def observe(
     children = tuple(item for item in found if item["kind"] != "Pod")
     pods = tuple(item for item in found if item["kind"] == "Pod")
     references = {one: reference_digest(referenced[one.kind, one.name], one.key, uid) for one in wanted}
-    refused, answers = await together(_refused(cluster, [item for item in children if lacks_pods(item)]), ask(pods))
+    refused, answers = await together(
+        _refused(cluster, [item for item in children if lacks_pods(item)]),
+        ask([*unready(pods), *serving(pods, asked)]),
+    )
     return Look(
         Observed(children, pods, references, apis, refused=refused, answers=answers),
         _versions([*found, *(live for live in referenced.values() if live is not None)]),

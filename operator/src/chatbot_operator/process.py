@@ -22,6 +22,7 @@ from chatbot_operator.faults import ApiFault
 from chatbot_operator.known import Known
 from chatbot_operator.leader import Leadership, LeaseLost
 from chatbot_operator.metrics import Metrics
+from chatbot_operator.outside import Outside
 from chatbot_operator.probes import Check, Probes, serving
 from chatbot_operator.queue import Queue
 from chatbot_operator.reconcile import Reconciler, Rules
@@ -99,8 +100,17 @@ class Leader:
         self._watches = Watches()
         self._referrers, self._known = Referrers(), Known()
         self._apis = Apis(cluster, settings.watch_namespaces)
+        self._outside = Outside(self._known, lambda key: self._queue.add(key))
         reconciler = Reconciler(
-            cluster, settings, metrics, self._referrers, RULES, self._known, lambda: self._apis.kinds, tracer
+            cluster,
+            settings,
+            metrics,
+            self._referrers,
+            RULES,
+            self._known,
+            lambda: self._apis.kinds,
+            tracer,
+            self._outside,
         )
         self._queue = Queue(reconciler, settings.workers)
         self._resync = Resync(
@@ -129,15 +139,17 @@ class Leader:
         resyncing = asyncio.create_task(
             self._resync.run(self._settings.resync_seconds, self._watches.lost_track), name="resyncing"
         )
+        asking = asyncio.create_task(self._outside.run(), name="asking")
         changing = asyncio.create_task(self._apis.changed())
         stopping = asyncio.create_task(self._stop.wait())
         watching = asyncio.create_task(self._watch(kopf_stop), name="watching")
-        ending = {holding, working, resyncing, changing, stopping, watching}
+        ending = {holding, working, resyncing, asking, changing, stopping, watching}
         await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
         if holding.done():
             self._lost(holding)
-        code = 0 if self._stop.is_set() or changing.done() else _failure(working, resyncing, watching)
+        code = 0 if self._stop.is_set() or changing.done() else _failure(working, resyncing, asking, watching)
         resyncing.cancel()
+        asking.cancel()
         changing.cancel()
         await self._finish(working)
         holding.cancel()

@@ -1,29 +1,39 @@
-"""Which store keeps a pod from being ready, as the pod itself says, see asking.py: nobody else connects to it. Pure.
+"""Which store a pod cannot use, as the pod itself says, see asking.py: nobody else connects to it. Pure.
 
-`redis` is among the checks for the day on which a service hangs on it. Today none does: without Redis all go on.
+Most keep it from being ready. Without Redis all go on; of one that we run its own pod tells, of another only these do.
 """
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
 from chatbot_operator.components import postgres, redis, weaviate
+from chatbot_operator.components.metadata import component_of
 from chatbot_operator.readiness import is_ready, newest, pods_of
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest, Observed
 
 STORES: Mapping[str, names.Store] = {"database": "postgres", "redis": "redis", "vectors": "weaviate"}
 """What each check of a service asks."""
+DO_WITHOUT: Mapping[names.Store, frozenset[names.Component]] = {"redis": frozenset({"gateway", "chat"})}
+"""Stores without which pods are ready all the same, and the components that use them."""
 
 
 def runs_unready(pod: Manifest) -> bool:
     """Whether it can be asked why it is not ready: it has an address, and a container that runs."""
     status = pod.get("status") or {}
     runs = any("running" in (item.get("state") or {}) for item in status.get("containerStatuses") or [])
-    leaving = pod["metadata"].get("deletionTimestamp")
-    return bool(runs and status.get("podIP") and private_port(pod) and not leaving and not is_ready(pod))
+    return runs and _can_be_asked(pod) and not is_ready(pod)
+
+
+def runs_ready(pod: Manifest) -> bool:
+    return _can_be_asked(pod) and is_ready(pod)
+
+
+def _can_be_asked(pod: Manifest) -> bool:
+    address = (pod.get("status") or {}).get("podIP")
+    return bool(address and private_port(pod) and not pod["metadata"].get("deletionTimestamp"))
 
 
 def private_port(pod: Manifest) -> int | None:
@@ -41,8 +51,27 @@ def lost(
         answer = observed.answers.get(name)
         for check, state in answer.failing.items() if answer else ():
             store = _store(bot, check)
-            text = f"Pod {name} of {part} cannot use {_named(bot, part, store)}: {state}."
+            text = f"Pod {name} of {part} cannot use {named(bot, part, store)}: {state}."
             found.setdefault(store, Blocked(Reason.STORE_UNREACHABLE, text))
+    return found
+
+
+def doing_without(bot: ChatbotDeployment) -> frozenset[names.Component]:
+    """Components whose pods are asked although they are ready: no object in the cluster tells of a store outside it."""
+    external = bot.spec.stores.redis.mode == "External"
+    return DO_WITHOUT["redis"] if external else frozenset()
+
+
+def lacked(bot: ChatbotDeployment, observed: Observed) -> dict[names.Store, Blocked]:
+    """Stores outside the cluster that components go on without, each with the first component that says so."""
+    found: dict[names.Store, Blocked] = {}
+    for pod in sorted(observed.pods, key=lambda pod: (component_of(pod), pod["metadata"]["name"])):
+        answer, part = observed.answers.get(pod["metadata"]["name"]), component_of(pod)
+        for check, state in answer.lacking.items() if answer and part in doing_without(bot) else ():
+            store = STORES[check]
+            text = f"Pods of {part} go on without {named(bot, part, store)}: {state}."
+            if part in DO_WITHOUT.get(store, ()):
+                found.setdefault(store, Blocked(Reason.STORE_UNREACHABLE, text))
     return found
 
 
@@ -66,7 +95,7 @@ def _store(bot: ChatbotDeployment, check: str) -> names.Store:
     return "postgres" if store == "weaviate" and not weaviate.used(bot) else store
 
 
-def _named(bot: ChatbotDeployment, part: names.Component, store: names.Store) -> str:
+def named(bot: ChatbotDeployment, part: str, store: names.Store) -> str:
     """What a person looks at; of an address never more than host and port."""
     spec = bot.spec.stores
     if store == "postgres" and spec.postgres.mode == "External":
@@ -75,6 +104,6 @@ def _named(bot: ChatbotDeployment, part: names.Component, store: names.Store) ->
     if store == "redis" and spec.redis.mode == "External":
         return f"the Redis whose address is in Secret {redis.address(bot).reference.name}"
     if store == "weaviate" and not weaviate.managed(bot):
-        return f"the Weaviate at {urlsplit(str(weaviate.url(bot))).netloc.rpartition('@')[2]}"
+        return f"the Weaviate at {weaviate.host(bot)}"
     kind = "Cluster" if store == "postgres" and spec.postgres.mode == "CloudNativePG" else "StatefulSet"
     return f"{kind} {names.child(bot.name, store)}"

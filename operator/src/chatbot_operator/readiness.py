@@ -5,19 +5,21 @@ from typing import Any, Literal
 
 from chatbot_operator import names
 from chatbot_operator.components.metadata import applied_hash, component_of
+from chatbot_operator.moments import young
+from chatbot_operator.pod_findings import attempt_finding, failed_attempt, last_end, pods_finding
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest, Observed
 
-PULL_FAILURES = ("ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError")
-CONFIG_FAILURES = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 REVISION = "deployment.kubernetes.io/revision"
 POD_HASH = "pod-template-hash"
 TAKEN_BY = {
     "KEDA": "nobody asks, and KEDA gives it one within minutes when somebody does",
     "External": "whoever scales it wants none (scaling.mode External)",
 }
-WORDS = 300
-"""Characters of a container's last words that fit into a message."""
+NO_FIGURES = ("no metrics returned", "did not receive metrics")
+"""What an autoscaler says of pods that metrics-server has not measured yet; a missing server reads otherwise."""
+FIGURES_SECONDS = 180.0
+"""A pod is measured once it has run for a minute or two."""
 
 JobState = Literal["running", "complete", "failed"]
 
@@ -88,14 +90,25 @@ def rest(wanted: Manifest, live: Manifest) -> Blocked | None:
     return Blocked(Reason.STOPPING, f"{live['kind']} {name} still has {left} pods, which finish what they are doing.")
 
 
-def autoscaler_finding(live: Manifest) -> Blocked | None:
+def autoscaler_finding(live: Manifest, at: str) -> Blocked | None:
     """What keeps an autoscaler from following the load."""
-    found = [item for item in _status(live).get("conditions") or [] if item["type"] == "ScalingActive"]
-    failing = next((item for item in found if item["status"] == "False" and item["reason"] != "ScalingDisabled"), None)
+    failing = _inactive(live)
     if failing is None:
         return None
     text = f"HorizontalPodAutoscaler {live['metadata']['name']}: {failing.get('message', failing['reason'])}"
-    return Blocked(Reason.METRICS_UNAVAILABLE, text)
+    return Blocked(Reason.METRICS_PENDING if lacks_figures(live, at) else Reason.METRICS_UNAVAILABLE, text)
+
+
+def lacks_figures(live: Manifest, at: str) -> bool:
+    """Whether an autoscaler has asked for the load of pods that nobody has measured yet."""
+    failing = _inactive(live) if live["kind"] == "HorizontalPodAutoscaler" else None
+    said = str((failing or {}).get("message", ""))
+    return failing is not None and any(word in said for word in NO_FIGURES) and young(failing, FIGURES_SECONDS, at)
+
+
+def _inactive(live: Manifest) -> Manifest | None:
+    found = [item for item in _status(live).get("conditions") or [] if item["type"] == "ScalingActive"]
+    return next((item for item in found if item["status"] == "False" and item["reason"] != "ScalingDisabled"), None)
 
 
 def lacks_pods(live: Manifest) -> bool:
@@ -118,7 +131,7 @@ def stateful_set_finding(wanted: Manifest, observed: Observed) -> Blocked | None
         return resting
     if settled(wanted, observed):
         return None
-    finding = pods_finding(_pods_of(observed, component_of(wanted))) or _lacking(live, observed)
+    finding = pods_finding(_pods_of(observed, component_of(wanted)), observed.at) or _lacking(live, observed)
     return finding or Blocked(Reason.STARTING, f"StatefulSet {name} is not ready yet.")
 
 
@@ -128,8 +141,12 @@ def job_state(live: Manifest) -> JobState:
     return "failed" if _condition(live, "Failed") else "running"
 
 
-def job_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
-    """Why a migration is not complete."""
+def job_finding(wanted: Manifest, observed: Observed, database: str = "its database") -> Blocked | None:
+    """Why a migration is not complete.
+
+    Args:
+        database: what it works on, in words.
+    """
     name = wanted["metadata"]["name"]
     live = observed.child("Job", name)
     if live is None:
@@ -138,16 +155,19 @@ def job_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
         case "complete":
             return None
         case "failed":
-            return _failed_job(live)
+            return _failed_job(live, _tried(observed, name))
         case "running":
-            pods = [pod for pod in _pods_of(observed, component_of(wanted)) if _label(pod, "job-name") == name]
-            finding = pods_finding(pods) or _lacking(live, observed)
+            tried = _tried(observed, name)
+            begun = [pod for pod in tried if _may_run(pod) and not failed_attempt(pod)]
+            finding = pods_finding(begun, observed.at) or _lacking(live, observed)
+            finding = finding or attempt_finding(name, tried, database)
             return finding or Blocked(Reason.MIGRATING, f"Job {name} is running.")
 
 
 def deployment_finding(part: str, live: Manifest, observed: Observed) -> Blocked | None:
     """What keeps a Deployment from settling; None when nothing does but time."""
-    return pods_finding(_newest(live, _pods_of(observed, part), observed)) or _refused(live) or _overdue(live)
+    pods = _newest(live, _pods_of(observed, part), observed)
+    return pods_finding(pods, observed.at) or _refused(live) or _overdue(live)
 
 
 def is_ready(pod: Manifest) -> bool:
@@ -162,57 +182,6 @@ def pods_of(live: Manifest, observed: Observed) -> list[Manifest]:
 def newest(live: Manifest, observed: Observed) -> list[Manifest]:
     """Those of a Deployment's present form."""
     return _newest(live, pods_of(live, observed), observed)
-
-
-def pods_finding(pods: Iterable[Manifest]) -> Blocked | None:
-    """What is wrong with the first pod that something is wrong with."""
-    ordered = sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
-    return next((finding for pod in ordered if (finding := _pod_finding(pod))), None)
-
-
-def _pod_finding(pod: Manifest) -> Blocked | None:
-    name, status = pod["metadata"]["name"], _status(pod)
-    for condition in status.get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            return Blocked(Reason.UNSCHEDULABLE, f"Pod {name} fits no node: {condition.get('message', '')}")
-    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    return next((finding for container in containers if (finding := _container_finding(name, container))), None)
-
-
-def _container_finding(pod: str, container: Manifest) -> Blocked | None:
-    state = container.get("state") or {}
-    waiting = state.get("waiting") or {}
-    reason = waiting.get("reason", "")
-    if reason in PULL_FAILURES:
-        # The kubelet's own message changes with each attempt; ours stays, so that it is written once.
-        text = (
-            f"Pod {pod} cannot pull image {container['image']} ({_cause(reason, waiting)}): kubectl describe pod {pod}"
-        )
-        return Blocked(Reason.IMAGE_PULL_FAILED, text)
-    if reason in CONFIG_FAILURES:
-        return Blocked(Reason.CONTAINER_CONFIG_ERROR, f"Pod {pod} cannot start: {waiting.get('message', reason)}")
-    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
-    if ended and ended.get("exitCode") and (reason == "CrashLoopBackOff" or "terminated" in state):
-        previous = "" if "terminated" in state else " --previous"
-        return Blocked(Reason.CRASH_LOOP, f"Pod {pod} {_end(ended)}: kubectl logs {pod}{previous}")
-    return None
-
-
-def _cause(reason: str, waiting: Manifest) -> str:
-    """What the registry or the kubelet said, in a word."""
-    message = str(waiting.get("message", "")).lower()
-    words = ("not found", "unauthorized", "forbidden", "denied", "no such host", "timeout", "refused")
-    if reason in ("InvalidImageName", "ErrImageNeverPull"):
-        return reason
-    return next((word for word in words if word in message), "no answer yet")
-
-
-def _end(ended: Manifest) -> str:
-    cause = ended.get("reason", "")
-    killed = f" ({cause})" if cause not in ("", "Error") else ""
-    words = [line.strip() for line in str(ended.get("message", "")).splitlines() if line.strip()]
-    said = f", saying {words[-1][-WORDS:]!r}" if words else ""
-    return f"ended with exit code {ended['exitCode']}{killed}{said}"
 
 
 def _refused(live: Manifest) -> Blocked | None:
@@ -236,7 +205,7 @@ def overdue(live: Manifest, observed: Observed) -> Blocked | None:
     finding = _overdue(live)
     if finding is None:
         return None
-    return pods_finding(newest(live, observed)) or _refused(live) or finding
+    return pods_finding(newest(live, observed), observed.at) or _refused(live) or finding
 
 
 def _overdue(live: Manifest) -> Blocked | None:
@@ -248,9 +217,10 @@ def _overdue(live: Manifest) -> Blocked | None:
     return Blocked(Reason.PROGRESS_DEADLINE_EXCEEDED, text)
 
 
-def _failed_job(live: Manifest) -> Blocked:
+def _failed_job(live: Manifest, tried: Iterable[Manifest]) -> Blocked:
     name, why = live["metadata"]["name"], (_condition(live, "Failed") or {}).get("message", "")
-    text = f"Job {name} gave up ({why}). Read kubectl logs job/{name}; once mended, kubectl delete job {name}."
+    todo = f"Read kubectl logs job/{name}; once mended, kubectl delete job {name}."
+    text = f"Job {name} gave up ({why}).{last_end(tried)} {todo}"
     return Blocked(Reason.MIGRATION_FAILED, text)
 
 
@@ -269,11 +239,16 @@ def _newest(live: Manifest, pods: list[Manifest], observed: Observed) -> list[Ma
 
 def _pods_of(observed: Observed, part: str) -> list[Manifest]:
     """A part's pods that are meant to run."""
-    return [
-        pod
-        for pod in observed.pods
-        if component_of(pod) == part and not pod["metadata"].get("deletionTimestamp") and not ended(pod)
-    ]
+    return [pod for pod in observed.pods if component_of(pod) == part and _may_run(pod)]
+
+
+def _may_run(pod: Manifest) -> bool:
+    return not pod["metadata"].get("deletionTimestamp") and not ended(pod)
+
+
+def _tried(observed: Observed, job: str) -> list[Manifest]:
+    """Every attempt of a Job that is still there."""
+    return [pod for pod in observed.pods if _label(pod, "job-name") == job]
 
 
 def ended(pod: Manifest) -> bool:

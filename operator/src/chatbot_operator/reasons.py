@@ -35,6 +35,7 @@ class Reason(StrEnum):
     ROLLING_OUT = "RollingOut"
     STOPPING = "Stopping"
     ROUTE_PENDING = "RoutePending"
+    METRICS_PENDING = "MetricsPending"
     WAITING_FOR_STORE = "WaitingForStore"
     WAITING_FOR_MIGRATION = "WaitingForMigration"
     WAITING_FOR_COMPONENT = "WaitingForComponent"
@@ -79,7 +80,7 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.FOUND: Meaning("Every Secret and ConfigMap that is generated or referred to is there."),
     Reason.STORE_READY: Meaning("The store's StatefulSet is ready, or its Cluster with all instances and databases."),
     Reason.EXTERNAL: Meaning(
-        "The store is yours, the Secret with its address is there, and no pod lacks the store to be ready."
+        "The store is yours, the Secret with its address is there, and no pod says that it lacks the store."
     ),
     Reason.IN_POSTGRES: Meaning("Vectors are kept in Postgres; there is no store of their own."),
     Reason.MIGRATED: Meaning("Both databases have the tables that the wanted version needs."),
@@ -105,6 +106,9 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.STOPPING: Meaning("Pods of the object named are finishing what they are doing, and then end."),
     Reason.ROUTE_PENDING: Meaning(
         "No controller has taken up the Ingress or HTTPRoute yet. Some controllers never say that they did."
+    ),
+    Reason.METRICS_PENDING: Meaning(
+        "An autoscaler has asked for the load of pods that have not been measured yet, as after each rollout."
     ),
     Reason.WAITING_FOR_STORE: Meaning("A step waits until a store is ready."),
     Reason.WAITING_FOR_MIGRATION: Meaning("A step waits until a database has been migrated."),
@@ -132,7 +136,8 @@ REASONS: Mapping[Reason, Meaning] = {
         "`kubectl describe` it, and mend what CloudNativePG says of it.",
     ),
     Reason.STORE_UNREACHABLE: Meaning(
-        "A pod runs and is not ready, because it cannot use the store named; the kind of error is said.",
+        "Pods cannot use the store named; the kind of error is said. Without Redis they go on, and nobody is limited; "
+        "without any other store they are not ready.",
         "Bring the store back, or mend its address or password; pods recover by themselves.",
     ),
     Reason.STORAGE_EXPANSION_UNSUPPORTED: Meaning(
@@ -155,8 +160,7 @@ REASONS: Mapping[Reason, Meaning] = {
         "Install what the message names, or choose another way in the resource.",
     ),
     Reason.METRICS_UNAVAILABLE: Meaning(
-        "An autoscaler does not learn the load of its pods, and leaves their number as it is. Just after a start that "
-        "passes by itself.",
+        "An autoscaler does not learn the load of its pods, and leaves their number as it is.",
         "Install metrics-server, or look at what the message says of it.",
     ),
     Reason.CUSTOM_METRICS_UNAVAILABLE: Meaning(

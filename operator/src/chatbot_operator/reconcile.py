@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from chatbot_operator import events, tracing
 from chatbot_operator.applying import Applier, Fought, NameTaken, Taken
+from chatbot_operator.asking import serving
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.moving import noted
@@ -29,9 +30,11 @@ from chatbot_operator.kinds import AUTOSCALERS, DISK, OPTIONAL, WRITTEN
 from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.observing import observe
+from chatbot_operator.outside import Outside
+from chatbot_operator.pod_findings import waits_for_disk
 from chatbot_operator.queue import Key, jitter
-from chatbot_operator.reachability import runs_unready
-from chatbot_operator.readiness import lacks_pods
+from chatbot_operator.reachability import doing_without, runs_unready
+from chatbot_operator.readiness import lacks_figures, lacks_pods
 from chatbot_operator.reasons import Reason
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.settings import Settings
@@ -43,6 +46,8 @@ LACKING_SECONDS = 10.0
 """That a pod was refused is only told by an Event, and Events are not watched."""
 UNREADY_SECONDS = 10.0
 """Why a pod is not ready only the pod itself tells, and only when it is asked."""
+PASSING_SECONDS = 20.0
+"""What passes by itself within minutes is told when it does not."""
 REFUSED_SECONDS = 30.0
 HOSTS_SECONDS = 60.0
 CONFLICT_SECONDS = 1.0
@@ -100,6 +105,7 @@ class Reconciler:
         known: Known | None = None,
         apis: Callable[[], frozenset[str]] = frozenset,
         tracer: Tracer | None = None,
+        outside: Outside | None = None,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
@@ -109,6 +115,7 @@ class Reconciler:
         self._known = known or Known()
         self._apis = apis
         self._tracer = tracer or NoOpTracer()
+        self._outside = outside or Outside(self._known, lambda _: None)
         self._events = events.Events(cluster)
         self._appliers: dict[Key, Applier] = {}
         self._phases: dict[Key, str] = {}
@@ -175,14 +182,19 @@ class Reconciler:
         others = self._known.others(done.key, uid, version)
         self._known.begin(done.key)
         paused = bot.spec.mode == "Paused"
-        look = await observe(self._cluster, done.key, uid, references, others, self._apis(), label=not paused)
+        asked = doing_without(bot)
+        look = await observe(
+            self._cluster, done.key, uid, references, others, self._apis(), label=not paused, asked=asked
+        )
         chosen = self._rules.effective(bot, look.observed, previous, self._settings)
         if chosen.rolled_back:
             references |= self._rules.references(chosen.bot)
             self._referrers.refer(done.key, references)
-            look = await observe(self._cluster, done.key, uid, references, None, self._apis())
+            asked = doing_without(chosen.bot)
+            look = await observe(self._cluster, done.key, uid, references, None, self._apis(), asked=asked)
+        self._outside.note(done.key, serving(look.observed.pods, asked), look.observed.answers)
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
-        observed = replace(look.observed, hosts=hosts, data=noted(raw.get("status")))
+        observed = replace(look.observed, hosts=hosts, data=noted(raw.get("status")), at=_now())
         if paused:
             steps = self._rules.plan(bot, observed, chosen.settings, None)
         else:
@@ -219,6 +231,8 @@ class Reconciler:
             return result, LACKING_SECONDS * jitter()
         if any(map(runs_unready, observed.pods)):
             return result, UNREADY_SECONDS * jitter()
+        if _passing(observed):
+            return result, PASSING_SECONDS * jitter()
         if observed.hosts:  # whoever has them says nothing to us when it lets them go
             return result, HOSTS_SECONDS * jitter()
         return result, min(self._resync() * (1 if done.writes else COMPLETE), done.again or math.inf)
@@ -331,6 +345,7 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._appliers.pop(key, None)
         self._referrers.refer(key, ())
+        self._outside.note(key, (), {})
         self._count_phase(key, None)
 
     def _count_phase(self, key: Key, phase: str | None) -> None:
@@ -351,6 +366,14 @@ def _may_be_judged(name: str, observed: Observed) -> bool:
     """KEDA's webhook goes by what it saw a moment ago: it refuses what is for a Deployment that we have only just made,
     or one that had an autoscaler of ours until now. Their events lead to another look."""
     return observed.child("Deployment", name) is not None and observed.child("HorizontalPodAutoscaler", name) is None
+
+
+def _passing(observed: Observed) -> bool:
+    """Whether something is too young to be told."""
+    at = observed.at
+    return any(waits_for_disk(pod, at) for pod in observed.pods) or any(
+        lacks_figures(item, at) for item in observed.children
+    )
 
 
 def _refusal(done: Pass, kind: str, name: str, refused: Refused) -> Blocked:

@@ -1,80 +1,29 @@
 """What is reported of a resource: computed from what was observed, never from what was done. Pure."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
 from importlib.metadata import version as installed
 
 from chatbot_resource.llm import resolve_llm
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import (
-    ComponentStatus,
-    Phase,
-    RolledBack,
-    Status,
-    StoresStatus,
-    VersionStatus,
-)
+from chatbot_resource.status import ComponentStatus, Phase, RolledBack, Status, VersionStatus
 from pydantic import ValidationError
 
-from chatbot_operator import names
-from chatbot_operator.cnpg import store_finding
-from chatbot_operator.components import (
-    autoscaling,
-    dependencies,
-    exposure,
-    moving,
-    postgres,
-    reads,
-    redis,
-    rotation,
-)
+from chatbot_operator import names, store_findings, whereabouts
+from chatbot_operator.components import autoscaling, dependencies, exposure, rotation
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.metadata import applied_hash, component_of, generation
-from chatbot_operator.conditions import PASSING, Findings, conditions, invalid_conditions, is_true, paused
+from chatbot_operator.components.metadata import applied_hash, generation
+from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true, paused
 from chatbot_operator.errors import invalid_spec
 from chatbot_operator.history import finished, given_up_finding, versions
-from chatbot_operator.reachability import lost
-from chatbot_operator.readiness import (
-    count,
-    current,
-    deployment_finding,
-    desired,
-    job_finding,
-    rest,
-    settled,
-)
+from chatbot_operator.readiness import count, current, desired
 from chatbot_operator.reasons import MISSING, STUCK, Reason
 from chatbot_operator.settings import Settings
+from chatbot_operator.views import COMPONENTS, View, views_of
 from chatbot_operator.world import Blocked, Manifest, Observed, Step, StepName
 
-COMPONENTS: dict[names.Component, StepName] = {
-    "gateway": "gateway",
-    "auth": "auth",
-    "chat": "chat",
-    "conversation": "conversation",
-    "conversation-worker": "conversation",
-}
-"""Each component and the step that makes it."""
 BESIDE: frozenset[StepName] = frozenset({"monitoring", "revision"})
 """Steps by which no pod runs: what becomes of them decides nothing about the bot itself."""
-UNEXPLAINED = PASSING | {Reason.PROGRESS_DEADLINE_EXCEEDED}
-"""Findings of a Deployment that say less than its pods may."""
 MAX_TEXT = 1024
-
-
-@dataclass(frozen=True)
-class View:
-    """One component as it was seen."""
-
-    part: names.Component
-    live: Manifest | None
-    wanted: Manifest | None
-    finding: Blocked | None
-    """Why it has not settled; None: it has."""
-    reached: bool = True
-    """Whether a Service leads to its pods."""
-    lost: Mapping[names.Store, Blocked] = field(default_factory=dict)
-    """Stores that keep it from settling."""
 
 
 def status_of(
@@ -94,14 +43,14 @@ def status_of(
         rolled_back: what was asked for, where something else is rendered.
     """
     context = Context(bot, observed, settings, rolled_back)
-    stores = _stores(context, steps)
-    views = [_waiting(context, _view(bot, part, steps, observed, stores)) for part in COMPONENTS]
-    if bot.spec.mode == "Paused":
-        views = [_without_service(bot, view, steps, observed) for view in views]
+    stores = store_findings.stores(context, steps)
+    views = views_of(context, steps, stores)
+    migrating = store_findings.migrations(context, steps)
+    lacked = store_findings.lacked(context, views, migrating)
     found = Findings(
         secrets=_secrets(steps),
-        stores={name: finding or _lost(name, views) for name, finding in stores.items()},
-        migrations=_migrations(steps, observed),
+        stores={name: finding or lacked.get(name) for name, finding in stores.items()},
+        migrations=migrating,
         components={view.part: view.finding for view in views},
         blocked=next((step.blocked for step in steps if step.blocked and step.name not in BESIDE), None),
         available=_available(views, previous),
@@ -120,12 +69,13 @@ def status_of(
         phase=_phase(bot, ready, found, views),
         conditions=said,
         components=[_component(view, previous) for view in views],
-        components_ready=f"{sum(view.finding is None for view in views)}/{len(views)}",
+        components_ready=_settled(views),
         url=exposure.url(bot),
+        endpoints=whereabouts.endpoints(bot),
         model=str(resolve_llm(bot.spec.llm).default),
         version=versions(bot, settings, previous, rolled_back, ready=ready, now=now),
         migrations=finished(steps, observed, previous),
-        stores=StoresStatus(postgres=moving.located(context)),
+        stores=whereabouts.stores(context, found.stores),
         secrets=rotation.told(bot, observed),
         operator_version=operator_version(),
     )
@@ -141,7 +91,7 @@ def invalid(body: Manifest, error: ValidationError, settings: Settings, previous
         phase="Failed",
         conditions=said,
         components=[],
-        components_ready=f"0/{len(COMPONENTS)}",
+        components_ready=f"0/{len(names.SERVICE_COMPONENTS)}",
         url=f"http://{metadata['name']}-gateway.{metadata['namespace']}.svc",
         model="",
         version=VersionStatus(target=settings.version),
@@ -162,73 +112,6 @@ def operator_version() -> str:
     return installed("chatbot-operator")
 
 
-def _view(
-    bot: ChatbotDeployment,
-    part: names.Component,
-    steps: list[Step],
-    observed: Observed,
-    stores: Mapping[names.Store, Blocked | None],
-) -> View:
-    name = names.child(bot.name, part)
-    live = observed.child("Deployment", name)
-    step = next(step for step in steps if step.name == COMPONENTS[part])
-    wanted = next(
-        (item for item in step.manifests if item["kind"] == "Deployment" and item["metadata"]["name"] == name), None
-    )
-    finding = _finding(part, step, wanted, live, observed)
-    if live is None or finding is None or finding.reason not in UNEXPLAINED:
-        return View(part, live, wanted, finding)
-    # What is wrong with a store that we run is said by its own condition, and passes with it.
-    gone = {store: why for store, why in lost(bot, part, live, observed).items() if stores[store] is None}
-    return View(part, live, wanted, next(iter(gone.values()), finding), lost=gone)
-
-
-def _without_service(bot: ChatbotDeployment, view: View, steps: list[Step], observed: Observed) -> View:
-    """While paused it is not made anew: its pods are ready, and nobody reaches them."""
-    name = names.child(bot.name, view.part)
-    wanted = any(_is(item, "Service", name) for step in steps for item in step.manifests)
-    if not wanted or observed.child("Service", name):
-        return view
-    finding = view.finding or Blocked(Reason.NOT_CREATED, f"Service {name} does not exist.")
-    return replace(view, finding=finding, reached=False)
-
-
-def _is(item: Manifest, kind: str, name: str) -> bool:
-    return bool(item["kind"] == kind and item["metadata"]["name"] == name)
-
-
-def _waiting(context: Context, view: View) -> View:
-    """What would run again waits for its data, which the mode alone does not say."""
-    if not context.moving or context.bot.spec.mode != "Active" or not view.finding:
-        return view
-    if view.finding.reason != Reason.HIBERNATED:
-        return view
-    return replace(view, finding=Blocked(Reason.WAITING_FOR_STORE, "Waits until the data of Postgres has been copied."))
-
-
-def _finding(
-    part: names.Component, step: Step, wanted: Manifest | None, live: Manifest | None, observed: Observed
-) -> Blocked | None:
-    if step.blocked and step.blocked.reason in STUCK:
-        return step.blocked
-    if live is None:
-        return step.blocked or Blocked(Reason.NOT_CREATED, f"Deployment of {part} does not exist yet.")
-    if wanted is not None and (resting := rest(wanted, live)):
-        return resting
-    if wanted is not None and settled(wanted, observed):
-        return None
-    return deployment_finding(part, live, observed) or step.blocked or _rolling(live)
-
-
-def _rolling(live: Manifest) -> Blocked:
-    name, wanted = live["metadata"]["name"], desired(live)
-    if not current(live):
-        return Blocked(Reason.ROLLING_OUT, f"Deployment {name} was changed.")
-    updated, ready = count(live, "updatedReplicas"), count(live, "readyReplicas")
-    text = f"Deployment {name}: of {wanted} replicas {updated} are new and {ready} ready."
-    return Blocked(Reason.ROLLING_OUT, text)
-
-
 def _secrets(steps: Iterable[Step]) -> Blocked | None:
     """What is missing of the Secrets and texts that anything reads."""
     return next(
@@ -242,74 +125,6 @@ def _dependencies(context: Context, steps: Iterable[Step]) -> Blocked | None:
     refused = (step.blocked for step in steps if step.blocked and step.name == "monitoring")
     found = [*dependencies.lacking(context), *refused]
     return Blocked(found[0].reason, " ".join(one.message for one in found)) if found else None
-
-
-def _stores(context: Context, steps: list[Step]) -> dict[names.Store, Blocked | None]:
-    """What is wrong with each, whoever needs it."""
-    bot, observed = context.bot, context.observed
-    return {
-        "postgres": reads.missing("auth and conversation", postgres.external(bot), context)
-        or _store("postgres", steps, observed, moving.RUN_BY.get(bot.spec.stores.postgres.mode))
-        or _copying(context, steps),
-        "redis": reads.missing("gateway and chat", redis.external(bot), context) or _store("redis", steps, observed),
-        "weaviate": _store("weaviate", steps, observed),
-    }
-
-
-def _lost(store: names.Store, views: Iterable[View]) -> Blocked | None:
-    """The first component that cannot use it."""
-    return next((view.lost[store] for view in views if store in view.lost), None)
-
-
-def _store(
-    store: names.Store, steps: Iterable[Step], observed: Observed, kind: str | None = "StatefulSet"
-) -> Blocked | None:
-    for step in steps:
-        for item in step.manifests:
-            if item["kind"] == kind and component_of(item) == store:
-                return step.blocked or store_finding(item, observed)
-    return None
-
-
-def _copying(context: Context, steps: Iterable[Step]) -> Blocked | None:
-    """What is worse comes first: a copy that goes on must not hide one that failed."""
-    if not context.moving or context.observed.data is None:
-        return None
-    kind = moving.RUN_BY.get(context.observed.data.mode)
-    if former := _store("postgres", steps, context.observed, kind):
-        return former
-    found = [_copy_finding(step, context) for step in steps if step.name == "copy"]
-    stuck = (finding for finding in found if finding and finding.reason in STUCK)
-    done = Blocked(Reason.COPYING_DATA, "The data has been copied.")
-    return next(stuck, None) or next(filter(None, found), None) or done
-
-
-def _copy_finding(step: Step, context: Context) -> Blocked | None:
-    finding = step.blocked or job_finding(_job(step), context.observed)
-    if finding and finding.reason == Reason.MIGRATION_FAILED:
-        mode = context.observed.data.mode if context.observed.data else ""
-        text = f"{finding.message} The data is where it was: spec.stores.postgres.mode may go back to {mode}."
-        return Blocked(Reason.COPY_FAILED, text)
-    if finding and finding.reason in (Reason.MIGRATING, Reason.NOT_CREATED):
-        name = _job(step)["metadata"]["name"]
-        return Blocked(Reason.COPYING_DATA, f"Job {name} copies the data; until then no component runs.")
-    return finding
-
-
-def _migrations(steps: Iterable[Step], observed: Observed) -> Blocked | None:
-    """What is worse comes first: a database that waits must not hide one that failed."""
-    found = [
-        finding
-        for step in steps
-        if step.name == "migrations"
-        and (step.blocked or step.manifests)
-        and (finding := step.blocked or job_finding(_job(step), observed))
-    ]
-    return next((finding for finding in found if finding.reason in STUCK), next(iter(found), None))
-
-
-def _job(step: Step) -> Manifest:
-    return next(item for item in step.manifests if item["kind"] == "Job")
 
 
 def _available(views: Iterable[View], previous: Status | None) -> bool | Blocked:
@@ -342,6 +157,13 @@ def _phase(bot: ChatbotDeployment, ready: bool, found: Findings, views: Iterable
     if ready:
         return "Ready"
     return "Progressing" if any(view.live for view in views) else "Pending"
+
+
+def _settled(views: Iterable[View]) -> str:
+    """Of the four components; the worker is a part of conversation."""
+    left = {COMPONENTS[view.part] for view in views if view.finding}
+    total = len(names.SERVICE_COMPONENTS)
+    return f"{total - len(left)}/{total}"
 
 
 def _component(view: View, previous: Status | None) -> ComponentStatus:

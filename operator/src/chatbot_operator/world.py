@@ -28,12 +28,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a pod that runs and is not ready says of itself."""
+    """What a pod that runs says of itself."""
 
     ready: bool
-    """That it is after all: the cluster is about to see it."""
+    """The cluster may be about to see it."""
     failing: Mapping[str, str]
-    """Checks of stores that fail, and the kind of the error."""
+    """Checks of stores that keep it from being ready, and the kind of the error."""
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """Those of stores that it goes on without."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ class Observed:
     """Where the data of Postgres is, as the status last said; None: wherever the resource says."""
 
     answers: Mapping[str, Answer] = field(default_factory=dict)
-    """By pod, of some that run and are not ready; see asking.py."""
+    """By pod, of some that run and are not ready, or may lack a store all the same; see asking.py."""
+
+    at: str = ""
+    """When it was looked at, RFC 3339; empty: long after anything in it came about."""
 
     def child(self, kind: str, name: str) -> Manifest | None:
         return next(

@@ -4,6 +4,7 @@ PyYAML alone forgets where a value stood and lets a second key overwrite the fir
 keeps the line of every field, and refuses what would silently mean something else.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ import yaml
 MAX_NODES = 100_000
 """More than any sane file has; aliases that multiply each other ("a billion laughs") end here."""
 MAX_DEPTH = 50
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,62}")
 
 Path = tuple[str | int, ...]
 
@@ -46,10 +49,30 @@ class Document:
         return self.lines.get(path, self.line)
 
 
-def dotted(path: Path) -> str:
-    """`("spec", "models", 0, "name")` → `spec.models[0].name`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+def dotted(path: Path, data: Any = None) -> str:
+    """`("spec", "models", 0, "weight")` → `spec.models[0].weight`; with the data `spec.models[main].weight`.
+
+    Args:
+        data: what the path leads through. Items of a list that have a name go by it, as everywhere in messages.
+    """
+    text = ""
+    for part in path:
+        data = _item(data, part)
+        text += f"[{_called(data, part)}]" if isinstance(part, int) else f".{part}"
     return text.removeprefix(".")
+
+
+def _item(data: Any, part: str | int) -> Any:
+    try:
+        return data[part]
+    except (KeyError, IndexError, TypeError):  # what is missing is often what the path is about
+        return None
+
+
+def _called(item: Any, index: int) -> str | int:
+    """By what keys the lists of a resource have; a text that is long or strange is no name."""
+    found = [item.get(key) for key in ("name", "language")] if isinstance(item, dict) else []
+    return next((key for key in found if isinstance(key, str) and NAME.fullmatch(key)), index)
 
 
 def read(text: str) -> tuple[list[Document], list[Mistake]]:

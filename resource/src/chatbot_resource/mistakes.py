@@ -73,7 +73,7 @@ def kind_of(value: Any) -> str:
 
 def _one(detail: Mapping[str, Any], document: Document, model: type[BaseModel]) -> Mistake:
     path: Path = detail["loc"]
-    return Mistake(document.line_of(path), dotted(path), _text(detail, path, model))
+    return Mistake(document.line_of(path), dotted(path, document.data), _text(detail, path, model))
 
 
 def _text(detail: Mapping[str, Any], path: Path, model: type[BaseModel]) -> str:

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from chatbot_resource.cel import MapList
 from chatbot_resource.fields import Model
-from chatbot_resource.stores import PostgresMode
+from chatbot_resource.stores import PostgresMode, RedisMode, VectorsMode, VectorsType
 
 ConditionType = Literal[
     "Available",
@@ -26,6 +26,7 @@ ConditionType = Literal[
 Phase = Literal["Pending", "Progressing", "Ready", "Degraded", "Failed", "Paused", "Hibernated", "Idle"]
 
 Text = Annotated[str, StringConstraints(max_length=1024)]
+Address = Annotated[str, StringConstraints(max_length=2048)]
 
 
 class Reported(Model):
@@ -74,7 +75,29 @@ class CopyStatus(Reported):
     completed_at: Annotated[str, StringConstraints(max_length=32)]
 
 
-class PostgresStatus(Reported):
+class Endpoints(Reported):
+    """Addresses of the gateway. Whether the way in from outside is open, `RouteReady` says."""
+
+    gateway: Address
+    """Inside the cluster."""
+    public: Annotated[list[Address], Field(max_length=16)] = Field(default_factory=list)
+    """From outside: one for each of `exposure.hostnames` that is no wildcard."""
+    openai: Address
+    """Base URL for clients of OpenAI's API; the first from outside, if there is one."""
+
+
+class StoreStatus(Reported):
+    """A store as it was seen; nothing of it is secret."""
+
+    address: Annotated[str, StringConstraints(max_length=512)] = ""
+    """Host and port; empty where only a Secret of yours knows it."""
+    image: Text = ""
+    """What runs, of a store that the operator runs."""
+    ready: bool = False
+    """As its condition says."""
+
+
+class PostgresStatus(StoreStatus):
     """Where the accounts and conversations are. Another mode than the resource's: they are still to be copied."""
 
     mode: PostgresMode
@@ -90,10 +113,29 @@ class PostgresStatus(Reported):
     """Of the last move."""
 
 
+class RedisStatus(StoreStatus):
+    """Where answers in flight and counts of requests are."""
+
+    mode: RedisMode
+    secret: Annotated[str, StringConstraints(max_length=253)] = ""
+    """With mode External: the Secret that leads to it."""
+
+
+class VectorsStatus(StoreStatus):
+    """Where vectors are searched; with type PGVector that is in Postgres."""
+
+    type: VectorsType
+    mode: VectorsMode | None = None
+    secret: Annotated[str, StringConstraints(max_length=253)] = ""
+    """With mode External: the Secret with its key."""
+
+
 class StoresStatus(Reported):
     """What is to be known of stores beside their conditions."""
 
     postgres: PostgresStatus
+    redis: RedisStatus | None = None
+    vectors: VectorsStatus | None = None
 
 
 class SecretStatus(Reported):
@@ -146,9 +188,10 @@ class Status(Reported):
     conditions: Annotated[list[Condition], MapList("type"), Field(max_length=16)]
     components: Annotated[list[ComponentStatus], MapList("name"), Field(max_length=16)]
     components_ready: Annotated[str, StringConstraints(max_length=16)]
-    """As `4/5`."""
-    url: Annotated[str, StringConstraints(max_length=2048)]
+    """Of the four components, how many have settled, as `4/4`. Conversation's worker is a part of conversation."""
+    url: Address
     """Where the gateway answers."""
+    endpoints: Endpoints | None = None
     model: Annotated[str, StringConstraints(max_length=128)]
     """The default model's public name."""
     version: VersionStatus

@@ -63,12 +63,15 @@ class ExternalRedis(Model):
     secret_ref: SecretRef
 
 
+RedisMode = Literal["Dev", "External"]
+
+
 class RedisStore(Model):
     """Answers in flight and counts of requests. `Dev` is one Valkey."""
 
     model_config = ConfigDict(json_schema_extra=rules(EXTERNAL_IFF))
 
-    mode: Literal["Dev", "External"] = "Dev"
+    mode: RedisMode = "Dev"
     external: ExternalRedis | None = None
 
     @model_validator(mode="after")
@@ -87,6 +90,10 @@ class ExternalWeaviate(Model):
 _IN_POSTGRES = "mode, storage, resources and external are for type Weaviate: PGVector keeps vectors in Postgres"
 
 
+VectorsType = Literal["Weaviate", "PGVector"]
+VectorsMode = Literal["Managed", "External"]
+
+
 class VectorStore(Model):
     """Where vectors are searched: `Weaviate`, or `PGVector` inside Postgres. They are made anew when this changes."""
 
@@ -97,8 +104,8 @@ class VectorStore(Model):
         )
     )
 
-    type: Literal["Weaviate", "PGVector"] = "Weaviate"
-    mode: Literal["Managed", "External"] = "Managed"
+    type: VectorsType = "Weaviate"
+    mode: VectorsMode = "Managed"
     storage: Storage = Storage()
     resources: Resources = Resources()
     external: ExternalWeaviate | None = None

@@ -136,7 +136,7 @@ class TestCause:
 
     def test_the_components_that_are_behind_are_counted(self) -> None:
         text = explained(broken()).components
-        assert text.startswith("3 of 5 components are settled; not yet: ")
+        assert text.startswith("2 of 4 components are settled; not yet: ")
         assert "chat (" in text
 
     def test_a_reason_of_a_newer_operator_is_told_as_it_is(self) -> None:
@@ -215,8 +215,26 @@ class TestCommand:
         said = plugin("explain", "harbour")
         assert said.code == 1
         assert "harbour does not serve: no operator has looked at it" in said.out
-        assert "No operator seems to run: operator-0 renewed its Lease 1 h 0 min ago." in said.out
+        assert (
+            "No operator runs: operator-0 renewed its Lease 1 h 0 min ago, and none of its pods is available."
+            in said.out
+        )
         assert "→ Get the operator to run first" in said.out
+
+    def test_an_operator_that_was_taken_away_with_its_rights(
+        self, plugin: Plugin, world: World, operator: Installed
+    ) -> None:
+        """As by helm uninstall: it could not give its Lease back, which says for a minute that it may be there."""
+        world.create_bot()
+        operator.renew(ago=20)
+        said = plugin("explain", "harbour").out
+        assert re.search("No operator runs: operator-0 renewed its Lease 2[0-9] s ago, and none of its pods", said)
+        assert "→ Get the operator to run first" in said
+        said = plugin("pause", "harbour").out
+        assert "harbour is paused" in said
+        assert re.search("! Later +No operator runs: .* Nothing is reported until one does.", " ".join(said.split()))
+        operator.renew()
+        assert "No operator" not in plugin("resume", "harbour").out
 
     def test_an_operator_that_ended(self, plugin: Plugin, world: World, operator: Installed) -> None:
         world.create_bot()

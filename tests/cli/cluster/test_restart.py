@@ -4,7 +4,7 @@ import pytest
 from chatbot_cli.cluster import restart
 from chatbot_operator.reconcile import Reconciler
 
-from tests.cli.cluster.conftest import Plugin, converge
+from tests.cli.cluster.conftest import Installed, Plugin, converge
 from tests.operator.running import World
 from tests.support.apiserver import Object
 
@@ -33,10 +33,11 @@ def deployment(container: Object) -> Object:
 class TestRestart:
     @pytest.mark.usefixtures("kubelet")
     async def test_replaces_the_pods_of_a_component_and_waits(
-        self, plugin: Plugin, world: World, reconciler: Reconciler
+        self, plugin: Plugin, world: World, reconciler: Reconciler, operator: Installed
     ) -> None:
         world.create_bot()
         await converge(world, reconciler)
+        operator.renew()
         before = {part: pods(world, part) for part in ("chat", "conversation-worker", "auth")}
         said = plugin("restart", "harbour", "chat", "worker")
         assert said.code == 0, said

@@ -23,7 +23,7 @@ class TestTable:
         world.create_bot(name="quay")
         rows = [line.split() for line in plugin("status").out.splitlines()]
         assert rows[0] == ["name", "serves", "ready", "phase", "version", "components", "age", "reason"]
-        assert rows[1][:6] == ["harbour", "yes", "yes", "Ready", "0.1.0", "5/5"]
+        assert rows[1][:6] == ["harbour", "yes", "yes", "Ready", "0.1.0", "4/4"]
         assert rows[1][-1] == "Settled"
         assert rows[2][0:3] == ["quay", "?", "?"]
         assert " ".join(rows[2]).endswith("no operator has looked at it yet")
@@ -51,8 +51,9 @@ class TestOne:
         assert "WaitingForComponent: Waits for" in lines["gateway"]
         assert "harbour-auth-db-" in said
         assert lines["PostgresReady"].split()[1] == "True"
-        assert lines["redis"].split() == ["redis", "Dev", "StoreReady"]
-        assert lines["vectors"].split() == ["vectors", "Weaviate,", "Managed", "StoreReady"]
+        where = f"{world.namespace}.svc"
+        assert lines["redis"].split() == ["redis", "Dev", "StoreReady", f"harbour-redis.{where}:6379"]
+        assert lines["vectors"].split()[:4] == ["vectors", "Weaviate,", "Managed", "StoreReady"]
 
     @pytest.mark.usefixtures("kubelet")
     async def test_an_edit_that_nobody_has_seen(self, plugin: Plugin, world: World, reconciler: Reconciler) -> None:

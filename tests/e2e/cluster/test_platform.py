@@ -77,7 +77,7 @@ class TestReady:
     def test_people_see_it_at_a_glance(self, cluster: Cluster, bot: None) -> None:
         line = cluster.kubectl("-n", NAMESPACE, "get", "cbd").splitlines()[1].split()
         assert line[:4] == [BOT, "True", "True", "Ready"]
-        assert "5/5" in line
+        assert "4/4" in line
         described = cluster.kubectl("-n", NAMESPACE, "describe", f"cbd/{BOT}")
         assert f"http://{BOT}-gateway" in described
 

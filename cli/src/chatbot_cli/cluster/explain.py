@@ -151,13 +151,13 @@ def _add(found: dict[tuple[str, str], Problem], reason: str, message: str, since
 
 
 def _components(bot: Bot) -> str:
-    """Such as `4 of 5 components are settled; not yet: chat (1 of 3 ready, 2 new).`"""
+    """Such as `3 of 4 components are settled; not yet: chat (1 of 3 ready, 2 new).`"""
     waiting = [item for item in bot.components if item.get("reason")]
     if not waiting:
         return ""
-    total = len(bot.components)
+    settled, _, total = str(bot.status.get("componentsReady") or "").partition("/")
     named = ", ".join(f"{item['name']} ({_counts(item)})" for item in waiting)
-    return f"{total - len(waiting)} of {total} components are settled; not yet: {named}."
+    return f"{settled or 0} of {total or len(bot.components)} components are settled; not yet: {named}."
 
 
 def _counts(component: Object) -> str:

@@ -55,9 +55,9 @@ def _also(problem: Problem) -> None:
 
 def _happening(item: Happening, now: datetime) -> None:
     times = f", {item.count} times" if item.count > 1 else ""
-    paragraph(
-        Text.assemble((item.reason, "yellow"), f"  {item.object}", (f"  {age(item.when, now)} ago{times}", "dim"))
-    )
+    others = f" and {item.others} more" if item.others else ""
+    when = (f"  {age(item.when, now)} ago{times}", "dim")
+    paragraph(Text.assemble((item.reason, "yellow"), f"  {item.object}{others}", when))
     paragraph(Text(_short(printable(item.message)), "dim"), 2 * INDENT)
 
 

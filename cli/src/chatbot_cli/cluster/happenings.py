@@ -1,10 +1,14 @@
-"""Recent Warning events of a bot, of its pods and of what makes them."""
+"""Recent Warning events of a bot, of its pods and of what makes them.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+What a component's pods say alike is told once. Failed probes come last: a pod that starts or stops has some, and they
+say less than whatever else is told.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from chatbot_operator.names import BOT
+from chatbot_operator.names import BOT, COMPONENT
 
 from chatbot_cli.cluster.kubectl import Kubectl, Object
 from chatbot_cli.cluster.refusals import Refused, Why
@@ -14,17 +18,21 @@ from chatbot_cli.cluster.times import seconds_since
 MAKERS = ("Pod", "ReplicaSet", "Deployment", "StatefulSet", "Job", "HorizontalPodAutoscaler")
 RECENT_SECONDS = 3600.0
 SHOWN = 5
+PROBE = "Unhealthy"
+"""Reason of the kubelet's events about probes; each names an address or a time, so no two are alike."""
 
 
 @dataclass(frozen=True)
 class Happening:
-    """The same thing told about the same object, however often."""
+    """The same thing told about the same object, or about pods of the same component, however often."""
 
     object: str
     reason: str
     message: str
     when: str
     count: int
+    others: int = 0
+    """Pods of the same component that it was also told of."""
 
 
 def recent(kubectl: Kubectl, bot: Bot, now: datetime) -> list[Happening]:
@@ -36,10 +44,27 @@ def recent(kubectl: Kubectl, bot: Bot, now: datetime) -> list[Happening]:
         if refused.why is Why.FORBIDDEN:
             return []
         raise
-    ours = {bot.uid, *(item["metadata"]["uid"] for item in parts)}
-    found = [_happening(item) for item in told if item["involvedObject"].get("uid") in ours]
-    fresh = [item for item in found if (seconds_since(item.when, now) or 0) < RECENT_SECONDS]
-    return sorted(_together(fresh), key=lambda item: item.when, reverse=True)[:SHOWN]
+    ours = {bot.uid: "", **{item["metadata"]["uid"]: _component(item) for item in parts}}
+    return chosen(told, ours, now)
+
+
+def chosen(told: Iterable[Object], ours: Mapping[str, str], now: datetime) -> list[Happening]:
+    """
+    Args:
+        told: Events of anything.
+        ours: uids of the bot and its parts; of a pod with its component.
+    """
+    found = [
+        (ours[uid], _happening(item)) for item in told if (uid := str(item["involvedObject"].get("uid") or "")) in ours
+    ]
+    fresh = [(part, item) for part, item in found if (seconds_since(item.when, now) or 0) < RECENT_SECONDS]
+    latest = sorted(_together(fresh), key=lambda item: item.when, reverse=True)
+    return sorted(latest, key=lambda item: item.reason == PROBE)[:SHOWN]
+
+
+def _component(item: Object) -> str:
+    """Of a pod; what makes pods is there once, and has a name to be told by."""
+    return str((item["metadata"].get("labels") or {}).get(COMPONENT) or "") if item["kind"] == "Pod" else ""
 
 
 def _happening(event: Object) -> Happening:
@@ -54,10 +79,14 @@ def _happening(event: Object) -> Happening:
     )
 
 
-def _together(found: Iterable[Happening]) -> list[Happening]:
-    known: dict[tuple[str, str, str], Happening] = {}
-    for item in sorted(found, key=lambda item: item.when):
-        key = (item.object, item.reason, item.message)
-        count = item.count + (known[key].count if key in known else 0)
-        known[key] = Happening(*key, item.when, count)
-    return list(known.values())
+def _together(found: Iterable[tuple[str, Happening]]) -> list[Happening]:
+    """Each by the latest that tells it."""
+    alike: dict[tuple[str, str, str], list[Happening]] = {}
+    for part, item in sorted(found, key=lambda one: one[1].when):
+        # Such as `Readiness probe failed: Get "http://10.0.0.7:9090/readyz": …`
+        said = item.message.partition(":")[0] if item.reason == PROBE else item.message
+        alike.setdefault((part or item.object, item.reason, said), []).append(item)
+    return [
+        replace(items[-1], count=sum(item.count for item in items), others=len({item.object for item in items}) - 1)
+        for items in alike.values()
+    ]

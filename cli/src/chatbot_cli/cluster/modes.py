@@ -7,7 +7,7 @@ from chatbot_operator import names
 from chatbot_resource.model import KIND
 
 from chatbot_cli import screen
-from chatbot_cli.cluster import resources
+from chatbot_cli.cluster import operators, resources
 from chatbot_cli.cluster.kubectl import Kubectl
 from chatbot_cli.cluster.refusals import CHART
 from chatbot_cli.cluster.resources import Bot
@@ -25,6 +25,7 @@ def pause(kubectl: Kubectl, name: str) -> None:
     changed = _set(kubectl, bot, "Paused")
     text = "is paused: it serves as before, and the operator reports on it and changes nothing"
     screen.say("Paused" if changed else "As before", f"{bot.name} {text}; {again}")
+    operators.warn(kubectl.within(bot.namespace), "Nothing is reported until one does.")
 
 
 def resume(kubectl: Kubectl, name: str) -> None:
@@ -34,6 +35,7 @@ def resume(kubectl: Kubectl, name: str) -> None:
     follow = kubectl.here(f"chatbot status {bot.name} --watch")
     text = "wakes up" if bot.mode == "Hibernated" else "is looked after"
     screen.say("Resumed" if changed else "As before", f"{bot.name} {text}; follow it: {follow}")
+    operators.warn(kubectl.within(bot.namespace), "Nothing is done until one does.")
 
 
 def rotate_keys(kubectl: Kubectl, name: str) -> None:
@@ -46,6 +48,7 @@ def rotate_keys(kubectl: Kubectl, name: str) -> None:
     if bot.mode == "Paused":
         again = kubectl.here(f"chatbot resume {bot.name}")
         screen.warn("Later", f"it is paused, so they are made when it goes on: {again}")
+    operators.warn(kubectl.within(bot.namespace), "They are made when one does.")
 
 
 def _set(kubectl: Kubectl, bot: Bot, mode: Mode) -> bool:

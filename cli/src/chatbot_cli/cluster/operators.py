@@ -2,22 +2,25 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from chatbot_operator.names import LEASE
 from chatbot_operator.settings import Settings
 from pydantic import ValidationError
 
+from chatbot_cli import screen
 from chatbot_cli.cluster.kubectl import Kubectl, Object
-from chatbot_cli.cluster.refusals import Refused, Why
+from chatbot_cli.cluster.refusals import CHART, Refused, Why
 from chatbot_cli.cluster.times import age, seconds_since
 from chatbot_cli.errors import CliError
 
 SELECTOR = "app.kubernetes.io/part-of=chatbot-platform"
 """Of what the chart makes."""
 KEY = "settings.json"
+INSTALL = f"Is it to be installed? {CHART}"
 LATE_SECONDS = 60.0
 """On top of a Lease's duration: this machine's clock is not the cluster's."""
 
@@ -32,6 +35,18 @@ class Operator:
     """A sentence when it is not running, or cannot be seen."""
 
 
+def warn(kubectl: Kubectl, then: str) -> None:
+    """After something was asked of an operator: that there is none, where that can be seen.
+
+    Args:
+        then: what becomes of it meanwhile.
+    """
+    with suppress(CliError):
+        found = look(kubectl, datetime.now(UTC))
+        if found.running is False:
+            screen.warn("Later", f"{found.text} {then}")
+
+
 def look(kubectl: Kubectl, now: datetime) -> Operator:
     """Whether an operator works for the namespace."""
     try:
@@ -44,11 +59,12 @@ def look(kubectl: Kubectl, now: datetime) -> Operator:
         installed = _installed(kubectl)
         ours = _watching(installed, kubectl.namespace)
     except CliError:  # no rights, or settings that this command does not know: then any operator will do
-        return _judge(leases, now)
+        return _judge(kubectl, leases, now)
     if installed and not ours:
         return Operator(False, f"No operator watches namespace {kubectl.namespace}; there is: {', '.join(installed)}.")
     namespaces = {settings.lease.namespace for settings in ours.values()}
-    return _judge([item for item in leases if not namespaces or item["metadata"]["namespace"] in namespaces], now)
+    asked = [item for item in leases if not namespaces or item["metadata"]["namespace"] in namespaces]
+    return _judge(kubectl, asked, now)
 
 
 def _leases(kubectl: Kubectl) -> list[Object]:
@@ -126,21 +142,37 @@ def _parse(text: str, where: str) -> Settings:
         ) from None
 
 
-def _judge(leases: list[Object], now: datetime) -> Operator:
+def _judge(kubectl: Kubectl, leases: list[Object], now: datetime) -> Operator:
     if not leases:
-        return Operator(
-            False, "No operator has ever run here: there is no Lease. Is it installed, and do its pods start?"
-        )
+        return Operator(False, f"No operator has ever run here: there is no Lease. Do its pods start? {INSTALL}")
     latest = max(leases, key=lambda item: str(item["spec"].get("renewTime") or ""))
     spec, where = latest["spec"], latest["metadata"]["namespace"]
     renewed = str(spec.get("renewTime") or "")
     late = seconds_since(renewed, now)
     if not spec.get("holderIdentity"):
         return Operator(False, f"No operator runs: the last one ended {age(renewed, now)} ago. {_look(where)}")
-    if late is None or late > float(spec.get("leaseDurationSeconds") or 0) + LATE_SECONDS:
-        holder = f"{spec['holderIdentity']} renewed its Lease {age(renewed, now)} ago"
+    lasts = float(spec.get("leaseDurationSeconds") or 0)
+    if late is not None and late <= lasts:
+        return Operator(True, "")
+    # What is deleted together with its rights, as by helm uninstall, cannot give its Lease back.
+    pods = _available(kubectl.within(where))
+    holder = f"{spec['holderIdentity']} renewed its Lease {age(renewed, now)} ago"
+    if pods == 0:
+        return Operator(
+            False, f"No operator runs: {holder}, and none of its pods is available. {_look(where)} {INSTALL}"
+        )
+    if late is None or late > lasts + LATE_SECONDS:
         return Operator(False, f"No operator seems to run: {holder}. {_look(where)}")
     return Operator(True, "")
+
+
+def _available(kubectl: Kubectl) -> int | None:
+    """Pods of operators that the chart has installed in a namespace; None: they cannot be seen."""
+    try:
+        found = kubectl.list(["Deployment"], SELECTOR)
+    except Refused:
+        return None
+    return sum(int((item.get("status") or {}).get("availableReplicas") or 0) for item in found)
 
 
 def _look(namespace: str) -> str:

@@ -8,7 +8,7 @@ from chatbot_operator.readiness import count, current, deployment_finding, desir
 from chatbot_operator.world import Blocked, Manifest, Observed
 
 from chatbot_cli import screen
-from chatbot_cli.cluster import resources
+from chatbot_cli.cluster import operators, resources
 from chatbot_cli.cluster.kubectl import Kubectl
 from chatbot_cli.errors import CliError
 
@@ -34,6 +34,7 @@ def restart(kubectl: Kubectl, name: str, parts: Sequence[str], *, wait: bool, ti
     kubectl = kubectl.within(bot.namespace)
     deployments = [names.child(bot.name, part) for part in chosen]
     kubectl.run("rollout", "restart", *(f"deployment/{deployment}" for deployment in deployments))
+    operators.warn(kubectl, "Kubernetes replaces the pods all the same.")
     if not wait:
         screen.say(
             "Restarting", f"{', '.join(chosen)}; follow it: {kubectl.here(f'chatbot status {bot.name} --watch')}"

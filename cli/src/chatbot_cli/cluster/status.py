@@ -128,6 +128,7 @@ def _head(bot: Bot, now: datetime) -> RenderableType:
         "version": f"{current}{f', becoming {target}' if target and target != current else ''}",
         "model": str(status.get("model") or ""),
         "url": str(status.get("url") or ""),
+        "openai": str((status.get("endpoints") or {}).get("openai") or ""),
         "operator": str(status.get("operatorVersion") or ""),
     }
     made = headless(2)
@@ -171,11 +172,20 @@ def _conditions(bot: Bot, now: datetime) -> RenderableType:
 def _stores(bot: Bot) -> RenderableType | None:
     if not bot.status:
         return None
-    made = table("store", "kind", "state")
+    made = table("store", "kind", "state", last="where")
     for name, kind in STORES:
         told = bot.condition(kind)
-        made.add_row(name, _kind(bot, name), Text(told.reason, "green" if told.true else "yellow") if told else "")
+        state = Text(told.reason, "green" if told.true else "yellow") if told else ""
+        made.add_row(name, _kind(bot, name), state, _where(bot, name))
     return made
+
+
+def _where(bot: Bot, store: str) -> Text:
+    """An address, or the Secrets that hold it."""
+    told = (bot.status.get("stores") or {}).get(store) or {}
+    secrets = (told.get(key) for key in ("secret", "authSecret", "conversationSecret"))
+    named = ", ".join(f"Secret {name}" for name in dict.fromkeys(secrets) if name)
+    return Text(printable(str(told.get("address") or named)))
 
 
 def _kind(bot: Bot, store: str) -> str:

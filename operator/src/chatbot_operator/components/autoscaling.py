@@ -74,7 +74,8 @@ def finding(context: Context) -> Blocked | None:
         return None
     missing = (dependencies.lacks(context, api) for api in (keda.KIND, CUSTOM_METRICS))
     wrong = (
-        keda.finding(item) if item["kind"] == keda.KIND else autoscaler_finding(item) for item in autoscalers(context)
+        keda.finding(item) if item["kind"] == keda.KIND else autoscaler_finding(item, context.observed.at)
+        for item in autoscalers(context)
     )
     return next(filter(None, (*missing, *wrong)), None)
 

@@ -31,15 +31,15 @@ def _provider_keys(bot: ChatbotDeployment) -> list[Read]:
         user_secret(
             provider.api_key_secret_ref,
             f"provider_keys/{provider.name}",
-            f"spec.llm.providers[{index}].apiKeySecretRef",
+            f"spec.llm.providers[{provider.name}].apiKeySecretRef",
         )
-        for index, provider in enumerate(bot.spec.llm.providers)
+        for provider in bot.spec.llm.providers
         if provider.api_key_secret_ref is not None
     ]
 
 
 def _prompts(bot: ChatbotDeployment) -> list[Read]:
     return [
-        user_text(prompt.ref, prompt_file(prompt.language), f"spec.llm.prompts[{index}].ref", "prompts")
-        for index, prompt in enumerate(bot.spec.llm.prompts)
+        user_text(prompt.ref, prompt_file(prompt.language), f"spec.llm.prompts[{prompt.language}].ref", "prompts")
+        for prompt in bot.spec.llm.prompts
     ]

@@ -1,5 +1,7 @@
 """The way in from outside the cluster: an Ingress, or an HTTPRoute below somebody's Gateway."""
 
+from collections.abc import Iterator
+
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
@@ -35,11 +37,18 @@ def build(context: Context) -> list[Manifest]:
 
 def url(bot: ChatbotDeployment) -> str:
     """Where people reach it: from outside, else inside the cluster. A wildcard leads nowhere in particular."""
+    return next(public(bot), inside(bot))
+
+
+def inside(bot: ChatbotDeployment) -> str:
+    return f"http://{names.child(bot.name, PART)}.{bot.metadata.namespace}.svc"
+
+
+def public(bot: ChatbotDeployment) -> Iterator[str]:
+    """One for each host name that leads somewhere."""
     told = bot.spec.exposure
-    host = next((name for name in told.hostnames if not name.startswith("*")), None)
-    if host is None:
-        return f"http://{names.child(bot.name, PART)}.{bot.metadata.namespace}.svc"
-    return f"{'https' if told.type == 'HTTPRoute' or told.tls_secret_ref else 'http'}://{host}"
+    scheme = "https" if told.type == "HTTPRoute" or told.tls_secret_ref else "http"
+    return (f"{scheme}://{host}" for host in told.hostnames if not host.startswith("*"))
 
 
 def certificate(bot: ChatbotDeployment) -> tuple[Reference, ...]:

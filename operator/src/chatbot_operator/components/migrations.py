@@ -21,6 +21,8 @@ from chatbot_operator.world import Manifest
 
 ATTEMPTS = 6
 """With Kubernetes' growing pauses between them: about ten minutes."""
+PATIENCE_SECONDS = 10
+"""That an attempt waits for its database: why it failed is told by its end, and Kubernetes makes the next."""
 DEADLINE_SECONDS = 3600
 GRACE_SECONDS = 30
 
@@ -58,6 +60,6 @@ def build(context: Context, owner: Owner, configs: Configs) -> list[Manifest]:
 
 
 def _pod(context: Context, program: Program) -> Manifest:
-    running = services.program_container(context, program)
+    running = services.program_container(context, program, args=["--wait", str(PATIENCE_SECONDS)])
     # Never: each attempt is a pod of its own, whose logs can be read.
     return pod([running], services.program_volumes(program), GRACE_SECONDS, restartPolicy="Never")

@@ -34,7 +34,7 @@ RUN_BY: dict[PostgresMode, str] = {"Dev": "StatefulSet", "CloudNativePG": "Clust
 def noted(status: Mapping[str, Any] | None) -> PostgresStatus | None:
     """Where the data is, also when a version that knew other fields has written the rest."""
     try:
-        return PostgresStatus.model_validate((status or {})["stores"]["postgres"])
+        return PostgresStatus.model_validate((status or {})["stores"]["postgres"], extra="ignore")
     except (KeyError, TypeError, ValidationError):
         return None
 

@@ -5,6 +5,7 @@ until the resource or the operator's own version says something new. Databases a
 with the tables of the next one.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -80,9 +81,17 @@ def _failing(asked: Effective, observed: Observed, settled: Manifest, render: Re
                 generation=generation(asked.bot),
                 version=asked.settings.version,
                 revision=settled["metadata"]["name"],
-                message=finding.message,
+                message=_lasting(finding.message, live),
             )
     return None
+
+
+def _lasting(message: str, live: Manifest) -> str:
+    """What is true when the pod is gone that it was true of; commands that name it are left out."""
+    name = live["metadata"]["name"]
+    said = re.sub(rf"^Pod {re.escape(name)}-\S+", f"A pod of Deployment {name}", message)
+    said = re.sub(r": kubectl (logs|describe) [^:]*$", "", said).rstrip()
+    return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
 def _hashes(steps: Iterable[Step]) -> set[str]:

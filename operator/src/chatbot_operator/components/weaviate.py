@@ -1,5 +1,7 @@
 """The vector store: one Weaviate with a disk, an API key, and nothing of its cluster traffic outside its own pod."""
 
+from urllib.parse import urlsplit
+
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
@@ -42,6 +44,11 @@ def url(bot: ChatbotDeployment) -> str | None:
     if external := bot.spec.stores.vectors.external:
         return external.url
     return f"http://{names.child(bot.name, 'weaviate')}:{PORT}" if used(bot) else None
+
+
+def host(bot: ChatbotDeployment) -> str:
+    """Host and port of one that a user brings; no more of its address."""
+    return urlsplit(str(url(bot))).netloc.rpartition("@")[2]
 
 
 def grpc_port(bot: ChatbotDeployment) -> int:

@@ -42,7 +42,7 @@ class Probes:
 
     checks: dict[str, Check] = field(default_factory=dict)
     reported: dict[str, Check] = field(default_factory=dict)
-    """Shown in `/health`; readiness ignores them, because we go on serving without them."""
+    """Shown in `/health` and `/readyz?verbose`; readiness ignores them, because we go on serving without them."""
     draining: bool = False
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process was told to stop; work that outlives its request ends in time by it."""
@@ -55,6 +55,10 @@ class Probes:
     async def run(self) -> dict[str, str]:
         """State of what readiness hangs on: `ok`, or the kind of error. Error texts may hold addresses."""
         return await self._run(self.checks)
+
+    async def run_reported(self) -> dict[str, str]:
+        """State of what we go on without."""
+        return await self._run(self.reported)
 
     async def run_all(self) -> dict[str, str]:
         """State of every dependency, for people."""
@@ -138,16 +142,22 @@ def health_router(name: str, probes: Probes) -> APIRouter:
 
 
 def private_app(probes: Probes) -> Starlette:
-    """Probes and metrics. Liveness never looks at a dependency: restarting us does not mend theirs."""
+    """Probes and metrics. Liveness never looks at a dependency: restarting us does not mend theirs.
+
+    `/readyz?verbose` adds the state of what readiness ignores. The kubelet does not ask for it, and never waits for it.
+    """
 
     async def livez(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def readyz(_: Request) -> Response:
-        checks = await probes.run()
+    async def readyz(request: Request) -> Response:
+        verbose = "verbose" in request.query_params
+        asked = (probes.run(), probes.run_reported()) if verbose else (probes.run(),)
+        checks, *reported = await asyncio.gather(*asked)
         ready = not probes.draining and all(state == "ok" for state in checks.values())
         body = {"status": "ready" if ready else "not-ready", "draining": probes.draining, "checks": checks}
-        return JSONResponse(body, 200 if ready else 503)
+        more = {"reported": reported[0]} if verbose else {}
+        return JSONResponse(body | more, 200 if ready else 503)
 
     async def metrics(_: Request) -> Response:
         body = generate_latest(REGISTRY)  # type: ignore[no-untyped-call]

@@ -31,6 +31,8 @@ STATEMENT_SECONDS = 15.0
 """The longest a statement may take. A server that vanished with its node sends nothing, not even the connection's end;
 without this limit the kernel would wait for it for a quarter of an hour. The driver may take it twice, to roll back."""
 MIGRATION_RETRY_SECONDS = 1.0
+UNREACHABLE = 75
+"""Exit status of work whose database cannot be used yet; 75 is EX_TEMPFAIL of sysexits.h."""
 
 # Connection lost, resources gone (a full disk too), shutting down or starting up; database or tables not there yet.
 UNAVAILABLE_STATES = ("08", "53", "57P", "3D000", "42P01")
@@ -195,7 +197,10 @@ async def migrate_command(url: str, scripts: Path, patience: float) -> int:
 
 
 async def patiently(what: str, work: Callable[[], Awaitable[None]], patience: float) -> int:
-    """Exit status of work on databases that may not be there yet; it is tried again for `patience` seconds."""
+    """Exit status of work on databases that may not be there yet; it is tried again for `patience` seconds.
+
+    `UNREACHABLE` tells the operator that another attempt may well do.
+    """
     end, told = time.monotonic() + patience, None
     while True:
         try:
@@ -205,7 +210,7 @@ async def patiently(what: str, work: Callable[[], Awaitable[None]], patience: fl
             why = {"error": type(error).__name__, "reason": str(getattr(error, "orig", error))}
             if time.monotonic() > end or not _not_yet(error):
                 log.error(f"{what} failed", **why)
-                return 1
+                return UNREACHABLE if _not_yet(error) else 1
             if why != told:
                 log.warning("waiting for the database", **(told := why))
             await asyncio.sleep(MIGRATION_RETRY_SECONDS)

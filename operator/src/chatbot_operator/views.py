@@ -1,0 +1,117 @@
+"""Each component as it was seen, and why it has not settled. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from chatbot_resource.model import ChatbotDeployment
+
+from chatbot_operator import names
+from chatbot_operator.components.context import Context
+from chatbot_operator.conditions import PASSING
+from chatbot_operator.reachability import lost
+from chatbot_operator.readiness import count, current, deployment_finding, desired, rest, settled
+from chatbot_operator.reasons import STUCK, Reason
+from chatbot_operator.world import Blocked, Manifest, Observed, Step, StepName
+
+COMPONENTS: dict[names.Component, StepName] = {
+    "gateway": "gateway",
+    "auth": "auth",
+    "chat": "chat",
+    "conversation": "conversation",
+    "conversation-worker": "conversation",
+}
+"""Each component and the step that makes it."""
+UNEXPLAINED = PASSING | {Reason.PROGRESS_DEADLINE_EXCEEDED}
+"""Findings of a Deployment that say less than its pods may."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One component as it was seen."""
+
+    part: names.Component
+    live: Manifest | None
+    wanted: Manifest | None
+    finding: Blocked | None
+    """Why it has not settled; None: it has."""
+    reached: bool = True
+    """Whether a Service leads to its pods."""
+    lost: Mapping[names.Store, Blocked] = field(default_factory=dict)
+    """Stores that keep it from settling."""
+
+
+def views_of(context: Context, steps: list[Step], stores: Mapping[names.Store, Blocked | None]) -> list[View]:
+    """
+    Args:
+        stores: what is wrong with each by itself.
+    """
+    bot, observed = context.bot, context.observed
+    found = [_waiting(context, _view(bot, part, steps, observed, stores)) for part in COMPONENTS]
+    return [_without_service(bot, view, steps, observed) for view in found] if bot.spec.mode == "Paused" else found
+
+
+def _view(
+    bot: ChatbotDeployment,
+    part: names.Component,
+    steps: list[Step],
+    observed: Observed,
+    stores: Mapping[names.Store, Blocked | None],
+) -> View:
+    name = names.child(bot.name, part)
+    live = observed.child("Deployment", name)
+    step = next(step for step in steps if step.name == COMPONENTS[part])
+    wanted = next(
+        (item for item in step.manifests if item["kind"] == "Deployment" and item["metadata"]["name"] == name), None
+    )
+    finding = _finding(part, step, wanted, live, observed)
+    if live is None or finding is None or finding.reason not in UNEXPLAINED:
+        return View(part, live, wanted, finding)
+    # What is wrong with a store that we run is said by its own condition, and passes with it.
+    gone = {store: why for store, why in lost(bot, part, live, observed).items() if stores[store] is None}
+    return View(part, live, wanted, next(iter(gone.values()), finding), lost=gone)
+
+
+def _without_service(bot: ChatbotDeployment, view: View, steps: list[Step], observed: Observed) -> View:
+    """While paused it is not made anew: its pods are ready, and nobody reaches them."""
+    name = names.child(bot.name, view.part)
+    wanted = any(_is(item, "Service", name) for step in steps for item in step.manifests)
+    if not wanted or observed.child("Service", name):
+        return view
+    finding = view.finding or Blocked(Reason.NOT_CREATED, f"Service {name} does not exist.")
+    return replace(view, finding=finding, reached=False)
+
+
+def _is(item: Manifest, kind: str, name: str) -> bool:
+    return bool(item["kind"] == kind and item["metadata"]["name"] == name)
+
+
+def _waiting(context: Context, view: View) -> View:
+    """What would run again waits for its data, which the mode alone does not say."""
+    if not context.moving or context.bot.spec.mode != "Active" or not view.finding:
+        return view
+    if view.finding.reason != Reason.HIBERNATED:
+        return view
+    return replace(view, finding=Blocked(Reason.WAITING_FOR_STORE, "Waits until the data of Postgres has been copied."))
+
+
+def _finding(
+    part: names.Component, step: Step, wanted: Manifest | None, live: Manifest | None, observed: Observed
+) -> Blocked | None:
+    if step.blocked and step.blocked.reason in STUCK:
+        return step.blocked
+    if live is None:
+        return step.blocked or Blocked(Reason.NOT_CREATED, f"Deployment of {part} does not exist yet.")
+    if wanted is not None and (resting := rest(wanted, live)):
+        return resting
+    if wanted is not None and settled(wanted, observed):
+        return None
+    return deployment_finding(part, live, observed) or step.blocked or _rolling(live)
+
+
+def _rolling(live: Manifest) -> Blocked:
+    name, wanted = live["metadata"]["name"], desired(live)
+    if not current(live):
+        return Blocked(Reason.ROLLING_OUT, f"Deployment {name} was changed.")
+    updated, ready = count(live, "updatedReplicas"), count(live, "readyReplicas")
+    text = f"Deployment {name}: of {wanted} replicas {updated} are new and {ready} ready."
+    return Blocked(Reason.ROLLING_OUT, text)
