@@ -27,7 +27,7 @@ def after(done: Progress, observed: Observed, resync: float) -> float:
     """Seconds after a reconcile that came to its end. `resync`: between two of those."""
     if done.refused:
         return REFUSED_SECONDS * jitter()
-    if None in observed.references.values():
+    if any(found is None and not wanted.optional for wanted, found in observed.references.items()):
         return MISSING_SECONDS * jitter()
     if any(map(lacks_pods, observed.children)):  # nothing of ours changes when one is refused
         return LACKING_SECONDS * jitter()
