@@ -10,6 +10,7 @@ import chartvalues
 import kubernetes_validate
 import pytest
 import yaml
+from chatbot_operator.components.network import OPERATOR
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.overview import overview
 from chatbot_operator.settings import Images, Settings
@@ -83,6 +84,11 @@ class TestAvailability:
         spread = one(helm.template(), "Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"]
         assert {item["topologyKey"] for item in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
         assert {item["whenUnsatisfiable"] for item in spread} == {"ScheduleAnyway"}
+
+    def test_another_name_leaves_them_where_the_chatbots_policies_let_them_in(self, helm: Helm) -> None:
+        objects = helm.template(nameOverride="concierge", crds__enabled=False)
+        pods = one(objects, "Deployment", "chatbot-operator-concierge")["spec"]["template"]["metadata"]["labels"]
+        assert pods["app.kubernetes.io/name"] == OPERATOR
 
     def test_labels_of_pods_never_take_them_out_of_the_selector(self, helm: Helm) -> None:
         labels = {"app.kubernetes.io/name": "other", "team": "a"}

@@ -81,6 +81,21 @@ class TestForms:
         assert dsn_of(url) == f"{url}&sslrootcert={own}"
         assert len(AUTHORITIES) == 2
 
+    @pytest.mark.parametrize("mode", ["", "?sslmode=verify-full"])
+    def test_a_certificate_that_was_brought_has_the_server_checked(
+        self, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (brought := tmp_path / "brought.crt").touch()
+        monkeypatch.setenv("CHATBOT_DATABASE_AUTHORITY", str(brought))
+        told = Told.model_validate({"database_url": f"postgres://u@db/app{mode}"}).database_url.get_secret_value()
+        assert told == f"postgresql://u@db/app?sslmode=verify-full&sslrootcert={brought}"
+
+    @pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require"])
+    def test_and_a_url_that_would_not_use_it_is_refused(self, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CHATBOT_DATABASE_AUTHORITY", "/brought.crt")
+        with pytest.raises(ValidationError, match=f"sslmode={mode}.*ca.crt.*leave sslmode out"):
+            Told.model_validate({"database_url": f"postgres://u@db/app?sslmode={mode}"})
+
 
 class TestConnect:
     async def test_as_other_operators_write_it(self, postgres: Postgres) -> None:
@@ -95,6 +110,8 @@ class TestConnect:
             assert await connects(f"{url}?sslmode=require")
             assert await connects(f"{url}?sslmode=verify-full&sslrootcert={authority}")
             assert not await connects(f"{url}?sslmode=verify-full&sslrootcert={stranger}")
+            assert await connects(dsn_of(url, str(authority)))
+            assert not await connects(dsn_of(url, str(stranger)))
             elsewhere = url.replace("127.0.0.1", "localhost")
             assert await connects(f"{elsewhere}?sslmode=verify-ca&sslrootcert={authority}")
             assert not await connects(f"{elsewhere}?sslmode=verify-full&sslrootcert={authority}")

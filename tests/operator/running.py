@@ -17,8 +17,9 @@ from chatbot_operator.metrics import Metrics
 from chatbot_operator.outside import Outside
 from chatbot_operator.process import RULES
 from chatbot_operator.queue import Key
-from chatbot_operator.reconcile import Reconciler, Rules
+from chatbot_operator.reconcile import Reconciler
 from chatbot_operator.referrers import Referrers
+from chatbot_operator.rules import Rules
 from chatbot_operator.settings import Settings
 from chatbot_operator.status import invalid
 from chatbot_operator.world import Manifest, Observed, Reference, Step

@@ -160,7 +160,7 @@ class Cluster:
         self.pods.append({"kind": "Pod", "metadata": metadata, "status": dict(status)})
 
     def _digest(self, item: Reference) -> str | None:
-        return self.references.get(item, f"digest of {item.kind} {item.name} {item.key}")
+        return self.references.get(item, None if item.optional else f"digest of {item.kind} {item.name} {item.key}")
 
     def _is_owned(self, item: Manifest) -> bool:
         owner = self.bot.metadata.uid  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ import yaml
 from chatbot_operator import names
 from chatbot_operator.components import secrets
 from chatbot_operator.components.metadata import OPTIONAL
-from chatbot_operator.world import Manifest, Observed
+from chatbot_operator.world import Manifest, Observed, Reference
 from chatbot_resource.model import ChatbotDeployment
 
 from tests.operator.simulated import Cluster, Name, fixed_secrets, make_bot, name_of
@@ -205,6 +205,24 @@ class TestStores:
         children = of({"stores": EXTERNAL})
         assert [name for kind, name in children if kind == "StatefulSet"] == ["demo-weaviate"]
         assert ("Secret", "demo-postgres") not in children
+
+    def test_that_users_bring_are_checked_with_the_certificate_they_bring(self) -> None:
+        """Where they bring none, the pods are as they were."""
+        cluster = Cluster(make_bot(PRODUCTION))
+        before = dict(cluster.converge().children)
+        cluster.references[Reference("Secret", "auth-db", "ca.crt", optional=True)] = "digest"
+        after = cluster.converge().children
+        changed = {name for name, item in before.items() if name[0] == "Deployment" and after[name] != item}
+        assert changed == {("Deployment", "demo-auth")}
+        pod = after["Deployment", "demo-auth"]["spec"]["template"]["spec"]
+        [folder] = [item for item in pod["volumes"] if item["name"] == "authorities"]
+        [source] = folder["projected"]["sources"]
+        assert source["secret"]["items"] == [{"key": "ca.crt", "path": "external.crt"}]
+        told = {item["name"]: item["value"] for item in pod["containers"][0]["env"]}
+        assert told["CHATBOT_DATABASE_AUTHORITY"] == "/etc/chatbot/authorities/external.crt"
+        jobs = [name for kind, name in after if kind == "Job"]
+        assert len(jobs) == 2, "the database is migrated by who can reach it"
+        assert set(jobs) - {name for kind, name in before if kind == "Job"}
 
     def test_pgvector_needs_no_weaviate(self) -> None:
         assert [name for kind, name in of(PRODUCTION) if kind == "StatefulSet"] == []

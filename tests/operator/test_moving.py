@@ -225,8 +225,10 @@ class TestAfterwards:
     def test_from_an_external_one_whose_secrets_are_no_longer_named(self) -> None:
         cluster = moved(hibernated(settled(EXTERNAL["postgres"])), {"mode": "Dev"})
         pod = jobs(cluster)["conversation-copy"]["spec"]["template"]["spec"]
-        (old,) = next(item["projected"]["sources"] for item in pod["volumes"] if item["name"] == "former")
+        old, certificate = next(item["projected"]["sources"] for item in pod["volumes"] if item["name"] == "former")
         assert old["secret"] == {"name": "conversation-db", "items": [{"key": "uri", "path": "database_url"}]}
+        brought = {"name": "conversation-db", "items": [{"key": "ca.crt", "path": "ca.crt"}], "optional": True}
+        assert certificate["secret"] == brought
         cluster.settle("auth-copy", "conversation-copy")
         cluster.reconcile()
         assert (data(cluster).mode, data(cluster).formerly) == ("Dev", [])

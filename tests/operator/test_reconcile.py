@@ -5,7 +5,7 @@ import base64
 from typing import Any
 
 import pytest
-from chatbot_operator import names, reconcile
+from chatbot_operator import names, pauses
 from chatbot_operator.components.metadata import manifest
 from chatbot_operator.faults import Unavailable
 from chatbot_operator.world import Blocked, Manifest, Observed, Reference
@@ -278,7 +278,7 @@ class TestPrune:
         world.create_bot()
         await world.reconciler()(world.key)
         smaller = world.reconciler(SmallPlan(lambda bot, _: [step("chat", config(bot))]))
-        while await smaller(world.key) == reconcile.CONFLICT_SECONDS:
+        while await smaller(world.key) == pauses.CONFLICT_SECONDS:
             pass  # the Deployment's own controller wrote between our look and our deletion
         assert world.get("Deployment", DEPLOYMENT) is None
         assert world.get("ConfigMap", CONFIG)
@@ -454,7 +454,7 @@ class TestReferences:
         again = await world.reconciler(plan)(world.key)
         assert looked[0].references == {self.ANY: None, self.KEY: None}
         assert again is not None
-        assert again <= reconcile.MISSING_SECONDS * 1.2
+        assert again <= pauses.MISSING_SECONDS * 1.2
 
     async def test_a_missing_key_is_told_from_a_missing_object(self, world: World) -> None:
         world.create_bot()

@@ -136,6 +136,42 @@ class TestSchedule:
         assert keys(clock.secret)["keys"][0]["d"] not in clock.cluster.report().model_dump_json()
 
 
+@pytest.mark.parametrize("text", ["yesterday", "2026-01-01", "9999-12-31T00:00:00Z", "2046-11-01T00:00:00Z"])
+class TestNotesThatSomebodyEdited:
+    """Unreadable, or of a time to come: none of them stops a rotation, or cuts one short."""
+
+    @staticmethod
+    def edit(clock: Clock, name: str, text: str) -> None:
+        noted = clock.secret["metadata"].get("annotations") or {}
+        clock.secret["metadata"]["annotations"] = noted | {f"chatbot-operator.io/{name}": text}
+
+    def test_the_schedule_goes_by_the_age_of_the_secret(self, clock: Clock, text: str) -> None:
+        self.edit(clock, "rotated-at", text)
+        assert clock.cluster.report().secrets[0].next_rotation == "2026-12-01T00:00:00Z"
+        assert clock.after(29 * DAY) == Rotation(None, DAY)
+        assert clock.after(DAY).patch
+        assert len(clock.kids()) == 2
+
+    def test_a_new_key_is_published_for_long_enough(self, clock: Clock, text: str) -> None:
+        clock.after(30 * DAY)
+        clock.cluster.converge()
+        self.edit(clock, "rotation-since", text)
+        clock.after(PUBLISH_SECONDS)
+        assert clock.current() == clock.kids()[0]
+        clock.after(PUBLISH_SECONDS)
+        assert clock.current() == clock.kids()[1]
+
+    def test_an_old_key_is_honoured_for_long_enough(self, clock: Clock, text: str) -> None:
+        clock.after(30 * DAY)
+        clock.cluster.converge()
+        clock.after(PUBLISH_SECONDS)
+        self.edit(clock, "rotated-at", text)
+        clock.after(DAY)
+        assert len(clock.kids()) == 2
+        clock.after(DAY)
+        assert len(clock.kids()) == 1
+
+
 class TestAsked:
     def test_rotates_once_for_each_text(self, clock: Clock) -> None:
         clock.ask("now")
@@ -157,15 +193,6 @@ class TestAsked:
         clock.secret["data"]["signing_keys"] = text
         clock.ask("now")
         assert clock.after(1) == Rotation()
-
-    @pytest.mark.parametrize("name", ["rotated-at", "rotation-since"])
-    @pytest.mark.parametrize("text", ["yesterday", "2026-01-01", "9999-12-31T00:00:00Z"])
-    def test_leaves_alone_what_has_no_time(self, clock: Clock, name: str, text: str) -> None:
-        clock.secret["metadata"]["annotations"] = {f"chatbot-operator.io/{name}": text}
-        clock.ask("now")
-        assert clock.after(1) == Rotation()
-        told = clock.cluster.report()
-        assert (told.phase, told.secrets) == ("Ready", [])
 
     def test_leaves_alone_a_key_without_a_name(self, clock: Clock) -> None:
         document = keys(clock.secret)

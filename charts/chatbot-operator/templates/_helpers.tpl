@@ -5,8 +5,9 @@
 {{- default $full .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
 {{- end }}
 
+{{/* The chart's own name, whatever objects are called: by it the network policies of every chatbot let the operator in. */}}
 {{- define "chatbot-operator.selector" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | quote }}
+app.kubernetes.io/name: {{ .Chart.Name | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 

@@ -20,6 +20,8 @@ CUSTOM_METRICS = "custom.metrics.k8s.io"
 GROUPS = (CUSTOM_METRICS,)
 """APIs that others ask on our behalf, where the cluster has them: we neither read nor write anything there."""
 AUTOSCALERS = ("ScaledObject", "HorizontalPodAutoscaler")
+MAKERS = ("ScaledObject",)
+"""Kinds whose controllers make something of them that goes first: KEDA's HorizontalPodAutoscaler would act on."""
 CHILDREN = (*WRITTEN, "ReplicaSet", DISK)
 """Kinds of `Observed.children`, and besides them those of `OPTIONAL` that are there."""
 API_VERSIONS: Mapping[str, str] = {

@@ -62,6 +62,8 @@ AUTHORITIES_FOLDER = "/etc/chatbot/authorities"
 FORMER_FOLDER = "/etc/chatbot/former"
 POSTGRES_AUTHORITY = f"{AUTHORITIES_FOLDER}/postgres.crt"
 """Of CloudNativePG's certificates; read anew for each connection."""
+EXTERNAL_AUTHORITY = "external.crt"
+"""Of a user's Postgres."""
 
 
 def child(bot: str, part: Part) -> str:

@@ -25,9 +25,10 @@ from chatbot_operator.metrics import Metrics
 from chatbot_operator.outside import Outside
 from chatbot_operator.probes import Check, Probes, serving
 from chatbot_operator.queue import Queue
-from chatbot_operator.reconcile import Reconciler, Rules
+from chatbot_operator.reconcile import Reconciler
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.resync import Resync
+from chatbot_operator.rules import Rules
 from chatbot_operator.settings import Settings
 
 FINISH_SECONDS = 10.0

@@ -76,7 +76,7 @@ def status_of(
         version=versions(bot, settings, previous, rolled_back, ready=ready, now=now),
         migrations=finished(steps, observed, previous),
         stores=whereabouts.stores(context, found.stores),
-        secrets=rotation.told(bot, observed),
+        secrets=rotation.told(bot, observed, now),
         operator_version=operator_version(),
     )
 

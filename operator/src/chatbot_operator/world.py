@@ -24,6 +24,8 @@ class Reference:
     kind: Literal["Secret", "ConfigMap"]
     name: str
     key: str | None = None
+    optional: bool = False
+    """Whether it may be left out: then what it would be for is done without."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class Storage(Model):
 
 
 class ExternalPostgres(Model):
-    """Secrets with a connection string under the key `uri`, one per database."""
+    """Secrets with a connection string under `uri`, one per database; `ca.crt` beside it checks the server."""
 
     auth_secret_ref: SecretRef
     conversation_secret_ref: SecretRef

@@ -6,7 +6,7 @@ from chatbot_operator import names
 from chatbot_operator.components import autoscaling, network, postgres, services
 from chatbot_operator.components.configuration import Configs
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.reads import Read, generated
+from chatbot_operator.components.reads import Read, generated, there
 from chatbot_operator.components.services import Program
 from chatbot_operator.world import Manifest
 
@@ -15,14 +15,14 @@ def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
     return (
         services.private_key(bot.name, "auth"),
         postgres.address(bot, "auth"),
-        *postgres.authority(bot),
+        *postgres.authority(bot, "auth"),
         generated(names.signing_keys(bot.name), "signing_keys", "signing_keys"),
         generated(names.admin(bot.name), "password", "admin_password"),
     )
 
 
 def build(context: Context, configs: Configs) -> list[Manifest]:
-    program = Program("auth", "auth", "serve", configs["auth"], reads(context.bot))
+    program = Program("auth", "auth", "serve", configs["auth"], there(reads(context.bot), context.observed))
     return [
         program.config,
         *network.build(context, "auth"),

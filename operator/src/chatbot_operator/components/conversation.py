@@ -5,7 +5,7 @@ from chatbot_resource.model import ChatbotDeployment
 from chatbot_operator.components import autoscaling, network, postgres, services, weaviate
 from chatbot_operator.components.configuration import Configs
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.reads import Read, user_secret, user_text
+from chatbot_operator.components.reads import Read, there, user_secret, user_text
 from chatbot_operator.components.services import Program
 from chatbot_operator.world import Manifest
 
@@ -14,15 +14,19 @@ def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
     return (
         services.private_key(bot.name, "conversation"),
         postgres.address(bot, "conversation"),
-        *postgres.authority(bot),
+        *postgres.authority(bot, "conversation"),
         *weaviate.key(bot),
         *_embeddings_key(bot),
         *_faqs(bot),
     )
 
 
+def _there(context: Context) -> tuple[Read, ...]:
+    return there(reads(context.bot), context.observed)
+
+
 def build(context: Context, configs: Configs) -> list[Manifest]:
-    program = Program("conversation", "conversation", "serve", configs["conversation"], reads(context.bot))
+    program = Program("conversation", "conversation", "serve", configs["conversation"], _there(context))
     replicas = autoscaling.replicas(context, "conversation")
     return [
         program.config,
@@ -36,7 +40,7 @@ def build(context: Context, configs: Configs) -> list[Manifest]:
 
 
 def _worker(context: Context, configs: Configs) -> list[Manifest]:
-    program = Program("conversation-worker", "conversation", "worker", configs["conversation"], reads(context.bot))
+    program = Program("conversation-worker", "conversation", "worker", configs["conversation"], _there(context))
     return [
         *network.build(context, "conversation-worker"),
         services.service_account(context, "conversation-worker"),

@@ -35,11 +35,13 @@ def part(owner: Owner) -> str:
 def needs(bot: ChatbotDeployment, owner: Owner) -> tuple[Read, ...]:
     """Only what the settings do not load without: what else is missing holds up no database."""
     own = auth.reads(bot) if owner == "auth" else conversation.reads(bot)
-    return tuple(read for read in own if read.file in SECRET_FILES[owner] or not read.watched)
+    return tuple(read for read in own if read.file in SECRET_FILES[owner] or read.folder == "authorities")
 
 
 def name(context: Context, owner: Owner) -> str:
-    database = (postgres.address(context.bot, owner),)
+    authority = postgres.authority(context.bot, owner)
+    brought = (read for read in reads.there(authority, context.observed) if read.watched)
+    database = (postgres.address(context.bot, owner), *brought)
     return names.migration(
         context.bot.name, owner, digest([image(context, owner), reads.content(database, context.observed)])
     )
@@ -47,7 +49,8 @@ def name(context: Context, owner: Owner) -> str:
 
 def build(context: Context, owner: Owner, configs: Configs) -> list[Manifest]:
     """The Job, and the ConfigMap that it reads like the service itself."""
-    program = Program(part(owner), owner, "migrate", configs[owner], needs(context.bot, owner))
+    own = reads.there(needs(context.bot, owner), context.observed)
+    program = Program(part(owner), owner, "migrate", configs[owner], own)
     spec = {
         "backoffLimit": ATTEMPTS,
         "activeDeadlineSeconds": DEADLINE_SECONDS,

@@ -21,6 +21,7 @@ from chatbot_operator.components.configuration import Configs
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import component_of, digest, generation, manifest, uid
 from chatbot_operator.components.pods import pod, template
+from chatbot_operator.components.reads import Read
 from chatbot_operator.components.services import Program
 from chatbot_operator.names import Owner
 from chatbot_operator.readiness import job_state
@@ -79,9 +80,9 @@ def name(context: Context, owner: Owner) -> str:
 def build(context: Context, owner: Owner, configs: Configs) -> list[Manifest]:
     """The Job, which reads like the migration of the new database, and where the old one is."""
     source = _source(context)
-    own = [*migrations.needs(context.bot, owner), *postgres.authority(source)]
+    own = reads.there(migrations.needs(context.bot, owner), context.observed)
     former = replace(postgres.address(source, owner), folder="former")
-    program = Program(part(owner), owner, "copy", configs[owner], (*own, former))
+    program = Program(part(owner), owner, "copy", configs[owner], (*own, former, *_former_authority(source, owner)))
     job = name(context, owner)
     running = services.program_container(context, program, args=["--mark", job])
     spec = {
@@ -97,6 +98,12 @@ def build(context: Context, owner: Owner, configs: Configs) -> list[Manifest]:
     }
     policy = network.copying(context, program.part, source)
     return [program.config, *policy, manifest(context.bot, program.part, "Job", job, {"spec": spec})]
+
+
+def _former_authority(source: ChatbotDeployment, owner: Owner) -> list[Read]:
+    """What the certificate of the old one is checked with. What a user brought with its address is beside that."""
+    found = postgres.authority(source, owner)
+    return [replace(read, file=postgres.AUTHORITY, folder="former") if read.origin else read for read in found]
 
 
 def located(context: Context) -> PostgresStatus:

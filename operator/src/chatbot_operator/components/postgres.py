@@ -1,5 +1,7 @@
 """The system of record: one Postgres with a disk for development. It makes its roles and databases itself."""
 
+from dataclasses import replace
+
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
@@ -11,6 +13,8 @@ from chatbot_operator.names import Owner
 from chatbot_operator.world import Reference
 
 PORT = 5432
+AUTHORITY = "ca.crt"
+"""Key of a Secret: the certificate that the server's own is signed with."""
 
 
 def address(bot: ChatbotDeployment, owner: Owner) -> Read:
@@ -24,11 +28,15 @@ def address(bot: ChatbotDeployment, owner: Owner) -> Read:
     return reads.generated(names.store(bot.name, "postgres"), f"{owner}-uri", "database_url")
 
 
-def authority(bot: ChatbotDeployment) -> tuple[Read, ...]:
-    """What the server's certificate is checked with, where the connection string names it."""
+def authority(bot: ChatbotDeployment, owner: Owner) -> tuple[Read, ...]:
+    """What the server's certificate is checked with, where the connection string names it or a user brings it."""
+    if bot.spec.stores.postgres.external is not None:
+        uri = address(bot, owner)
+        reference = Reference("Secret", uri.reference.name, AUTHORITY, optional=True)
+        return (replace(uri, reference=reference, file=names.EXTERNAL_AUTHORITY, folder="authorities"),)
     if bot.spec.stores.postgres.mode != "CloudNativePG":
         return ()
-    reference = Reference("Secret", f"{names.child(bot.name, 'postgres')}-ca", "ca.crt")
+    reference = Reference("Secret", f"{names.child(bot.name, 'postgres')}-ca", AUTHORITY)
     return (Read(reference, names.POSTGRES_AUTHORITY.rpartition("/")[2], folder="authorities"),)
 
 

@@ -44,7 +44,7 @@ class Read:
     def watched(self) -> bool:
         """Not what a store makes itself, such as its certificates' authority: pods start once it is there, and read it
         anew by themselves when it has changed."""
-        return self.folder not in ("authorities", "former")
+        return self.folder != "former" and (self.folder != "authorities" or bool(self.origin))
 
 
 def generated(secret: str, key: str, file: str) -> Read:
@@ -75,9 +75,14 @@ def content(reads: Iterable[Read], observed: Observed) -> str:
     return digest(sorted((read.folder, read.file, _digest_of(read, observed) or "") for read in found))[:32]
 
 
+def there(reads: Iterable[Read], observed: Observed) -> tuple[Read, ...]:
+    """Without what may be left out, and is."""
+    return tuple(read for read in reads if not read.reference.optional or _digest_of(read, observed) is not None)
+
+
 def missing(reader: str, reads: Iterable[Read], context: Context) -> Blocked | None:
     """The first read that leads nowhere."""
-    found = (read for read in reads if read.watched)
+    found = (read for read in reads if read.watched and not read.reference.optional)
     return next((_lost(reader, read, context) for read in found if _digest_of(read, context.observed) is None), None)
 
 
@@ -98,7 +103,8 @@ def mounts(reads: Iterable[Read]) -> list[Manifest]:
 
 def _source(read: Read) -> Manifest:
     kind = "secret" if read.reference.kind == "Secret" else "configMap"
-    return {kind: {"name": read.reference.name, "items": [{"key": read.reference.key, "path": read.file}]}}
+    source: Manifest = {"name": read.reference.name, "items": [{"key": read.reference.key, "path": read.file}]}
+    return {kind: source | ({"optional": True} if read.reference.optional else {})}
 
 
 def _digest_of(read: Read, observed: Observed) -> str | None:

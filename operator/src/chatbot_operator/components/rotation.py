@@ -6,6 +6,9 @@ Three steps, each a change of one Secret that rolls auth. The order of the keys 
     [a, b]      a signs, b is published. Once every pod of auth publishes it, and every verifier has had time to see it:
     [a, b]      b signs, a is still published, for tokens that it signed. After the overlap:
     [b]
+
+When a step was taken is noted on the Secret; what the status says is told from there and read by nobody. A note that
+somebody made of it otherwise, unreadable or of a time to come, stops nothing: it is made anew, or done without.
 """
 
 import datetime
@@ -30,6 +33,8 @@ PUBLISH_SECONDS = 90.0
 """Verifiers fetch the published keys again after 30 s at the earliest; see chatbot_common.identity."""
 ROLLING_SECONDS = 15.0
 LAST_YEAR = 9000
+SKEW = datetime.timedelta(minutes=5)
+"""How far the clock of the replica that led before may have been ahead of ours."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,17 @@ class _Keys:
     def annotation(self, name: str) -> str:
         return str((self.secret["metadata"].get("annotations") or {}).get(name, ""))
 
-    def since(self, name: str) -> datetime.datetime:
-        """Time an annotation holds; without one, when the Secret was made."""
-        metadata = self.secret["metadata"]
-        return _time(self.annotation(name) or metadata.get("creationTimestamp") or "1970-01-01T00:00:00Z")
+    @property
+    def made(self) -> datetime.datetime:
+        return _time(self.secret["metadata"].get("creationTimestamp") or "1970-01-01T00:00:00Z")
+
+    def noted(self, name: str, now: datetime.datetime) -> datetime.datetime | None:
+        """Time an annotation holds; None where it holds none that has been."""
+        try:
+            found = _time(self.annotation(name))
+        except ValueError:
+            return None
+        return found if found <= now + SKEW else None
 
 
 def rotate(context: Context, now: str) -> Rotation:
@@ -75,12 +87,12 @@ def rotate(context: Context, now: str) -> Rotation:
     return _end(bot, keys, present)
 
 
-def told(bot: ChatbotDeployment, observed: Observed) -> list[SecretStatus]:
+def told(bot: ChatbotDeployment, observed: Observed, now: str) -> list[SecretStatus]:
     """What the status says of it: which key signs, since when, and until when."""
     keys = _keys(bot, observed)
     if keys is None:
         return []
-    rotated = keys.since(names.ROTATED_AT)
+    rotated = keys.noted(names.ROTATED_AT, _time(now)) or keys.made
     following = rotated + _duration(bot.spec.auth.signing_keys.rotate_every)
     return [
         SecretStatus(
@@ -91,7 +103,7 @@ def told(bot: ChatbotDeployment, observed: Observed) -> list[SecretStatus]:
 
 def _begin(bot: ChatbotDeployment, keys: _Keys, now: datetime.datetime) -> Rotation:
     asked = _asked(bot)
-    due = keys.since(names.ROTATED_AT) + _duration(bot.spec.auth.signing_keys.rotate_every)
+    due = (keys.noted(names.ROTATED_AT, now) or keys.made) + _duration(bot.spec.auth.signing_keys.rotate_every)
     if now < due and asked == keys.annotation(names.ROTATION_ASKED):
         return Rotation(again=(due - now).total_seconds())
     document = keys.document | {KEYS: [*keys.document[KEYS], new_signing_key()]}
@@ -100,7 +112,10 @@ def _begin(bot: ChatbotDeployment, keys: _Keys, now: datetime.datetime) -> Rotat
 
 
 def _switch(context: Context, keys: _Keys, now: datetime.datetime) -> Rotation:
-    left = PUBLISH_SECONDS - (now - keys.since(names.ROTATION_SINCE)).total_seconds()
+    since = keys.noted(names.ROTATION_SINCE, now)
+    if since is None:
+        return Rotation(_patch(keys, keys.document, {names.ROTATION_SINCE: _text(now)}), ROLLING_SECONDS)
+    left = PUBLISH_SECONDS - (now - since).total_seconds()
     if left > 0 or not _published(context):
         return Rotation(again=max(left, ROLLING_SECONDS))
     document = keys.document | {"current": keys.kids[-1]}
@@ -108,7 +123,10 @@ def _switch(context: Context, keys: _Keys, now: datetime.datetime) -> Rotation:
 
 
 def _end(bot: ChatbotDeployment, keys: _Keys, now: datetime.datetime) -> Rotation:
-    until = keys.since(names.ROTATED_AT) + _duration(bot.spec.auth.signing_keys.overlap)
+    rotated = keys.noted(names.ROTATED_AT, now)
+    if rotated is None:
+        return Rotation(_patch(keys, keys.document, {names.ROTATED_AT: _text(now)}), ROLLING_SECONDS)
+    until = rotated + _duration(bot.spec.auth.signing_keys.overlap)
     if now < until:
         return Rotation(again=(until - now).total_seconds())
     document = keys.document | {KEYS: [key for key in keys.document[KEYS] if key["kid"] == keys.current]}
@@ -128,15 +146,13 @@ def _published(context: Context) -> bool:
 
 
 def _keys(bot: ChatbotDeployment, observed: Observed) -> _Keys | None:
-    """None where there are none yet, or somebody wrote something else there or into an annotation."""
+    """None where there are none yet, or somebody wrote something else there."""
     name = names.signing_keys(bot.name)
     secret, value = observed.child("Secret", name), stored(observed, name, SIGNING_KEYS)
     if secret is None:
         return None
     try:
         found = _Keys(secret, json.loads(b64decode(value or "")))
-        for annotation in (names.ROTATED_AT, names.ROTATION_SINCE):
-            found.since(annotation)
         return found if found.current in found.kids else None
     except (ValueError, KeyError, TypeError):
         return None

@@ -79,10 +79,18 @@ def program_container(context: Context, program: Program, **more: Any) -> Manife
         env=[
             {"name": "CHATBOT_CONFIG", "value": names.CONFIG_FILE},
             {"name": "CHATBOT_SECRETS", "value": names.SECRETS_FOLDER},
+            *_authority(program),
             *({"name": item.name, "value": item.value} for item in context.bot.spec.defaults.env),
         ],
         **more,
     )
+
+
+def _authority(program: Program) -> list[Manifest]:
+    """A connection string that a user brings names no file in our pods, so they are told of it besides."""
+    file = names.EXTERNAL_AUTHORITY
+    brought = any((read.folder, read.file) == ("authorities", file) for read in program.reads)
+    return [{"name": "CHATBOT_DATABASE_AUTHORITY", "value": f"{names.AUTHORITIES_FOLDER}/{file}"}] if brought else []
 
 
 def program_volumes(program: Program) -> list[Manifest]:

@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 FORMER = Path("/etc/chatbot/former/database_url")
 """Where the operator mounts the URL of the old database."""
+FORMER_AUTHORITY = FORMER.with_name("ca.crt")
+"""The certificate that was brought with it, if there is one."""
 VERSIONS = "alembic_version"
 CHUNKS = 16
 """Read ahead, of 64 kB at most each."""
@@ -124,7 +126,7 @@ async def copy_from(former: str, new: str, scripts: Path, mark: str, patience: f
         former: URL of the old database.
         new: DSN of the new one.
     """
-    old = dsn_of(former)
+    old = dsn_of(former, str(FORMER_AUTHORITY) if FORMER_AUTHORITY.is_file() else None)
 
     async def work() -> None:
         log.info("database copied", rows=await copy(old, new, scripts, mark))

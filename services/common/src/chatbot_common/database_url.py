@@ -24,23 +24,28 @@ NEEDLESS = {
     "channel_binding": ("disable", "prefer"),
 }
 """What may be left out, given one of these values or (None) any."""
+AUTHORITY_VARIABLE = "CHATBOT_DATABASE_AUTHORITY"
+"""Names the file with the certificate that was brought with the connection string; see `dsn_of`."""
 AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 """Where systems keep the certificates everybody trusts."""
 
 
-def dsn_of(url: str) -> str:
+def dsn_of(url: str, authority: str | None = None) -> str:
     """The URL as asyncpg reads it; what is in that form stays the same.
+
+    Args:
+        authority: file of the certificate that the server's has to be signed with; then its name is checked, too.
 
     Raises:
         ValueError: it is no Postgres URL, or asks for something that would not be done. The URL is not in the message.
     """
     parts = _split(url.strip())
-    options = urlencode(_options(parts), safe="/")
+    options = urlencode(_options(parts, authority), safe="/")
     return f"postgresql://{parts.netloc}{parts.path}" + (f"?{options}" if options else "")
 
 
 def _secret(url: SecretStr) -> SecretStr:
-    return SecretStr(dsn_of(url.get_secret_value()))
+    return SecretStr(dsn_of(url.get_secret_value(), os.environ.get(AUTHORITY_VARIABLE)))
 
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_secret)]
@@ -62,7 +67,7 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _options(parts: SplitResult) -> dict[str, str]:
+def _options(parts: SplitResult, authority: str | None) -> dict[str, str]:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if "ssl" in options:  # SQLAlchemy's name for it
         options["sslmode"] = options.pop("ssl")
@@ -73,7 +78,17 @@ def _options(parts: SplitResult) -> dict[str, str]:
             raise ValueError(f"the database URL asks for {name}, which is not supported: leave it out")
     if (mode := options.get("sslmode")) is not None and mode not in SSL_MODES:
         raise ValueError(f"sslmode in the database URL must be one of {', '.join(SSL_MODES)}")
+    options |= _checked(options, authority) if authority else {}
     return options | _authority(options)
+
+
+def _checked(options: dict[str, str], authority: str) -> dict[str, str]:
+    """Raises: ValueError: less is asked for than the certificate was brought for."""
+    mode = options.get("sslmode", "verify-full")
+    if not mode.startswith("verify-"):
+        text = f"the database URL says sslmode={mode}, which does not check the server, although there is a certificate"
+        raise ValueError(f"{text} to check it with (ca.crt): leave sslmode out, or make it verify-full")
+    return {"sslmode": mode, "sslrootcert": authority}
 
 
 def _authority(options: dict[str, str]) -> dict[str, str]:

@@ -1,0 +1,46 @@
+"""What one reconcile has done so far: the parts of the sequence in reconcile.py add to it as they go."""
+
+import time
+from dataclasses import dataclass, field
+
+import structlog
+
+from chatbot_operator import tracing
+from chatbot_operator.applying import Taken
+from chatbot_operator.faults import Refused
+from chatbot_operator.kinds import DISK
+from chatbot_operator.queue import Key
+from chatbot_operator.reasons import Reason
+from chatbot_operator.world import Blocked
+
+MAX_MESSAGE = 1000
+
+log = structlog.get_logger("reconcile")
+
+
+@dataclass
+class Progress:
+    key: Key
+    writes: int = 0
+    refused: bool = False
+    again: float | None = None
+    """Seconds until a rotation has something to do."""
+    no_secrets: Blocked | None = None
+    """Why generated Secrets could not be made."""
+    taken: list[Taken] = field(default_factory=list)
+    began: int = field(default_factory=time.time_ns)
+    parts: list[tracing.Part] = field(default_factory=list)
+
+    @property
+    def result(self) -> str:
+        """As the metric of reconciles has it."""
+        if self.refused:
+            return "refused"
+        return "changed" if self.writes else "unchanged"
+
+    def refusal(self, kind: str, name: str, refused: Refused) -> Blocked:
+        """Says so in the log, and in the status where the step is told by it. The others go on."""
+        log.warning("refused", kind=kind, name=name, error=str(refused))
+        self.refused = True
+        reason = Reason.STORAGE_EXPANSION_UNSUPPORTED if kind == DISK else Reason.APPLY_REFUSED
+        return Blocked(reason, f"{kind} {name}: {refused}"[:MAX_MESSAGE])

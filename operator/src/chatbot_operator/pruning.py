@@ -1,0 +1,46 @@
+"""Deletes what a resource owns and no longer wants."""
+
+from collections.abc import Iterable, Set
+
+import structlog
+
+from chatbot_operator.cluster import Cluster
+from chatbot_operator.faults import Refused
+from chatbot_operator.kinds import AUTOSCALERS, MAKERS, OPTIONAL, WRITTEN
+from chatbot_operator.progress import Progress
+from chatbot_operator.world import Manifest, Name
+
+FIRST = frozenset(AUTOSCALERS)
+"""Kinds that go before anything is applied: an autoscaler would undo it."""
+LAST = frozenset({*WRITTEN, *OPTIONAL}) - FIRST
+"""Kinds that go after: pods may use a configuration until the new one has been applied."""
+
+log = structlog.get_logger("reconcile")
+
+
+async def prune(
+    cluster: Cluster, done: Progress, owner: str, children: Iterable[Manifest], wanted: Set[Name], kinds: Set[str]
+) -> None:
+    """
+    Args:
+        owner: uid of the resource.
+        wanted: everything that is to stay.
+        kinds: of what may go now.
+    """
+    unwanted = [live for live in children if live["kind"] in kinds and _is_left_over(live, owner, wanted)]
+    for live in unwanted:
+        kind, name = live["kind"], live["metadata"]["name"]
+        try:
+            # What KEDA has made of its object goes first: it would act on what is applied next.
+            await cluster.delete(live, "Foreground" if kind in MAKERS else "Background")
+            done.writes += 1
+            log.info("pruned", kind=kind, name=name)
+        except Refused as refused:
+            done.refusal(kind, name, refused)
+
+
+def _is_left_over(live: Manifest, owner: str, wanted: Set[Name]) -> bool:
+    """What has no owner is kept on purpose; what has another is not ours to delete."""
+    metadata = live["metadata"]
+    owned = any(reference["uid"] == owner for reference in metadata.get("ownerReferences") or [])
+    return owned and (live["kind"], metadata["name"]) not in wanted and not metadata.get("deletionTimestamp")

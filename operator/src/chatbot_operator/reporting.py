@@ -1,0 +1,63 @@
+"""Writes the status of a resource if it says something new, tells of it in an Event, and counts resources by phase."""
+
+from typing import Literal
+
+from chatbot_resource.model import KIND
+from chatbot_resource.status import Status
+from pydantic import ValidationError
+
+from chatbot_operator.cluster import Cluster
+from chatbot_operator.events import Events
+from chatbot_operator.metrics import Metrics
+from chatbot_operator.queue import Key
+from chatbot_operator.world import Manifest
+
+
+class Reports:
+    def __init__(self, cluster: Cluster, metrics: Metrics, events: Events) -> None:
+        self._cluster = cluster
+        self._metrics = metrics
+        self._events = events
+        self._phases: dict[Key, str] = {}
+
+    async def report(self, raw: Manifest, previous: Status | None, status: Status) -> bool:
+        """Whether it was written."""
+        key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
+        self.count_phase(key, status.phase)
+        if status == written(raw, "forbid"):
+            return False
+        # With the uid: never on another resource that has taken the name meanwhile.
+        uid = {"uid": raw["metadata"]["uid"]}
+        told = _instead(raw.get("status") or {}, status.model_dump(mode="json", by_alias=True))
+        await self._cluster.patch(KIND, *key, {"metadata": uid, "status": told}, "status")
+        await self._events.told(raw, previous, status)
+        return True
+
+    def count_phase(self, key: Key, phase: str | None) -> None:
+        """None: it is gone."""
+        old = self._phases.pop(key, None)
+        if old:
+            self._metrics.resources.labels(old).dec()
+            self._metrics.resource_phase.remove(*key, old)
+        if phase:
+            self._phases[key] = phase
+            self._metrics.resources.labels(phase).inc()
+            self._metrics.resource_phase.labels(*key, phase).set(1)
+
+
+def written(raw: Manifest, extra: Literal["ignore", "forbid"] = "ignore") -> Status | None:
+    """What was written last. Fields that only another version knows are passed over, or make it none."""
+    try:
+        return Status.model_validate(raw["status"], extra=extra)
+    except (KeyError, ValidationError):  # never written, or with values that are not known here
+        return None
+
+
+def _instead(old: Manifest, new: Manifest) -> Manifest:
+    """What makes `new` of `old` when merged: fields that a newer operator or a person has left are taken away."""
+    both = {key: _instead(old[key], value) for key, value in new.items() if _are_maps(old.get(key), value)}
+    return dict.fromkeys(old.keys() - new.keys()) | new | both
+
+
+def _are_maps(*values: object) -> bool:
+    return all(isinstance(value, dict) for value in values)
