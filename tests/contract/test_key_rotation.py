@@ -147,7 +147,7 @@ class Person:
         while True:
             answer = await self.client.get("/api/v1/users/me", headers={"Authorization": f"Bearer {token}"})
             self.answers.append((kid, answer.status_code))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)
             if time.monotonic() >= until:
                 return
 
