@@ -50,7 +50,7 @@ class Helm:
 
     def template(self, file: Path | None = None, apis: Sequence[str] = (), **values: Any) -> list[Manifest]:
         """The same as objects."""
-        found = yaml.safe_load_all(self.text(file, apis, **values))
+        found = yaml.load_all(self.text(file, apis, **values), yaml.CSafeLoader)
         return [document for document in found if document]
 
     def refusal(self, **values: Any) -> str:

@@ -1,5 +1,6 @@
 """The chart's life on a cluster: installed, upgraded from an older definition, uninstalled, installed again."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(CHART, chart)
     template = chart / "templates" / "crd.yaml"
     head, spec = template.read_text(encoding="utf-8").split("\nspec:\n")
-    definition = yaml.safe_load("spec:\n" + spec.removesuffix("{{- end }}\n"))
+    definition = yaml.load("spec:\n" + spec.removesuffix("{{- end }}\n"), yaml.CSafeLoader)
     del fields(definition)["limits"]
     template.write_text(f"{head}\n{yaml.safe_dump(definition)}{{{{- end }}}}\n", encoding="utf-8")
     about = chart / "Chart.yaml"
@@ -59,7 +60,7 @@ class Release:
         return self._helm.on(self.server.kubeconfig, *arguments, namespace=namespace, **values)
 
     def definition(self) -> Object:
-        found: Object = yaml.safe_load(self.server.kubectl("get", "crd", NAME, "-o", "yaml"))
+        found: Object = json.loads(self.server.kubectl("get", "crd", NAME, "-o", "json"))
         return found
 
     def bot(self) -> Object | None:

@@ -262,7 +262,7 @@ def _client(layout: Layout) -> httpx2.Client:
 def _install_crds(server: ApiServer) -> None:
     where = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     for file in sorted(CRDS.glob("*.yaml")):
-        body = yaml.safe_load(file.read_text(encoding="utf-8"))
+        body = yaml.load(file.read_text(encoding="utf-8"), yaml.CSafeLoader)
         name = body["metadata"]["name"]
         server.request("PATCH", f"{where}/{name}?fieldManager=test&force=true", body, APPLY)
     wait_for("the kind to be served", lambda: server.client.get(path("ChatbotDeployment")).is_success)

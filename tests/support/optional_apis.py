@@ -84,7 +84,7 @@ def _definitions(api: Api) -> list[Path]:
 
 
 def _served_at(file: Path) -> str:
-    spec = yaml.safe_load(file.read_text(encoding="utf-8"))["spec"]
+    spec = yaml.load(file.read_text(encoding="utf-8"), yaml.CSafeLoader)["spec"]
     return f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
 
 
