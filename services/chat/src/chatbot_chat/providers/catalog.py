@@ -10,6 +10,7 @@ from chatbot_common.errors import NotFound
 from prometheus_client import Counter, Histogram
 
 from chatbot_chat.providers import ChatProvider, Chosen, ModelEvent, ModelRequest, ProviderError, TextDelta, Usage
+from chatbot_chat.providers.fake import Fake
 from chatbot_chat.providers.retrieval import Retrieval
 from chatbot_chat.settings import DeploymentSettings, ModelSettings, ProviderSettings, Settings
 
@@ -116,6 +117,8 @@ class Catalog:
 def _build(settings: ProviderSettings, all_settings: Settings) -> ChatProvider:
     if settings.type == "Retrieval":
         return Retrieval(settings.name)
+    if settings.type == "Fake":
+        return Fake(settings.name)
     # Imported here: the SDK costs a second of start-up and 60 MB, which a bot that only quotes does not need.
     from chatbot_chat.providers.openai_compatible import OpenAICompatible
 
