@@ -26,7 +26,7 @@ SECRET_FILES: Mapping[Service, tuple[str, ...]] = {
     "conversation": ("service_private_key", "database_url"),  # and embeddings_key, weaviate_key
 }
 
-# Each speaks OpenAI's protocol at this address; a resource may override it.
+# A resource may override it. All but Anthropic are asked in OpenAI's protocol.
 PROVIDER_URLS: Mapping[str, str] = {
     "OpenAI": "https://api.openai.com/v1",
     "Anthropic": "https://api.anthropic.com/v1",
@@ -140,7 +140,7 @@ def provider_url(provider: Provider) -> str | None:
 def _provider(provider: Provider) -> dict[str, Any]:
     return {
         "name": provider.name,
-        "type": provider.type if provider.type in ("Retrieval", "Fake") else "OpenAICompatible",
+        "type": provider.type if provider.type in ("Retrieval", "Fake", "Anthropic") else "OpenAICompatible",
         "base_url": provider_url(provider),
         "timeouts": {
             "connect": seconds(provider.timeouts.connect),

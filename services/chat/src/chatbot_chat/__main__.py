@@ -31,7 +31,7 @@ def main() -> int:
 def _instrumentors(settings: Settings) -> list[BaseInstrumentor]:
     instrumentors: list[BaseInstrumentor] = [HTTPX2ClientInstrumentor(), RedisInstrumentor()]
     if any(provider.type == "OpenAICompatible" for provider in settings.providers):
-        # Imported here for the same reason as the SDK, see providers/catalog.py.
+        # Imported here for the same reason as the SDK, see providers/catalog.py. Anthropic's traces its calls itself.
         from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
 
         instrumentors.append(OpenAIInstrumentor())

@@ -21,10 +21,10 @@ class Timeouts(ClosedModel):
 
 
 class ProviderSettings(ClosedModel):
-    """Where models run. `OpenAICompatible` needs `base_url`, which ends in the API's version path."""
+    """Where models run. Those with a network need `base_url`, which ends in the API's version path."""
 
     name: str
-    type: Literal["Retrieval", "Fake", "OpenAICompatible"]
+    type: Literal["Retrieval", "Fake", "OpenAICompatible", "Anthropic"]
     base_url: str | None
     timeouts: Timeouts
     max_concurrency: Count
