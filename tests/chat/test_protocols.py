@@ -5,7 +5,7 @@ from chatbot_chat.providers import Message, ModelRequest, ToolCall
 from chatbot_chat.providers.anthropic_events import messages, parameters
 from chatbot_chat.providers.openai_chunks import message, refused_option
 
-CALLS = (ToolCall("1", "add", '{"a": 1}'), ToolCall("2", "now", "not JSON"))
+CALLS = (ToolCall("1", "add", '{"a": 1}', {"google": {"thought_signature": "s"}}), ToolCall("2", "now", "not JSON"))
 TALK = [
     Message("system", "Be brief."),
     Message("user", "Add."),
@@ -34,6 +34,7 @@ class TestOpenAI:
         called, result = message(TALK[2]), message(TALK[3])
         assert called["content"] is None
         assert [call["id"] for call in called["tool_calls"]] == ["1", "2"]
+        assert [call.get("extra_content") for call in called["tool_calls"]] == [CALLS[0].extra, None]
         assert result == {"role": "tool", "content": "3", "tool_call_id": "1"}
 
     @pytest.mark.parametrize(

@@ -1,149 +1,36 @@
-"""Providers over real sockets, each in its own protocol: what they say, how they fail, and who answers instead."""
+"""Providers over real sockets, each in its own protocol: what they are asked, what they say, and how it is traced."""
 
-import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from chatbot_chat.providers import (
     Chosen,
     Finish,
-    Message,
-    ModelEvent,
-    ModelRequest,
     ProviderError,
-    ProviderOverloaded,
     ProviderRefused,
-    ProviderTimeout,
-    ProviderUnreachable,
     ReasoningDelta,
-    TextDelta,
     ToolCall,
     ToolSpec,
     Usage,
+    metering,
 )
-from chatbot_chat.providers.breaker import FAILURES, REST_SECONDS
-from chatbot_chat.providers.catalog import Catalog, UnknownModel
+from chatbot_chat.providers.breaker import FAILURES
+from chatbot_chat.providers.catalog import UnknownModel
 from chatbot_chat.providers.errors import ProviderSpared
-from chatbot_chat.settings import ModelSettings, Settings
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 from prometheus_client import REGISTRY
 
+from tests.chat.providing import BOTH, Make, World, request, text
 from tests.support.claude_server import ClaudeServer
-from tests.support.configuration import mapping
-from tests.support.identity import Keys
 from tests.support.model_server import ModelServer
-from tests.support.serving import in_thread
 
-CALM = {"connect": "5s", "firstToken": "20s", "idle": "20s"}
-KEY = {"name": "keys", "key": "api-key"}
 ADD = ToolSpec("add", "Adds two numbers.", {"type": "object", "properties": {"a": {"type": "integer"}}})
-
-
-@pytest.fixture(scope="session")
-def running_claude() -> Iterator[tuple[ClaudeServer, str]]:
-    server = ClaudeServer()
-    with in_thread(server.app) as url:
-        yield server, url
-
-
-@pytest.fixture
-def claude_server(running_claude: tuple[ClaudeServer, str]) -> ClaudeServer:
-    running_claude[0].requests.clear()
-    return running_claude[0]
-
-
-class Time:
-    """Moves only when a test, or a pause, moves it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.pauses: list[float] = []
-
-    def clock(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.now += seconds
-
-
-@dataclass(frozen=True)
-class World:
-    catalog: Catalog
-    time: Time
-
-    async def ask(self, model: str = "echo", said: list[ModelEvent] | None = None, **fields: Any) -> list[ModelEvent]:
-        """All events of an answer; those before a failure are in `said`."""
-
-        def prepare(settings: ModelSettings) -> ModelRequest:
-            asked = [Message("system", "Be brief."), Message("user", "Hello there")]
-            return ModelRequest(settings.name, asked, "Hello there", max_tokens=50, **fields)
-
-        events = [] if said is None else said
-        async with contextlib.aclosing(self.catalog.stream(model, prepare)) as stream:
-            async for event in stream:
-                events.append(event)
-        return events
-
-
-Make = Callable[..., contextlib.AbstractAsyncContextManager[World]]
-
-
-@pytest.fixture
-def make(
-    keys: Keys,
-    running_model: tuple[ModelServer, str],
-    model_server: ModelServer,
-    running_claude: tuple[ClaudeServer, str],
-    claude_server: ClaudeServer,
-) -> Make:
-    """Makes a catalog: `models` are names served by `provider` unless they are written as `name@provider`.
-
-    One of several deployments is written as `name=upstream+upstream`.
-    """
-
-    @contextlib.asynccontextmanager
-    async def open_catalog(*models: str, provider: str = "open", **fields: Any) -> AsyncIterator[World]:
-        shared = {"timeouts": fields.pop("timeouts", CALM), "maxConcurrency": fields.pop("places", 9)}
-        providers = [
-            {"name": "open", "type": "OpenAICompatible", "baseURL": running_model[1]} | shared,
-            {"name": "claude", "type": "Anthropic", "baseURL": running_claude[1], "apiKeySecretRef": KEY} | shared,
-            {"name": "dead", "type": "OpenAICompatible", "baseURL": "http://127.0.0.1:1/v1"} | shared,
-            {"name": "fake", "type": "Fake"},
-        ]
-        made = [_model(name, provider) for name in models]
-        used = {item["provider"] for model in made for item in model["deployments"]}
-        llm = {"providers": [item for item in providers if item["name"] in used], "models": made}
-        llm |= {"default": made[0]["name"]} | fields
-        told = mapping("chat", keys, spec={"profile": "Dev", "llm": llm}) | {
-            "redis_url": "redis://127.0.0.1:1",
-            "provider_keys": {"open": "sk-open", "claude": "sk-claude"},
-        }
-        time = Time()
-        catalog = Catalog(Settings.model_validate(told), time.clock, time.sleep)
-        try:
-            yield World(catalog, time)
-        finally:
-            await catalog.close()
-
-    return open_catalog
-
-
-def _model(name: str, provider: str) -> dict[str, Any]:
-    name, _, where = name.partition("@")
-    name, _, served = name.partition("=")
-    deployments = [{"provider": where or provider, "model": item} for item in (served or name).split("+")]
-    return {"name": name, "deployments": deployments, "prices": {"input": "10", "output": "100"}}
-
-
-def text(events: list[ModelEvent]) -> str:
-    return "".join(event.text for event in events if isinstance(event, TextDelta)).strip()
-
-
-BOTH = pytest.mark.parametrize("provider", ["open", "claude"])
 
 
 class TestAnswers:
@@ -173,6 +60,7 @@ class TestAnswers:
         calls = [event for event in events if isinstance(event, ToolCall)]
         assert [(call.id, call.name) for call in calls] == [("call-1", "add"), ("call-2", "now")]
         assert calls[0].arguments == '{"a": 1, "b": 2}'
+        assert calls[0].extra == ({"google": {"thought_signature": "signed"}} if provider == "open" else None)
         assert events[-1] == Finish("tool_calls")
 
     async def test_what_openai_is_asked(self, make: Make, model_server: ModelServer) -> None:
@@ -213,125 +101,43 @@ class TestAnswers:
         assert REGISTRY.get_sample_value("ai_cost_total", labels) == pytest.approx(before + 0.00081)
 
 
-class TestFailures:
-    @BOTH
-    @pytest.mark.parametrize(
-        ("model", "kind", "tries"),
-        [("refuse", ProviderRefused, 1), ("unknown", ProviderRefused, 1), ("busy", ProviderOverloaded, 3)],
-    )
-    async def test_refusals(
-        self, make: Make, provider: str, model: str, kind: type[ProviderError], tries: int, request: Any
-    ) -> None:
-        async with make(model, provider=provider) as world:
-            with pytest.raises(kind) as caught:
-                await world.ask(model)
-        assert "sk-upstream-secret" not in str(caught.value)
-        server = request.getfixturevalue("model_server" if provider == "open" else "claude_server")
-        assert len(server.requests) == tries
+class TestTrace:
+    """One span for each request, worded alike for every protocol, and none of what is said in it."""
+
+    @pytest.fixture
+    def spans(self, monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+        exporter, provider = InMemorySpanExporter(), TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        monkeypatch.setattr(metering, "tracer", provider.get_tracer("test"))
+        return exporter
 
     @BOTH
-    async def test_a_server_that_breaks_is_asked_three_times(self, make: Make, provider: str) -> None:
-        async with make("broken", provider=provider) as world:
-            with pytest.raises(ProviderError, match="answered 500"):
-                await world.ask("broken")
-        first, second = world.time.pauses
-        assert 0.1 <= first <= 0.2 <= second <= 0.4
+    async def test_of_an_answer(self, make: Make, provider: str, spans: InMemorySpanExporter) -> None:
+        async with make("alias=echo", provider=provider) as world:
+            async for _ in world.catalog.stream("alias", request):
+                assert not trace.get_current_span().get_span_context().is_valid
+        [span] = spans.get_finished_spans()
+        found = dict(span.attributes or {})
+        assert (span.name, span.kind) == ("chat echo", SpanKind.CLIENT)
+        assert found.pop("gen_ai.response.time_to_first_chunk")
+        assert found == {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": {"open": "openai", "claude": "anthropic"}[provider],
+            "gen_ai.request.model": "echo",
+            "gen_ai.response.finish_reasons": ("stop",),
+            "gen_ai.usage.input_tokens": 11,
+            "gen_ai.usage.output_tokens": 7,
+            "chatbot.provider": provider,
+            "chatbot.model": "alias",
+        }
 
-    async def test_nobody_listens(self, make: Make) -> None:
-        async with make("echo@dead") as world:
-            with pytest.raises(ProviderUnreachable):
-                await world.ask()
-        assert len(world.time.pauses) == 2
-
-    async def test_overloaded_although_the_status_was_200(self, make: Make, claude_server: ClaudeServer) -> None:
-        async with make("overloaded", provider="claude") as world:
-            with pytest.raises(ProviderOverloaded) as caught:
-                await world.ask("overloaded")
-        assert "sk-upstream-secret" not in str(caught.value)
-        assert len(claude_server.requests) == 3
-
-    @BOTH
-    async def test_hangs_before_the_first_token(self, make: Make, provider: str) -> None:
-        short = {"connect": "100ms", "firstToken": "10ms", "idle": "20s"}
-        async with make("hang", provider=provider, timeouts=short) as world:
-            with pytest.raises(ProviderTimeout):
-                await world.ask("hang")
-
-    @BOTH
-    @pytest.mark.parametrize(
-        ("model", "kind"),
-        [
-            ("hang-midway", ProviderTimeout),
-            ("garbage", ProviderError),
-            ("cut", ProviderUnreachable),
-            ("early", ProviderError),
-        ],
-    )
-    async def test_after_the_first_token_nothing_is_asked_again(
-        self, make: Make, provider: str, model: str, kind: type[ProviderError], request: Any
-    ) -> None:
-        said: list[ModelEvent] = []
-        timeouts = CALM | ({"idle": "50ms"} if model == "hang-midway" else {})
-        async with make(model, "echo@fake", provider=provider, timeouts=timeouts, fallbacks=["echo"]) as world:
-            with pytest.raises(kind):
-                await world.ask(model, said)
-        assert text(said).startswith("You said:")
-        assert world.time.pauses == []
-        server = request.getfixturevalue("model_server" if provider == "open" else "claude_server")
-        assert len(server.requests) == 1
-
-
-class TestRetries:
-    async def test_what_fails_once_is_not_noticed(self, make: Make, model_server: ModelServer) -> None:
-        async with make("flaky") as world:
-            assert text(await world.ask("flaky")) == "You said: Hello there"
-        assert len(model_server.requests) == 2
-
-    @BOTH
-    async def test_retry_after_is_kept(self, make: Make, provider: str) -> None:
-        async with make("throttled", provider=provider) as world:
-            assert text(await world.ask("throttled")) == "You said: Hello there"
-        assert [7 <= pause <= 7.7 for pause in world.time.pauses] == [True]
-
-    async def test_a_long_wait_is_for_the_client_to_decide(self, make: Make) -> None:
-        async with make("exhausted") as world:
-            with pytest.raises(ProviderOverloaded) as caught:
-                await world.ask("exhausted")
-        assert world.time.pauses == []
-        assert caught.value.headers == {"Retry-After": "3600"}
-
-
-class TestFallback:
-    @pytest.mark.parametrize("model", ["refuse", "busy", "broken", "unknown", "dead@dead", "hang", "throttled"])
-    async def test_another_model_speaks_and_is_named(self, make: Make, model: str) -> None:
-        short = {"connect": "100ms", "firstToken": "10ms", "idle": "20s"}
-        name = model.partition("@")[0]
-        async with make(model, "spare@fake", timeouts=short, fallbacks=["spare"]) as world:
-            events = await world.ask(name)
-        assert events[0] == Chosen("spare")
-        assert text(events) == "You said: Hello there"
-        assert all(pause <= 0.5 for pause in world.time.pauses)
-
-    async def test_the_order_is_kept(self, make: Make) -> None:
-        async with make("refuse", "unknown", "first@fake", "second@fake", fallbacks=["unknown", "first"]) as world:
-            assert (await world.ask("refuse"))[0] == Chosen("first")
-
-    async def test_not_for_a_model_that_was_meant(self, make: Make) -> None:
-        async with make("refuse", "spare@fake", fallbacks=["spare"]) as world:
-            stream = world.catalog.stream("refuse", lambda _: ModelRequest("", [], ""), fallbacks=False)
+    async def test_of_a_failure(self, make: Make, spans: InMemorySpanExporter) -> None:
+        async with make("refuse") as world:
             with pytest.raises(ProviderRefused):
-                await anext(stream)
-
-
-class TestBalance:
-    async def test_a_deployment_that_fails_is_replaced_by_its_siblings(
-        self, make: Make, model_server: ModelServer
-    ) -> None:
-        async with make("pair=broken+echo") as world:
-            while len(model_server.requests) < 12:
-                assert text(await world.ask("pair")) == "You said: Hello there"
-        assert {body["model"] for _, body in model_server.requests} == {"broken", "echo"}
-        assert world.time.pauses == []
+                await world.ask("refuse")
+        [span] = spans.get_finished_spans()
+        assert (span.attributes or {})["error.type"] == "provider-refused"
+        assert not span.status.is_ok
 
 
 class TestRelay:
@@ -363,65 +169,3 @@ class TestRelay:
     async def test_not_where_another_protocol_is_spoken(self, make: Make) -> None:
         async with make("echo", provider="claude") as world:
             assert await self.relayed(world, "echo") is None
-
-
-class TestBreaker:
-    async def fail(self, world: World) -> None:
-        with pytest.raises(ProviderError):
-            await world.ask("broken")
-
-    async def test_opens_spares_tries_and_closes(self, make: Make, model_server: ModelServer) -> None:
-        async with make("broken", "echo") as world:
-            while len(model_server.requests) < FAILURES:
-                await self.fail(world)
-            asked = len(model_server.requests)
-            with pytest.raises(ProviderSpared) as caught:
-                await world.ask("echo")
-            assert 0 < int(caught.value.headers["Retry-After"]) <= REST_SECONDS
-            assert resting() == 1
-            with pytest.raises(ProviderSpared):
-                await world.catalog.ping()
-            assert len(model_server.requests) == asked
-
-            world.time.now += REST_SECONDS
-            assert text(await world.ask("echo")) == "You said: Hello there"
-            assert text(await world.ask("echo")) == "You said: Hello there"
-            assert resting() == 0
-            await world.catalog.ping()
-
-    async def test_what_is_the_clients_or_the_keys_fault_does_not_open_it(self, make: Make) -> None:
-        async with make("refuse", "echo") as world:
-            for _ in range(FAILURES + 1):
-                with pytest.raises(ProviderRefused):
-                    await world.ask("refuse")
-            assert text(await world.ask("echo")) == "You said: Hello there"
-
-
-def resting() -> float | None:
-    return REGISTRY.get_sample_value("ai_provider_resting", {"provider": "open"})
-
-
-class TestConcurrency:
-    async def test_who_finds_no_place_is_told_to_come_back(self, make: Make) -> None:
-        short = CALM | {"connect": "50ms"}
-        async with make("endless", "echo", places=1, timeouts=short) as world:
-            stream = world.catalog.stream("endless", lambda _: ModelRequest("", [Message("user", "Count")], "Count"))
-            async with contextlib.aclosing(stream):
-                await anext(stream)
-                with pytest.raises(ProviderSpared, match="no free place"):
-                    await world.ask("echo")
-            assert text(await world.ask("echo")) == "You said: Hello there"
-
-    async def test_a_place_comes_free_however_an_answer_ends(self, make: Make) -> None:
-        async with make("refuse", "cut", "echo", "endless", places=1) as world:
-            for model in ("refuse", "cut"):
-                with pytest.raises(ProviderError):
-                    await world.ask(model)
-            said: list[ModelEvent] = []
-            asking = asyncio.create_task(world.ask("endless", said))
-            while not said:
-                await asyncio.sleep(0.005)
-            asking.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await asking
-            assert text(await world.ask("echo")) == "You said: Hello there"

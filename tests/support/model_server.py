@@ -117,8 +117,9 @@ async def _thinking(body: dict[str, Any]) -> AsyncIterator[bytes]:
 
 async def _calling(body: dict[str, Any]) -> AsyncIterator[bytes]:
     """Two calls of a tool, the first in pieces, the second at once and without an index."""
+    signed = {"extra_content": {"google": {"thought_signature": "signed"}}}
     pieces: list[dict[str, Any]] = [
-        {"index": 0, "id": "call-1", "type": "function", "function": {"name": "add", "arguments": ""}},
+        {"index": 0, "id": "call-1", "type": "function", "function": {"name": "add", "arguments": ""}} | signed,
         {"index": 0, "function": {"arguments": '{"a": 1, '}},
         {"index": 0, "function": {"arguments": '"b": 2}'}},
         {"id": "call-2", "type": "function", "function": {"name": "now", "arguments": "{}"}},

@@ -31,6 +31,8 @@ class ToolCall:
     id: str
     name: str
     arguments: str
+    extra: Mapping[str, Any] | None = None
+    """What the provider wants back with the call, unread: Gemini refuses a result without its `thought_signature`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,10 @@ SPEECH = (TextDelta, ReasoningDelta, ToolCall)
 
 
 class ChatProvider(Protocol):
-    """One place where models run."""
+    """One place where models run. `protocol` is what it speaks, as OpenTelemetry names providers."""
 
     name: str
+    protocol: str
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Events of one answer, `Finish` last; an answer that fails raises `ProviderError`, wherever it stands."""

@@ -26,7 +26,9 @@ NO_KEY = "not-needed"  # without one the SDK would look for other credentials in
 
 
 class Anthropic:
-    """One provider; its connections are shared by all its models. The SDK traces its calls itself."""
+    """One provider; its connections are shared by all its models."""
+
+    protocol = "anthropic"
 
     def __init__(self, settings: ProviderSettings, api_key: str | None) -> None:
         self.name = settings.name
@@ -35,7 +37,7 @@ class Anthropic:
             base_url=str(settings.base_url).rstrip("/").removesuffix("/v1"),  # the SDK adds the version itself
             api_key=api_key or NO_KEY,
             max_retries=0,  # routing.py retries, and knows who else could answer
-            open_telemetry={},  # given, so that no variable of the environment can put what is said into spans
+            open_telemetry={"traces": {"enabled": False}},  # metering.py traces all providers alike
             timeout=http_timeout(settings.timeouts),
         )
         self._messages = self._client.messages  # imports what it is made of: now, and not at the first question

@@ -94,10 +94,11 @@ class Catalog:
         async def ask(route: Route) -> httpx2.Response:
             async with contextlib.AsyncExitStack() as own:
                 spoke = await own.enter_async_context(route.guard.admitted())
-                own.enter_context(metered(route.provider.name, route.model))
+                meter = own.enter_context(metered(route.provider, route.model, route.upstream_model))
                 assert isinstance(route.provider, RelayingProvider)  # noqa: S101 - all are
                 asked = route.provider.relay({**body, "model": route.upstream_model})
-                response = await own.enter_async_context(asked)
+                with meter.current():
+                    response = await own.enter_async_context(asked)
                 spoke()
                 stack.push_async_exit(own.pop_all())
                 return response

@@ -10,6 +10,8 @@ from chatbot_chat.tokens import estimate_tokens
 class Fake:
     """The provider behind models of type `Fake`; a resource with profile Production cannot have one."""
 
+    protocol = "fake"
+
     def __init__(self, name: str) -> None:
         self.name = name
 

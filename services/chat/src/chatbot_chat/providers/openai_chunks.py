@@ -64,11 +64,13 @@ def message(item: Message) -> dict[str, Any]:
         return {"role": "tool", "content": item.content, "tool_call_id": item.tool_call_id}
     if not item.tool_calls:
         return {"role": item.role, "content": item.content}
-    calls = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-        for call in item.tool_calls
-    ]
-    return {"role": item.role, "content": item.content or None, "tool_calls": calls}
+    return {"role": item.role, "content": item.content or None, "tool_calls": [_call(call) for call in item.tool_calls]}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    extra = {"extra_content": dict(call.extra)} if call.extra else {}
+    return {"id": call.id, "type": "function", "function": function} | extra
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
@@ -112,7 +114,8 @@ class Reading:
         known = self._calls.get(index, ToolCall(piece.id or f"call_{index}", "", ""))
         said = piece.function
         name, arguments = (said.name or "", said.arguments or "") if said else ("", "")
-        self._calls[index] = ToolCall(known.id, known.name or name, known.arguments + arguments)
+        extra = (piece.model_extra or {}).get("extra_content") or known.extra
+        self._calls[index] = ToolCall(known.id, known.name or name, known.arguments + arguments, extra)
 
     @property
     def finished(self) -> bool:

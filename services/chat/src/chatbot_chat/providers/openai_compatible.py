@@ -33,6 +33,8 @@ NO_KEY = "not-needed"  # the SDK insists on one; servers without keys ignore it
 class OpenAICompatible:
     """One provider; its connections are shared by all its models."""
 
+    protocol = "openai"
+
     def __init__(self, settings: ProviderSettings, api_key: str | None) -> None:
         self.name = settings.name
         self._timeouts = settings.timeouts

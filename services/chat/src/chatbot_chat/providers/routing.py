@@ -90,10 +90,13 @@ async def opened(route: Route, request: ModelRequest) -> Opened:
 
 async def _answer(route: Route, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
     async with route.guard.admitted() as spoke:
-        with metered(route.provider.name, route.model) as meter:
+        with metered(route.provider, route.model, route.upstream_model) as meter:
             async with contextlib.aclosing(route.provider.stream(request)) as events:
-                async for event in events:
+                with meter.current():  # only while nothing is yielded: the span must not become the consumer's
+                    event = await anext(events, None)
+                while event is not None:
                     meter.heard(event)
                     if isinstance(event, SPEECH):
                         spoke()
                     yield event
+                    event = await anext(events, None)
