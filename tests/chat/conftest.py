@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from chatbot_conversation.__main__ import MIGRATIONS
 from chatbot_conversation.main import create_app as create_conversation
 from chatbot_conversation.settings import Settings as ConversationSettings
 
+from tests.chat.providing import Make, Servers, open_catalog
 from tests.chat.running import Chat, running, spec
 from tests.conversation.running import eventually, working
+from tests.support.claude_server import ClaudeServer
 from tests.support.configuration import mapping
 from tests.support.identity import Keys
 from tests.support.model_server import ModelServer
@@ -71,6 +74,34 @@ def model_server(running_model: tuple[ModelServer, str]) -> ModelServer:
     """The scripted model; its list of requests starts empty."""
     running_model[0].requests.clear()
     return running_model[0]
+
+
+@pytest.fixture(scope="session")
+def running_claude() -> Iterator[tuple[ClaudeServer, str]]:
+    server = ClaudeServer()
+    with in_thread(server.app) as url:
+        yield server, url
+
+
+@pytest.fixture
+def claude_server(running_claude: tuple[ClaudeServer, str]) -> ClaudeServer:
+    """The same in Anthropic's protocol."""
+    running_claude[0].requests.clear()
+    return running_claude[0]
+
+
+@pytest.fixture
+def servers(model_server: ModelServer, claude_server: ClaudeServer) -> Servers:
+    return {"open": model_server, "claude": claude_server}
+
+
+@pytest.fixture
+def make(
+    keys: Keys, servers: Servers, running_model: tuple[ModelServer, str], running_claude: tuple[ClaudeServer, str]
+) -> Make:
+    """Makes catalogs whose providers are these servers, see `open_catalog`."""
+    assert all(not server.requests for server in servers.values())
+    return partial(open_catalog, keys, {"open": running_model[1], "claude": running_claude[1]})
 
 
 @pytest.fixture

@@ -1,8 +1,21 @@
 """The prompt: parts, languages, and the window it must fit."""
 
+from typing import Literal
+
+import pytest
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import HistoryMessage, Knowledge, Passage
-from chatbot_chat.prompt import DEFAULT_PROMPT, build_request, fit, system_prompt
+from chatbot_chat.prompt import (
+    DEFAULT_PROMPT,
+    MESSAGE_TOKENS,
+    Parts,
+    PromptTooLong,
+    build_prompt,
+    build_request,
+    fit,
+    system_prompt,
+)
+from chatbot_chat.providers import Message
 from chatbot_chat.settings import DeploymentSettings, ModelSettings
 from chatbot_chat.tokens import estimate_tokens
 from chatbot_common.ids import uuid7
@@ -19,6 +32,10 @@ def model(window: int = 8000, output: int = 500) -> ModelSettings:
     return ModelSettings(name="m", deployments=[deployment], context_window=window, max_output_tokens=output)
 
 
+def said(role: Literal["user", "assistant"], text: str) -> HistoryMessage:
+    return HistoryMessage(role=role, text=text)
+
+
 def passage(title: str, score: float = 0.8) -> Passage:
     return Passage(id=uuid7(), kind="faq", title=title, text=f"About {title}", url=None, score=score)
 
@@ -31,6 +48,16 @@ class TestFit:
         assert sum(estimate_tokens(message.text) for message in kept) <= max(budget, 0)
         assert not kept or kept[0].role == "user"
 
+    @given(histories, st.integers(-10, 200))
+    def test_a_question_goes_with_its_answers(self, history: list[HistoryMessage], budget: int) -> None:
+        dropped = history[: len(history) - len(fit(history, budget))]
+        assert len(dropped) == len(history) or history[len(dropped)].role == "user"
+
+    def test_the_oldest_goes_first(self) -> None:
+        history = [said("user", "a" * 400), said("assistant", "b"), said("user", "c"), said("assistant", "d")]
+        assert fit(history, 30) == history[2:]
+        assert fit(history, 300) == history
+
 
 class TestBuild:
     def test_answer_and_history_are_two_budgets(self) -> None:
@@ -42,11 +69,64 @@ class TestBuild:
     def test_a_client_cannot_raise_the_answer_above_the_models_bound(self) -> None:
         assert build_request(model(output=500), system="", question="q", max_tokens=9000).max_tokens == 500
 
+    def test_a_small_window_keeps_room_for_the_prompt(self) -> None:
+        assert build_request(model(window=512, output=1000), system="s", question="q").max_tokens == 448
+
+    def test_a_question_that_does_not_fit_is_refused_in_words(self) -> None:
+        with pytest.raises(PromptTooLong, match="about 1000 tokens, and model m takes about 600"):
+            build_request(model(window=1100), system="s", question="word" * 1000)
+
     def test_far_passages_are_left_out(self) -> None:
         knowledge = Knowledge(passages=[passage("near"), passage("far", 0.1)])
         system = build_request(model(), system="s", question="q", knowledge=knowledge).messages[0].content
         assert "[1] near" in system
         assert "far" not in system
+
+
+PARTS = Parts(
+    question="Q" * 40,
+    system="S" * 40,
+    instructions="I" * 40,
+    summary="U" * 40,
+    memories=["M" * 40],
+    knowledge=Knowledge(passages=[passage("N" * 40), passage("F" * 40, 0.5)]),
+    history=[HistoryMessage(role="user", text="old"), HistoryMessage(role="user", text="new")],
+)
+
+
+def left_over() -> list[str]:
+    """What is left at each budget, as it changes: letters of the parts, then what there is of the history."""
+    found: list[str] = []
+    for budget in range(300, 0, -1):
+        content = [message.content for message in build_prompt(PARTS, budget) or ()]
+        has = "".join(letter for letter in "QSIUMNF" if letter * 40 in "".join(content))
+        found.append(has + "".join(f" {word}" for word in ("old", "new") if word in content))
+    return list(dict.fromkeys(found))
+
+
+class TestShortening:
+    """Budgets from generous to hopeless; what is there is seen by its letters."""
+
+    def test_the_oldest_of_the_history_goes_first(self) -> None:
+        assert left_over()[:3] == ["QSIUMNF old new", "QSIUMNF new", "QSIUMNF"]
+
+    def test_then_what_helps_least(self) -> None:
+        heads = dict.fromkeys(item.split(" ")[0] for item in left_over())
+        assert list(heads) == ["QSIUMNF", "QSIUMN", "QSIUM", "QSIU", "QSI", ""]
+
+    @given(st.integers(0, 300))
+    def test_never_over_the_budget(self, budget: int) -> None:
+        messages = build_prompt(PARTS, budget) or []
+        assert sum(estimate_tokens(message.content) + MESSAGE_TOKENS for message in messages) <= budget
+
+    def test_passages_keep_their_numbers(self) -> None:
+        knowledge = Knowledge(passages=[passage("far", 0.1), passage("near"), passage("good", 0.7)])
+        [head, _] = build_prompt(Parts("q", knowledge=knowledge), 1000) or []
+        assert "[2] near" in head.content
+        assert "[3] good" in head.content
+
+    def test_without_anything_to_say_there_is_no_system_message(self) -> None:
+        assert build_prompt(Parts("q"), 100) == [Message("user", "q")]
 
 
 class TestLanguage:

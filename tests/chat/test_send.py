@@ -257,6 +257,24 @@ class TestFallback:
         assert events[-1]["type"] == "run.failed"
 
 
-async def test_models(chat: Chat) -> None:
-    response = await chat.client.get("/api/v1/chat/models", headers=chat.keys.bearer(UUID(int=1)))
-    assert [model["name"] for model in response.json()["data"] if model["default"]] == ["retrieval"]
+class TestModels:
+    async def test_are_listed(self, chat: Chat) -> None:
+        models = (await chat.client.get("/api/v1/chat/models", headers=chat.keys.bearer(UUID(int=1)))).json()["data"]
+        assert [model["name"] for model in models if model["default"]] == ["retrieval"]
+        assert {"name": "echo", "default": False, "context_window": 128_000, "max_output_tokens": 1000} in models
+
+    async def test_change_from_message_to_message(self, chat: Chat) -> None:
+        first = (await chat.send(ADA, "Hello model", model="echo")).json()
+        place = {"conversation_id": first["conversation_id"]}
+        second = (await chat.send(ADA, "What do you know?", **place)).json()
+        third = (await chat.send(ADA, "And again", model="echo", **place)).json()
+        assert first["content"].strip() == "You said: Hello model"
+        assert not second["content"].startswith("You said")
+        assert third["content"].strip() == "You said: And again (after 4 messages)"
+
+    async def test_a_question_that_fits_no_window(self, keys: Keys, told: dict[str, Any]) -> None:
+        models = [model | {"context_window": 2000} for model in told["models"]]
+        async with running(keys, Settings.model_validate(told | {"models": models})) as chat:
+            response = await chat.send(ADA, "word " * 2000, model="echo")
+        assert response.status_code == 413
+        assert response.json()["type"] == "urn:chatbot:problem:context-length-exceeded"

@@ -40,8 +40,19 @@ class TestResolve:
         found = resolved(BOT + TEXTS, {"MY_OPENAI_API_KEY": "env-file"}, {"MY_OPENAI_API_KEY": "environment"})
         assert found.provider_keys == {"one": "env-file"}
 
-    def test_the_providers_usual_variable_will_do(self) -> None:
-        assert resolved(BOT + TEXTS, {"OPENAI_API_KEY": " usual \n"}).provider_keys == {"one": "usual"}
+    @pytest.mark.parametrize(
+        ("kind", "name"),
+        [
+            ("OpenAI", "OPENAI_API_KEY"),
+            ("Anthropic", "ANTHROPIC_API_KEY"),
+            ("Gemini", "GEMINI_API_KEY"),
+            ("Gemini", "GOOGLE_API_KEY"),
+            ("Mistral", "MISTRAL_API_KEY"),
+        ],
+    )
+    def test_the_providers_usual_variable_will_do(self, kind: str, name: str) -> None:
+        bot = BOT.replace("type: OpenAI", f"type: {kind}")
+        assert resolved(bot + TEXTS, {name: " usual \n"}).provider_keys == {"one": "usual"}
 
     def test_the_keys_own_variable_goes_before_the_usual_one(self) -> None:
         found = resolved(BOT + TEXTS, {"OPENAI_API_KEY": "usual", "MY_OPENAI_API_KEY": "own"})

@@ -11,6 +11,7 @@ from chatbot_conversation.main import create_app as create_conversation
 from chatbot_conversation.settings import Settings as Conversation
 from chatbot_gateway.settings import Settings as Gateway
 from chatbot_resource.configuration import SECRET_FILES, SERVICES, Service
+from chatbot_resource.llm import KEYED_PROVIDERS
 from pydantic import ValidationError
 
 from tests.chat.running import spec
@@ -76,6 +77,12 @@ def provider(**fields: Any) -> dict[str, Any]:
     return {"llm": {"providers": [{"name": "p", "type": "OpenAICompatible", "baseURL": "http://p/v1"} | fields]}}
 
 
+def models(**fields: Any) -> dict[str, Any]:
+    """A spec with one model."""
+    model = {"name": "m", "deployments": [{"provider": "p", "model": "x"}]} | fields
+    return {"llm": provider()["llm"] | {"models": [model], "default": "m"}}
+
+
 def embedding(**fields: Any) -> dict[str, Any]:
     return {
         "embeddings": {"type": "OpenAICompatible", "baseURL": "http://e/v1", "model": "m", "dimensions": 8} | fields
@@ -87,6 +94,10 @@ ACCEPTED: list[dict[str, Any]] = [
     *(provider(timeouts={name: "1ms"}) for name in TIMES),
     *(provider(baseURL=url) for url in ("http://[::1]:1", "https://h:65535/v1", "http://xn--e1afmkfd.example")),
     provider(maxConcurrency=1),
+    *(provider(type=kind, apiKeySecretRef={"name": "s", "key": "k"}) for kind in KEYED_PROVIDERS),
+    *(provider(type=kind, baseURL=None) for kind in ("Retrieval", "Fake")),
+    models(prices={"input": "0.25", "output": "2"}),
+    models(prices={"input": "0", "output": "1" + "0" * 19}),
     {"embeddings": {"dimensions": 384}},
     {"embeddings": {"type": "Local"}},
     embedding(dimensions=8),
@@ -137,6 +148,35 @@ def test_values_arrive(keys: Keys) -> None:
     assert chat["providers"][0]["timeouts"] == {"connect": 1.0, "first_token": 2.0, "idle": 1.0}
     assert mapping("conversation", keys, spec=FULL)["turn_seconds"] == 150
     assert mapping("auth", keys, spec=FULL)["signup"] == "Closed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "told"),
+    [
+        ("OpenAI", None, "https://api.openai.com/v1"),
+        ("OpenAI", "http://proxy/openai/v1", "http://proxy/openai/v1"),
+        ("Anthropic", None, "https://api.anthropic.com/v1"),
+        ("Anthropic", "https://claude.example", "https://claude.example/v1"),
+        ("Gemini", None, "https://generativelanguage.googleapis.com/v1beta/openai"),
+        ("Mistral", None, "https://api.mistral.ai/v1"),
+        ("Ollama", "http://ollama:11434", "http://ollama:11434/v1"),
+        ("Ollama", "http://ollama:11434/", "http://ollama:11434/v1"),
+        ("Ollama", "http://ollama:11434/v1", "http://ollama:11434/v1"),
+        ("OpenAICompatible", "http://vllm:8000", "http://vllm:8000"),
+        ("Retrieval", None, None),
+        ("Fake", None, None),
+    ],
+)
+def test_where_a_provider_is(kind: str, written: str | None, told: str | None, keys: Keys) -> None:
+    spec = provider(type=kind, baseURL=written, apiKeySecretRef={"name": "s", "key": "k"})
+    spec["llm"] |= models()["llm"] | {"providers": spec["llm"]["providers"]}
+    assert mapping("chat", keys, spec=spec)["providers"][0]["base_url"] == told
+
+
+def test_prices_are_told_where_there_are_any(keys: Keys) -> None:
+    prices = {"input": "0.25", "output": "2"}
+    assert mapping("chat", keys, spec=models(prices=prices))["models"][0]["prices"] == prices
+    assert "prices" not in mapping("chat", keys, spec=models())["models"][0]
 
 
 def test_profiles_sample_differently(keys: Keys) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from chatbot_chat.providers.catalog import AI_FIRST_TOKEN
+from chatbot_chat.providers.metering import AI_FIRST_TOKEN
 from chatbot_operator import names
 from chatbot_operator.components import monitoring, network, queries
 from chatbot_operator.components.context import Context

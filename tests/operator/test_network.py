@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from chatbot_operator.components import network
 from chatbot_operator.world import Manifest
+from chatbot_resource.llm import KEYED_PROVIDERS
 
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import DEV, STANDARD
@@ -127,6 +128,13 @@ class TestPolicies:
         found = policies(DEV | {"llm": llm, "network": {"egress": [{"ports": [{"port": 1}]}]}})
         assert [rule for rule in found["chat"]["egress"] if rule in wanted] == wanted
         assert not [rule for rule in found["gateway"]["egress"] if rule in wanted]
+
+    @pytest.mark.parametrize("kind", sorted(KEYED_PROVIDERS))
+    def test_so_is_a_maker_whose_address_is_known(self, kind: str) -> None:
+        llm = {"providers": [{"name": "p", "type": kind, "apiKeySecretRef": {"name": "s", "key": "k"}}]}
+        found = policies(DEV | {"llm": llm, "network": {"egress": [{"ports": [{"port": 1}]}]}})
+        assert _full({"ports": [443]}) in found["chat"]["egress"]
+        assert _full({"ports": [443]}) not in found["auth"]["egress"]
 
 
 def _full(rule: Manifest) -> Manifest:

@@ -39,6 +39,21 @@ def llm(**fields: Any) -> Spec:
     return {"llm": {key: value for key, value in (given | fields).items() if value is not None}}
 
 
+def providers(count: int) -> Spec:
+    return llm(providers=[{"name": f"p{number}" if number else "p", "type": "Retrieval"} for number in range(count)])
+
+
+def models(count: int, **fields: Any) -> Spec:
+    """So many models, all alike."""
+    deployments = [{"provider": "p", "model": "x"}]
+    names = ("m", *(f"m{number}" for number in range(1, count)))
+    return llm(models=[{"name": name, "deployments": deployments} | fields for name in names])
+
+
+def prices(**fields: Any) -> Spec:
+    return models(1, prices=fields)
+
+
 def embeddings(**fields: Any) -> Spec:
     return {"embeddings": fields}
 
@@ -494,6 +509,29 @@ CASES: tuple[Case, ...] = (
     *(
         Case(f"{kind} needs an address", provider(type=kind, baseURL="http://h"), provider(type=kind), "needs baseURL")
         for kind in ("OpenAICompatible", "Ollama")
+    ),
+    *(
+        Case(f"a price of {right}, not {wrong}", prices(input=right, output="0"), prices(input=wrong, output="0"), says)
+        for right, wrong, says in (
+            ("0.25", "0,25", "should match"),
+            ("3", "-3", "should match"),
+            ("1.5", 1.5, "must be of type string"),
+        )
+    ),
+    Case("prices are two", prices(input="3", output="15"), prices(input="3"), "Required value"),
+    Case("sixteen providers", providers(16), providers(17), "at most 16"),
+    Case("thirty-two models", models(32), models(33), "at most 32"),
+    Case(
+        "a type of provider is one of eight",
+        provider(type="Fake"),
+        provider(type="Bedrock", apiKeySecretRef=KEY),
+        "supported values",
+    ),
+    Case(
+        "Production forbids Fake",
+        production(**EXTERNAL_STORES) | provider(),
+        production(**EXTERNAL_STORES) | provider(type="Fake"),
+        "Production needs providers that are not of type Fake",
     ),
     Case(
         "External Postgres needs external",

@@ -109,6 +109,27 @@ async def _surrogate(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+async def _thinking(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    yield _chunk(body["model"], {"role": "assistant", "reasoning_content": "Let me see. "})
+    async for piece in _echo(body):
+        yield piece
+
+
+async def _calling(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Two calls of a tool, the first in pieces, the second at once and without an index."""
+    signed = {"extra_content": {"google": {"thought_signature": "signed"}}}
+    pieces: list[dict[str, Any]] = [
+        {"index": 0, "id": "call-1", "type": "function", "function": {"name": "add", "arguments": ""}} | signed,
+        {"index": 0, "function": {"arguments": '{"a": 1, '}},
+        {"index": 0, "function": {"arguments": '"b": 2}'}},
+        {"id": "call-2", "type": "function", "function": {"name": "now", "arguments": "{}"}},
+    ]
+    for piece in pieces:
+        yield _chunk(body["model"], {"tool_calls": [piece]})
+    yield _chunk(body["model"], {}, "stop")
+    yield b"data: [DONE]\n\n"
+
+
 async def _half(_: dict[str, Any]) -> AsyncIterator[bytes]:
     """A whole answer that breaks off."""
     yield b'{"id": "chatcmpl-script", "choices": [{"index": 0'
@@ -122,7 +143,11 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "cut": _cut,
     "early": _early,
     "surrogate": _surrogate,
+    "thinking": _thinking,
+    "calling": _calling,
 }
+RECOVERING = {"flaky": (500, {}), "throttled": (429, {"Retry-After": "7"}), "exhausted": (429, {"Retry-After": "3600"})}
+"""What the first question meets; the second is answered."""
 REFUSALS = {"refuse": 401, "busy": 429, "broken": 500, "unknown": 404}
 
 
@@ -144,11 +169,17 @@ class ModelServer:
         model = body["model"]
         if status := REFUSALS.get(model):
             return JSONResponse({"error": {"message": "scripted: sk-upstream-secret", "type": "scripted"}}, status)
+        if model in RECOVERING and sum(asked["model"] == model for _, asked in self.requests) == 1:
+            status, headers = RECOVERING[model]
+            return JSONResponse({"error": {"message": "scripted", "type": "scripted"}}, status, headers)
         if model == "hang":
             await asyncio.sleep(120)
         if model == "picky" and (refused := next((name for name in PICKY if name in body), None)):
             error = {"message": f"Unsupported parameter: '{refused}'", "type": "invalid_request_error"}
             return JSONResponse({"error": error | {"param": refused, "code": "unsupported_parameter"}}, 400)
+        if model == "strict" and "stream_options" in body:
+            location = ["body", "stream_options", "include_usage"]
+            return JSONResponse({"message": {"detail": [{"type": "extra_forbidden", "loc": location}]}}, 422)
         if model == "half":
             return StreamingResponse(_half(body), media_type="application/json")
         if body.get("stream"):

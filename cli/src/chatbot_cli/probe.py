@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from typing import IO, Any
 
-from chatbot_resource.configuration import PROVIDER_URLS
+from chatbot_resource.configuration import provider_url
 from chatbot_resource.llm import Provider
 
 PROBE_SECONDS = 3.0
@@ -24,7 +24,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def trouble(provider: Provider, key: str | None, seconds: float = PROBE_SECONDS) -> str | None:
     """Why the provider will not answer, in words without the key; None when nothing speaks against it."""
-    url = f"{provider.base_url or PROVIDER_URLS[provider.type]}/models"
+    url = f"{provider_url(provider)}/models"
     handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
     if provider.type == "Ollama":
         handlers.append(urllib.request.ProxyHandler({}))

@@ -7,11 +7,12 @@ secret: those travel as files beside it, under the names in `SECRET_FILES`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from chatbot_resource.components import SERVICES as SERVICES
 from chatbot_resource.components import Service as Service
 from chatbot_resource.fields import seconds
-from chatbot_resource.llm import Llm, Provider, resolve_llm
+from chatbot_resource.llm import LanguageModel, Llm, Provider, resolve_llm
 from chatbot_resource.model import LOCAL_DIMENSIONS, ChatbotDeployment, Spec
 from chatbot_resource.profiles import sample_ratio, trusted_proxies
 
@@ -25,13 +26,15 @@ SECRET_FILES: Mapping[Service, tuple[str, ...]] = {
     "conversation": ("service_private_key", "database_url"),  # and embeddings_key, weaviate_key
 }
 
-# Each speaks OpenAI's protocol at this address; a resource may override it.
+# A resource may override it. All but Anthropic are asked in OpenAI's protocol.
 PROVIDER_URLS: Mapping[str, str] = {
     "OpenAI": "https://api.openai.com/v1",
     "Anthropic": "https://api.anthropic.com/v1",
     "Gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
     "Mistral": "https://api.mistral.ai/v1",
 }
+VERSIONED = ("OpenAI", "Anthropic", "Mistral", "Ollama")
+"""Types whose API is below `/v1` on every server, so that a resource may leave it out."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +129,19 @@ def _chat(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[str, Any
     }
 
 
+def provider_url(provider: Provider) -> str | None:
+    """Where a provider's API is, its version included; None for those that need no network."""
+    url = provider.base_url or PROVIDER_URLS.get(provider.type)
+    if url and provider.type in VERSIONED and urlsplit(url).path in ("", "/"):
+        return urlsplit(url)._replace(path="/v1").geturl()
+    return url
+
+
 def _provider(provider: Provider) -> dict[str, Any]:
     return {
         "name": provider.name,
-        "type": "Retrieval" if provider.type == "Retrieval" else "OpenAICompatible",
-        "base_url": provider.base_url or PROVIDER_URLS.get(provider.type),
+        "type": provider.type if provider.type in ("Retrieval", "Fake", "Anthropic") else "OpenAICompatible",
+        "base_url": provider_url(provider),
         "timeouts": {
             "connect": seconds(provider.timeouts.connect),
             "first_token": seconds(provider.timeouts.first_token),
@@ -149,9 +160,16 @@ def _models(llm: Llm) -> list[dict[str, Any]]:
             ],
             "context_window": model.context_window,
             "max_output_tokens": model.max_output_tokens,
+            **_prices(model),
         }
         for model in llm.models
     ]
+
+
+def _prices(model: LanguageModel) -> dict[str, Any]:
+    """Told only where they are written: images of the release before do not know them."""
+    prices = model.prices
+    return {"prices": {"input": prices.input, "output": prices.output}} if prices else {}
 
 
 def _conversation(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[str, Any]:

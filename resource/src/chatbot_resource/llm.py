@@ -5,9 +5,9 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from chatbot_resource.cel import MapList, Rule, rules
-from chatbot_resource.fields import Duration, KeyRef, Language, Model, ModelName, Name, Url, unique
+from chatbot_resource.fields import Duration, KeyRef, Language, Model, ModelName, Name, Price, Url, unique
 
-ProviderType = Literal["OpenAI", "OpenAICompatible", "Anthropic", "Gemini", "Mistral", "Ollama", "Retrieval"]
+ProviderType = Literal["OpenAI", "OpenAICompatible", "Anthropic", "Gemini", "Mistral", "Ollama", "Retrieval", "Fake"]
 
 KEYED_PROVIDERS: frozenset[ProviderType] = frozenset({"OpenAI", "Anthropic", "Gemini", "Mistral"})
 ADDRESSED_PROVIDERS: frozenset[ProviderType] = frozenset({"OpenAICompatible", "Ollama"})
@@ -27,7 +27,7 @@ def _one_of(types: frozenset[ProviderType]) -> str:
 
 
 class Provider(Model):
-    """Where models run."""
+    """Where models run. `Retrieval` quotes the knowledge base, `Fake` repeats the question: neither needs a network."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -44,7 +44,13 @@ class Provider(Model):
 
     name: Name
     type: ProviderType
-    base_url: Annotated[Url | None, Field(alias="baseURL")] = None
+    base_url: Annotated[
+        Url | None,
+        Field(
+            alias="baseURL",
+            description="Address of the API with its version, such as http://vllm:8000/v1; unset: that of the type.",
+        ),
+    ] = None
     api_key_secret_ref: KeyRef | None = None
     timeouts: Timeouts = Timeouts()
     max_concurrency: Annotated[
@@ -68,6 +74,13 @@ class ModelDeployment(Model):
     weight: Annotated[int, Field(ge=1, le=1000, description="Share of requests, against the others' weights.")] = 1
 
 
+class Prices(Model):
+    """What a million tokens cost, in the currency that you count in."""
+
+    input: Annotated[Price, Field(description="Of the prompt.")]
+    output: Annotated[Price, Field(description="Of the answer.")]
+
+
 class LanguageModel(Model):
     """A public model name, and what serves it."""
 
@@ -75,6 +88,7 @@ class LanguageModel(Model):
     deployments: Annotated[list[ModelDeployment], Field(min_length=1, max_length=16)]
     context_window: Annotated[int, Field(ge=512, le=100_000_000, description="In tokens.")] = 128_000
     max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000, description="Of one answer.")] = 1000
+    prices: Prices | None = None
 
 
 class Prompt(Model):

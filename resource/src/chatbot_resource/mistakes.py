@@ -25,6 +25,7 @@ _PATTERNS: dict[str, str] = {
         (fields.Quantity, "a quantity such as 250m, 1 or 512Mi"),
         (fields.Language, "a language tag such as en or pt-BR"),
         (fields.Ratio, 'a number from 0 to 1 in quotes, such as "0.1"'),
+        (fields.Price, 'an amount in quotes, such as "0.25"'),
         (fields.Duration, "a duration such as 30s, 1m30s or 500ms"),
     )
 }

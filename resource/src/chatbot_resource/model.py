@@ -187,6 +187,7 @@ class Rollout(Model):
 _DEV = "'Dev'"
 _ENFORCE = "'Enforce'"
 _ONE_COPY = "profile Production needs stores that are not of mode Dev, which keeps one copy on one disk"
+_FAKE = "profile Production needs providers that are not of type Fake, which only repeats the question"
 _NOT_PRODUCTION = "!has(self.profile) || self.profile != 'Production'"
 _POSTGRES_MODE = value_or("stores.postgres.mode", _DEV)
 _PROMETHEUS = "(has(self.telemetry) && has(self.telemetry.prometheusURL))"
@@ -220,6 +221,11 @@ class Spec(Model):
             Rule(
                 f"{_NOT_PRODUCTION} || {value_or('network.policy', _ENFORCE)} != 'Off'",
                 "profile Production needs network.policy Enforce",
+            ),
+            Rule(
+                f"{_NOT_PRODUCTION} || !has(self.llm) || !has(self.llm.providers)"
+                " || self.llm.providers.all(provider, provider.type != 'Fake')",
+                _FAKE,
             ),
             Rule(
                 f"{_PROMETHEUS} || !({' || '.join(map(_asks_prometheus, SERVICES))})",
@@ -270,6 +276,8 @@ class Spec(Model):
             raise ValueError(_ONE_COPY)
         if self.profile == "Production" and self.network.policy == "Off":
             raise ValueError("profile Production needs network.policy Enforce")
+        if self.profile == "Production" and any(provider.type == "Fake" for provider in self.llm.providers):
+            raise ValueError(_FAKE)
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from chatbot_resource.configuration import PROVIDER_URLS
+from chatbot_resource.configuration import provider_url
 from chatbot_resource.llm import resolve_llm
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.profiles import PRIVATE_NETWORKS
@@ -210,7 +210,7 @@ def _addresses(bot: ChatbotDeployment, part: str) -> Iterator[str]:
     spec = bot.spec
     if part == "chat":
         for provider in resolve_llm(spec.llm).providers:
-            if url := provider.base_url or PROVIDER_URLS.get(provider.type):
+            if url := provider_url(provider):
                 yield url
     if part in ("conversation", "conversation-worker") and spec.embeddings.base_url:
         yield spec.embeddings.base_url

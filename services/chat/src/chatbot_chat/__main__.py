@@ -6,9 +6,6 @@ import sys
 from chatbot_common.app import run, serve
 from chatbot_common.telemetry import configure_logging, configure_tracing
 from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
-from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]  # re-exported without __all__
-    BaseInstrumentor,
-)
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 
 from chatbot_chat.main import create_app
@@ -22,20 +19,11 @@ def main() -> int:
     parser.parse_args()
     settings = Settings.load()
     configure_logging(settings.telemetry.log_level)
-    tracing = configure_tracing("chat", settings.bot, settings.telemetry, _instrumentors(settings))
+    instrumentors = [HTTPX2ClientInstrumentor(), RedisInstrumentor()]
+    tracing = configure_tracing("chat", settings.bot, settings.telemetry, instrumentors)
     run(serve(create_app(settings), settings))
     tracing.shutdown()
     return 0
-
-
-def _instrumentors(settings: Settings) -> list[BaseInstrumentor]:
-    instrumentors: list[BaseInstrumentor] = [HTTPX2ClientInstrumentor(), RedisInstrumentor()]
-    if any(provider.type == "OpenAICompatible" for provider in settings.providers):
-        # Imported here for the same reason as the SDK, see providers/catalog.py.
-        from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
-
-        instrumentors.append(OpenAIInstrumentor())
-    return instrumentors
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     async def ping_redis() -> None:
         await redis.ping()
 
-    # Neither takes us out of service: answers flow without Redis, and conversation has readiness of its own.
-    probes = Probes(reported={"conversation": conversation.ping, "redis": ping_redis})
+    # None takes us out of service: answers flow without Redis, and conversation has readiness of its own.
+    probes = Probes(reported={"conversation": conversation.ping, "redis": ping_redis, "providers": catalog.ping})
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -90,7 +90,9 @@ class RunFailed(Problem):
     def __init__(self, error: dict[str, str]) -> None:
         self.kind = error["type"].rpartition(":")[2]
         self.title = error["title"]
-        self.status = {"provider-timeout": 504, "provider-overloaded": 503}.get(self.kind, 502)
+        self.status = {"provider-timeout": 504, "provider-overloaded": 503, "context-length-exceeded": 413}.get(
+            self.kind, 502
+        )
         super().__init__()
 
 

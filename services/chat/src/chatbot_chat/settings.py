@@ -1,5 +1,6 @@
 """What the chat service is told."""
 
+from decimal import Decimal
 from typing import Annotated, Literal, Self
 
 from chatbot_common.redis_url import RedisUrl
@@ -8,6 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Price = Annotated[Decimal, Field(ge=0)]
 
 
 class Timeouts(ClosedModel):
@@ -19,10 +21,10 @@ class Timeouts(ClosedModel):
 
 
 class ProviderSettings(ClosedModel):
-    """Where models run. `OpenAICompatible` needs `base_url`, which ends in the API's version path."""
+    """Where models run. Those with a network need `base_url`, which ends in the API's version path."""
 
     name: str
-    type: Literal["Retrieval", "OpenAICompatible"]
+    type: Literal["Retrieval", "Fake", "OpenAICompatible", "Anthropic"]
     base_url: str | None
     timeouts: Timeouts
     max_concurrency: Count
@@ -34,6 +36,13 @@ class DeploymentSettings(ClosedModel):
     weight: Count
 
 
+class Prices(ClosedModel):
+    """Of a million tokens, in the currency that the team counts in."""
+
+    input: Price
+    output: Price
+
+
 class ModelSettings(ClosedModel):
     """A public model name; window and output are tokens."""
 
@@ -41,6 +50,7 @@ class ModelSettings(ClosedModel):
     deployments: Annotated[list[DeploymentSettings], Field(min_length=1)]
     context_window: Count
     max_output_tokens: Count
+    prices: Prices | None = None
 
 
 class Settings(ServiceSettings):

@@ -12,7 +12,6 @@ from starlette.types import Receive, Scope, Send
 from chatbot_chat.openai_api.completion import frame
 from chatbot_chat.openai_api.schema import CompletionRequest
 from chatbot_chat.openai_api.service import CompletionService, relayed
-from chatbot_chat.providers.catalog import UnknownModel
 from chatbot_chat.sse import HEADERS, guarded, sse_response
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -62,8 +61,7 @@ async def list_models(_: CurrentUser, completions: Completions) -> dict[str, Any
 
 @router.get("/models/{name:path}")
 async def get_model(name: str, _: CurrentUser, completions: Completions) -> dict[str, Any]:
-    if name not in completions.models:
-        raise UnknownModel(f"Model {name!r} is not served here.")
+    completions.check(name)
     return _model(name, completions)
 
 

@@ -15,8 +15,8 @@ from chatbot_chat.conversation_client import ConversationClient, HistoryMessage,
 from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of, frame
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import build_request, system_prompt
-from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, RelayingProvider, TextDelta, Usage
-from chatbot_chat.providers.catalog import AI_REQUESTS, Catalog, UnknownModel
+from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, TextDelta, Usage
+from chatbot_chat.providers.catalog import Catalog, UnknownModel
 from chatbot_chat.settings import ModelSettings
 
 log = structlog.get_logger(__name__)
@@ -48,25 +48,13 @@ class CompletionService:
         Raises:
             UnknownModel: there is no such model. ProviderError: no deployment answered.
         """
-        if request.model not in self.models:
-            raise UnknownModel(f"Model {request.model!r} is not served here; choose one of: {', '.join(self.models)}.")
-        if request.model == self._assistant:
-            return None
-        failure: ProviderError | None = None
-        for route in self._catalog.own_routes(request.model):
-            if not isinstance(route.provider, RelayingProvider):
-                return None
-            labels = (route.provider.name, request.model)
-            try:
-                response = await stack.enter_async_context(route.provider.relay(body | {"model": route.upstream_model}))
-            except ProviderError as error:
-                log.warning("provider failed", provider=route.provider.name, error=error.kind)
-                AI_REQUESTS.labels(*labels, "failed").inc()
-                failure = error
-            else:
-                AI_REQUESTS.labels(*labels, "ok").inc()
-                return response
-        raise failure or ProviderError()
+        self.check(request.model)
+        return None if request.model == self._assistant else await self._catalog.relay(request.model, body, stack)
+
+    def check(self, model: str) -> None:
+        """Raises `UnknownModel`, naming those there are."""
+        if model not in self.models:
+            raise UnknownModel(model, self.models)
 
     async def answer(self, user: User, request: CompletionRequest) -> "Answering":
         """Find what is known about the question, and be ready to stream."""
@@ -87,7 +75,8 @@ class CompletionService:
             )
 
         model = self._catalog.default if is_assistant else request.model
-        return Answering(Completion(request.model), self._catalog.stream(model, prepare), knowledge)
+        events = self._catalog.stream(model, prepare, fallbacks=is_assistant)
+        return Answering(Completion(request.model), events, knowledge)
 
     async def _knowledge(self, user: User, question: str) -> Knowledge:
         """What is known; nothing while it cannot be searched, as in a turn."""

@@ -6,15 +6,43 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import httpx2
-from chatbot_common.errors import Problem
 
 from chatbot_chat.conversation_client import Knowledge
+from chatbot_chat.providers.errors import ProviderError as ProviderError
+from chatbot_chat.providers.errors import ProviderOverloaded as ProviderOverloaded
+from chatbot_chat.providers.errors import ProviderRefused as ProviderRefused
+from chatbot_chat.providers.errors import ProviderTimeout as ProviderTimeout
+from chatbot_chat.providers.errors import ProviderUnreachable as ProviderUnreachable
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool that the model may call; `parameters` is a JSON schema of an object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model wants made. `arguments` is JSON as the model wrote it: whole, and perhaps not valid."""
+
+    id: str
+    name: str
+    arguments: str
+    extra: Mapping[str, Any] | None = None
+    """What the provider wants back with the call, unread: Gemini refuses a result without its `thought_signature`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    role: Literal["system", "user", "assistant"]
+    """`tool_calls` are an assistant's; a message of role `tool` is the result of the call `tool_call_id`."""
+
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +55,18 @@ class ModelRequest:
     knowledge: Knowledge = field(default_factory=Knowledge)
     max_tokens: int = 1000
     temperature: float = 0.7
+    tools: tuple[ToolSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """What the model thinks before it answers, where it shows that."""
+
     text: str
 
 
@@ -44,7 +80,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    reason: Literal["stop", "length", "content_filter"]
+    reason: Literal["stop", "length", "content_filter", "tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +90,19 @@ class Chosen:
     model: str
 
 
-ModelEvent = Chosen | TextDelta | Usage | Finish
+ModelEvent = Chosen | TextDelta | ReasoningDelta | ToolCall | Usage | Finish
+SPEECH = (TextDelta, ReasoningDelta, ToolCall)
+"""After one of these a client has heard the model: its answer can no longer be replaced by another's."""
 
 
 class ChatProvider(Protocol):
-    """One place where models run."""
+    """One place where models run. `protocol` is what it speaks, as OpenTelemetry names providers."""
 
     name: str
+    protocol: str
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """Events of one answer, `Finish` last. Raises `ProviderError`."""
+        """Events of one answer, `Finish` last; an answer that fails raises `ProviderError`, wherever it stands."""
         ...
 
     async def close(self) -> None: ...
@@ -82,25 +121,3 @@ class RelayingProvider(Protocol):
             ProviderError: there is no answer, or one that only concerns us and the provider.
         """
         ...
-
-
-class ProviderError(Problem):
-    """A provider did not answer as it should. The words are ours: the provider's may hold keys or addresses."""
-
-    status, kind, title = 502, "provider-failed", "The model provider failed"
-
-
-class ProviderUnreachable(ProviderError):
-    kind, title = "provider-unreachable", "The model provider cannot be reached"
-
-
-class ProviderTimeout(ProviderError):
-    status, kind, title = 504, "provider-timeout", "The model provider did not answer in time"
-
-
-class ProviderRefused(ProviderError):
-    kind, title = "provider-refused", "The model provider refused the request"
-
-
-class ProviderOverloaded(ProviderError):
-    status, kind, title = 503, "provider-overloaded", "The model provider is busy"

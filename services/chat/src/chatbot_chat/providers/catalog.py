@@ -1,54 +1,42 @@
-"""From a public model name to the providers that may serve it, in the order in which they are tried."""
+"""From a public model name to what answers: all providers and models of the bot."""
 
-import random
+import asyncio
+import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any
 
-import structlog
+import httpx2
 from chatbot_common.errors import NotFound
-from prometheus_client import Counter, Histogram
 
-from chatbot_chat.providers import ChatProvider, Chosen, ModelEvent, ModelRequest, ProviderError, TextDelta, Usage
+from chatbot_chat.providers import ChatProvider, Chosen, ModelEvent, ModelRequest, RelayingProvider
+from chatbot_chat.providers.fake import Fake
+from chatbot_chat.providers.guard import Guard
+from chatbot_chat.providers.metering import metered
 from chatbot_chat.providers.retrieval import Retrieval
-from chatbot_chat.settings import DeploymentSettings, ModelSettings, ProviderSettings, Settings
-
-log = structlog.get_logger(__name__)
-
-AI_REQUESTS = Counter("ai_requests_total", "Requests to model providers", ["provider", "model", "status"])
-AI_SECONDS = Histogram(
-    "ai_response_time_seconds",
-    "Time from asking a provider to the end of its answer",
-    ["provider", "model"],
-    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120),
-)
-AI_FIRST_TOKEN = Histogram(
-    "ai_first_token_seconds",
-    "Time from asking a provider to its first text",
-    ["provider", "model"],
-    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-)
-AI_TOKENS = Counter("ai_tokens_used_total", "Tokens as counted by providers", ["provider", "model", "kind"])
+from chatbot_chat.providers.routing import Route, first_to_answer, opened, shuffled
+from chatbot_chat.settings import ModelSettings, ProviderSettings, Settings
 
 
 class UnknownModel(NotFound):
     kind, title = "model-not-found", "There is no such model"
 
-
-@dataclass(frozen=True)
-class Route:
-    """A model and one deployment of it."""
-
-    model: ModelSettings
-    provider: ChatProvider
-    upstream_model: str
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"Model {name!r} is not served here; choose one of: {', '.join(known)}.")
 
 
 class Catalog:
-    """All providers and models of the bot."""
+    """All providers and models. `clock` and `sleep` count seconds: the rests of providers that fail, and pauses."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._sleep = sleep
         self._providers = {item.name: _build(item, settings) for item in settings.providers}
+        self._guards = {item.name: Guard(item, clock) for item in settings.providers}
         self._models = {model.name: model for model in settings.models}
         self._fallbacks = settings.fallbacks
         self.default = settings.default_model
@@ -59,54 +47,74 @@ class Catalog:
 
     def model(self, name: str) -> ModelSettings:
         """Raises `UnknownModel`, naming those there are."""
-        try:
-            return self._models[name]
-        except KeyError:
-            raise UnknownModel(
-                f"Model {name!r} is not served here; choose one of: {', '.join(self._models)}."
-            ) from None
-
-    def own_routes(self, name: str) -> list[Route]:
-        """Deployments of the model alone, shuffled by weight: who asks for a raw model means that one."""
-        return self._deployments(self.model(name))
-
-    def routes(self, name: str) -> list[Route]:
-        """Deployments of the model, shuffled by weight, then those of the fallback models in order."""
-        names = [name, *(item for item in self._fallbacks if item != name)]
-        return [route for item in names for route in self._deployments(self.model(item))]
-
-    def _deployments(self, model: ModelSettings) -> list[Route]:
-        ordered = sorted(model.deployments, key=_weighted, reverse=True)
-        return [Route(model, self._providers[item.provider], item.model) for item in ordered]
+        if name not in self._models:
+            raise UnknownModel(name, self.names)
+        return self._models[name]
 
     async def stream(
-        self, name: str, prepare: Callable[[ModelSettings], ModelRequest]
+        self, name: str, prepare: Callable[[ModelSettings], ModelRequest], *, fallbacks: bool = True
     ) -> AsyncGenerator[ModelEvent, None]:
-        """Events of one answer, from the first route that speaks.
+        """Events of one answer, from the first route that speaks; `Chosen` says whose it is.
 
-        A route that fails before its first text is replaced by the next; one that has spoken is not, since the
-        client has seen its words.
+        A route that fails before its first words is replaced by the next; one that has spoken is not, since the
+        client has seen them.
 
         Args:
             prepare: makes the request for a model, fitted to its window.
+            fallbacks: whether another model may answer; who asks for a raw model means that one.
 
         Raises:
-            ProviderError: of the last route tried.
+            ProviderError: of the last route tried, or of the one that spoke.
         """
-        routes = self.routes(name)
-        for number, route in enumerate(routes, 1):
-            spoken = False
-            try:
-                yield Chosen(route.model.name)
-                async for event in _measured(route, prepare(route.model)):
-                    spoken = spoken or isinstance(event, TextDelta)
-                    yield event
-            except ProviderError as error:
-                log.warning("provider failed", provider=route.provider.name, error=error.kind, spoken=spoken)
-                if spoken or number == len(routes):
-                    raise
-            else:
-                return
+        names = [name, *(item for item in self._fallbacks if fallbacks and item != name)]
+        routes = [self._routes(self.model(item)) for item in names]
+        route, answer = await first_to_answer(routes, lambda route: opened(route, prepare(route.model)), self._sleep)
+        async with contextlib.aclosing(answer.rest) as rest:
+            yield Chosen(route.model.name)
+            for event in answer.heard:
+                yield event
+            async for event in rest:
+                yield event
+
+    async def relay(
+        self, name: str, body: Mapping[str, Any], stack: contextlib.AsyncExitStack
+    ) -> httpx2.Response | None:
+        """A provider's own response to a chat completion; None when not all of the model's speak that protocol.
+
+        Args:
+            stack: holds the provider's connection until the caller has passed everything on.
+
+        Raises:
+            ProviderError: no deployment answered.
+        """
+        routes = self._routes(self.model(name))
+        if not all(isinstance(route.provider, RelayingProvider) for route in routes):
+            return None
+
+        async def ask(route: Route) -> httpx2.Response:
+            async with contextlib.AsyncExitStack() as own:
+                spoke = await own.enter_async_context(route.guard.admitted())
+                meter = own.enter_context(metered(route.provider, route.model, route.upstream_model))
+                assert isinstance(route.provider, RelayingProvider)  # noqa: S101 - all are
+                asked = route.provider.relay({**body, "model": route.upstream_model})
+                with meter.current():
+                    response = await own.enter_async_context(asked)
+                spoke()
+                stack.push_async_exit(own.pop_all())
+                return response
+
+        return (await first_to_answer([routes], ask, self._sleep))[1]
+
+    def _routes(self, model: ModelSettings) -> list[Route]:
+        return [
+            Route(model, self._providers[item.provider], self._guards[item.provider], item.model)
+            for item in shuffled(model.deployments)
+        ]
+
+    async def ping(self) -> None:
+        """Raises `ProviderSpared` while one keeps failing. Asks nobody: that would cost money."""
+        for guard in self._guards.values():
+            guard.check()
 
     async def close(self) -> None:
         for provider in self._providers.values():
@@ -114,38 +122,19 @@ class Catalog:
 
 
 def _build(settings: ProviderSettings, all_settings: Settings) -> ChatProvider:
-    if settings.type == "Retrieval":
-        return Retrieval(settings.name)
-    # Imported here: the SDK costs a second of start-up and 60 MB, which a bot that only quotes does not need.
-    from chatbot_chat.providers.openai_compatible import OpenAICompatible
+    """SDKs are imported here: each costs a second of start-up and 60 MB, which a bot that only quotes does not need."""
+    secret = all_settings.provider_keys.get(settings.name)
+    key = secret.get_secret_value() if secret else None
+    match settings.type:
+        case "Retrieval":
+            return Retrieval(settings.name)
+        case "Fake":
+            return Fake(settings.name)
+        case "Anthropic":
+            from chatbot_chat.providers.anthropic_messages import Anthropic
 
-    key = all_settings.provider_keys.get(settings.name)
-    return OpenAICompatible(settings, key.get_secret_value() if key else None)
+            return Anthropic(settings, key)
+        case "OpenAICompatible":
+            from chatbot_chat.providers.openai_compatible import OpenAICompatible
 
-
-def _weighted(deployment: DeploymentSettings) -> float:
-    """Sort key of a weighted shuffle (Efraimidis and Spirakis, 2006)."""
-    return float(random.random() ** (1 / deployment.weight))  # noqa: S311 - load balancing
-
-
-async def _measured(route: Route, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-    labels = (route.provider.name, route.model.name)
-    started, first, status = time.perf_counter(), True, "failed"
-    try:
-        async for event in route.provider.stream(replace(request, model=route.upstream_model)):
-            if first and isinstance(event, TextDelta):
-                first = False
-                AI_FIRST_TOKEN.labels(*labels).observe(time.perf_counter() - started)
-            if isinstance(event, Usage):
-                _count(labels, event)
-            yield event
-        status = "ok"
-    finally:
-        AI_REQUESTS.labels(*labels, status).inc()
-        AI_SECONDS.labels(*labels).observe(time.perf_counter() - started)
-
-
-def _count(labels: tuple[str, str], usage: Usage) -> None:
-    counts: Mapping[str, int] = {"input": usage.input_tokens, "output": usage.output_tokens}
-    for kind, count in counts.items():
-        AI_TOKENS.labels(*labels, kind).inc(count)
+            return OpenAICompatible(settings, key)

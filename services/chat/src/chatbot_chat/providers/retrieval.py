@@ -44,6 +44,8 @@ COMMON_WORDS = frozenset(re.findall(r"\w+", _COMMON))
 class Retrieval:
     """The provider behind the model `retrieval`."""
 
+    protocol = "retrieval"
+
     def __init__(self, name: str) -> None:
         self.name = name
 

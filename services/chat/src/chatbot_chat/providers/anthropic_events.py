@@ -1,0 +1,129 @@
+"""Anthropic's protocol in both directions. Pure."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from anthropic.types import RawContentBlockDeltaEvent, RawMessageStreamEvent
+
+from chatbot_chat.providers import (
+    Finish,
+    Message,
+    ModelEvent,
+    ModelRequest,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
+from chatbot_chat.providers.text import whole_characters
+
+_REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]] = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+    "tool_use": "tool_calls",
+}
+
+
+def parameters(request: ModelRequest) -> dict[str, Any]:
+    """The request. It has no temperature: the API of 2026-10-21 no longer knows one."""
+    asked: dict[str, Any] = {
+        "model": request.model,
+        "max_tokens": request.max_tokens,
+        "messages": messages(request.messages),
+    }
+    if system := "\n\n".join(item.content for item in request.messages if item.role == "system" and item.content):
+        asked["system"] = system
+    if request.tools:
+        asked["tools"] = [
+            {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
+            for tool in request.tools
+        ]
+    return asked
+
+
+def messages(items: Sequence[Message]) -> list[dict[str, Any]]:
+    """Turns of user and assistant, each a list of blocks. Empty text is refused, and so is left out."""
+    turns: list[dict[str, Any]] = []
+    for item in items:
+        blocks = _blocks(item)
+        role = "assistant" if item.role == "assistant" else "user"
+        if item.role == "system" or not blocks:
+            continue
+        if turns and turns[-1]["role"] == role:  # results of one round of calls belong into one turn
+            turns[-1]["content"] += blocks
+        else:
+            turns.append({"role": role, "content": blocks})
+    return turns
+
+
+def _blocks(item: Message) -> list[dict[str, Any]]:
+    if item.role == "tool":
+        return [{"type": "tool_result", "tool_use_id": item.tool_call_id, "content": item.content}]
+    text = [{"type": "text", "text": item.content}] if item.content.strip() else []
+    return text + [
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": _arguments(call)} for call in item.tool_calls
+    ]
+
+
+def _arguments(call: ToolCall) -> dict[str, Any]:
+    try:
+        found = json.loads(call.arguments or "{}")
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def speaks(event: RawMessageStreamEvent) -> bool:
+    return event.type in ("content_block_start", "content_block_delta")
+
+
+class Reading:
+    """Events of one answer. A tool call is told when its last piece is there."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, ToolCall] = {}
+        self._input = self._output = 0
+        self._reason: str | None = None
+
+    def events(self, event: RawMessageStreamEvent) -> Iterator[ModelEvent]:
+        match event.type:
+            case "message_start":
+                usage = event.message.usage
+                cached = (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
+                self._input, self._output = (usage.input_tokens or 0) + cached, usage.output_tokens or 0
+            case "content_block_start":
+                if event.content_block.type == "tool_use":
+                    block = event.content_block
+                    self._calls[event.index] = ToolCall(block.id, block.name, "")
+            case "content_block_delta":
+                yield from self._delta(event)
+            case "content_block_stop":
+                if call := self._calls.pop(event.index, None):
+                    yield call
+            case "message_delta":
+                self._reason = event.delta.stop_reason or self._reason
+                self._output = event.usage.output_tokens or self._output
+            case "message_stop":
+                pass
+
+    def _delta(self, event: RawContentBlockDeltaEvent) -> Iterator[ModelEvent]:
+        match event.delta.type:
+            case "text_delta":
+                yield TextDelta(whole_characters(event.delta.text))
+            case "thinking_delta":
+                yield ReasoningDelta(whole_characters(event.delta.thinking))
+            case "input_json_delta":
+                if call := self._calls.get(event.index):
+                    self._calls[event.index] = ToolCall(call.id, call.name, call.arguments + event.delta.partial_json)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model said why it ended; else the stream just stopped."""
+        return self._reason is not None
+
+    def end(self) -> Iterator[ModelEvent]:
+        """What is left when the stream is over."""
+        yield Usage(self._input, self._output)
+        yield Finish(_REASONS.get(self._reason or "", "stop"))

@@ -1,0 +1,82 @@
+"""Anthropic's models, through the official SDK."""
+
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Iterator
+from typing import cast
+
+import anthropic
+import httpx2
+from anthropic import AsyncAnthropic, AsyncStream
+from anthropic.types import RawMessageStreamEvent
+
+from chatbot_chat.providers import (
+    ModelEvent,
+    ModelRequest,
+    ProviderError,
+    ProviderOverloaded,
+    ProviderUnreachable,
+    anthropic_events,
+)
+from chatbot_chat.providers.errors import late, refusal, retry_after_of
+from chatbot_chat.providers.patience import Patience, http_timeout
+from chatbot_chat.settings import ProviderSettings
+
+NO_KEY = "not-needed"  # without one the SDK would look for other credentials in the environment
+
+
+class Anthropic:
+    """One provider; its connections are shared by all its models."""
+
+    protocol = "anthropic"
+
+    def __init__(self, settings: ProviderSettings, api_key: str | None) -> None:
+        self.name = settings.name
+        self._timeouts = settings.timeouts
+        self._client = AsyncAnthropic(
+            base_url=str(settings.base_url).rstrip("/").removesuffix("/v1"),  # the SDK adds the version itself
+            api_key=api_key or NO_KEY,
+            max_retries=0,  # routing.py retries, and knows who else could answer
+            open_telemetry={"traces": {"enabled": False}},  # metering.py traces all providers alike
+            timeout=http_timeout(settings.timeouts),
+        )
+        self._messages = self._client.messages  # imports what it is made of: now, and not at the first question
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        with _translated(self.name):
+            patience = Patience(self._timeouts)
+            async with patience.wait():
+                stream = await self._open(request)
+            reading = anthropic_events.Reading()
+            async with stream:
+                async for item in patience.over(aiter(stream), anthropic_events.speaks):
+                    for event in reading.events(item):
+                        yield event
+            if not reading.finished:
+                raise ProviderError(f"Provider {self.name} ended its answer in the middle.")
+            for event in reading.end():
+                yield event
+
+    async def _open(self, request: ModelRequest) -> AsyncStream[RawMessageStreamEvent]:
+        asked = self._messages.create(**anthropic_events.parameters(request), stream=True)
+        return cast(AsyncStream[RawMessageStreamEvent], await asked)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+@contextlib.contextmanager
+def _translated(name: str) -> Iterator[None]:
+    """The one place where the SDK's errors become ours."""
+    try:
+        yield
+    except (TimeoutError, anthropic.APITimeoutError, httpx2.TimeoutException) as error:
+        raise late(name, error) from error
+    except anthropic.APIStatusError as error:
+        if error.type == "overloaded_error":  # also in the middle of a stream, whose status was 200
+            raise ProviderOverloaded(f"Provider {name} is overloaded; try again later.") from error
+        raise refusal(name, error.status_code, retry_after_of(error.response.headers)) from error
+    except (anthropic.APIConnectionError, httpx2.TransportError) as error:
+        raise ProviderUnreachable(f"Provider {name} cannot be reached, or the connection broke.") from error
+    except (anthropic.AnthropicError, json.JSONDecodeError, ValueError, TypeError, AttributeError) as error:
+        raise ProviderError(f"Provider {name} sent something that is not an answer.") from error

@@ -1,0 +1,96 @@
+"""How a provider fails, and what a failure means: for our client, for the next attempt, and for the provider's name.
+
+Two questions are answered by the class: `transient`, whether asking the same deployment once more may help, and
+`outage`, whether the provider itself is ill, which its breaker counts.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import ceil
+
+import httpx2
+from chatbot_common.errors import Problem
+
+
+class ProviderError(Problem):
+    """A provider did not answer as it should. The words are ours: the provider's may hold keys or addresses."""
+
+    status, kind, title = 502, "provider-failed", "The model provider failed"
+    transient = True
+    outage = True
+
+    def __init__(self, detail: str | None = None, *, retry_after: float | None = None) -> None:
+        """`retry_after` is in seconds: sooner, the provider does not want to be asked; our client is told as well."""
+        super().__init__(detail, headers={"Retry-After": str(ceil(retry_after))} if retry_after else None)
+        self.retry_after = retry_after
+
+
+class ProviderUnreachable(ProviderError):
+    kind, title = "provider-unreachable", "The model provider cannot be reached"
+
+
+class ProviderTimeout(ProviderError):
+    """Not transient: who waits for an answer has waited long enough for this one."""
+
+    status, kind, title = 504, "provider-timeout", "The model provider did not answer in time"
+    transient = False
+
+
+class ProviderRefused(ProviderError):
+    """It is well, and will refuse the same again."""
+
+    kind, title = "provider-refused", "The model provider refused the request"
+    transient = False
+    outage = False
+
+
+class ProviderOverloaded(ProviderError):
+    """It is well, and wants to be asked later."""
+
+    status, kind, title = 503, "provider-overloaded", "The model provider is busy"
+    outage = False
+
+
+class ProviderSpared(ProviderOverloaded):
+    """It was not asked: all its places are taken, or it has failed too often."""
+
+    transient = False
+
+
+BUSY = (429, 503, 529)
+
+
+def refusal(name: str, status: int, retry_after: float | None = None) -> ProviderError:
+    """What a provider's error status means for our client: its 401 is about our key, not theirs."""
+    if status in BUSY:
+        return ProviderOverloaded(f"Provider {name} answered {status}; try again later.", retry_after=retry_after)
+    if status in (401, 403):
+        return ProviderRefused(f"Provider {name} refused its API key ({status}); an administrator must mend it.")
+    if status == 404:
+        return ProviderRefused(f"Provider {name} does not know the configured model (404).")
+    if 400 <= status < 500 and status not in (408, 409):
+        return ProviderRefused(f"Provider {name} does not take the request ({status}).")
+    return ProviderError(f"Provider {name} answered {status}.", retry_after=retry_after)
+
+
+def late(name: str, error: Exception) -> ProviderError:
+    """A connection that does not come is another failure than an answer that does not: it may be asked for again."""
+    if isinstance(error.__cause__ or error, httpx2.ConnectTimeout | httpx2.PoolTimeout):
+        return ProviderUnreachable(f"Provider {name} did not take a connection in time.")
+    return ProviderTimeout(f"Provider {name} did not answer in time.")
+
+
+def retry_after_of(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Seconds that a response asks to wait: milliseconds as OpenAI sends them, else seconds or a date (RFC 9110)."""
+    milliseconds, written = headers.get("retry-after-ms"), headers.get("retry-after")
+    try:
+        if milliseconds is not None:
+            return max(float(milliseconds) / 1000, 0)
+        if written is not None and written.replace(".", "", 1).isdecimal():
+            return float(written)
+        return (
+            max((parsedate_to_datetime(written) - (now or datetime.now(UTC))).total_seconds(), 0) if written else None
+        )
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,145 @@
+"""OpenAI's protocol in both directions, as every compatible server speaks it. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from openai.types.chat import ChatCompletionChunk
+from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaToolCall
+
+from chatbot_chat.providers import (
+    Finish,
+    Message,
+    ModelEvent,
+    ModelRequest,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    ToolSpec,
+    Usage,
+)
+from chatbot_chat.providers.text import whole_characters
+
+_REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]] = {
+    "length": "length",
+    "content_filter": "content_filter",
+    "tool_calls": "tool_calls",
+}
+_REASONING = ("reasoning_content", "reasoning")
+"""Where compatible servers put what a model thinks; OpenAI itself does not show it."""
+
+
+def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
+    """Parameters that servers and models disagree about, without those this one has refused.
+
+    `max_tokens` is the bound that every server knows; OpenAI's reasoning models insist on the newer name and on their
+    own temperature, and Mistral counts tokens without being asked to.
+    """
+    bound = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
+    wanted: dict[str, Any] = {bound: request.max_tokens, "temperature": request.temperature}
+    wanted["stream_options"] = {"include_usage": True}
+    if request.tools:
+        wanted["tools"] = [_tool(tool) for tool in request.tools]
+    return {name: value for name, value in wanted.items() if name not in refused}
+
+
+def refused_option(param: str | None, body: object, sent: Mapping[str, Any]) -> str | None:
+    """Which of the options a 400 or 422 is about: OpenAI names it in `param`, others in FastAPI's `loc`."""
+    return next((name for name in (param, *_locations(body)) if name in sent and name != "tools"), None)
+
+
+def _locations(body: object) -> Iterator[str]:
+    """Names in all `loc` of an error's body: `["body", "stream_options", "include_usage"]`, at whatever depth."""
+    if isinstance(body, Mapping):
+        if isinstance(location := body.get("loc"), Sequence):
+            yield from (part for part in location if isinstance(part, str))
+        for value in body.values():
+            yield from _locations(value)
+    elif isinstance(body, list):
+        for value in body:
+            yield from _locations(value)
+
+
+def message(item: Message) -> dict[str, Any]:
+    if item.role == "tool":
+        return {"role": "tool", "content": item.content, "tool_call_id": item.tool_call_id}
+    if not item.tool_calls:
+        return {"role": item.role, "content": item.content}
+    return {"role": item.role, "content": item.content or None, "tool_calls": [_call(call) for call in item.tool_calls]}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    extra = {"extra_content": dict(call.extra)} if call.extra else {}
+    return {"id": call.id, "type": "function", "function": function} | extra
+
+
+def _tool(tool: ToolSpec) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
+    return {"type": "function", "function": function}
+
+
+def speaks(chunk: ChatCompletionChunk) -> bool:
+    """Whether the chunk holds part of the answer, not only a role or a count."""
+    delta = _delta(chunk)
+    return delta is not None and bool(delta.content or delta.tool_calls or _reasoning(delta))
+
+
+class Reading:
+    """Events of one answer, chunk by chunk. Tool calls arrive in pieces, and are told whole at the end."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, ToolCall] = {}
+        self._reason: str | None = None
+
+    def events(self, chunk: ChatCompletionChunk) -> Iterator[ModelEvent]:
+        if chunk.usage:
+            yield Usage(chunk.usage.prompt_tokens or 0, chunk.usage.completion_tokens or 0)
+        if delta := _delta(chunk):
+            if thought := _reasoning(delta):
+                yield ReasoningDelta(whole_characters(thought))
+            if text := _text(delta.content):
+                yield TextDelta(whole_characters(text))
+            for piece in delta.tool_calls or ():
+                self._add(piece)
+        for choice in chunk.choices[:1]:
+            self._reason = choice.finish_reason or self._reason
+
+    def _add(self, piece: ChoiceDeltaToolCall) -> None:
+        """A call's first piece names it. Servers that send calls whole leave the index out, or give each the same."""
+        last = max(self._calls, default=-1)
+        index = last if piece.index is None else piece.index
+        if piece.id and index in self._calls and self._calls[index].id != piece.id:
+            index = last + 1
+        index = max(index, 0)
+        known = self._calls.get(index, ToolCall(piece.id or f"call_{index}", "", ""))
+        said = piece.function
+        name, arguments = (said.name or "", said.arguments or "") if said else ("", "")
+        extra = (piece.model_extra or {}).get("extra_content") or known.extra
+        self._calls[index] = ToolCall(known.id, known.name or name, known.arguments + arguments, extra)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model said why it ended; else the stream just stopped."""
+        return self._reason is not None
+
+    def end(self) -> Iterator[ModelEvent]:
+        """What is left when the stream is over."""
+        yield from (self._calls[index] for index in sorted(self._calls))
+        # Gemini says `stop` also when it calls tools.
+        yield Finish("tool_calls" if self._calls else _REASONS.get(self._reason or "", "stop"))
+
+
+def _delta(chunk: ChatCompletionChunk) -> ChoiceDelta | None:
+    return chunk.choices[0].delta if chunk.choices else None
+
+
+def _reasoning(delta: ChoiceDelta) -> str:
+    extra = delta.model_extra or {}
+    return next((text for name in _REASONING if isinstance(text := extra.get(name), str) and text), "")
+
+
+def _text(content: object) -> str:
+    """Mistral's reasoning models send a list of parts, of which some are thoughts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if part.get("type") == "text")
+    return str(content or "")

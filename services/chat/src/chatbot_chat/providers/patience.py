@@ -1,0 +1,43 @@
+"""How long an answer may keep us waiting: until its first token, then from one token to the next."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import TypeVar
+
+import httpx2
+
+from chatbot_chat.settings import Timeouts
+
+T = TypeVar("T")
+
+
+def http_timeout(timeouts: Timeouts) -> httpx2.Timeout:
+    """For the connection; whether an answer comes in time is for `Patience` to say."""
+    longest = max(timeouts.first_token, timeouts.idle)
+    return httpx2.Timeout(longest, connect=timeouts.connect, pool=timeouts.connect)
+
+
+class Patience:
+    """Begins with the request. What says nothing, such as a role or a count, does not make the first token come."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._idle = timeouts.idle
+        self._deadline = asyncio.get_running_loop().time() + timeouts.connect + timeouts.first_token
+        self._heard = False
+
+    def wait(self) -> asyncio.Timeout:
+        """A block that raises `TimeoutError` when the next thing does not come in time."""
+        return asyncio.timeout_at(self._deadline)
+
+    async def over(self, items: AsyncIterator[T], speaks: Callable[[T], bool]) -> AsyncGenerator[T, None]:
+        """The items as they come. Raises `TimeoutError`."""
+        while True:
+            try:
+                async with self.wait():
+                    item = await anext(items)
+            except StopAsyncIteration:
+                return
+            self._heard = self._heard or speaks(item)
+            if self._heard:
+                self._deadline = asyncio.get_running_loop().time() + self._idle
+            yield item

@@ -1,0 +1,102 @@
+"""From models to the first deployment that answers: weights, retries and fallbacks put to work."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import structlog
+
+from chatbot_chat.providers import SPEECH, ChatProvider, Finish, ModelEvent, ModelRequest, ProviderError
+from chatbot_chat.providers.guard import Guard
+from chatbot_chat.providers.metering import metered
+from chatbot_chat.providers.retries import ACCOMPANIED_SECONDS, ALONE_SECONDS, next_round
+from chatbot_chat.settings import DeploymentSettings, ModelSettings
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Route:
+    """A model and one deployment of it."""
+
+    model: ModelSettings
+    provider: ChatProvider
+    guard: Guard
+    upstream_model: str
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An answer that has begun: what was heard so far, and the rest, which somebody must close."""
+
+    heard: list[ModelEvent]
+    rest: AsyncGenerator[ModelEvent, None]
+
+
+def shuffled(deployments: Sequence[DeploymentSettings]) -> list[DeploymentSettings]:
+    """By chance, each as often first as its weight says (Efraimidis and Spirakis, 2006)."""
+    keys = {id(item): random.random() ** (1 / item.weight) for item in deployments}  # noqa: S311 - load balancing
+    return sorted(deployments, key=lambda item: keys[id(item)], reverse=True)
+
+
+async def first_to_answer(
+    models: Sequence[Sequence[Route]],
+    ask: Callable[[Route], Awaitable[T]],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> tuple[Route, T]:
+    """The first route that answers. Deployments of a model are asked in turn, for a few rounds; then the next model's.
+
+    Args:
+        models: routes of the model that is wanted, then those of each fallback.
+        ask: returns once the client may be shown something: from there on nothing is asked again.
+
+    Raises:
+        ProviderError: of the last route that was asked.
+    """
+    failure = ProviderError()
+    for left, routes in zip(range(len(models) - 1, -1, -1), models, strict=True):
+        asked, rounds = list(routes), 0
+        longest = ACCOMPANIED_SECONDS if left else ALONE_SECONDS
+        while asked:
+            failed: list[tuple[Route, ProviderError]] = []
+            for route in asked:
+                try:
+                    return route, await ask(route)
+                except ProviderError as error:
+                    log.warning("provider failed", provider=route.provider.name, error=error.kind)
+                    failed.append((route, error))
+            failure, rounds = failed[-1][1], rounds + 1
+            pause, asked = next_round(failed, rounds, longest, random.random()) or (0.0, [])  # noqa: S311
+            if asked:
+                await sleep(pause)
+    raise failure
+
+
+async def opened(route: Route, request: ModelRequest) -> Opened:
+    """The answer of one route, from its first words on. Raises `ProviderError`."""
+    events = _answer(route, replace(request, model=route.upstream_model))
+    heard: list[ModelEvent] = []
+    async for event in events:
+        heard.append(event)
+        if isinstance(event, (*SPEECH, Finish)):
+            break
+    return Opened(heard, events)
+
+
+async def _answer(route: Route, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+    async with route.guard.admitted() as spoke:
+        with metered(route.provider, route.model, route.upstream_model) as meter:
+            async with contextlib.aclosing(route.provider.stream(request)) as events:
+                with meter.current():  # only while nothing is yielded: the span must not become the consumer's
+                    event = await anext(events, None)
+                while event is not None:
+                    meter.heard(event)
+                    if isinstance(event, SPEECH):
+                        spoke()
+                    yield event
+                    event = await anext(events, None)

@@ -1,0 +1,171 @@
+"""Providers over real sockets, each in its own protocol: what they are asked, what they say, and how it is traced."""
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from chatbot_chat.providers import (
+    Chosen,
+    Finish,
+    ProviderError,
+    ProviderRefused,
+    ReasoningDelta,
+    ToolCall,
+    ToolSpec,
+    Usage,
+    metering,
+)
+from chatbot_chat.providers.breaker import FAILURES
+from chatbot_chat.providers.catalog import UnknownModel
+from chatbot_chat.providers.errors import ProviderSpared
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+from prometheus_client import REGISTRY
+
+from tests.chat.providing import BOTH, Make, World, request, text
+from tests.support.claude_server import ClaudeServer
+from tests.support.model_server import ModelServer
+
+ADD = ToolSpec("add", "Adds two numbers.", {"type": "object", "properties": {"a": {"type": "integer"}}})
+
+
+class TestAnswers:
+    @BOTH
+    async def test_text_usage_and_the_end(self, make: Make, provider: str) -> None:
+        async with make("echo", provider=provider) as world:
+            events = await world.ask()
+        assert events[0] == Chosen("echo")
+        assert text(events) == "You said: Hello there"
+        assert set(events[-2:]) == {Usage(11, 7), Finish("stop")}
+
+    async def test_fake_needs_no_network(self, make: Make) -> None:
+        async with make("any@fake") as world:
+            assert text(await world.ask("any")) == "You said: Hello there"
+
+    @BOTH
+    async def test_thoughts_are_told_apart(self, make: Make, provider: str) -> None:
+        async with make("thinking", provider=provider) as world:
+            events = await world.ask("thinking")
+        assert [event for event in events if isinstance(event, ReasoningDelta)] == [ReasoningDelta("Let me see. ")]
+        assert "Let me see" not in text(events)
+
+    @BOTH
+    async def test_calls_of_tools_are_told_whole(self, make: Make, provider: str) -> None:
+        async with make("calling", provider=provider) as world:
+            events = await world.ask("calling", tools=(ADD,))
+        calls = [event for event in events if isinstance(event, ToolCall)]
+        assert [(call.id, call.name) for call in calls] == [("call-1", "add"), ("call-2", "now")]
+        assert calls[0].arguments == '{"a": 1, "b": 2}'
+        assert calls[0].extra == ({"google": {"thought_signature": "signed"}} if provider == "open" else None)
+        assert events[-1] == Finish("tool_calls")
+
+    async def test_what_openai_is_asked(self, make: Make, model_server: ModelServer) -> None:
+        async with make("echo") as world:
+            await world.ask(tools=(ADD,))
+        [(authorization, body)] = model_server.requests
+        assert authorization == "Bearer sk-open"
+        assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+        assert (body["max_tokens"], body["tools"][0]["function"]["name"]) == (50, "add")
+
+    async def test_what_anthropic_is_asked(self, make: Make, claude_server: ClaudeServer) -> None:
+        async with make("echo", provider="claude") as world:
+            await world.ask(tools=(ADD,))
+        [(authorization, body)] = claude_server.requests
+        assert authorization == "Bearer sk-claude"
+        assert (body["system"], body["max_tokens"], body["stream"]) == ("Be brief.", 50, True)
+        assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Hello there"}]}]
+        assert body["tools"] == [{"name": "add", "description": ADD.description, "input_schema": dict(ADD.parameters)}]
+
+    async def test_a_server_that_forbids_an_option_is_asked_without(
+        self, make: Make, model_server: ModelServer
+    ) -> None:
+        async with make("strict") as world:
+            for _ in range(2):
+                assert text(await world.ask("strict")) == "You said: Hello there"
+        assert ["stream_options" in body for _, body in model_server.requests] == [True, False, False]
+
+    async def test_an_unknown_model_names_those_there_are(self, make: Make) -> None:
+        async with make("echo", "thinking") as world:
+            with pytest.raises(UnknownModel, match="'gpt-99' is not served here; choose one of: echo, thinking"):
+                await world.ask("gpt-99")
+
+    async def test_cost_is_counted(self, make: Make) -> None:
+        labels = {"provider": "open", "model": "echo"}
+        before = REGISTRY.get_sample_value("ai_cost_total", labels) or 0
+        async with make("echo") as world:
+            await world.ask()
+        assert REGISTRY.get_sample_value("ai_cost_total", labels) == pytest.approx(before + 0.00081)
+
+
+class TestTrace:
+    """One span for each request, worded alike for every protocol, and none of what is said in it."""
+
+    @pytest.fixture
+    def spans(self, monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+        exporter, provider = InMemorySpanExporter(), TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        monkeypatch.setattr(metering, "tracer", provider.get_tracer("test"))
+        return exporter
+
+    @BOTH
+    async def test_of_an_answer(self, make: Make, provider: str, spans: InMemorySpanExporter) -> None:
+        async with make("alias=echo", provider=provider) as world:
+            async for _ in world.catalog.stream("alias", request):
+                assert not trace.get_current_span().get_span_context().is_valid
+        [span] = spans.get_finished_spans()
+        found = dict(span.attributes or {})
+        assert (span.name, span.kind) == ("chat echo", SpanKind.CLIENT)
+        assert found.pop("gen_ai.response.time_to_first_chunk")
+        assert found == {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": {"open": "openai", "claude": "anthropic"}[provider],
+            "gen_ai.request.model": "echo",
+            "gen_ai.response.finish_reasons": ("stop",),
+            "gen_ai.usage.input_tokens": 11,
+            "gen_ai.usage.output_tokens": 7,
+            "chatbot.provider": provider,
+            "chatbot.model": "alias",
+        }
+
+    async def test_of_a_failure(self, make: Make, spans: InMemorySpanExporter) -> None:
+        async with make("refuse") as world:
+            with pytest.raises(ProviderRefused):
+                await world.ask("refuse")
+        [span] = spans.get_finished_spans()
+        assert (span.attributes or {})["error.type"] == "provider-refused"
+        assert not span.status.is_ok
+
+
+class TestRelay:
+    """Bytes as they are, by the same rules."""
+
+    async def relayed(self, world: World, model: str) -> dict[str, Any] | None:
+        body = {"model": model, "messages": [{"role": "user", "content": "Hello there"}]}
+        async with contextlib.AsyncExitStack() as stack:
+            response = await world.catalog.relay(model, body, stack)
+            return json.loads(await response.aread()) if response else None
+
+    async def test_what_fails_once_is_not_noticed(self, make: Make, model_server: ModelServer) -> None:
+        async with make("alias=flaky", places=1) as world:
+            for _ in range(2):
+                answer = await self.relayed(world, "alias")
+                assert answer is not None
+                assert answer["choices"][0]["message"]["content"] == "You said: Hello there"
+        assert len(model_server.requests) == 3
+        assert len(world.time.pauses) == 1
+
+    async def test_failures_open_the_breaker(self, make: Make) -> None:
+        async with make("broken", "echo", "spare@fake", fallbacks=["spare"]) as world:
+            for _ in range(FAILURES):
+                with pytest.raises(ProviderError):
+                    await self.relayed(world, "broken")
+            with pytest.raises(ProviderSpared):
+                await self.relayed(world, "echo")
+
+    async def test_not_where_another_protocol_is_spoken(self, make: Make) -> None:
+        async with make("echo", provider="claude") as world:
+            assert await self.relayed(world, "echo") is None

@@ -1,0 +1,143 @@
+"""A scripted server that speaks Anthropic's protocol over a real socket; what it does depends on the model asked for.
+
+`echo` and every other name repeat the question word by word, as the scripts of model_server.py do.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+REFUSALS = {"refuse": 401, "busy": 429, "broken": 500, "unknown": 404}
+
+
+def _event(kind: str, **data: Any) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps({'type': kind} | data)}\n\n".encode()
+
+
+def _start(body: dict[str, Any]) -> bytes:
+    usage = {"input_tokens": 5, "output_tokens": 1, "cache_read_input_tokens": 6}
+    message = {"id": "msg-1", "type": "message", "role": "assistant", "content": [], "model": body["model"]}
+    return _event("message_start", message=message | {"stop_reason": None, "usage": usage})
+
+
+def _block(index: int, block: dict[str, Any], *deltas: dict[str, Any]) -> list[bytes]:
+    return [
+        _event("content_block_start", index=index, content_block=block),
+        *(_event("content_block_delta", index=index, delta=delta) for delta in deltas),
+        _event("content_block_stop", index=index),
+    ]
+
+
+def _stop(reason: str) -> list[bytes]:
+    delta = {"stop_reason": reason, "stop_sequence": None}
+    return [_event("message_delta", delta=delta, usage={"output_tokens": 7}), _event("message_stop")]
+
+
+def answer_to(body: dict[str, Any]) -> str:
+    return f"You said: {body['messages'][-1]['content'][-1]['text']}"
+
+
+async def _words(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    yield _start(body)
+    yield _event("ping")
+    deltas = [{"type": "text_delta", "text": word + " "} for word in answer_to(body).split(" ")]
+    for piece in _block(0, {"type": "text", "text": ""}, *deltas):
+        yield piece
+
+
+async def _echo(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    async for piece in _words(body):
+        yield piece
+    for piece in _stop("end_turn"):
+        yield piece
+
+
+async def _thinking(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    yield _start(body)
+    thought = {"type": "thinking_delta", "thinking": "Let me see. "}
+    text = {"type": "text_delta", "text": "Done."}
+    for piece in [
+        *_block(0, {"type": "thinking", "thinking": "", "signature": ""}, thought),
+        *_block(1, {"type": "text", "text": ""}, text),
+        *_stop("max_tokens"),
+    ]:
+        yield piece
+
+
+async def _calling(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    yield _start(body)
+    pieces = [{"type": "input_json_delta", "partial_json": text} for text in ('{"a": 1, ', '"b": 2}')]
+    for piece in [
+        *_block(0, {"type": "tool_use", "id": "call-1", "name": "add", "input": {}}, *pieces),
+        *_block(1, {"type": "tool_use", "id": "call-2", "name": "now", "input": {}}),
+        *_stop("tool_use"),
+    ]:
+        yield piece
+
+
+async def _hang_midway(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    async for piece in _words(body):
+        yield piece
+    await asyncio.sleep(120)
+
+
+async def _garbage(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    async for piece in _words(body):
+        yield piece
+    yield b"event: content_block_delta\ndata: {this is not JSON\n\n"
+
+
+async def _cut(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    async for piece in _words(body):
+        yield piece
+    raise ConnectionAbortedError("scripted: the connection breaks here")
+
+
+async def _early(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    async for piece in _words(body):
+        yield piece
+
+
+async def _overloaded(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """An error inside a response whose status was 200."""
+    yield _start(body)
+    yield _event("error", error={"type": "overloaded_error", "message": "scripted: sk-upstream-secret"})
+
+
+STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
+    "hang-midway": _hang_midway,
+    "garbage": _garbage,
+    "cut": _cut,
+    "early": _early,
+    "overloaded": _overloaded,
+    "thinking": _thinking,
+    "calling": _calling,
+}
+
+
+class ClaudeServer:
+    """The app, and the requests it has seen: `(authorization header, body)`, oldest first."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.app = Starlette(routes=[Route("/v1/messages", self._messages, methods=["POST"])])
+
+    async def _messages(self, request: Request) -> Response:
+        body = await request.json()
+        self.requests.append((request.headers.get("authorization", ""), body))
+        model = body["model"]
+        if status := REFUSALS.get(model):
+            error = {"type": "scripted", "message": "scripted: sk-upstream-secret"}
+            return JSONResponse({"type": "error", "error": error}, status)
+        if model == "throttled" and sum(asked["model"] == model for _, asked in self.requests) == 1:
+            error = {"type": "rate_limit_error", "message": "scripted"}
+            return JSONResponse({"type": "error", "error": error}, 429, {"Retry-After": "7"})
+        if model == "hang":
+            await asyncio.sleep(120)
+        return StreamingResponse(STREAMS.get(model, _echo)(body), media_type="text/event-stream")
