@@ -22,6 +22,7 @@ from chatbot_operator.faults import ApiFault
 from chatbot_operator.known import Known
 from chatbot_operator.leader import Leadership, LeaseLost
 from chatbot_operator.metrics import Metrics
+from chatbot_operator.pauses import LASTING
 from chatbot_operator.probes import Check, Probes, serving
 from chatbot_operator.queue import Queue
 from chatbot_operator.reconcile import Reconciler
@@ -98,7 +99,7 @@ class Leader:
         self._probes = probes
         self._stop = stop
         self._watches = Watches()
-        self._referrers, self._known = Referrers(), Known()
+        self._referrers, self._known = Referrers(), Known(LASTING * settings.resync_seconds)
         self._apis = Apis(cluster, settings.watch_namespaces)
         reconciler = Reconciler(
             cluster, settings, metrics, self._referrers, RULES, self._known, lambda: self._apis.kinds, tracer

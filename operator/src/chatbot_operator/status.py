@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version as installed
 
 from chatbot_resource.llm import resolve_llm
@@ -158,6 +159,7 @@ def invalid(body: Manifest, error: ValidationError, settings: Settings, previous
     )
 
 
+@cache
 def operator_version() -> str:
     return installed("chatbot-operator")
 
