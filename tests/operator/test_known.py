@@ -71,6 +71,17 @@ class TestNews:
         known.settled(HARBOUR, {"a": "1"}, OTHERS, AN_HOUR)
         assert known.news(HARBOUR, "Service", "a", "1")
 
+    def test_does_not_hold_what_a_look_held_that_did_not_come_to_its_end(self) -> None:
+        """What it met with was not what it had in mind."""
+        known = Known(AN_HOUR)
+        settle(known, HARBOUR, {"bot": "1"})
+        known.begin(HARBOUR)
+        known.end(HARBOUR)
+        assert known.news(HARBOUR, "ChatbotDeployment", "bot", "1")
+        assert others(known) == {}
+        known.end(HARBOUR)
+        assert others(known) == OTHERS, "this one was settled"
+
 
 class TestRest:
     def test_is_the_time_to_the_next_look_while_nothing_is_news(self) -> None:

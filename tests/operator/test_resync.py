@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 from chatbot_operator import names
+from chatbot_operator.components.metadata import manifest
 from chatbot_operator.faults import Unavailable
 from chatbot_operator.known import Known
 from chatbot_operator.queue import Key
 from chatbot_operator.reconcile import Reconciler
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.resync import Resync
-from chatbot_operator.world import Reference
+from chatbot_operator.world import Observed, Reference, Step
+from chatbot_resource.model import ChatbotDeployment
 
-from tests.operator.running import BOT, SETTINGS, SmallPlan, World, measured, scaler
+from tests.operator.running import BOT, SETTINGS, SmallPlan, World, config, measured, scaler, step
 
 CONFIG = "harbour-chat-config"
 SECRET = Reference("Secret", "openai", "key")
@@ -23,11 +25,11 @@ SECRET = Reference("Secret", "openai", "key")
 class Looks:
     """A resource that nobody watches."""
 
-    def __init__(self, world: World, namespaces: tuple[str, ...] | None = None) -> None:
+    def __init__(self, world: World, namespaces: tuple[str, ...] | None = None, plan: SmallPlan | None = None) -> None:
         self.world = world
         self.queued: list[Key] = []
         self.known, referrers = Known(3600), Referrers()
-        rules = SmallPlan(references=frozenset({SECRET})).rules()
+        rules = (plan or SmallPlan(references=frozenset({SECRET}))).rules()
         self.reconcile = Reconciler(world.cluster, SETTINGS, world.metrics, referrers, rules, self.known)
         watched = (world.namespace,) if namespaces is None else namespaces
         self.resync = Resync(world.cluster, self.known, referrers, world.metrics, self.queued.append, watched)
@@ -161,6 +163,26 @@ class TestEdited:
         metadata = world.existing("ConfigMap", CONFIG)["metadata"]
         assert not looks.known.news(world.key, "ConfigMap", metadata["uid"], metadata["resourceVersion"])
         assert await looks.find() == []
+
+    async def test_after_a_conflict_everything_is_read_anew(self, world: World) -> None:
+        """As of an autoscaler that is to go, and has measured since it was read."""
+        wanted = [True]
+
+        def build(bot: ChatbotDeployment, _: Observed) -> list[Step]:
+            scaled = manifest(bot, "chat", "HorizontalPodAutoscaler", "busy", {"spec": scaler(BOT)["spec"]})
+            return [step("chat", config(bot), *([scaled] if wanted else []))]
+
+        world.create_bot()
+        looks = Looks(world, plan=SmallPlan(build))
+        while await looks.find():
+            await looks.reconcile(world.key)
+        world.api.patch_status("HorizontalPodAutoscaler", world.namespace, "busy", measured(1))
+        wanted.clear()
+        world.api.patch("ChatbotDeployment", world.namespace, BOT, {"spec": {"limits": {"perMinute": 7}}})
+        looks.hear("ChatbotDeployment", BOT)
+        for _ in range(2):
+            await looks.reconcile(world.key)
+        assert world.get("HorizontalPodAutoscaler", "busy") is None
 
     async def test_what_was_missed_is_healed_by_the_resync(self, looks: Looks, world: World) -> None:
         world.api.delete("ConfigMap", world.namespace, CONFIG)

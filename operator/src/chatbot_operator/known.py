@@ -126,6 +126,11 @@ class Known:
         if news := {event.kind for event in looking.events if not look.holds(event)}:
             self._news[key] = news
 
+    def end(self, key: Key) -> None:
+        """Of a look; one that was not settled leaves nothing that could be trusted."""
+        if key in self._looking:
+            self.forget(key)
+
     def forget(self, key: Key) -> None:
         """From now on everything about the resource is news."""
         self._looks.pop(key, None)

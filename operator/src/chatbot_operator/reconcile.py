@@ -177,8 +177,7 @@ class Reconciler:
 
     def _tell(self, done: Progress, result: str) -> None:
         """How it ended."""
-        if result not in ("changed", "unchanged", "refused"):
-            self._known.forget(done.key)
+        self._known.end(done.key)
         self._metrics.reconciles.labels(result).inc()
         if done.writes:
             tracing.tell(self._tracer, *done.key, result, done.writes, done.began, done.parts)
