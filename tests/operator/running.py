@@ -216,6 +216,20 @@ def _taken(world: World) -> bool:
 SECONDS = 60
 
 
+def scaler(bot: str) -> Object:
+    """Somebody's autoscaler of a Deployment that is not there, with the labels of a resource."""
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "nobody"}
+    metadata = {"name": "busy", "labels": {names.BOT: bot}}
+    spec = {"maxReplicas": 2, "scaleTargetRef": target}
+    return {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": metadata, "spec": spec}
+
+
+def measured(replicas: int, active: str = "True") -> Object:
+    """What its controller writes every 15 seconds."""
+    condition = {"type": "ScalingActive", "status": active, "reason": "Measured", "message": f"is {active}"}
+    return {"currentReplicas": replicas, "desiredReplicas": replicas, "conditions": [condition]}
+
+
 class Run:
     """One resource, reconciled again and again as events would have it."""
 

@@ -40,11 +40,6 @@ class TestKeys:
         assert referrers.of(("Secret", "docks", "mistral")) == set()
 
 
-def settle(known: Known, key: Key, versions: dict[str, str]) -> None:
-    known.begin(key)
-    known.settled(key, versions, [])
-
-
 class TestNews:
     @staticmethod
     async def told(kind: str, type: str | None, version: str, known: Known) -> list[Key]:
@@ -56,7 +51,7 @@ class TestNews:
         metadata: Any = {"namespace": "docks", "name": "harbour", "uid": "a", "labels": {names.BOT: "harbour"}}
         body = kopf.Body(kopf.RawBody(metadata=metadata | {"resourceVersion": version}))
         resource = kopf.Resource(*handlers._address(kind), kind=kind)
-        await notice(resource=resource, meta=body.metadata, type=type)
+        await notice(resource=resource, meta=body.metadata, body=body, type=type)
         return queued
 
     async def test_is_what_was_not_looked_at_yet(self) -> None:
@@ -66,24 +61,13 @@ class TestNews:
 
     async def test_is_not_what_was_looked_at_in_this_very_version(self) -> None:
         known = Known()
-        settle(known, HARBOUR, {"a": "2"})
+        known.begin(HARBOUR)
+        known.settled(HARBOUR, {"a": "2"}, {}, 60)
         for kind in ("ChatbotDeployment", "Deployment"):
             assert await self.told(kind, None, "2", known) == []
             assert await self.told(kind, "MODIFIED", "2", known) == []
             assert await self.told(kind, "MODIFIED", "3", known) == [HARBOUR]
-
-    async def test_about_anything_but_the_resource_ends_what_was_known(self) -> None:
-        known = Known()
-        settle(known, HARBOUR, {"a": "2", "bot": "1"})
-        assert await self.told("ChatbotDeployment", "MODIFIED", "3", known) == [HARBOUR]
-        assert known.others(HARBOUR, "bot", "2") is not None
-        assert await self.told("Deployment", "MODIFIED", "3", known) == [HARBOUR]
-        assert known.others(HARBOUR, "bot", "2") is None
-
-    async def test_is_always_that_it_is_gone(self) -> None:
-        known = Known()
-        settle(known, HARBOUR, {"a": "2"})
-        assert await self.told("Deployment", "DELETED", "2", known) == [HARBOUR]
+            assert await self.told(kind, "DELETED", "2", known) == [HARBOUR]
 
 
 class TestKopf:

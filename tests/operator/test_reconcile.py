@@ -41,6 +41,16 @@ class TestApply:
             await reconciler(world.key)
         assert world.writes() == before
 
+    async def test_what_follows_from_what_was_written_is_written_with_it(self, world: World) -> None:
+        world.create_bot()
+
+        def build(bot: ChatbotDeployment, observed: Observed) -> list[Any]:
+            second = [config(bot, name="harbour-second")] if observed.child("ConfigMap", "harbour-first") else []
+            return [step("chat", config(bot, name="harbour-first"), *second)]
+
+        await world.reconciler(SmallPlan(build))(world.key)
+        assert world.get("ConfigMap", "harbour-second")
+
     async def test_nor_does_it_after_a_restart(self, world: World) -> None:
         world.create_bot()
         await world.reconciler()(world.key)
@@ -546,7 +556,8 @@ class TestDeletion:
         world.create_bot()
 
         def build(bot: ChatbotDeployment, _: Observed) -> list[Any]:
-            world.api.delete("ChatbotDeployment", world.namespace, BOT)
+            if world.get("ChatbotDeployment", BOT):
+                world.api.delete("ChatbotDeployment", world.namespace, BOT)
             return [step("chat", config(bot), deployment(bot))]
 
         reconciler = world.reconciler(SmallPlan(build))

@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 from chatbot_operator import names
+from chatbot_operator.components.metadata import manifest
 from chatbot_operator.faults import Unavailable
 from chatbot_operator.known import Known
 from chatbot_operator.queue import Key
 from chatbot_operator.reconcile import Reconciler
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.resync import Resync
-from chatbot_operator.world import Reference
+from chatbot_operator.world import Observed, Reference, Step
+from chatbot_resource.model import ChatbotDeployment
 
-from tests.operator.running import BOT, SETTINGS, SmallPlan, World
+from tests.operator.running import BOT, SETTINGS, SmallPlan, World, config, measured, scaler, step
 
 CONFIG = "harbour-chat-config"
 SECRET = Reference("Secret", "openai", "key")
@@ -23,14 +25,19 @@ SECRET = Reference("Secret", "openai", "key")
 class Looks:
     """A resource that nobody watches."""
 
-    def __init__(self, world: World, namespaces: tuple[str, ...] | None = None) -> None:
+    def __init__(self, world: World, namespaces: tuple[str, ...] | None = None, plan: SmallPlan | None = None) -> None:
         self.world = world
         self.queued: list[Key] = []
-        known, referrers = Known(), Referrers()
-        rules = SmallPlan(references=frozenset({SECRET})).rules()
-        self.reconcile = Reconciler(world.cluster, SETTINGS, world.metrics, referrers, rules, known)
+        self.known, referrers = Known(3600), Referrers()
+        rules = (plan or SmallPlan(references=frozenset({SECRET}))).rules()
+        self.reconcile = Reconciler(world.cluster, SETTINGS, world.metrics, referrers, rules, self.known)
         watched = (world.namespace,) if namespaces is None else namespaces
-        self.resync = Resync(world.cluster, known, referrers, world.metrics, self.queued.append, watched)
+        self.resync = Resync(world.cluster, self.known, referrers, world.metrics, self.queued.append, watched)
+
+    def hear(self, kind: str, name: str) -> None:
+        """Of an edit, as handlers.py does."""
+        metadata = self.world.existing(kind, name)["metadata"]
+        assert self.known.news(self.world.key, kind, metadata["uid"], metadata["resourceVersion"])
 
     async def find(self) -> list[Key]:
         self.queued.clear()
@@ -98,10 +105,21 @@ class TestOnce:
         await looks.reconcile(world.key)
         assert await looks.find() == []
 
-    async def test_what_was_not_settled_is_looked_at_again(self, world: World) -> None:
+    async def test_what_was_never_looked_at_is_found(self, world: World) -> None:
         world.create_bot()
-        looks = Looks(world)
-        await looks.reconcile(world.key)
+        assert await Looks(world).find() == [world.key]
+
+    async def test_what_an_autoscaler_measures_is_no_difference_and_what_it_cannot_is(
+        self, looks: Looks, world: World
+    ) -> None:
+        world.api.create(scaler(BOT), world.namespace)
+        world.api.patch_status("HorizontalPodAutoscaler", world.namespace, "busy", measured(0))
+        while await looks.find():
+            await looks.reconcile(world.key)
+        for replicas in range(1, 4):
+            world.api.patch_status("HorizontalPodAutoscaler", world.namespace, "busy", measured(replicas))
+            assert await looks.find() == []
+        world.api.patch_status("HorizontalPodAutoscaler", world.namespace, "busy", measured(3, "False"))
         assert await looks.find() == [world.key]
 
     async def test_a_whole_cluster_is_looked_at_page_by_page(
@@ -115,10 +133,11 @@ class TestOnce:
 
 
 class TestEdited:
-    """The resource alone was edited since there was nothing to do: what else there is need not be read."""
+    """Whoever hears of each event reads what is news, and takes the rest for what it was."""
 
     async def test_costs_few_requests_and_says_the_same(self, looks: Looks, world: World) -> None:
         world.api.patch("ChatbotDeployment", world.namespace, BOT, {"spec": {"limits": {"perMinute": 7}}})
+        looks.hear("ChatbotDeployment", BOT)
         before, writes = requests(world), world.writes()
         await looks.reconcile(world.key)
         # The resource, its Secrets, the one it refers to, and the status for the new generation.
@@ -126,18 +145,50 @@ class TestEdited:
         assert world.writes() - writes == 1
         assert world.bot()["status"]["observedGeneration"] == 2
 
-    async def test_after_its_own_write_everything_is_read_again(self, looks: Looks, world: World) -> None:
+    async def test_and_none_while_nothing_is_news(self, looks: Looks, world: World) -> None:
+        before = requests(world)
+        again = await looks.reconcile(world.key)
+        assert requests(world) == before
+        assert again is not None
+        assert again > 3600
+
+    async def test_child_is_read_with_its_kind_and_what_we_write_not_again(self, looks: Looks, world: World) -> None:
+        world.api.patch("ConfigMap", world.namespace, CONFIG, {"data": {"text": "mine"}})
+        looks.hear("ConfigMap", CONFIG)
+        before = requests(world)
+        await looks.reconcile(world.key)
+        # The resource, its Secrets, the one it refers to, its ConfigMaps; the apply and its Event.
+        assert requests(world) - before == 6
+        assert world.existing("ConfigMap", CONFIG)["data"] == {"text": "one"}
+        metadata = world.existing("ConfigMap", CONFIG)["metadata"]
+        assert not looks.known.news(world.key, "ConfigMap", metadata["uid"], metadata["resourceVersion"])
+        assert await looks.find() == []
+
+    async def test_after_a_conflict_everything_is_read_anew(self, world: World) -> None:
+        """As of an autoscaler that is to go, and has measured since it was read."""
+        wanted = [True]
+
+        def build(bot: ChatbotDeployment, _: Observed) -> list[Step]:
+            scaled = manifest(bot, "chat", "HorizontalPodAutoscaler", "busy", {"spec": scaler(BOT)["spec"]})
+            return [step("chat", config(bot), *([scaled] if wanted else []))]
+
+        world.create_bot()
+        looks = Looks(world, plan=SmallPlan(build))
+        while await looks.find():
+            await looks.reconcile(world.key)
+        world.api.patch_status("HorizontalPodAutoscaler", world.namespace, "busy", measured(1))
+        wanted.clear()
         world.api.patch("ChatbotDeployment", world.namespace, BOT, {"spec": {"limits": {"perMinute": 7}}})
-        await looks.reconcile(world.key)
-        world.api.delete("ConfigMap", world.namespace, CONFIG)
-        world.api.patch("ChatbotDeployment", world.namespace, BOT, {"spec": {"limits": {"perMinute": 8}}})
-        await looks.reconcile(world.key)
-        assert world.existing("ConfigMap", CONFIG)
+        looks.hear("ChatbotDeployment", BOT)
+        for _ in range(2):
+            await looks.reconcile(world.key)
+        assert world.get("HorizontalPodAutoscaler", "busy") is None
 
     async def test_what_was_missed_is_healed_by_the_resync(self, looks: Looks, world: World) -> None:
         world.api.delete("ConfigMap", world.namespace, CONFIG)
         assert await looks.find() == [world.key]
         world.api.patch("ChatbotDeployment", world.namespace, BOT, {"spec": {"limits": {"perMinute": 7}}})
+        looks.hear("ChatbotDeployment", BOT)
         await looks.reconcile(world.key)
         assert world.existing("ConfigMap", CONFIG)
 

@@ -13,7 +13,7 @@ from chatbot_operator import names
 from chatbot_operator.kinds import WATCHED
 
 from tests.operator.processes import Operator, operator
-from tests.operator.running import BOT
+from tests.operator.running import BOT, measured, scaler
 from tests.operator.test_process import Bot
 from tests.support.apiserver import ApiServer, wait_for
 from tests.support.misbehaviour import answer, broken, cut, deaf, expired, hang, late, over, twice, watching
@@ -93,6 +93,20 @@ class TestEvents:
     def test_that_come_late_are_heeded(self, scene: Scene) -> None:
         scene.misbehave(watching(late(0.5)))
         scene.hears(10)
+
+
+class TestAutoscalers:
+    def test_are_heard_when_they_cannot_follow_the_load(self, scene: Scene) -> None:
+        """Of what they measure nothing comes through: test_quiet.py."""
+        bot = scene.bot
+        bot.api.create(scaler(BOT), bot.namespace)
+        for active in ("False", "True"):
+            for replicas in range(3):
+                status = measured(replicas, active)
+                bot.api.patch_status("HorizontalPodAutoscaler", bot.namespace, "busy", status)
+            bot.wait_condition("AutoscalingReady", active)
+        bot.api.delete("HorizontalPodAutoscaler", bot.namespace, "busy")
+        scene.hears(5)
 
 
 class TestBegun:

@@ -31,7 +31,7 @@ def main() -> int:
     results: list[Figures] = []
     try:
         for size in options.sizes:
-            results.append(asyncio.run(_run(size, options.pods)))
+            results.append(asyncio.run(_run(size, options.play)))
             # After each size, so that a later one that fails takes nothing along.
             if options.json:
                 options.json.write_text(json.dumps(report.document(results), indent=2) + "\n", encoding="utf-8")
@@ -45,9 +45,9 @@ def main() -> int:
     return 0
 
 
-async def _run(size: int, pods: bool) -> Figures:
-    async with machine(pods) as here:
-        return await measure(here, size, _progress(size))
+async def _run(size: int, play: str) -> Figures:
+    async with machine(play) as here:
+        return await measure(here, size, _progress(size), scaled=play == "autoscalers")
 
 
 def _progress(size: int) -> Callable[[str], None]:
@@ -73,7 +73,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sizes", type=_sizes, default=[100, 500], metavar="N,N", help="resources; default: 100,500")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
-    parser.add_argument("--pods", action="store_true", help="with pods, made by the real controllers: much slower")
+    plays = parser.add_mutually_exclusive_group()
+    plays.add_argument(
+        "--pods",
+        dest="play",
+        action="store_const",
+        const="pods",
+        help="with pods, made by the real controllers: much slower",
+    )
+    plays.add_argument(
+        "--autoscalers",
+        dest="play",
+        action="store_const",
+        const="autoscalers",
+        help="with four autoscalers for each resource, that note every 15 seconds what they measure",
+    )
+    parser.set_defaults(play="workloads")
     return parser
 
 

@@ -50,11 +50,11 @@ class Machine:
 
 
 @asynccontextmanager
-async def machine(pods: bool) -> AsyncIterator[Machine]:
+async def machine(play: str) -> AsyncIterator[Machine]:
     """A fresh cluster with our definition in it, and nothing else. Ends what it started.
 
     Args:
-        pods: the real controllers make pods, and only kubelets are played; else there are no pods.
+        play: see players.py. With `pods` the real controllers make pods; else there are none.
     """
     programs = home() / "bin"
     if absent := [name for name in PROGRAMS if not (programs / name).exists()]:
@@ -63,9 +63,9 @@ async def machine(pods: bool) -> AsyncIterator[Machine]:
         layout = Layout(Path(folder), programs, free_port(), free_port(), node_ip())
         try:
             control_plane.start(layout, scheduler=False)
-            if not pods:
+            if play != "pods":
                 processes.stop(layout, ["kube-controller-manager"])
-            with _player(layout, "pods" if pods else "workloads"):
+            with _player(layout, play):
                 async with connected(layout) as api:
                     await _install(api)
                     yield Machine(layout, api)

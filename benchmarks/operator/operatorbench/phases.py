@@ -8,7 +8,7 @@ from typing import Any
 
 from operatorbench.api import MERGE
 from operatorbench.machine import Machine, Metrics, Operator, operator
-from operatorbench.world import CHILDREN, TIMED, Key, World, at_once, until, world
+from operatorbench.world import CHILDREN, FIXED, SCALED, TIMED, Key, World, at_once, until, world
 
 Figures = dict[str, Any]
 Say = Callable[[str], None]
@@ -25,9 +25,9 @@ RESYNC_SECONDS = 30
 """For the measurement of a resync; it is 600 else."""
 
 
-async def measure(machine: Machine, size: int, say: Say) -> Figures:
+async def measure(machine: Machine, size: int, say: Say, *, scaled: bool = False) -> Figures:
     """All figures of one size."""
-    async with world(machine.api, size) as seen:
+    async with world(machine.api, size, SCALED if scaled else FIXED) as seen:
         with operator(machine.layout) as first:
             found = await _create(machine, seen, first, say)
             found |= await _edits(seen, first, say)

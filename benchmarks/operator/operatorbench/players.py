@@ -2,12 +2,15 @@
 
     python -m operatorbench.players workloads RUN API_PORT
     python -m operatorbench.players pods RUN API_PORT
+    python -m operatorbench.players autoscalers RUN API_PORT
 
 `workloads` plays the controllers: what is to run says at once that it does, and there are no pods. `pods` plays every
-kubelet: pods become ready, and those of Jobs succeed, as soon as the real controllers have made them.
+kubelet: pods become ready, and those of Jobs succeed, as soon as the real controllers have made them. `autoscalers`
+plays the controllers, and that of autoscalers too, which notes every 15 seconds what it measures.
 """
 
 import asyncio
+import itertools
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -16,9 +19,10 @@ from pathlib import Path
 import aiohttp
 from localcluster.paths import LOOPBACK, Layout
 
-from operatorbench.api import MERGE, Api, Object, connected
+from operatorbench.api import MERGE, METADATA_LIST, Api, Object, connected
 
 AT_ONCE = 16
+MEASURE_SECONDS = 15.0
 Status = Callable[[Object], Object | None]
 """What the controller of an object would write now; None when that is there."""
 
@@ -57,10 +61,30 @@ PLAYS: Mapping[str, Mapping[str, Status]] = {
 }
 
 
-async def play(layout: Layout, statuses: Mapping[str, Status]) -> None:
+def _plays(what: str) -> Mapping[str, Status]:
+    return PLAYS["workloads" if what == "autoscalers" else what]
+
+
+async def play(layout: Layout, what: str) -> None:
     async with connected(layout) as api, asyncio.TaskGroup() as group:
-        for path, status in statuses.items():
+        for path, status in _plays(what).items():
             group.create_task(_follow(api, path, status))
+        if what == "autoscalers":
+            group.create_task(_measure(api))
+
+
+async def _measure(api: Api) -> None:
+    """Another value each time, as of a service that is never quite idle."""
+    path, slots = "apis/autoscaling/v2/horizontalpodautoscalers", asyncio.Semaphore(AT_ONCE)
+    for number in itertools.cycle(range(1, 50)):
+        again = asyncio.create_task(asyncio.sleep(MEASURE_SECONDS))
+        cpu = {"name": "cpu", "current": {"averageValue": f"{number}m", "averageUtilization": number}}
+        active = {"type": "ScalingActive", "status": "True", "reason": "ValidMetricFound"}
+        status = {"currentReplicas": 1, "desiredReplicas": 1, "conditions": [active]}
+        status["currentMetrics"] = [{"type": "Resource", "resource": cpu}]
+        found = (await api.request("GET", f"/{path}", accept=METADATA_LIST))["items"]
+        await asyncio.gather(*(_write(api, path, item["metadata"], status, slots) for item in found))
+        await again
 
 
 async def _follow(api: Api, path: str, status: Status) -> None:
@@ -85,4 +109,4 @@ async def _write(api: Api, path: str, metadata: Object, status: Object, slots: a
 
 if __name__ == "__main__":
     run = Path(sys.argv[2])
-    asyncio.run(play(Layout(run, run, int(sys.argv[3]), 0, LOOPBACK), PLAYS[sys.argv[1]]))
+    asyncio.run(play(Layout(run, run, int(sys.argv[3]), 0, LOOPBACK), sys.argv[1]))

@@ -15,8 +15,9 @@ PER_NAMESPACE = 50
 AT_ONCE = 16
 BOT = "chatbot-operator.io/bot"
 OURS = "app.kubernetes.io/managed-by%3Dchatbot-operator"
-FIXED = {"scaling": {"mode": "Fixed", "replicas": 1}}
-SPEC = {"profile": "Standard", "components": dict.fromkeys(("gateway", "auth", "chat", "conversation"), FIXED)}
+FIXED = {"mode": "Fixed", "replicas": 1}
+SCALED = {"mode": "HPA", "minReplicas": 1, "maxReplicas": 3}
+COMPONENTS = ("gateway", "auth", "chat", "conversation")
 CHILDREN = {
     "ConfigMap": "api/v1/configmaps",
     "Secret": "api/v1/secrets",
@@ -43,8 +44,9 @@ def keys(size: int) -> list[Key]:
 class World:
     """Times are of the monotonic clock, when the watch told it here."""
 
-    def __init__(self, api: Api, bots: list[Key]) -> None:
+    def __init__(self, api: Api, bots: list[Key], scaling: Object) -> None:
         self.api = api
+        self.spec = {"profile": "Standard", "components": {name: {"scaling": scaling} for name in COMPONENTS}}
         self.bots = bots
         self.added: defaultdict[tuple[Key, str], list[tuple[float, str]]] = defaultdict(list)
         """By resource and kind: when a child appeared, and its name."""
@@ -57,7 +59,7 @@ class World:
 
         async def one(key: Key) -> None:
             head = {"apiVersion": "chatbot-operator.io/v1alpha1", "kind": "ChatbotDeployment"}
-            body = head | {"metadata": {"name": key[1]}, "spec": SPEC}
+            body = head | {"metadata": {"name": key[1]}, "spec": self.spec}
             await self.api.request("POST", f"/{BOTS}/namespaces/{key[0]}/chatbotdeployments", body)
 
         await at_once(one, self.bots)
@@ -109,8 +111,8 @@ class World:
 
 
 @asynccontextmanager
-async def world(api: Api, size: int) -> AsyncIterator[World]:
-    seen = World(api, keys(size))
+async def world(api: Api, size: int, scaling: Object) -> AsyncIterator[World]:
+    seen = World(api, keys(size), scaling)
     watching = [asyncio.create_task(seen.watch_children(kind)) for kind in TIMED]
     watching.append(asyncio.create_task(seen.watch_bots()))
     try:

@@ -3,7 +3,7 @@ What the operator may do where its resources are: one place for both modes. No w
 tests/chart/test_rights.py compares this with what the API server saw it do.
 */}}
 {{- define "chatbot-operator.rules" -}}
-{{- $all := "[get, list, watch, create, patch, delete]" -}}
+{{- $all := "[list, watch, create, patch, delete]" -}}
 - apiGroups: [chatbot-operator.io]
   resources: [chatbotdeployments]
   verbs: [get, list, watch]
@@ -18,6 +18,9 @@ tests/chart/test_rights.py compares this with what the API server saw it do.
 - apiGroups: [""]
   resources: [configmaps, secrets, serviceaccounts, services]
   verbs: {{ $all }}
+- apiGroups: [""]
+  resources: [configmaps, secrets]
+  verbs: [get]
 - apiGroups: [apps]
   resources: [deployments, statefulsets, controllerrevisions]
   verbs: {{ $all }}

@@ -9,10 +9,13 @@ from chatbot_operator import names
 from chatbot_operator.cluster import Cluster, identify
 from chatbot_operator.components.metadata import applied_hash
 from chatbot_operator.drift import Path, differences, other_managers, show, we_own
+from chatbot_operator.faults import Conflict
 from chatbot_operator.kinds import DISK
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.world import Manifest
 
+NONE = "1"
+"""A resourceVersion that no object has, the store itself being older: what must have it can only be made."""
 REPLICAS: Path = ("spec", "replicas")
 FIGHTS = 3
 FIGHT_SECONDS = 600.0
@@ -59,6 +62,7 @@ class Applier:
         self._kept: dict[Child, tuple[str, str, frozenset[Path]]] = {}
         """uid, applied hash, and the fields the API server keeps otherwise: it writes some values in its own way."""
         self._fights: dict[Child, deque[float]] = {}
+        self._answers: list[Manifest] = []
 
     async def settle(self, wanted: Manifest, live: Manifest | None) -> bool | Taken:
         """Apply what moved.
@@ -74,9 +78,11 @@ class Applier:
             Fought: it was taken back too often.
             ApiFault: see faults.py.
         """
-        live = live or await self._foreign(wanted)
         if live is None:
-            return await self._apply(wanted)
+            try:
+                return await self._apply(wanted, new=True)
+            except Conflict:
+                live = await self._foreign(wanted)
         if wanted["kind"] != DISK:  # which belongs to its StatefulSet, or to nobody
             _refuse_others(wanted, live, self.owner)
         child, metadata = identify(wanted), live["metadata"]
@@ -92,19 +98,27 @@ class Applier:
             return False
         if _outgrown(wanted, live):
             # Its pod goes on, and belongs to the next one, which the next look makes.
-            await self._cluster.delete(live, "Orphan")
+            if left := await self._cluster.delete(live, "Orphan"):
+                self._answers.append(left)
             return True
         if applied_hash(live) != applied_hash(wanted):
             return await self._change(wanted, live)
         return await self._take_back(child, wanted, live, moved)
 
-    async def _foreign(self, wanted: Manifest) -> Manifest | None:
+    def answers(self) -> list[Manifest]:
+        """What was written since this was asked last, as the API server has it now."""
+        found, self._answers = self._answers, []
+        return found
+
+    async def _foreign(self, wanted: Manifest) -> Manifest:
         """What has the name although it was not observed as ours: apply would make it ours without asking."""
-        live = await self._cluster.get(*identify(wanted))
-        if live is None:
-            return None
+        kind, namespace, name = identify(wanted)
+        # As a list, which is what we may do with every kind.
+        found = await self._cluster.list(kind, namespace, fields=f"metadata.name={name}")
+        if not found:
+            raise Conflict(f"{kind} {name} was there a moment ago")
+        live = found[0]
         if not _is_ours(wanted, live, self.owner):
-            kind, _, name = identify(wanted)
             raise NameTaken(f"{kind} {name} exists and is not ours: delete it, or give the resource another name.")
         return live
 
@@ -146,8 +160,13 @@ class Applier:
         fights = self._fights.get(child, deque())
         return len(fights) == FIGHTS and time.monotonic() - fights[0] < FIGHT_SECONDS
 
-    async def _apply(self, wanted: Manifest) -> bool:
-        written = await self._cluster.apply(wanted)
+    async def _apply(self, wanted: Manifest, *, new: bool = False) -> bool:
+        """
+        Args:
+            new: make it, or raise `Conflict` if something has its name.
+        """
+        metadata = wanted["metadata"] | ({"resourceVersion": NONE} if new else {})
+        written = await self._send(wanted | {"metadata": metadata})
         child = identify(wanted)
         log.info("applied", kind=child[0], namespace=child[1], name=child[2])
         kept = frozenset(differences(wanted, written))
@@ -170,7 +189,12 @@ class Applier:
     async def _hold_replicas(self, wanted: Manifest, replicas: int) -> None:
         metadata = {key: wanted["metadata"][key] for key in ("name", "namespace")}
         head = {key: wanted[key] for key in ("apiVersion", "kind")}
-        await self._cluster.apply(head | {"metadata": metadata, "spec": {"replicas": replicas}}, names.SCALE_MANAGER)
+        await self._send(head | {"metadata": metadata, "spec": {"replicas": replicas}}, names.SCALE_MANAGER)
+
+    async def _send(self, manifest: Manifest, manager: str = names.FIELD_MANAGER) -> Manifest:
+        answer = await self._cluster.apply(manifest, manager)
+        self._answers.append(answer)
+        return answer
 
 
 def _is_ours(wanted: Manifest, live: Manifest, owner: str) -> bool:

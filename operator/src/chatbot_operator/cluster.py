@@ -18,6 +18,7 @@ from chatbot_operator.world import Manifest
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 APPLY = "application/apply-patch+yaml"
+JSON = "application/json"
 MERGE = "application/merge-patch+json"
 LEASE = "Lease"
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -54,8 +55,14 @@ class Cluster:
         head = {"apiVersion": API_VERSIONS[kind], "kind": kind}
         return [head | item for item in found["items"]]
 
-    async def metadata(self, kind: str, namespace: str | None, selector: str = "") -> AsyncIterator[Manifest]:
-        """The metadata of each, page by page: for looking over many thousands."""
+    async def each(
+        self, kind: str, namespace: str | None, selector: str = "", *, whole: bool = False
+    ) -> AsyncIterator[Manifest]:
+        """All there are, page by page: for looking over many thousands.
+
+        Args:
+            whole: and not their `metadata` alone.
+        """
         following: str | None = None
         while following != "":
             page = await self._request(
@@ -64,10 +71,10 @@ class Cluster:
                 label_selector=selector or None,
                 limit=PAGE,
                 _continue=following,
-                header_params={"Accept": METADATA},
+                header_params={"Accept": JSON if whole else METADATA},
             )
             for item in page["items"] or ():  # null where there is none
-                yield item["metadata"]
+                yield item
             following = page["metadata"].get("continue") or ""
 
     async def serves(self, group: str) -> bool:
@@ -108,16 +115,21 @@ class Cluster:
         where = path(kind, namespace, name, subresource)
         return await self._write("patch", kind, where, body, content_type=MERGE, field_manager=names.FIELD_MANAGER)
 
-    async def delete(self, live: Manifest, propagation: str = "Background") -> None:
-        """This very object, as it was read, and then what it owns. Gone already is fine, changed is a `Conflict`."""
+    async def delete(self, live: Manifest, propagation: str = "Background") -> Manifest | None:
+        """This very object, as it was read, and then what it owns. Gone already is fine, changed is a `Conflict`.
+
+        Returns:
+            What is left of it while somebody's finalizer holds it; None when it is gone.
+        """
         kind, namespace, name = identify(live)
         metadata = live["metadata"]
         preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
         body = {"preconditions": preconditions, "propagationPolicy": propagation}
         try:
-            await self._write("delete", kind, path(kind, namespace, name), body)
+            answer = await self._write("delete", kind, path(kind, namespace, name), body)
         except NotFound:
-            return
+            return None
+        return answer if answer.get("kind") == kind else None
 
     async def _write(self, method: str, kind: str, where: str, body: Manifest, **options: Any) -> Manifest:
         if kind != LEASE:

@@ -19,12 +19,17 @@ import structlog
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
+from chatbot_operator.kinds import plural
 from chatbot_operator.metrics import Metrics
+from chatbot_operator.quiet import Quiet, Seen
+from chatbot_operator.versions import READ
 
 KUBECONFIG = "KUBECONFIG"
 PAUSE_SECONDS = 1.0
 """Between two beginnings of one watch."""
 METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+WHOLE = {plural(kind): kind for kind in READ}
+"""Kinds of which the metadata alone does not tell whether anything has changed."""
 FORBIDDEN = 403
 NAMESPACED = re.compile(r"/namespaces/([^/]+)/")
 FORBIDDEN_SECONDS = 30.0
@@ -52,7 +57,14 @@ def api_client(told: Configuration, metrics: Metrics) -> ApiClient:
     told.trace_configs = [_count(metrics)]
     # Looking for a proxy costs two threads per request; a kubeconfig may name one, and that is enough.
     told.client_session_kwargs = {"trust_env": False}
-    return ApiClient(told)
+    return _Plain(told)
+
+
+class _Plain(ApiClient):
+    """Sends manifests as they are. To copy each, in case there is a model in it, takes longer than all else."""
+
+    def sanitize_for_serialization(self, obj: Any) -> Any:
+        return obj
 
 
 class Watches:
@@ -63,6 +75,8 @@ class Watches:
 
     def __init__(self) -> None:
         self._began: dict[str, float] = {}
+        self.seen: Seen = {}
+        """Of kinds that say the same again and again, see quiet.py."""
         self.lost_track = asyncio.Event()
         """A list was made anew, because a watch could not go on: what was deleted in between, nobody has told."""
 
@@ -95,15 +109,15 @@ class Watches:
 async def kopf_session(metrics: Metrics, watches: Watches) -> kopf.AiohttpSession:
     """Kopf's login. Called again when the API server no longer takes the token.
 
-    Of every object it watches it gets the metadata alone: that is all handlers.py needs, a tenth of the memory and the
-    work, and no Secret's content.
+    Of nearly every object it watches it gets the metadata alone: that is all handlers.py needs, a tenth of the memory
+    and the work, and no Secret's content.
     """
     told = await configuration()
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=_tls(told)),
         headers=await _headers(told),
         trace_configs=[_count(metrics), _notice(watches)],
-        middlewares=[_only_metadata, _patience(watches)],
+        middlewares=[_only_metadata, _without_repeats(watches.seen), _patience(watches)],
         response_class=_Slim,
     )
     return kopf.AiohttpSession(server=told.host, aiohttp_session=session)
@@ -158,11 +172,23 @@ def _notice(watches: Watches) -> aiohttp.TraceConfig:
 
 
 async def _only_metadata(request: aiohttp.ClientRequest, handle: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    if "watch" in request.url.query:
+    if request.url.name in WHOLE:
+        pass
+    elif "watch" in request.url.query:
         request.headers["Accept"] = METADATA.format("")
     elif "limit" in request.url.query:
         request.headers["Accept"] = METADATA.format("List")
     return await handle(request)
+
+
+def _without_repeats(seen: Seen) -> aiohttp.ClientMiddlewareType:
+    async def leave_out(request: aiohttp.ClientRequest, handle: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        response = await handle(request)
+        if request.url.name in WHOLE and "watch" in request.url.query and response.ok:
+            response.content = Quiet(response.content, WHOLE[request.url.name], seen)  # type: ignore[assignment]
+        return response
+
+    return leave_out
 
 
 class _Slim(aiohttp.ClientResponse):

@@ -37,18 +37,22 @@ MERGE_KEYS = ("uid", "mountPath", "name", "containerPort")
 """Fields by which the API server tells elements of a list apart. Others may add elements to such a list."""
 
 
-def differences(wanted: Any, live: Any, path: Path = ()) -> Iterator[Path]:
-    """Every field of `wanted` that `live` lacks or has differently. What only `live` has counts in selectors alone."""
-    if live is None and wanted in ({}, [], "", None):
+def differences(wanted: Any, live: Any, path: Path = (), *, whole: bool = False) -> Iterator[Path]:
+    """Every field of `wanted` that `live` lacks or has differently.
+
+    Args:
+        whole: what only `live` has counts, too, as it does in selectors.
+    """
+    if wanted == live or (live is None and wanted in ({}, [], "")):
         return  # the API server drops what is empty
-    if isinstance(wanted, Mapping) and isinstance(live, Mapping):
+    if isinstance(wanted, dict) and isinstance(live, dict):
         for key, value in wanted.items():
-            yield from differences(value, live.get(key), (*path, key))
-        if any(part in WHOLE for part in path):
+            yield from differences(value, live.get(key), (*path, key), whole=whole or key in WHOLE)
+        if whole:
             yield from ((*path, key) for key in live.keys() - wanted.keys())
     elif isinstance(wanted, list) and isinstance(live, list):
-        yield from _in_lists(wanted, live, path)
-    elif wanted != live and not (_is_quantity(path) and _same_amount(wanted, live)):
+        yield from _in_lists(wanted, live, path, whole)
+    elif not (_is_quantity(path) and _same_amount(wanted, live)):
         yield path
 
 
@@ -117,17 +121,17 @@ def _step(node: Mapping[str, Any], part: str | int | Item) -> Any:
     return node.get(f"f:{part}")
 
 
-def _in_lists(wanted: list[Any], live: list[Any], path: Path) -> Iterator[Path]:
+def _in_lists(wanted: list[Any], live: list[Any], path: Path, whole: bool) -> Iterator[Path]:
     if key := _merge_key(wanted):
         found = {str(item.get(key)): item for item in live if isinstance(item, Mapping)}
         for item in wanted:
             name = str(item[key])
-            yield from differences(item, found.get(name), (*path, Item(key, name)))
+            yield from differences(item, found.get(name), (*path, Item(key, name)), whole=whole)
     elif len(wanted) != len(live):
         yield path
     else:
         for position, (one, other) in enumerate(zip(wanted, live, strict=True)):
-            yield from differences(one, other, (*path, position))
+            yield from differences(one, other, (*path, position), whole=whole)
 
 
 def _merge_key(wanted: list[Any]) -> str | None:

@@ -3,8 +3,6 @@
 Both come before the plan, which is made of what they say.
 """
 
-from dataclasses import replace
-
 import structlog
 from chatbot_resource.model import ChatbotDeployment
 
@@ -27,18 +25,17 @@ class GeneratedSecrets:
 
     async def create(self, done: Progress, bot: ChatbotDeployment, observed: Observed) -> Observed:
         """Generated once. One that is there is never written over."""
-        made = []
         for manifest in self._rules.missing_secrets(bot, observed):
             name = manifest["metadata"]["name"]
             try:
-                made.append(await self._cluster.create(manifest))
+                done.written.append(await self._cluster.create(manifest))
                 done.writes += 1
             except AlreadyExists as error:
                 done.refused = True
                 log.warning("Secret exists without our labels", secret=name, error=str(error))
             except Refused as refused:
                 done.no_secrets = done.refusal("Secret", name, refused)
-        return replace(observed, children=(*observed.children, *made))
+        return done.seen(observed)
 
     async def rotate(self, done: Progress, bot: ChatbotDeployment, observed: Observed, now: str) -> Observed:
         """One step of a rotation that is due; who reads the Secret is rolled by what it says then."""
@@ -54,6 +51,5 @@ class GeneratedSecrets:
             return observed
         done.writes += 1
         log.info("rotated", secret=metadata["name"])
-        before = observed.child("Secret", metadata["name"])
-        kept = (item for item in observed.children if item is not before)
-        return replace(observed, children=(*kept, {"apiVersion": "v1", "kind": "Secret"} | written))
+        done.written.append(written)
+        return done.seen(observed)

@@ -16,6 +16,7 @@ from chatbot_operator.kinds import group_and_version, plural, watched
 from chatbot_operator.known import Known
 from chatbot_operator.queue import Key
 from chatbot_operator.referrers import Referrers
+from chatbot_operator.versions import version
 
 WATCH_SECONDS = 240
 """A watch is begun anew after this long; the API server is asked to end it, and the client insists."""
@@ -44,15 +45,16 @@ Login = Callable[[], Awaitable[kopf.AiohttpSession]]
 def registry(
     enqueue: Enqueue, referrers: Referrers, known: Known, login: Login, apis: Iterable[str] = ()
 ) -> kopf.OperatorRegistry:
-    """Handlers for our own kind and for every kind a resource is made of. Of objects they see the metadata alone."""
+    """Handlers for our own kind and for every kind a resource is made of. Of most they see the metadata alone."""
     handlers = kopf.OperatorRegistry()
 
-    async def _seen(resource: kopf.Resource, meta: kopf.Meta, type: str | None, **_: Any) -> None:
-        namespace, uid, version = str(meta.namespace), str(meta.uid), meta["resourceVersion"]
-        for key in keys(str(resource.kind), namespace, str(meta.name), meta.labels, referrers):
-            if type == DELETED or not known.holds(key, uid, version):
-                if resource.kind != KIND:
-                    known.forget(key)
+    async def _seen(
+        resource: kopf.Resource, meta: kopf.Meta, body: Mapping[str, Any], type: str | None, **_: Any
+    ) -> None:
+        namespace, uid = str(meta.namespace), str(meta.uid)
+        kind = str(resource.kind)
+        for key in keys(kind, namespace, str(meta.name), meta.labels, referrers):
+            if known.news(key, kind, uid, version(kind, dict(body)), gone=type == DELETED):
                 enqueue(key)
 
     @kopf.on.login(registry=handlers, errors=kopf.ErrorsMode.PERMANENT)

@@ -1,8 +1,8 @@
 """Reads the world of one resource for plan.py: its children, their pods, and digests of what the user owns."""
 
 import asyncio
-from collections.abc import Collection, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Coroutine, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,10 +13,11 @@ from chatbot_operator.asking import ask, serving, unready
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import CHILDREN, bots_selector, optional
-from chatbot_operator.known import Versions
+from chatbot_operator.known import Others, Versions
 from chatbot_operator.queue import Key
 from chatbot_operator.readiness import lacks_pods
 from chatbot_operator.referenced import reference_digest
+from chatbot_operator.versions import version
 from chatbot_operator.world import Manifest, Name, Observed, Reference
 
 LOOKED_AT = (*CHILDREN, "Pod")
@@ -36,8 +37,8 @@ class Look:
     """What was observed, and what known.py keeps of it."""
 
     observed: Observed
-    versions: Versions
-    others: Sequence[Manifest]
+    referenced: Versions
+    """Of what the user owns."""
 
 
 async def observe(
@@ -45,7 +46,7 @@ async def observe(
     key: Key,
     uid: str,
     wanted: Iterable[Reference],
-    others: Sequence[Manifest] | None = None,
+    known: Others,
     apis: frozenset[str] = frozenset(),
     *,
     label: bool = True,
@@ -54,21 +55,19 @@ async def observe(
     """All at the same time: one round trip instead of a dozen.
 
     Args:
-        others: children and pods that are known to be as they were, see known.py; None: everything is read.
+        known: children and pods of the kinds that need not be read, see known.py.
         apis: optional ones that the cluster has.
         label: whether what is referred to may be labelled; else its edits are seen at the next resync.
         asked: components of which a pod is asked although it is ready.
     """
     namespace, name = key
     wanted = list(wanted)
+    kinds = [kind for kind in (*LOOKED_AT, *optional(apis)) if kind not in known]
     referenced, *lists = await together(
         _referenced(cluster, namespace, wanted, label),
-        *(
-            cluster.list(kind, namespace, bots_selector(name, kind))
-            for kind in ((*LOOKED_AT, *optional(apis)) if others is None else KEPT_OUT)
-        ),
+        *(cluster.list(kind, namespace, bots_selector(name, kind)) for kind in kinds),
     )
-    found = [*(item for items in lists for item in items), *(others or ())]
+    found = [item for items in (*lists, *known.values()) for item in items]
     children = tuple(item for item in found if item["kind"] != "Pod")
     pods = tuple(item for item in found if item["kind"] == "Pod")
     references = {one: reference_digest(referenced[one.kind, one.name], one.key, uid) for one in wanted}
@@ -78,13 +77,29 @@ async def observe(
     )
     return Look(
         Observed(children, pods, references, apis, refused=refused, answers=answers),
-        _versions([*found, *(live for live in referenced.values() if live is not None)]),
-        [item for item in found if item["kind"] not in KEPT_OUT],
+        versions(live for live in referenced.values() if live is not None),
     )
 
 
-def _versions(objects: Iterable[Manifest]) -> Versions:
-    return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in objects}
+async def with_users(cluster: Cluster, key: Key, observed: Observed) -> Observed:
+    """With the ReplicaSets of this very moment: they tell what is in use, and nobody tells of them."""
+    namespace, name = key
+    found = await cluster.list("ReplicaSet", namespace, bots_selector(name, "ReplicaSet"))
+    return replace(observed, children=(*(item for item in observed.children if item["kind"] != "ReplicaSet"), *found))
+
+
+def versions(objects: Iterable[Manifest]) -> Versions:
+    return {item["metadata"]["uid"]: version(item["kind"], item) for item in objects}
+
+
+def others(observed: Observed) -> Others:
+    """What the next look need not read, unless something is news of it."""
+    found: dict[str, list[Manifest]] = {kind: [] for kind in LOOKED_AT if kind not in KEPT_OUT}
+    found |= {kind: [] for kind in optional(observed.apis)}
+    for item in (*observed.children, *observed.pods):
+        if item["kind"] not in KEPT_OUT:
+            found[item["kind"]].append(item)
+    return found
 
 
 async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:

@@ -9,6 +9,7 @@ from chatbot_operator.reachability import runs_unready
 from chatbot_operator.readiness import lacks_figures, lacks_pods
 from chatbot_operator.world import Observed
 
+SOON_SECONDS = 0.5
 MISSING_SECONDS = 10.0
 """What does not exist has no label to be watched by, so it is looked for."""
 LACKING_SECONDS = 10.0
@@ -24,6 +25,9 @@ MAX_CONFLICTS = 6
 """In a row, each of which doubles the pause before the next look: so long somebody else writes all the time."""
 COMPLETE = 24
 """Resyncs until a resource that nothing happens to is looked at completely, see resync.py."""
+
+LASTING = 0.75 * COMPLETE
+"""Resyncs for which a complete look lasts, so that it has ended whenever the next is due."""
 
 
 def after(done: Progress, observed: Observed, resync: float) -> float:

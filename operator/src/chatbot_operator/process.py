@@ -23,6 +23,7 @@ from chatbot_operator.known import Known
 from chatbot_operator.leader import Leadership, LeaseLost
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.outside import Outside
+from chatbot_operator.pauses import LASTING
 from chatbot_operator.probes import Check, Probes, serving
 from chatbot_operator.queue import Queue
 from chatbot_operator.reconcile import Reconciler
@@ -99,7 +100,7 @@ class Leader:
         self._probes = probes
         self._stop = stop
         self._watches = Watches()
-        self._referrers, self._known = Referrers(), Known()
+        self._referrers, self._known = Referrers(), Known(LASTING * settings.resync_seconds)
         self._apis = Apis(cluster, settings.watch_namespaces)
         self._outside = Outside(self._known, lambda key: self._queue.add(key))
         reconciler = Reconciler(

@@ -11,7 +11,7 @@ from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import DISK
 from chatbot_operator.queue import Key
 from chatbot_operator.reasons import Reason
-from chatbot_operator.world import Blocked
+from chatbot_operator.world import Blocked, Manifest, Name, Observed
 
 MAX_MESSAGE = 1000
 
@@ -28,6 +28,10 @@ class Progress:
     no_secrets: Blocked | None = None
     """Why generated Secrets could not be made."""
     taken: list[Taken] = field(default_factory=list)
+    written: list[Manifest] = field(default_factory=list)
+    """Children as the API server answered with them, since they were last looked at."""
+    gone: set[Name] = field(default_factory=set)
+    """Children that were deleted since."""
     began: int = field(default_factory=time.time_ns)
     parts: list[tracing.Part] = field(default_factory=list)
 
@@ -37,6 +41,13 @@ class Progress:
         if self.refused:
             return "refused"
         return "changed" if self.writes else "unchanged"
+
+    def seen(self, observed: Observed) -> Observed:
+        """What is there now, without looking again."""
+        found = observed.having(self.written, self.gone)
+        self.written.clear()
+        self.gone.clear()
+        return found
 
     def refusal(self, kind: str, name: str, refused: Refused) -> Blocked:
         """Says so in the log, and in the status where the step is told by it. The others go on."""

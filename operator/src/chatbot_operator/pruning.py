@@ -18,22 +18,27 @@ LAST = frozenset({*WRITTEN, *OPTIONAL}) - FIRST
 log = structlog.get_logger("reconcile")
 
 
-async def prune(
-    cluster: Cluster, done: Progress, owner: str, children: Iterable[Manifest], wanted: Set[Name], kinds: Set[str]
-) -> None:
+def left_over(children: Iterable[Manifest], owner: str, wanted: Set[Name], kinds: Set[str]) -> list[Manifest]:
     """
     Args:
         owner: uid of the resource.
         wanted: everything that is to stay.
         kinds: of what may go now.
     """
-    unwanted = [live for live in children if live["kind"] in kinds and _is_left_over(live, owner, wanted)]
+    return [live for live in children if live["kind"] in kinds and _is_left_over(live, owner, wanted)]
+
+
+async def prune(cluster: Cluster, done: Progress, unwanted: Iterable[Manifest]) -> None:
     for live in unwanted:
         kind, name = live["kind"], live["metadata"]["name"]
         try:
             # What KEDA has made of its object goes first: it would act on what is applied next.
-            await cluster.delete(live, "Foreground" if kind in MAKERS else "Background")
+            left = await cluster.delete(live, "Foreground" if kind in MAKERS else "Background")
             done.writes += 1
+            if left:
+                done.written.append(left)
+            else:
+                done.gone.add((kind, name))
             log.info("pruned", kind=kind, name=name)
         except Refused as refused:
             done.refusal(kind, name, refused)

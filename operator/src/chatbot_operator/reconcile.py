@@ -25,11 +25,11 @@ from chatbot_operator.generated import GeneratedSecrets
 from chatbot_operator.hosts import taken_hosts
 from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
-from chatbot_operator.observing import observe
+from chatbot_operator.observing import observe, others, versions, with_users
 from chatbot_operator.outside import Outside
-from chatbot_operator.pauses import CONFLICT_SECONDS, MAX_CONFLICTS, MISSING_SECONDS, after
+from chatbot_operator.pauses import CONFLICT_SECONDS, MAX_CONFLICTS, MISSING_SECONDS, SOON_SECONDS, after
 from chatbot_operator.progress import Progress
-from chatbot_operator.pruning import FIRST, LAST, prune
+from chatbot_operator.pruning import FIRST, LAST, left_over, prune
 from chatbot_operator.queue import Key, jitter
 from chatbot_operator.reachability import doing_without
 from chatbot_operator.referrers import Referrers
@@ -38,6 +38,9 @@ from chatbot_operator.rules import Rules
 from chatbot_operator.settings import Settings
 from chatbot_operator.steps import apply_steps
 from chatbot_operator.world import Manifest, Observed, Step
+
+ROUNDS = 4
+"""Of planning and applying in one reconcile: the last finds nothing more to do, usually the second."""
 
 
 class Reconciler:
@@ -75,6 +78,9 @@ class Reconciler:
         Returns:
             Seconds until it wants to be looked at again without an event; None when it is gone.
         """
+        if (rest := self._known.rest(key)) is not None:
+            return rest
+        self._known.begin(key)
         done = Progress(key)
         with structlog.contextvars.bound_contextvars(namespace=key[0], bot=key[1]), self._metrics.seconds.time():
             try:
@@ -105,30 +111,31 @@ class Reconciler:
         try:
             bot = ChatbotDeployment.model_validate(raw, by_alias=True, by_name=False)
         except ValidationError as error:
-            told = self._rules.invalid(raw, error, self._settings, previous, _now())
-            done.writes += await self._reports.report(raw, previous, told)
+            said = self._rules.invalid(raw, error, self._settings, previous, _now())
+            done.writes += await self._reports.report(raw, previous, said) is not None
             return "invalid", self._resync()
         return await self._converge(done, raw, bot, previous)
 
     async def _converge(
         self, done: Progress, raw: Manifest, bot: ChatbotDeployment, previous: Status | None
     ) -> tuple[str, float]:
-        uid, version = raw["metadata"]["uid"], raw["metadata"]["resourceVersion"]
+        uid = raw["metadata"]["uid"]
         references = self._rules.references(bot)
         self._referrers.refer(done.key, references)
-        others = self._known.others(done.key, uid, version)
-        self._known.begin(done.key)
+        known = self._known.others(done.key, uid)
         paused = bot.spec.mode == "Paused"
         asked = doing_without(bot)
         look = await observe(
-            self._cluster, done.key, uid, references, others, self._apis(), label=not paused, asked=asked
+            self._cluster, done.key, uid, references, known, self._apis(), label=not paused, asked=asked
         )
         chosen = self._rules.effective(bot, look.observed, previous, self._settings)
         if chosen.rolled_back:
             references |= self._rules.references(chosen.bot)
             self._referrers.refer(done.key, references)
             asked = doing_without(chosen.bot)
-            look = await observe(self._cluster, done.key, uid, references, None, self._apis(), asked=asked)
+            look = await observe(
+                self._cluster, done.key, uid, references, others(look.observed), self._apis(), asked=asked
+            )
         self._outside.note(done.key, serving(look.observed.pods, asked), look.observed.answers)
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
         observed = replace(look.observed, hosts=hosts, data=noted(raw.get("status")), at=_now())
@@ -139,24 +146,34 @@ class Reconciler:
         status = self._rules.status_of(
             chosen.bot, steps, observed, chosen.settings, previous, _now(), chosen.rolled_back
         )
-        done.writes += await self._reports.report(raw, previous, status)
-        if not done.writes:
-            self._known.settled(done.key, {uid: version, **look.versions}, look.others)
-        return done.result, after(done, observed, self._resync())
+        told = await self._reports.report(raw, previous, status)
+        done.writes += told is not None
+        again = after(done, observed, self._resync())
+        seen = versions((told or raw, *observed.children, *observed.pods))
+        self._known.settled(done.key, {**seen, **look.referenced}, others(observed), again)
+        return done.result, again
 
     async def _act(
         self, done: Progress, raw: Manifest, chosen: Effective, observed: Observed
     ) -> tuple[Observed, list[Step]]:
-        """Make what is missing, apply what moved, delete what is left over."""
+        """Make what is missing, apply what moved, delete what is left over, until nothing is left to be done."""
         observed = await self._secrets.create(done, chosen.bot, observed)
         observed = await self._secrets.rotate(done, chosen.bot, observed, _now())
-        steps = self._rules.plan(chosen.bot, observed, chosen.settings, chosen.rolled_back)
-        if done.no_secrets:
-            steps = [replace(step, blocked=done.no_secrets) if step.name == "secrets" else step for step in steps]
         applier = self._applier(done.key, raw["metadata"]["uid"])
-        await self._prune(done, applier, steps, observed, FIRST)
-        steps = await apply_steps(done, applier, steps, observed)
-        await self._prune(done, applier, steps, observed, LAST)
+        for turn in range(ROUNDS):
+            before = done.writes
+            steps = self._rules.plan(chosen.bot, observed, chosen.settings, chosen.rolled_back)
+            if done.no_secrets:
+                steps = [replace(step, blocked=done.no_secrets) if step.name == "secrets" else step for step in steps]
+            await self._prune(done, applier, steps, observed, FIRST)
+            steps = await apply_steps(done, applier, steps, observed)
+            if turn == 0:  # what was in use before anything was written stays until the next look
+                await self._prune(done, applier, steps, observed, LAST)
+            observed = done.seen(observed)
+            if done.writes == before or done.refused:
+                break
+        else:
+            done.again = SOON_SECONDS
         for taken in done.taken:
             await self._events.taken_back(raw, taken)
         return observed, steps
@@ -164,13 +181,15 @@ class Reconciler:
     async def _prune(
         self, done: Progress, applier: Applier, steps: list[Step], observed: Observed, kinds: Set[str]
     ) -> None:
-        wanted = self._rules.wanted(steps, observed)
-        await prune(self._cluster, done, applier.owner, observed.children, wanted, kinds)
+        def unwanted(seen: Observed) -> list[Manifest]:
+            return left_over(seen.children, applier.owner, self._rules.wanted(steps, seen), kinds)
+
+        if unwanted(observed):
+            await prune(self._cluster, done, unwanted(await with_users(self._cluster, done.key, observed)))
 
     def _tell(self, done: Progress, result: str) -> None:
         """How it ended."""
-        if result != "unchanged":
-            self._known.forget(done.key)
+        self._known.end(done.key)
         self._metrics.reconciles.labels(result).inc()
         if done.writes:
             tracing.tell(self._tracer, *done.key, result, done.writes, done.began, done.parts)

@@ -20,18 +20,21 @@ class Reports:
         self._events = events
         self._phases: dict[Key, str] = {}
 
-    async def report(self, raw: Manifest, previous: Status | None, status: Status) -> bool:
-        """Whether it was written."""
+    async def report(self, raw: Manifest, previous: Status | None, status: Status) -> Manifest | None:
+        """The resource as it is with the new status; None when there was nothing new to say.
+
+        Where somebody edited it meanwhile: as it was before, since that edit is still to be looked at.
+        """
         key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
         self.count_phase(key, status.phase)
         if status == written(raw, "forbid"):
-            return False
+            return None
         # With the uid: never on another resource that has taken the name meanwhile.
         uid = {"uid": raw["metadata"]["uid"]}
         told = _instead(raw.get("status") or {}, status.model_dump(mode="json", by_alias=True))
-        await self._cluster.patch(KIND, *key, {"metadata": uid, "status": told}, "status")
+        answer = await self._cluster.patch(KIND, *key, {"metadata": uid, "status": told}, "status")
         await self._events.told(raw, previous, status)
-        return True
+        return answer if _asks(answer) == _asks(raw) else raw
 
     def count_phase(self, key: Key, phase: str | None) -> None:
         """None: it is gone."""
@@ -51,6 +54,12 @@ def written(raw: Manifest, extra: Literal["ignore", "forbid"] = "ignore") -> Sta
         return Status.model_validate(raw["status"], extra=extra)
     except (KeyError, ValidationError):  # never written, or with values that are not known here
         return None
+
+
+def _asks(raw: Manifest) -> Manifest:
+    """All of a resource that is not written by us."""
+    metadata = {key: value for key, value in raw["metadata"].items() if key not in ("resourceVersion", "managedFields")}
+    return {"metadata": metadata, "spec": raw.get("spec")}
 
 
 def _instead(old: Manifest, new: Manifest) -> Manifest:

@@ -19,6 +19,7 @@ from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.queue import Key, jitter
 from chatbot_operator.referrers import Referrers
+from chatbot_operator.versions import READ, version
 from chatbot_operator.world import Manifest
 
 ALWAYS = {KIND: "", "ReplicaSet": PLATFORMS}
@@ -87,12 +88,12 @@ class Resync:
         """The resources that are there, and what concerns them: what `Retain` keeps names one that is gone."""
         found: dict[Key, dict[str, str]] = {}
         for kind, selector in {**ALWAYS, **watched(self._apis())}.items():
-            async for metadata in self._cluster.metadata(kind, namespace, selector):
-                for key in self._concerned(kind, metadata):
+            async for item in self._cluster.each(kind, namespace, selector, whole=kind in READ):
+                for key in self._concerned(kind, item["metadata"]):
                     if kind == KIND:  # the first of them
                         found[key] = {}
                     if key in found:
-                        found[key][metadata["uid"]] = metadata["resourceVersion"]
+                        found[key][item["metadata"]["uid"]] = version(kind, item)
         return found
 
     def _concerned(self, kind: str, metadata: Manifest) -> set[Key]:

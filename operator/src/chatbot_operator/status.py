@@ -1,6 +1,7 @@
 """What is reported of a resource: computed from what was observed, never from what was done. Pure."""
 
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version as installed
 
 from chatbot_resource.llm import resolve_llm
@@ -108,6 +109,7 @@ def invalid(body: Manifest, error: ValidationError, settings: Settings, previous
     )
 
 
+@cache
 def operator_version() -> str:
     return installed("chatbot-operator")
 

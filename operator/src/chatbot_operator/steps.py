@@ -41,6 +41,8 @@ async def _apply_child(done: Progress, applier: Applier, wanted: Manifest, obser
         return Blocked(Reason.FIELD_CONFLICT, str(fought))
     except Refused as refused:
         return done.refusal(kind, name, refused)
+    finally:
+        done.written += applier.answers()
     done.writes += bool(wrote)
     done.taken += [wrote] if isinstance(wrote, Taken) else []
     return None

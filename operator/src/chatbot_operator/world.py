@@ -1,7 +1,8 @@
 """What the operator sees and what it wants: the types that plan, status and cluster share."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from chatbot_resource.status import PostgresStatus
@@ -71,10 +72,21 @@ class Observed:
     """When it was looked at, RFC 3339; empty: long after anything in it came about."""
 
     def child(self, kind: str, name: str) -> Manifest | None:
-        return next(
-            (item for item in self.children if item["kind"] == kind and item["metadata"]["name"] == name),
-            None,
-        )
+        return self._named.get((kind, name))
+
+    def having(self, written: Iterable[Manifest], gone: Collection[Name] = ()) -> "Observed":
+        """The same after what was written and deleted since."""
+        new = {_name(item): item for item in written}
+        kept = [item for item in self.children if _name(item) not in new and _name(item) not in gone]
+        return replace(self, children=(*kept, *new.values()))
+
+    @cached_property
+    def _named(self) -> Mapping[Name, Manifest]:
+        return {_name(item): item for item in self.children}
+
+
+def _name(item: Manifest) -> Name:
+    return item["kind"], item["metadata"]["name"]
 
 
 @dataclass(frozen=True)

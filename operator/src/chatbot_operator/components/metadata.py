@@ -46,6 +46,8 @@ OPTIONAL: Mapping[str, str] = {
 REFERABLE = ("ConfigMap", "Secret")
 """Kinds of which users own some; one label makes theirs and ours seen by one watch."""
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 
 def uid(bot: ChatbotDeployment) -> str:
     """The resource's own uid; empty for one that was only read from a file."""
@@ -122,4 +124,4 @@ def component_of(child: Manifest) -> str:
 
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_encode(value).encode()).hexdigest()
