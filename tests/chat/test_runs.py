@@ -2,10 +2,12 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
 from chatbot_chat.runs.events import Position
+from chatbot_chat.runs.log import RunLog
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from redis.asyncio import Redis
@@ -17,10 +19,10 @@ from tests.support.identity import Keys
 ADA = uuid7()
 
 
-async def first_words(chat: Chat, count: int = 3, **body: Any) -> list[dict[str, Any]]:
+async def first_words(chat: Chat, count: int = 3, question: str = "Count for me", **body: Any) -> list[dict[str, Any]]:
     """Events of an endless run up to its first words; then the client disconnects."""
     seen: list[dict[str, Any]] = []
-    async with chat.streaming(ADA, "Count for me", model="endless", **body) as events:
+    async with chat.streaming(ADA, question, model="endless", **body) as events:
         async for event in events:
             seen.append(event)
             if len(seen) > count:
@@ -81,7 +83,7 @@ class TestResume:
 
     async def test_after_the_end_without_the_log(self, chat: Chat, redis_url: str) -> None:
         events = await chat.stream(ADA, "Short", model="echo")
-        await asyncio.sleep(0.5)  # the log gets the end a moment after the client does
+        await logged(redis_url, events)
         await flush(redis_url)
         again = await chat.events(ADA, events[0]["run_id"], after="1-2")
         assert [event["type"] for event in again] == ["run.snapshot", "usage", "run.finished"]
@@ -137,14 +139,15 @@ class TestCancel:
             assert (await other.ended(ADA, seen[0]["run_id"]))["state"] == "cancelled"
 
     async def test_after_its_conversation_was_deleted(self, chat: Chat, conversation_url: str) -> None:
-        seen = await first_words(chat)
+        seen = await first_words(chat, question="Whose conversation goes away?")
         async with httpx2.AsyncClient(base_url=conversation_url, headers=chat.keys.bearer(ADA)) as client:
             path = f"/api/v1/conversations/{seen[0]['conversation_id']}"
             assert (await client.delete(path)).status_code == 204
-        following = hung_up()
-        await cancel(chat, seen[0]["run_id"])
-        async with asyncio.timeout(10):
-            while hung_up() == following:
+        # 404: the run has found out by itself.
+        path = f"/api/v1/chat/runs/{seen[0]['run_id']}/cancel"
+        assert (await chat.client.post(path, headers=chat.keys.bearer(ADA))).status_code in (202, 404)
+        async with asyncio.timeout(30):
+            while "Whose conversation goes away?" not in model_server.hung_up:
                 await asyncio.sleep(0.02)
 
     async def test_a_finished_run_stays_finished(self, chat: Chat) -> None:
@@ -187,8 +190,12 @@ class TestWithoutRedis:
         await cancel(chat, seen[0]["run_id"])
 
 
-def hung_up() -> int:
-    return model_server.hung_up
+async def logged(redis_url: str, events: list[dict[str, Any]]) -> None:
+    """The log gets the end a moment after the client does."""
+    async with Redis.from_url(redis_url) as redis, asyncio.timeout(20):
+        log = RunLog(redis, redis)
+        while len(await log.read(UUID(events[0]["run_id"]), 1, 0, wait=False)) < len(events):
+            await asyncio.sleep(0.02)
 
 
 async def flush(redis_url: str) -> None:

@@ -52,9 +52,12 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         drained = asyncio.create_task(_drain_when_leaving(runs, probes, settings.drain_seconds))
+        alive = asyncio.create_task(runs.leases.keep())
         yield
         probes.leave()
         await drained
+        alive.cancel()
+        await asyncio.gather(alive, return_exceptions=True)
         await catalog.close()
         await client.aclose()
         await redis.aclose()

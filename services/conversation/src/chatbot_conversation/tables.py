@@ -69,6 +69,7 @@ turns = Table(
     Column("attempt", Integer, nullable=False),
     Column("state", Text, nullable=False),
     _time("deadline"),
+    _time("leased_until", nullable=True),
     _time("created_at"),
     _time("finished_at", nullable=True),
 )

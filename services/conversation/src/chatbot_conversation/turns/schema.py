@@ -85,6 +85,29 @@ class StoreReply(Request):
     error: CleanText | None
 
 
+class Attempt(Request):
+    turn_id: Id
+    attempt: Annotated[int, Field(ge=1)]
+
+
+class Renewal(Request):
+    """The attempts that a process of the chat service is working on."""
+
+    turns: Annotated[list[Attempt], Field(max_length=10_000)]
+
+
+class AbandonedTurn(Response):
+    turn_id: UUID
+    attempt: int
+
+
+class Leases(Response):
+    """`lost`: attempts of the caller that are not running any more. `abandoned`: anybody's, whose lease has ended."""
+
+    lost: list[UUID]
+    abandoned: list[AbandonedTurn]
+
+
 class StoredReply(Response):
     state: Status
     message_id: UUID

@@ -1,9 +1,13 @@
-"""The life of a turn: start it or find it, store how it ended, close what nobody finished.
+"""The life of a turn: start it or find it, keep it alive, store how it ended, close what nobody finished.
 
 Postgres arbitrates: the unique client message id decides who starts a turn, the locked turn row decides whose reply is
 the first terminal state of the current attempt. A process that was frozen and thaws can do neither.
+
+Who answers a turn renews its lease. When the lease has ended, another process of the chat service closes the turn with
+the words so far, which are in chat's log; we close it without them only when nobody of chat has done so for a minute.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -19,12 +23,25 @@ from chatbot_conversation.knowledge.schema import Knowledge
 from chatbot_conversation.knowledge.service import KnowledgeService
 from chatbot_conversation.tables import AnyRow
 from chatbot_conversation.turns import store
-from chatbot_conversation.turns.schema import HistoryMessage, Reply, StartTurn, StoredReply, StoreReply, Turn, TurnState
+from chatbot_conversation.turns.schema import (
+    AbandonedTurn,
+    HistoryMessage,
+    Leases,
+    Renewal,
+    Reply,
+    StartTurn,
+    StoredReply,
+    StoreReply,
+    Turn,
+    TurnState,
+)
 
 log = structlog.get_logger(__name__)
 
 TURNS = Counter("conversation_turns_total", "Turns by what became of them", ["state"])
 TITLE_LENGTH = 60
+GRACE = timedelta(minutes=1)
+"""How long after a lease's end the turn is left to the chat service, which knows the words so far."""
 
 
 class TurnService:
@@ -115,8 +132,19 @@ class TurnService:
         TURNS.labels(reply.status).inc()
         return stored
 
+    async def renew(self, request: Renewal) -> Leases:
+        """Renew the leases of the caller's attempts. An idle caller only reads."""
+        wanted = [(turn.turn_id, turn.attempt) for turn in request.turns]
+        if not wanted:
+            async with self._database.read() as reading:
+                return _leases([], await store.abandoned(reading))
+        async with self._database.write() as session:
+            running = await store.renew(session, wanted)
+            lost = [turn_id for turn_id, attempt in wanted if (turn_id, attempt) not in running]
+            return _leases(lost, await store.abandoned(session))
+
     async def close_overdue(self) -> int:
-        """Close every turn past its deadline as interrupted; returns how many. Safe to run in several places."""
+        """Close every turn that nobody answers or closes any more; returns how many. Safe to run in several places."""
         closed = 0
         while await self._close_one_overdue():
             closed += 1
@@ -124,7 +152,7 @@ class TurnService:
 
     async def _close_one_overdue(self) -> bool:
         async with self._database.write() as session:
-            turn = await store.lock_overdue(session)
+            turn = await store.lock_overdue(session, GRACE)
             if turn is None:
                 return False
             await _close(session, turn, _interrupted(turn.attempt))
@@ -181,6 +209,10 @@ def _turn(row: AnyRow, state: TurnState, text: str, **rest: Any) -> Turn:
         text=text,
         **rest,
     )
+
+
+def _leases(lost: list[UUID], abandoned: Sequence[AnyRow]) -> Leases:
+    return Leases(lost=lost, abandoned=[AbandonedTurn.model_validate(row) for row in abandoned])
 
 
 async def _is_stored(session: ReadSession, turn: AnyRow, reply: StoreReply) -> bool:

@@ -7,13 +7,21 @@ from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
-from sqlalchemy import Select, func, literal, select, update
+from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from chatbot_conversation.tables import AnyRow, conversations, messages, turns
 from chatbot_conversation.wire import Json
 
 HISTORY_MESSAGES = 20
+LEASE = timedelta(seconds=12)
+"""How long a turn is taken for alive after the last sign of the process that answers it; it gives one every 3 s."""
+LATEST = timedelta(minutes=1)
+"""No lease goes on for longer than this after the turn's deadline: time enough to store what was said until then."""
+ABANDONED_AT_ONCE = 100
+
+Attempt = tuple[UUID, int]
+"""A turn's id, and which of its attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,7 @@ async def insert_turn(session: WriteSession, turn: NewTurn, allowed: timedelta) 
             attempt=1,
             state="running",
             deadline=func.now() + allowed,
+            leased_until=func.now() + LEASE,
         )
         .returning(turns)
     )
@@ -80,17 +89,28 @@ async def start_again(session: WriteSession, turn: AnyRow, allowed: timedelta) -
     statement = (
         update(turns)
         .where(turns.c.user_id == turn.user_id, turns.c.id == turn.id)
-        .values(attempt=turn.attempt + 1, state="running", deadline=func.now() + allowed, finished_at=None)
+        .values(
+            attempt=turn.attempt + 1,
+            state="running",
+            deadline=func.now() + allowed,
+            leased_until=func.now() + LEASE,
+            finished_at=None,
+        )
         .returning(turns)
     )
     row: AnyRow = (await session.execute(statement)).one()
     return row
 
 
+def _overdue(by: timedelta = timedelta(0)) -> ColumnElement[bool]:
+    """Whether the process that answers has given no sign of life for longer than it may."""
+    return func.coalesce(turns.c.leased_until, turns.c.deadline) <= func.now() - by
+
+
 def _turn_with_question() -> Select[Any]:
     return select(
         turns,
-        (turns.c.deadline <= func.now()).label("overdue"),
+        _overdue().label("overdue"),
         messages.c.text,
         messages.c.parent_id,
     ).join_from(turns, messages, (messages.c.user_id == turns.c.user_id) & (messages.c.id == turns.c.user_message_id))
@@ -118,9 +138,32 @@ async def lock(session: WriteSession, turn_id: UUID) -> AnyRow | None:
     return (await session.execute(select(turns).where(turns.c.id == turn_id).with_for_update())).first()
 
 
-async def lock_overdue(session: WriteSession) -> AnyRow | None:
-    """One running turn past its deadline that nobody else is closing."""
-    query = select(turns).where(turns.c.state == "running", turns.c.deadline <= func.now()).limit(1)
+async def renew(session: WriteSession, attempts: Sequence[Attempt]) -> set[Attempt]:
+    """Renew the leases of running attempts; returns those that still run.
+
+    A row that somebody has locked, to store its end or to delete it, is left alone: waiting for several rows could
+    deadlock with who locks them in another order.
+    """
+    wanted = (tuple_(turns.c.id, turns.c.attempt).in_(attempts)) & (turns.c.state == "running")
+    free = select(turns.c.id).where(wanted).with_for_update(skip_locked=True)
+    await session.execute(
+        update(turns)
+        .where(turns.c.id.in_(free))
+        .values(leased_until=func.least(func.now() + LEASE, turns.c.deadline + LATEST))
+    )
+    rows = await session.execute(select(turns.c.id, turns.c.attempt).where(wanted))
+    return {(row.id, row.attempt) for row in rows}
+
+
+async def abandoned(session: ReadSession) -> Sequence[AnyRow]:
+    """Running attempts whose lease has ended, of all users: `turn_id` and `attempt`."""
+    query = select(turns.c.id.label("turn_id"), turns.c.attempt).where(turns.c.state == "running", _overdue())
+    return (await session.execute(query.limit(ABANDONED_AT_ONCE))).all()
+
+
+async def lock_overdue(session: WriteSession, by: timedelta) -> AnyRow | None:
+    """One running turn, overdue by so much, that nobody else is closing."""
+    query = select(turns).where(turns.c.state == "running", _overdue(by)).limit(1)
     return (await session.execute(query.with_for_update(skip_locked=True))).first()
 
 
