@@ -6,7 +6,7 @@ from uuid import UUID
 
 import httpx2
 import pytest
-from chatbot_chat.runs.events import Position
+from chatbot_chat.runs.events import Position, event_of
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
@@ -103,6 +103,17 @@ class TestResume:
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
         assert events[0]["type"] == "run.started"
 
+    async def test_a_log_shorter_than_what_was_seen_becomes_a_snapshot(self, chat: Chat, redis_url: str) -> None:
+        """Redis came back from a copy that is some seconds old."""
+        events = await chat.stream(ADA, "Short", model="echo")
+        await logged(redis_url, events)
+        await flush(redis_url)
+        async with Redis.from_url(redis_url) as redis:
+            await RunLog(redis, redis).append(UUID(events[0]["run_id"]), 1, [event_of(event) for event in events[:2]])
+        again = await chat.events(ADA, events[0]["run_id"], after="1-4")
+        assert [event["type"] for event in again] == ["run.snapshot", "usage", "run.finished"]
+        assert [event["seq"] for event in again] == [5, 6, 7]
+
     async def test_run_of_someone_else(self, chat: Chat) -> None:
         events = await chat.stream(ADA, "Mine", model="echo")
         for method, path in (("GET", ""), ("GET", "/events"), ("POST", "/cancel")):
@@ -171,11 +182,23 @@ class TestWithoutRedis:
         async with running(keys, Settings.model_validate(told | {"redis_url": "redis://127.0.0.1:1"})) as chat:
             yield chat
 
-    async def test_streams_and_stores(self, alone: Chat) -> None:
+    async def test_streams_and_stores_and_says_so(self, alone: Chat, chat: Chat) -> None:
         events = await alone.stream(ADA, "No Redis here", model="echo")
+        assert events[0]["resumable"] is False
         assert events[-1]["type"] == "run.finished"
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
         view = await alone.run(ADA, events[0]["run_id"])
         assert (view["state"], view["content"].strip()) == ("completed", "You said: No Redis here")
+        assert (await chat.stream(ADA, "Redis here", model="echo"))[0]["resumable"] is True
+
+    async def test_who_follows_elsewhere_gets_all_of_it_at_the_end(self, alone: Chat, chat: Chat) -> None:
+        seen = await first_words(alone)
+        following = asyncio.create_task(chat.events(ADA, seen[0]["run_id"], after=f"1-{seen[-1]['seq']}"))
+        await cancel(alone, seen[0]["run_id"])
+        events = await following
+        assert [event["type"] for event in events] == ["run.snapshot", "run.cancelled"]
+        assert events[0]["text"].startswith("0 1 2")
+        assert [event["seq"] for event in events] == [seen[-1]["seq"] + 1, seen[-1]["seq"] + 2]
 
     async def test_health_says_so(self, alone: Chat) -> None:
         health = (await alone.client.get("/health")).json()

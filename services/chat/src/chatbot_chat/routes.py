@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -37,35 +38,49 @@ def _catalog(request: Request) -> Catalog:
 
 Runs = Annotated[RunService, Depends(_runs)]
 Models_ = Annotated[Catalog, Depends(_catalog)]
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 
 
 @router.post("/send", response_model=Answer, responses=EVENT_STREAM)
 async def send(
-    body: SendRequest, user: CurrentUser, runs: Runs, catalog: Models_, accept: Annotated[str, Header()] = ""
+    body: SendRequest,
+    user: CurrentUser,
+    runs: Runs,
+    catalog: Models_,
+    accept: Annotated[str, Header()] = "",
+    idempotency_key: IdempotencyKey = None,
 ) -> Any:
     """Ask the assistant. With `Accept: text/event-stream` the events of the run arrive as they happen.
 
-    A client that goes away does not lose the answer: the run goes on and is stored.
+    A client that goes away does not lose the answer: the run goes on and is stored. Sent again under the same
+    `client_message_id`, or without one under the same `Idempotency-Key`, it attaches to the run there is.
     """
     model = catalog.model(body.model or catalog.default).name
-    turn = await runs.send(user, _start(body), model, body.language)
+    turn = await runs.send(user, _start(body, idempotency_key), model, body.language)
     events = runs.events(user, turn, Position())
     if "text/event-stream" in accept:
         return _stream(events)
     return await _answer(turn, events)
 
 
-def _start(body: SendRequest) -> dict[str, Any]:
+def _start(body: SendRequest, idempotency_key: str | None) -> dict[str, Any]:
     """The turn to start; a client that sent no id gets one, which makes the request repeatable from here on."""
     return {
         "text": body.text,
         "parts": body.parts,
         "conversation_id": str(body.conversation_id) if body.conversation_id else None,
         "parent_message_id": str(body.parent_message_id) if body.parent_message_id else None,
-        "client_message_id": body.client_message_id or str(uuid7()),
+        "client_message_id": body.client_message_id or _name("send", idempotency_key),
         "language": body.language,
         "retry": body.retry,
     }
+
+
+def _name(route: str, idempotency_key: str | None) -> str:
+    """Under which name a request without a `client_message_id` is known, should it come again."""
+    if idempotency_key is None:
+        return str(uuid7())
+    return f"{route}:{sha256(idempotency_key.encode()).hexdigest()}"
 
 
 def _stream(events: AsyncIterator[Event]) -> Response:

@@ -49,7 +49,6 @@ class Executor:
     async def execute(self, run: Run, model: str, prepare: Prepare) -> None:
         """Run to the end. Nothing escapes: whatever happens becomes the run's last event."""
         with tracer.start_as_current_span("chat.run", attributes={"chatbot.run.id": str(run.id)}):
-            keeping = asyncio.create_task(run.keep_log(self._log))
             turn = run.turn
             run.emit(
                 "run.started",
@@ -57,7 +56,9 @@ class Executor:
                 user_message_id=str(turn.user_message_id),
                 message_id=str(turn.reply_message_id),
                 model=model,
+                resumable=await self._log.opens(run.id, run.attempt),
             )
+            keeping = asyncio.create_task(run.keep_log(self._log))
             said = Said(model)
             try:
                 status, error = await self._answer(run, model, prepare, said)

@@ -6,16 +6,21 @@ seemed dead: so a pod that was frozen and thaws cannot append. Losing Redis lose
 """
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
+from redis import RedisError
 from redis.asyncio import Redis
 
 from chatbot_chat.runs.events import Event, event_of
 
 TTL_SECONDS = 15 * 60
 BLOCK_MILLISECONDS = 2000
+
+AWAY_SECONDS = 1.0
+"""After a failure the log is taken for out of reach for so long: not every run should wait for a time-out."""
 
 Appended = Literal["ok", "cancel", "superseded", "gap"]
 
@@ -73,6 +78,7 @@ class RunLog:
     def __init__(self, redis: Redis, blocking: Redis) -> None:
         self._redis = redis
         self._blocking = blocking
+        self._away_until = float("-inf")
         self._append = redis.register_script(_APPEND)
         self._close = redis.register_script(_CLOSE)
         self._cancel = redis.register_script(_CANCEL)
@@ -85,6 +91,17 @@ class RunLog:
             await self._append(keys=[_log(run_id), _state(run_id)], args=[attempt, first, last, batch, TTL_SECONDS])
         ).decode()
         return result
+
+    async def opens(self, run_id: UUID, attempt: int) -> bool:
+        """Whether the attempt's events will be in the log; not while Redis is away."""
+        if time.monotonic() < self._away_until:
+            return False
+        try:
+            await self.append(run_id, attempt, ())
+        except RedisError:
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            return False
+        return True
 
     async def close(self, run_id: UUID, attempt: int) -> list[Event]:
         """Let the attempt append no more; its events so far."""

@@ -89,11 +89,7 @@ class TurnService:
         row = await store.lock_by_client_id(session, user_id, request.client_message_id)
         if row is None:
             raise Conflict("The message was deleted meanwhile; send it again.")
-        if row.text != request.text:
-            raise InvalidRequest(
-                "This client_message_id was already used for another text.",
-                errors=[{"pointer": "/client_message_id", "detail": "already used for another text"}],
-            )
+        _refuse_another(row, request)
         abandoned = row.state == "running" and row.overdue
         if abandoned:
             TURNS.labels("interrupted").inc()
@@ -174,6 +170,17 @@ async def _place(session: ReadSession, user_id: UUID, request: StartTurn) -> tup
     if await store.find_conversation(session, user_id, conversation_id) is None:
         raise NotFound("There is no such conversation.")
     return conversation_id, await store.newest_message_id(session, user_id, conversation_id)
+
+
+def _refuse_another(row: AnyRow, request: StartTurn) -> None:
+    """The same name for another message is a mistake. Who repeats may name the place that the first one got."""
+    same_place = request.conversation_id in (None, row.conversation_id)
+    if row.text != request.text or not same_place:
+        other = "text" if row.text != request.text else "conversation"
+        raise InvalidRequest(
+            f"This client_message_id or Idempotency-Key was already used for another {other}; choose a new one.",
+            errors=[{"pointer": "/client_message_id", "detail": f"already used for another {other}"}],
+        )
 
 
 async def _started(session: ReadSession, row: AnyRow, text: str, parent_id: UUID | None, knowledge: Knowledge) -> Turn:
