@@ -105,6 +105,12 @@ class ConversationClient:
             await call(self._client, "POST", "/internal/turns", user_token=user.token, json=body)
         )
 
+    async def regenerate(self, user: User, body: dict[str, Any]) -> Turn:
+        """Start another answer to a question, or find the one with this `client_message_id`."""
+        return Turn.model_validate(
+            await call(self._client, "POST", "/internal/turns/regenerations", user_token=user.token, json=body)
+        )
+
     async def get_turn(self, user: User, turn_id: UUID) -> Turn:
         """The user's own turn; someone else's is a 404."""
         return Turn.model_validate(await call(self._client, "GET", f"/internal/turns/{turn_id}", user_token=user.token))

@@ -67,7 +67,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         "chat",
         identity=identity,
         probes=probes,
-        routers=[routes.router, openai_routes.router],
+        routers=[routes.router, routes.messages, openai_routes.router],
         lifespan=lifespan,
     )
     app.state.runs = runs

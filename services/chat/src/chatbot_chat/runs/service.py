@@ -51,7 +51,13 @@ class RunService:
         Raises:
             Problem: the turn could not be started; nothing is running then.
         """
-        turn = await self._conversation.start_turn(user, body)
+        return self._begun(user, await self._conversation.start_turn(user, body), model, language)
+
+    async def regenerate(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:
+        """Answer a question once more; otherwise as `send`."""
+        return self._begun(user, await self._conversation.regenerate(user, body), model, language)
+
+    def _begun(self, user: User, turn: Turn, model: str, language: str | None) -> Turn:
         if turn.state == "started":
             self._start(user.id, turn, model, language)
         return turn

@@ -7,7 +7,7 @@ from chatbot_common.identity import CurrentUser, calling_service
 from chatbot_common.telemetry import QUIET
 from fastapi import APIRouter, Depends, Request
 
-from chatbot_conversation.turns.schema import Leases, Renewal, StartTurn, StoredReply, StoreReply, Turn
+from chatbot_conversation.turns.schema import Leases, Regenerate, Renewal, StartTurn, StoredReply, StoreReply, Turn
 from chatbot_conversation.turns.service import TurnService
 
 router = APIRouter(prefix="/internal/turns", tags=["turns"], dependencies=[Depends(calling_service("chat"))])
@@ -25,6 +25,12 @@ Turns = Annotated[TurnService, Depends(_service)]
 async def start_turn(body: StartTurn, user: CurrentUser, turns: Turns) -> Turn:
     """Start a turn for the user, or find the one this client message id started."""
     return await turns.start(user.id, body)
+
+
+@router.post("/regenerations")
+async def regenerate(body: Regenerate, user: CurrentUser, turns: Turns) -> Turn:
+    """Start another answer to a question of the user, or find the one this client message id started."""
+    return await turns.regenerate(user.id, body)
 
 
 @router.post("/leases")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
 from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from chatbot_conversation.tables import AnyRow, conversations, messages, turns
 from chatbot_conversation.wire import Json
@@ -65,23 +65,36 @@ async def insert_conversation(session: WriteSession, turn: NewTurn, title: str, 
 
 
 async def insert_turn(session: WriteSession, turn: NewTurn, allowed: timedelta) -> AnyRow:
+    row: AnyRow = (await session.execute(_first_attempt(turn, allowed).returning(turns))).one()
+    return row
+
+
+async def insert_regeneration(
+    session: WriteSession, turn: NewTurn, allowed: timedelta, request_id: str
+) -> AnyRow | None:
+    """Another turn of a question that has one. None when this request has made it; waits for a rival to commit."""
     statement = (
-        insert(turns)
-        .values(
-            user_id=turn.user_id,
-            id=turn.id,
-            conversation_id=turn.conversation_id,
-            user_message_id=turn.user_message_id,
-            reply_message_id=turn.reply_message_id,
-            attempt=1,
-            state="running",
-            deadline=func.now() + allowed,
-            leased_until=func.now() + LEASE,
-        )
+        _first_attempt(turn, allowed, request_id=request_id)
+        .on_conflict_do_nothing(index_elements=["user_id", "request_id"])
         .returning(turns)
     )
-    row: AnyRow = (await session.execute(statement)).one()
+    row: AnyRow | None = (await session.execute(statement)).first()
     return row
+
+
+def _first_attempt(turn: NewTurn, allowed: timedelta, **more: Any) -> Insert:
+    return insert(turns).values(
+        user_id=turn.user_id,
+        id=turn.id,
+        conversation_id=turn.conversation_id,
+        user_message_id=turn.user_message_id,
+        reply_message_id=turn.reply_message_id,
+        attempt=1,
+        state="running",
+        deadline=func.now() + allowed,
+        leased_until=func.now() + LEASE,
+        **more,
+    )
 
 
 async def start_again(session: WriteSession, turn: AnyRow, allowed: timedelta) -> AnyRow:
@@ -118,13 +131,24 @@ def _turn_with_question() -> Select[Any]:
 
 async def lock_by_client_id(session: WriteSession, user_id: UUID, client_id: str) -> AnyRow | None:
     """The turn of a message that was sent before, locked: its columns, `overdue`, and the question's `text`."""
-    query = (
-        _turn_with_question()
-        .where(turns.c.user_id == user_id, messages.c.client_message_id == client_id)
-        .with_for_update(of=turns)
-    )
+    named = (messages.c.client_message_id == client_id) & turns.c.request_id.is_(None)
+    query = _turn_with_question().where(turns.c.user_id == user_id, named).with_for_update(of=turns)
     row: AnyRow | None = (await session.execute(query)).first()
     return row
+
+
+async def lock_by_request_id(session: WriteSession, user_id: UUID, request_id: str) -> AnyRow | None:
+    """The turn that a regeneration made, as `lock_by_client_id` has it."""
+    query = _turn_with_question().where(turns.c.user_id == user_id, turns.c.request_id == request_id)
+    row: AnyRow | None = (await session.execute(query.with_for_update(of=turns))).first()
+    return row
+
+
+async def is_being_answered(session: ReadSession, turn: AnyRow) -> bool:
+    """Whether another turn of the same question is running, and its process alive."""
+    same = (turns.c.user_id == turn.user_id) & (turns.c.user_message_id == turn.user_message_id)
+    running = (turns.c.id != turn.id) & (turns.c.state == "running") & ~_overdue()
+    return (await session.execute(select(turns.c.id).where(same, running).limit(1))).first() is not None
 
 
 async def find(session: ReadSession, user_id: UUID, turn_id: UUID) -> AnyRow | None:
