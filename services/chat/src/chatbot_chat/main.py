@@ -11,7 +11,7 @@ from chatbot_common.http import service_client
 from chatbot_common.redis import open_redis
 from fastapi import FastAPI
 
-from chatbot_chat import routes
+from chatbot_chat import routes, socket
 from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.openai_api import routes as openai_routes
 from chatbot_chat.openai_api.service import CompletionService
@@ -67,7 +67,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         "chat",
         identity=identity,
         probes=probes,
-        routers=[routes.router, routes.messages, openai_routes.router],
+        routers=[routes.router, routes.messages, socket.router, openai_routes.router],
         lifespan=lifespan,
     )
     app.state.runs = runs
