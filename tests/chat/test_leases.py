@@ -1,5 +1,6 @@
 """Leases: who lives is left alone; a run whose process has died ends as interrupted, with the words from its log."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -8,7 +9,7 @@ import asyncpg
 import pytest
 from chatbot_chat.conversation_client import ConversationClient, Turn, ending
 from chatbot_chat.runs.events import Event
-from chatbot_chat.runs.leases import RENEW_SECONDS, Leases
+from chatbot_chat.runs.leases import CALL_SECONDS, RENEW_SECONDS, RETRY_SECONDS, SURE_SECONDS, Leases
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.run import Run
 from chatbot_common.http import UpstreamProblem, service_client
@@ -56,7 +57,7 @@ def ada(keys: Keys) -> User:
 @pytest.fixture
 def leases(conversation: ConversationClient, log: RunLog) -> Leases:
     """Those of another replica, which runs nothing itself."""
-    return Leases(conversation, log, list)
+    return Leases(conversation, log, list, sure_seconds=0)
 
 
 @pytest.fixture
@@ -136,6 +137,24 @@ class TestAbandoned:
         assert alive.stop_reason is None
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "running"
 
+    async def test_is_left_alone_for_longer_than_the_living_need(
+        self, conversation: ConversationClient, log: RunLog, turn: Turn, ada: User, sql: asyncpg.Connection
+    ) -> None:
+        await sql.execute(OVERDUE, turn.turn_id)
+        await rounds(Leases(conversation, log, list, sure_seconds=60))
+        assert (await conversation.get_turn(ada, turn.turn_id)).state == "running"
+        assert SURE_SECONDS > CALL_SECONDS + RETRY_SECONDS
+
+    async def test_many_end_at_once(
+        self, leases: Leases, conversation: ConversationClient, log: RunLog, ada: User, sql: asyncpg.Connection
+    ) -> None:
+        turns = [await conversation.start_turn(ada, question()) for _ in range(20)]
+        for turn in turns:
+            await sql.execute(OVERDUE, turn.turn_id)
+        async with asyncio.timeout(30):
+            while {(await conversation.get_turn(ada, turn.turn_id)).state for turn in turns} != {"interrupted"}:
+                await leases.renew()
+
     async def test_without_its_log_ends_without_words(
         self,
         leases: Leases,
@@ -156,7 +175,7 @@ class TestAbandoned:
     ) -> None:
         await sql.execute(OVERDUE, turn.turn_id)
         async with Redis.from_url("redis://127.0.0.1:1") as nowhere:
-            await rounds(Leases(conversation, RunLog(nowhere, nowhere), list))
+            await rounds(Leases(conversation, RunLog(nowhere, nowhere), list, sure_seconds=0))
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "running"
 
 

@@ -6,8 +6,10 @@ the first is the one that counts. Without Redis nobody knows the words; conversa
 """
 
 import asyncio
+import contextlib
+import random
+import time
 from collections.abc import Callable, Iterable
-from random import getrandbits
 
 import structlog
 from chatbot_common.errors import Problem
@@ -23,18 +25,32 @@ from chatbot_chat.runs.run import Run
 log = structlog.get_logger(__name__)
 
 RENEW_SECONDS = 3.0
-"""A quarter of a lease: a renewal or two may get lost."""
+"""Less than a third of a lease: a renewal or two may get lost."""
+CALL_SECONDS = 2.0
 RETRY_SECONDS = 1.0
+SURE_SECONDS = 5.0
+"""For how long a run must have been seen abandoned: after an outage of conversation every lease has ended, and the
+living need a moment to renew theirs, longer than one call and another try."""
+CLOSED_AT_ONCE = 8
 
 
 class Leases:
     """`runs` are those of this process."""
 
-    def __init__(self, conversation: ConversationClient, run_log: RunLog, runs: Callable[[], Iterable[Run]]) -> None:
+    def __init__(
+        self,
+        conversation: ConversationClient,
+        run_log: RunLog,
+        runs: Callable[[], Iterable[Run]],
+        *,
+        sure_seconds: float = SURE_SECONDS,
+    ) -> None:
         self._conversation = conversation
         self._log = run_log
         self._runs = runs
-        self._suspects: frozenset[Attempt] = frozenset()
+        self._sure_seconds = sure_seconds
+        self._suspects: dict[Attempt, float] = {}
+        """Abandoned in the round before → since when, by the monotonic clock."""
 
     async def keep(self) -> None:
         """Renew and look around, until cancelled."""
@@ -42,8 +58,8 @@ class Leases:
             try:
                 with trace.use_span(_unsampled()):
                     await self.renew()
-            except Problem as problem:
-                log.warning("leases not renewed", error=problem.kind)
+            except (Problem, TimeoutError) as problem:
+                log.warning("leases not renewed", error=type(problem).__name__)
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception as crash:
                 log.error("renewing leases crashed", exc_info=crash)
@@ -52,19 +68,34 @@ class Leases:
                 await asyncio.sleep(RENEW_SECONDS)
 
     async def renew(self) -> None:
-        """One round. Raises the problems of `ConversationClient`."""
+        """One round. Raises the problems of `ConversationClient`, `TimeoutError`."""
         own = {run.id: run for run in self._runs() if not run.ended}
-        leases = await self._conversation.renew([Attempt(turn_id=run.id, attempt=run.attempt) for run in own.values()])
+        attempts = [Attempt(turn_id=run.id, attempt=run.attempt) for run in own.values()]
+        async with asyncio.timeout(CALL_SECONDS):
+            leases = await self._conversation.renew(attempts)
         for turn_id in leases.lost:
             own[turn_id].stop("superseded")
-        # Only who was abandoned a round ago and still is: after an outage of conversation every lease has ended, and
-        # the living need a moment to renew theirs.
-        abandoned = frozenset(leases.abandoned)
-        confirmed, self._suspects = abandoned & self._suspects, abandoned
-        for attempt in confirmed:
-            await self._close(attempt)
+        before, now = self._suspects, time.monotonic()
+        self._suspects = {attempt: before.get(attempt, now) for attempt in leases.abandoned}
+        await self._close_all(
+            [item for item in before.keys() & self._suspects if now - before[item] >= self._sure_seconds]
+        )
 
-    async def _close(self, attempt: Attempt) -> None:
+    async def _close_all(self, attempts: list[Attempt]) -> None:
+        """As many as a round has time for: a pod may have left a thousand, and our own leases must not wait."""
+        random.shuffle(attempts)  # another replica begins with others
+        places = asyncio.Semaphore(CLOSED_AT_ONCE)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RENEW_SECONDS):
+                ends = await asyncio.gather(*(self._close(item, places) for item in attempts), return_exceptions=True)
+                for crash in filter(None, ends):
+                    log.error("closing an abandoned run crashed", exc_info=crash)
+
+    async def _close(self, attempt: Attempt, places: asyncio.Semaphore) -> None:
+        async with places:
+            await self._close_one(attempt)
+
+    async def _close_one(self, attempt: Attempt) -> None:
         try:
             events = await self._log.close(attempt.turn_id, attempt.attempt)
         except RedisError as error:
@@ -86,4 +117,4 @@ def _model(events: list[Event]) -> str | None:
 
 def _unsampled() -> NonRecordingSpan:
     """What comes by itself every few seconds belongs to no request, so to no trace, in no service."""
-    return NonRecordingSpan(SpanContext(getrandbits(128) | 1, getrandbits(64) | 1, is_remote=False))
+    return NonRecordingSpan(SpanContext(random.getrandbits(128) | 1, random.getrandbits(64) | 1, is_remote=False))

@@ -1,24 +1,24 @@
 """SQL of turns. Every statement names the user, except where a service finds a turn by its id alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
-from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_, update
+from sqlalchemy import ARRAY, ColumnElement, Select, Uuid, any_, func, literal, select, update
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from chatbot_conversation.tables import AnyRow, conversations, messages, turns
 from chatbot_conversation.wire import Json
 
 HISTORY_MESSAGES = 20
-LEASE = timedelta(seconds=12)
+LEASE = timedelta(seconds=10)
 """How long a turn is taken for alive after the last sign of the process that answers it; it gives one every 3 s."""
 LATEST = timedelta(minutes=1)
 """No lease goes on for longer than this after the turn's deadline: time enough to store what was said until then."""
-ABANDONED_AT_ONCE = 100
+ABANDONED_AT_ONCE = 1000
 
 Attempt = tuple[UUID, int]
 """A turn's id, and which of its attempts."""
@@ -168,15 +168,24 @@ async def renew(session: WriteSession, attempts: Sequence[Attempt]) -> set[Attem
     A row that somebody has locked, to store its end or to delete it, is left alone: waiting for several rows could
     deadlock with who locks them in another order.
     """
-    wanted = (tuple_(turns.c.id, turns.c.attempt).in_(attempts)) & (turns.c.state == "running")
-    free = select(turns.c.id).where(wanted).with_for_update(skip_locked=True)
+    wanted = set(attempts)
+    running = (
+        select(turns.c.id, turns.c.attempt)
+        .where(_one_of(turn_id for turn_id, _ in attempts))
+        .where(turns.c.state == "running")
+    )
+    free = await session.execute(running.with_for_update(skip_locked=True))
     await session.execute(
         update(turns)
-        .where(turns.c.id.in_(free))
+        .where(_one_of(row.id for row in free if (row.id, row.attempt) in wanted))
         .values(leased_until=func.least(func.now() + LEASE, turns.c.deadline + LATEST))
     )
-    rows = await session.execute(select(turns.c.id, turns.c.attempt).where(wanted))
-    return {(row.id, row.attempt) for row in rows}
+    return wanted & {(row.id, row.attempt) for row in await session.execute(running)}
+
+
+def _one_of(turn_ids: Iterable[UUID]) -> ColumnElement[bool]:
+    """As one array: a process may have a thousand turns, and each number of parameters would be planned anew."""
+    return turns.c.id == any_(literal(list(turn_ids), ARRAY(Uuid)))
 
 
 async def abandoned(session: ReadSession) -> Sequence[AnyRow]:
