@@ -8,14 +8,19 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
+import httpx2
 import pytest
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
+from chatbot_gateway.main import create_app as create_gateway
+from chatbot_gateway.settings import Settings as GatewaySettings
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.chat.running import Chat, running
+from tests.support.configuration import mapping
 from tests.support.identity import Keys
+from tests.support.serving import serving
 
 ADA = uuid7()
 
@@ -164,6 +169,20 @@ class TestRuns:
         async with opened(chat) as socket:
             await socket.say("approve", run_id=events[0]["run_id"], tool_call_id="1", approved=True)
             assert (await socket.hear())["error"]["status"] == 409
+
+
+async def test_through_the_gateway_with_a_ticket(chat: Chat, keys: Keys, auth_url: str, redis_url: str) -> None:
+    urls: dict[Any, str] = {"auth": auth_url, "chat": str(chat.client.base_url).rstrip("/")}
+    settings = GatewaySettings.model_validate(mapping("gateway", keys, urls) | {"redis_url": redis_url})
+    async with serving(create_gateway(settings)) as url, httpx2.AsyncClient(base_url=url, timeout=30) as client:
+        bought = await client.post("/api/v1/chat/ws-ticket", headers=keys.bearer(ADA))
+        path = url.replace("http:", "ws:") + f"/api/v1/chat/ws?ticket={bought.json()['ticket']}"
+        async with connect(path, proxy=None) as connection:
+            socket = Socket(connection)
+            await socket.say("message", content="Hello there", model="echo")
+            *events, response = await socket.until("response", "error")
+    assert response["content"].strip() == "You said: Hello there"
+    assert events == await chat.events(ADA, events[0]["run_id"])
 
 
 class TestRights:
