@@ -24,22 +24,29 @@ SCRIPTS = (
 def spec(model_url: str) -> dict[str, Any]:
     """A resource with every script of the model server as a model, a dead provider, and `retrieval` as default."""
     timeouts = {"connect": "1s", "firstToken": "2s", "idle": "1s"}
+    # Only for who hangs: on a busy machine the other scripts may well pause for a second.
+    hasty = {"name": "hasty", "type": "OpenAICompatible", "baseURL": model_url, "timeouts": timeouts}
     return {
         "profile": "Dev",
         "llm": {
             "providers": [
-                {"name": "scripted", "type": "OpenAICompatible", "baseURL": model_url, "timeouts": timeouts},
+                hasty,
+                {"name": "scripted", "type": "OpenAICompatible", "baseURL": model_url},
                 {"name": "dead", "type": "OpenAICompatible", "baseURL": "http://127.0.0.1:1/v1", "timeouts": timeouts},
                 {"name": "retrieval", "type": "Retrieval"},
             ],
             "models": [
                 {"name": "retrieval", "deployments": [{"provider": "retrieval", "model": "retrieval"}]},
                 {"name": "dead", "deployments": [{"provider": "dead", "model": "echo"}]},
-                *({"name": name, "deployments": [{"provider": "scripted", "model": name}]} for name in SCRIPTS),
+                *({"name": name, "deployments": [{"provider": provider_of(name), "model": name}]} for name in SCRIPTS),
             ],
             "default": "retrieval",
         },
     }
+
+
+def provider_of(script: str) -> str:
+    return "hasty" if script.startswith("hang") else "scripted"
 
 
 def parse_sse(text: str) -> list[dict[str, Any]]:
@@ -71,7 +78,7 @@ class Chat:
         body = {"content": content} | body
         async with self.client.stream("POST", "/api/v1/chat/send", json=body, headers=headers) as response:
             assert response.status_code == 200, await response.aread()
-            yield _events(response)
+            yield sse_events(response)
 
     async def events(self, user_id: UUID, run_id: str, after: str | None = None) -> list[dict[str, Any]]:
         params = {"after": after} if after else {}
@@ -95,7 +102,7 @@ class Chat:
         return view
 
 
-async def _events(response: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
+async def sse_events(response: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
     async for line in response.aiter_lines():
         if line.startswith("data: "):
             yield json.loads(line[6:])

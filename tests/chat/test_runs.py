@@ -2,10 +2,12 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
-from chatbot_chat.runs.events import Position
+from chatbot_chat.runs.events import Position, event_of
+from chatbot_chat.runs.log import RunLog
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from redis.asyncio import Redis
@@ -17,10 +19,10 @@ from tests.support.identity import Keys
 ADA = uuid7()
 
 
-async def first_words(chat: Chat, count: int = 3, **body: Any) -> list[dict[str, Any]]:
+async def first_words(chat: Chat, count: int = 3, question: str = "Count for me", **body: Any) -> list[dict[str, Any]]:
     """Events of an endless run up to its first words; then the client disconnects."""
     seen: list[dict[str, Any]] = []
-    async with chat.streaming(ADA, "Count for me", model="endless", **body) as events:
+    async with chat.streaming(ADA, question, model="endless", **body) as events:
         async for event in events:
             seen.append(event)
             if len(seen) > count:
@@ -81,7 +83,7 @@ class TestResume:
 
     async def test_after_the_end_without_the_log(self, chat: Chat, redis_url: str) -> None:
         events = await chat.stream(ADA, "Short", model="echo")
-        await asyncio.sleep(0.5)  # the log gets the end a moment after the client does
+        await logged(redis_url, events)
         await flush(redis_url)
         again = await chat.events(ADA, events[0]["run_id"], after="1-2")
         assert [event["type"] for event in again] == ["run.snapshot", "usage", "run.finished"]
@@ -100,6 +102,17 @@ class TestResume:
             events = await following
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
         assert events[0]["type"] == "run.started"
+
+    async def test_a_log_shorter_than_what_was_seen_becomes_a_snapshot(self, chat: Chat, redis_url: str) -> None:
+        """Redis came back from a copy that is some seconds old."""
+        events = await chat.stream(ADA, "Short", model="echo")
+        await logged(redis_url, events)
+        await flush(redis_url)
+        async with Redis.from_url(redis_url) as redis:
+            await RunLog(redis, redis).append(UUID(events[0]["run_id"]), 1, [event_of(event) for event in events[:2]])
+        again = await chat.events(ADA, events[0]["run_id"], after="1-4")
+        assert [event["type"] for event in again] == ["run.snapshot", "usage", "run.finished"]
+        assert [event["seq"] for event in again] == [5, 6, 7]
 
     async def test_run_of_someone_else(self, chat: Chat) -> None:
         events = await chat.stream(ADA, "Mine", model="echo")
@@ -137,14 +150,15 @@ class TestCancel:
             assert (await other.ended(ADA, seen[0]["run_id"]))["state"] == "cancelled"
 
     async def test_after_its_conversation_was_deleted(self, chat: Chat, conversation_url: str) -> None:
-        seen = await first_words(chat)
+        seen = await first_words(chat, question="Whose conversation goes away?")
         async with httpx2.AsyncClient(base_url=conversation_url, headers=chat.keys.bearer(ADA)) as client:
             path = f"/api/v1/conversations/{seen[0]['conversation_id']}"
             assert (await client.delete(path)).status_code == 204
-        following = hung_up()
-        await cancel(chat, seen[0]["run_id"])
-        async with asyncio.timeout(10):
-            while hung_up() == following:
+        # 404: the run has found out by itself.
+        path = f"/api/v1/chat/runs/{seen[0]['run_id']}/cancel"
+        assert (await chat.client.post(path, headers=chat.keys.bearer(ADA))).status_code in (202, 404)
+        async with asyncio.timeout(30):
+            while "Whose conversation goes away?" not in model_server.hung_up:
                 await asyncio.sleep(0.02)
 
     async def test_a_finished_run_stays_finished(self, chat: Chat) -> None:
@@ -168,11 +182,23 @@ class TestWithoutRedis:
         async with running(keys, Settings.model_validate(told | {"redis_url": "redis://127.0.0.1:1"})) as chat:
             yield chat
 
-    async def test_streams_and_stores(self, alone: Chat) -> None:
+    async def test_streams_and_stores_and_says_so(self, alone: Chat, chat: Chat) -> None:
         events = await alone.stream(ADA, "No Redis here", model="echo")
+        assert events[0]["resumable"] is False
         assert events[-1]["type"] == "run.finished"
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
         view = await alone.run(ADA, events[0]["run_id"])
         assert (view["state"], view["content"].strip()) == ("completed", "You said: No Redis here")
+        assert (await chat.stream(ADA, "Redis here", model="echo"))[0]["resumable"] is True
+
+    async def test_who_follows_elsewhere_gets_all_of_it_at_the_end(self, alone: Chat, chat: Chat) -> None:
+        seen = await first_words(alone)
+        following = asyncio.create_task(chat.events(ADA, seen[0]["run_id"], after=f"1-{seen[-1]['seq']}"))
+        await cancel(alone, seen[0]["run_id"])
+        events = await following
+        assert [event["type"] for event in events] == ["run.snapshot", "run.cancelled"]
+        assert events[0]["text"].startswith("0 1 2")
+        assert [event["seq"] for event in events] == [seen[-1]["seq"] + 1, seen[-1]["seq"] + 2]
 
     async def test_health_says_so(self, alone: Chat) -> None:
         health = (await alone.client.get("/health")).json()
@@ -187,8 +213,12 @@ class TestWithoutRedis:
         await cancel(chat, seen[0]["run_id"])
 
 
-def hung_up() -> int:
-    return model_server.hung_up
+async def logged(redis_url: str, events: list[dict[str, Any]]) -> None:
+    """The log gets the end a moment after the client does."""
+    async with Redis.from_url(redis_url) as redis, asyncio.timeout(20):
+        log = RunLog(redis, redis)
+        while len(await log.read(UUID(events[0]["run_id"]), 1, 0, wait=False)) < len(events):
+            await asyncio.sleep(0.02)
 
 
 async def flush(redis_url: str) -> None:

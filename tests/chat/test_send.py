@@ -48,6 +48,25 @@ class TestJson:
         response = await chat.send(ADA, "That", model="echo", client_message_id="m-2")
         assert response.status_code == 422
 
+    async def test_same_idempotency_key_answers_once(self, chat: Chat, model_server: ModelServer) -> None:
+        headers = chat.keys.bearer(ADA) | {"Idempotency-Key": "k-1"}
+        body = {"content": "Once", "model": "echo"}
+        sent = [chat.client.post("/api/v1/chat/send", json=body, headers=headers) for _ in range(3)]
+        answers = [response.json() for response in await asyncio.gather(*sent)]
+        assert len({answer["message_id"] for answer in answers}) == 1
+        assert len(model_server.requests) == 1
+        other = await chat.client.post("/api/v1/chat/send", json=body | {"content": "Twice"}, headers=headers)
+        assert other.status_code == 422
+        assert "Idempotency-Key" in other.json()["detail"]
+
+    async def test_a_repeat_may_name_the_conversation_that_the_first_one_got(self, chat: Chat) -> None:
+        asked = {"model": "echo", "client_message_id": "m-3"}
+        first, other = (await chat.send(ADA, "Hi", **asked)).json(), (await chat.send(ADA, "Ho", model="echo")).json()
+        again = await chat.send(ADA, "Hi", conversation_id=first["conversation_id"], **asked)
+        assert again.json()["message_id"] == first["message_id"]
+        elsewhere = await chat.send(ADA, "Hi", conversation_id=other["conversation_id"], **asked)
+        assert elsewhere.status_code == 422
+
     @pytest.mark.parametrize(
         "body",
         [

@@ -1,6 +1,7 @@
 """How turns end, over HTTP: by the reply of the chat service, or by the worker when none came in time."""
 
 import asyncio
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -9,7 +10,8 @@ from chatbot_common.ids import uuid7
 
 from tests.conversation.running import Conversation, eventually, working
 
-LATE = "UPDATE turns SET deadline = now() - interval '1 second'"
+LATE = "UPDATE turns SET leased_until = now() - interval '2 minutes'"
+"""So late that the chat service would have closed it."""
 
 
 class TestReply:
@@ -153,10 +155,72 @@ class TestOverdue:
         conversation = (await service.get(f"/conversations/{first['conversation_id']}", ada)).json()
         assert conversation["message_count"] == 20
 
-    async def test_turn_in_time_is_left_alone(self, service: Conversation, ada: UUID) -> None:
+    async def test_turn_that_chat_may_still_close_is_left_alone(
+        self, service: Conversation, ada: UUID, sql: asyncpg.Connection
+    ) -> None:
         turn = await service.started(ada)
+        await sql.execute("UPDATE turns SET leased_until = now() - interval '20 seconds'")
+        late = await service.started(ada)
+        await sql.execute(LATE + " WHERE id = $1", UUID(late["turn_id"]))
 
         async with working(service.settings):
-            await asyncio.sleep(0.5)
+            await eventually(lambda: sql.fetchval("SELECT count(*) = 1 FROM turns WHERE state = 'running'"))
 
         assert (await service.reply(turn)).status_code == 200
+
+    async def test_turn_of_a_release_without_leases_has_until_its_deadline(
+        self, service: Conversation, ada: UUID, sql: asyncpg.Connection
+    ) -> None:
+        turns = [await service.started(ada) for _ in range(2)]
+        await sql.execute("UPDATE turns SET leased_until = NULL")
+        late = "UPDATE turns SET deadline = now() - interval '2 minutes' WHERE id = $1"
+        await sql.execute(late, UUID(turns[0]["turn_id"]))
+
+        async with working(service.settings):
+            await eventually(lambda: sql.fetchval("SELECT count(*) = 1 FROM turns WHERE state = 'running'"))
+
+        assert (await service.reply(turns[1])).status_code == 200
+
+
+class TestLeases:
+    async def renewed(self, service: Conversation, *turns: dict[str, Any]) -> dict[str, Any]:
+        wanted = [{"turn_id": turn["turn_id"], "attempt": turn["attempt"]} for turn in turns]
+        response = await service.client.post(
+            "/internal/turns/leases", json={"turns": wanted}, headers=service.as_chat()
+        )
+        assert response.status_code == 200, response.text
+        told: dict[str, Any] = response.json()
+        return told
+
+    async def test_keep_a_turn_alive(self, service: Conversation, ada: UUID, sql: asyncpg.Connection) -> None:
+        turn = await service.started(ada)
+        await sql.execute("UPDATE turns SET leased_until = now() - interval '1 second'")
+        here = {"turn_id": turn["turn_id"], "attempt": 1}
+
+        assert await self.renewed(service) == {"lost": [], "abandoned": [here]}
+        assert await self.renewed(service, turn) == {"lost": [], "abandoned": []}
+        assert await self.renewed(service) == {"lost": [], "abandoned": []}
+
+    async def test_of_what_has_ended_are_lost(self, service: Conversation, ada: UUID) -> None:
+        ended, running = await service.exchange(ada, "one", "eins"), await service.started(ada, "two")
+        unknown = {"turn_id": str(uuid7()), "attempt": 1}
+        older = running | {"attempt": 2}
+
+        told = await self.renewed(service, ended, running, unknown)
+
+        assert sorted(told["lost"]) == sorted([ended["turn_id"], unknown["turn_id"]])
+        assert (await self.renewed(service, older))["lost"] == [running["turn_id"]]
+
+    async def test_of_a_turn_whose_row_is_locked_are_not_lost(
+        self, service: Conversation, ada: UUID, sql: asyncpg.Connection
+    ) -> None:
+        turn = await service.started(ada)
+        async with sql.transaction():
+            await sql.execute("SELECT * FROM turns FOR UPDATE")
+            assert (await self.renewed(service, turn))["lost"] == []
+
+    async def test_are_for_the_chat_service_alone(self, service: Conversation, ada: UUID) -> None:
+        response = await service.client.post(
+            "/internal/turns/leases", json={"turns": []}, headers=service.keys.bearer(ada)
+        )
+        assert response.status_code == 401

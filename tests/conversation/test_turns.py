@@ -9,7 +9,7 @@ from chatbot_common.ids import uuid7
 
 from tests.conversation.running import Conversation
 
-LATE = "UPDATE turns SET deadline = now() - interval '1 second'"
+LATE = "UPDATE turns SET leased_until = now() - interval '1 second'"
 
 
 class TestStart:

@@ -14,8 +14,9 @@ from chatbot_gateway.settings import Settings
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from tests.support.configuration import mapping
 from tests.support.identity import Keys
@@ -69,6 +70,7 @@ class Upstream:
                 Route("/v1/stream", Step(self, b"text/event-stream"), methods=ANY),
                 Route("/api/v1/chat/download", Step(self, b"application/octet-stream"), methods=ANY),
                 Route("/api/v1/chat/hang", Hang(self), methods=ANY),
+                WebSocketRoute("/api/v1/chat/ws", self.socket),
                 Route("/api/v1/headers", self.headers, methods=ANY),
                 Route("/api/v1/teapot", self.teapot, methods=ANY),
                 Route("/{path:path}", self.echo, methods=ANY),
@@ -102,6 +104,20 @@ class Upstream:
             )
         )
         return JSONResponse({"service": self.name})
+
+    async def socket(self, websocket: WebSocket) -> None:
+        """Tells the headers it got, then repeats each frame; told `4409 why`, it closes with that."""
+        await websocket.accept()
+        self.asked["socket"] += 1
+        await websocket.send_json(dict(websocket.headers.items()))
+        try:
+            async for text in websocket.iter_text():
+                code, _, reason = text.partition(" ")
+                if code.isdigit():
+                    return await websocket.close(int(code), reason)
+                await websocket.send_text(text)
+        finally:
+            self.closed.set()
 
     async def headers(self, request: Request) -> Response:
         response = JSONResponse({}, headers={"ETag": '"1"', "X-Frame-Options": "ALLOWALL", "Keep-Alive": "timeout=9"})

@@ -128,6 +128,12 @@ class TestMessageId:
         await bot.client.post("/api/v1/chat/send", headers=bot.keys.bearer(), json=sent)
         assert json.loads(bot.last.body) == sent
 
+    async def test_is_not_needed_beside_an_idempotency_key(self, bot: Platform) -> None:
+        headers = bot.keys.bearer() | {"Idempotency-Key": "k"}
+        await bot.client.post("/api/v1/chat/send", headers=headers, json={"content": "hi"})
+        assert json.loads(bot.last.body) == {"content": "hi"}
+        assert bot.last.header("idempotency-key") == "k"
+
     async def test_what_is_no_object_is_left_to_the_service(self, bot: Platform) -> None:
         await bot.client.post("/api/v1/chat/send", headers=bot.keys.bearer(), json=["hi"])
         assert json.loads(bot.last.body) == ["hi"]

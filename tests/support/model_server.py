@@ -23,8 +23,8 @@ WORD_SECONDS = 0.005
 PICKY = ("temperature", "max_tokens")
 """What the model `picky` refuses, as OpenAI's reasoning models do."""
 
-hung_up = 0
-"""How many listeners of `endless` have gone."""
+hung_up: list[str] = []
+"""Questions to `endless` whose listener has gone."""
 
 
 def _chunk(model: str, delta: dict[str, Any], reason: str | None = None) -> bytes:
@@ -64,12 +64,11 @@ async def _echo(body: dict[str, Any]) -> AsyncIterator[bytes]:
 
 async def _endless(body: dict[str, Any]) -> AsyncIterator[bytes]:
     """One word every 20 ms, for as long as anybody listens (two minutes at most)."""
-    global hung_up
     try:
         async for piece in _counting(body):
             yield piece
     finally:
-        hung_up += 1
+        hung_up.append(body["messages"][-1]["content"])
 
 
 async def _counting(body: dict[str, Any]) -> AsyncIterator[bytes]:

@@ -70,6 +70,29 @@ class Turn(View):
     reply: Reply | None
 
 
+class Attempt(View):
+    """Which attempt of which turn."""
+
+    turn_id: UUID
+    attempt: int
+
+
+class Leases(View):
+    """`lost`: turns of the caller that are not its own any more. `abandoned`: those whose process seems to be dead."""
+
+    lost: list[UUID]
+    abandoned: list[Attempt]
+
+
+def ending(
+    attempt: int, status: EndState, *, model: str | None, text: str = "", error: str | None = None
+) -> dict[str, Any]:
+    """How an attempt ended, in conversation's words, as yet without citations and usage."""
+    parts = [{"type": "text", "text": text}] if text else []
+    known = {"attempt": attempt, "status": status, "model": model, "text": text, "parts": parts, "error": error}
+    return known | {"citations": [], "usage": None}
+
+
 class ConversationClient:
     """Calls to the conversation service. Every method raises the problems of `chatbot_common.http.call`."""
 
@@ -80,6 +103,12 @@ class ConversationClient:
         """Start the turn, or find the one with this `client_message_id`."""
         return Turn.model_validate(
             await call(self._client, "POST", "/internal/turns", user_token=user.token, json=body)
+        )
+
+    async def regenerate(self, user: User, body: dict[str, Any]) -> Turn:
+        """Start another answer to a question, or find the one with this `client_message_id`."""
+        return Turn.model_validate(
+            await call(self._client, "POST", "/internal/turns/regenerations", user_token=user.token, json=body)
         )
 
     async def get_turn(self, user: User, turn_id: UUID) -> Turn:
@@ -93,6 +122,11 @@ class ConversationClient:
             UpstreamProblem: status 409 when another end was committed first.
         """
         await call(self._client, "PUT", f"/internal/turns/{turn_id}/reply", json=body)
+
+    async def renew(self, attempts: list[Attempt]) -> Leases:
+        """Tell that these attempts of this process are alive."""
+        body = {"turns": [attempt.model_dump(mode="json") for attempt in attempts]}
+        return Leases.model_validate(await call(self._client, "POST", "/internal/turns/leases", json=body))
 
     async def search(self, user: User, query: str) -> Knowledge:
         """Knowledge for a question outside any conversation."""

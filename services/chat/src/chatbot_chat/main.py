@@ -11,7 +11,7 @@ from chatbot_common.http import service_client
 from chatbot_common.redis import open_redis
 from fastapi import FastAPI
 
-from chatbot_chat import routes
+from chatbot_chat import routes, socket
 from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.openai_api import routes as openai_routes
 from chatbot_chat.openai_api.service import CompletionService
@@ -52,9 +52,12 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         drained = asyncio.create_task(_drain_when_leaving(runs, probes, settings.drain_seconds))
+        alive = asyncio.create_task(runs.leases.keep())
         yield
         probes.leave()
         await drained
+        alive.cancel()
+        await asyncio.gather(alive, return_exceptions=True)
         await catalog.close()
         await client.aclose()
         await redis.aclose()
@@ -64,7 +67,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         "chat",
         identity=identity,
         probes=probes,
-        routers=[routes.router, openai_routes.router],
+        routers=[routes.router, routes.messages, socket.router, openai_routes.router],
         lifespan=lifespan,
     )
     app.state.runs = runs

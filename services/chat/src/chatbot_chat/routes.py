@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,14 +17,24 @@ from chatbot_chat.conversation_client import Turn
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position
 from chatbot_chat.runs.service import RunService
-from chatbot_chat.schema import Answer, Models, ModelView, RunView, SendRequest, run_view
+from chatbot_chat.schema import Answer, Edit, Models, ModelView, Regenerate, RunView, SendRequest, run_view
 from chatbot_chat.sse import guarded, sse_response
 
 router = APIRouter(prefix="/api/v1/chat", tags=["chat"])
+messages = APIRouter(prefix="/api/v1/conversations/{conversation_id}/messages/{message_id}", tags=["chat"])
+"""The gateway sends these two here: they start runs."""
 
 EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "The answer, or its events"}
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which message is meant, from the path."""
+
+    conversation_id: UUID
+    message_id: UUID
 
 
 def _runs(request: Request) -> RunService:
@@ -37,35 +49,87 @@ def _catalog(request: Request) -> Catalog:
 
 Runs = Annotated[RunService, Depends(_runs)]
 Models_ = Annotated[Catalog, Depends(_catalog)]
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 
 
 @router.post("/send", response_model=Answer, responses=EVENT_STREAM)
 async def send(
-    body: SendRequest, user: CurrentUser, runs: Runs, catalog: Models_, accept: Annotated[str, Header()] = ""
+    body: SendRequest,
+    user: CurrentUser,
+    runs: Runs,
+    catalog: Models_,
+    accept: Annotated[str, Header()] = "",
+    idempotency_key: IdempotencyKey = None,
 ) -> Any:
     """Ask the assistant. With `Accept: text/event-stream` the events of the run arrive as they happen.
 
-    A client that goes away does not lose the answer: the run goes on and is stored.
+    A client that goes away does not lose the answer: the run goes on and is stored. Sent again under the same
+    `client_message_id`, or without one under the same `Idempotency-Key`, it attaches to the run there is.
     """
     model = catalog.model(body.model or catalog.default).name
-    turn = await runs.send(user, _start(body), model, body.language)
-    events = runs.events(user, turn, Position())
+    turn = await runs.send(user, start_of(body, _name("send", idempotency_key)), model, body.language)
+    return await _respond(turn, runs.events(user, turn, Position()), accept)
+
+
+@messages.post("/edit", response_model=Answer, responses=EVENT_STREAM)
+async def edit(
+    place: Annotated[Place, Depends()],
+    body: Edit,
+    user: CurrentUser,
+    runs: Runs,
+    catalog: Models_,
+    accept: Annotated[str, Header()] = "",
+    idempotency_key: IdempotencyKey = None,
+) -> Any:
+    """Ask something else in a question's stead; the answer comes as from `/chat/send`. Both questions stay."""
+    model = catalog.model(body.model or catalog.default).name
+    name = _name(f"edit:{place.message_id}", idempotency_key)
+    start = start_of(body, name, place.conversation_id) | {"edited_message_id": str(place.message_id)}
+    turn = await runs.send(user, start, model, body.language)
+    return await _respond(turn, runs.events(user, turn, Position()), accept)
+
+
+@messages.post("/regenerate", response_model=Answer, responses=EVENT_STREAM)
+async def regenerate(
+    place: Annotated[Place, Depends()],
+    user: CurrentUser,
+    runs: Runs,
+    catalog: Models_,
+    body: Regenerate | None = None,
+    accept: Annotated[str, Header()] = "",
+    idempotency_key: IdempotencyKey = None,
+) -> Any:
+    """Answer a question again, named by itself or by an answer of it, as `/chat/send` does. Both answers stay."""
+    body = body or Regenerate()
+    model = catalog.model(body.model or catalog.default).name
+    start = {
+        "conversation_id": str(place.conversation_id),
+        "message_id": str(place.message_id),
+        "client_message_id": body.client_message_id or _name(f"regenerate:{place.message_id}", idempotency_key),
+        "retry": body.retry,
+    }
+    turn = await runs.regenerate(user, start, model, body.language)
+    return await _respond(turn, runs.events(user, turn, Position()), accept)
+
+
+def start_of(body: SendRequest | Edit, name: str, conversation_id: UUID | None = None) -> dict[str, Any]:
+    """The turn to start; `name` is for a client that sent none, which makes the request repeatable from here on."""
+    start = body.model_dump(mode="json", include={"conversation_id", "parent_message_id", "language", "retry"})
+    start |= {"text": body.text, "parts": body.parts, "client_message_id": body.client_message_id or name}
+    return start | ({"conversation_id": str(conversation_id)} if conversation_id else {})
+
+
+def _name(route: str, idempotency_key: str | None) -> str:
+    """Under which name a request without a `client_message_id` is known, should it come again."""
+    if idempotency_key is None:
+        return str(uuid7())
+    return f"{route}:{sha256(idempotency_key.encode()).hexdigest()}"
+
+
+async def _respond(turn: Turn, events: AsyncIterator[Event], accept: str) -> Any:
     if "text/event-stream" in accept:
         return _stream(events)
     return await _answer(turn, events)
-
-
-def _start(body: SendRequest) -> dict[str, Any]:
-    """The turn to start; a client that sent no id gets one, which makes the request repeatable from here on."""
-    return {
-        "text": body.text,
-        "parts": body.parts,
-        "conversation_id": str(body.conversation_id) if body.conversation_id else None,
-        "parent_message_id": str(body.parent_message_id) if body.parent_message_id else None,
-        "client_message_id": body.client_message_id or str(uuid7()),
-        "language": body.language,
-        "retry": body.retry,
-    }
 
 
 def _stream(events: AsyncIterator[Event]) -> Response:

@@ -31,23 +31,24 @@ class TextPart(BaseModel):
     text: Text
 
 
-class SendRequest(BaseModel):
-    """A message to the assistant. The same `client_message_id` never answers twice: it attaches to the run there is."""
+class Named(BaseModel):
+    """What all requests for an answer share. The same `client_message_id` attaches to the run there is."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        json_schema_extra={"examples": [{"content": "What are your opening hours?"}]},
-    )
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=32)]
-    conversation_id: Id | None = None
-    parent_message_id: Id | None = None
     client_message_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
     model: Annotated[str, StringConstraints(max_length=128)] | None = None
     language: Language | None = None
     retry: bool = False
     """Try a failed or interrupted turn again."""
+
+
+class Regenerate(Named):
+    """Answer a question again. Both answers stay: the new one is a sibling of the old."""
+
+
+class Asking(Named):
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=32)]
 
     @property
     def text(self) -> str:
@@ -60,6 +61,23 @@ class SendRequest(BaseModel):
         if isinstance(self.content, str):
             return [{"type": "text", "text": self.content}]
         return [part.model_dump() for part in self.content]
+
+
+class Edit(Asking):
+    """Ask something else in a question's stead. Both questions stay: the new one is a sibling of the old."""
+
+
+class SendRequest(Asking):
+    """A message to the assistant. The same `client_message_id` never answers twice: it attaches to the run there is."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"content": "What are your opening hours?"}]},
+    )
+
+    conversation_id: Id | None = None
+    parent_message_id: Id | None = None
 
 
 class Answer(BaseModel):

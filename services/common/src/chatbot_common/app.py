@@ -220,6 +220,9 @@ def _config(app: Any, host: str, port: int, drain: int, **options: Any) -> uvico
         "proxy_headers": False,
         "timeout_graceful_shutdown": drain,
         "timeout_keep_alive": 75,
+        # Of sockets: no frame larger than a body may be, and no compressor's memory for each.
+        "ws_max_size": 1024 * 1024,
+        "ws_per_message_deflate": False,
     }
     return uvicorn.Config(app, host=host, port=port, **told | options)
 

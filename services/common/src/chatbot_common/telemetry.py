@@ -35,6 +35,8 @@ HTTP_DURATION = Histogram(
     ["method", "endpoint"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
+QUIET = "chatbot.quiet"
+"""Key in a request's scope, for calls that come by themselves every few seconds: their log line is for debugging."""
 
 
 def configure_logging(level: str) -> None:
@@ -138,4 +140,5 @@ class HttpTelemetry:
         exemplar = {"trace_id": trace_id} if trace_id else None
         HTTP_REQUESTS.labels(scope["method"], endpoint, status).inc(exemplar=exemplar)
         HTTP_DURATION.labels(scope["method"], endpoint).observe(seconds, exemplar)
-        self._log.info("request", method=scope["method"], endpoint=endpoint, status=status, ms=round(seconds * 1000, 1))
+        write = self._log.debug if scope.get(QUIET) else self._log.info
+        write("request", method=scope["method"], endpoint=endpoint, status=status, ms=round(seconds * 1000, 1))

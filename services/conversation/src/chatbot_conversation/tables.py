@@ -66,9 +66,11 @@ turns = Table(
     Column("conversation_id", Uuid, nullable=False),
     Column("user_message_id", Uuid, nullable=False),
     Column("reply_message_id", Uuid, nullable=False),
+    Column("request_id", Text),
     Column("attempt", Integer, nullable=False),
     Column("state", Text, nullable=False),
     _time("deadline"),
+    _time("leased_until", nullable=True),
     _time("created_at"),
     _time("finished_at", nullable=True),
 )

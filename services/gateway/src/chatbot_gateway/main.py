@@ -7,6 +7,7 @@ from chatbot_common.app import Probes, create_service, health_router, make_ident
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import WebSocketRoute
 
 from chatbot_gateway import routes
 from chatbot_gateway.edge import Edge
@@ -14,6 +15,8 @@ from chatbot_gateway.limits import Limiter, windows
 from chatbot_gateway.proxy import open_session
 from chatbot_gateway.service import Door
 from chatbot_gateway.settings import Settings
+from chatbot_gateway.sockets import PATH, Sockets
+from chatbot_gateway.tickets import Tickets
 
 ALLOWED_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-Request-Id")
 EXPOSED_HEADERS = ("ETag", "RateLimit", "RateLimit-Policy", "Retry-After", "Server-Timing", "X-Request-Id")
@@ -21,7 +24,8 @@ EXPOSED_HEADERS = ("ETag", "RateLimit", "RateLimit-Policy", "Retry-After", "Serv
 
 def create_app(settings: Settings) -> FastAPI:
     """The public app; connections are opened by its lifespan, and none is needed to start."""
-    limiter = Limiter(settings.redis_url.get_secret_value(), windows(settings.limits))
+    redis_url = settings.redis_url.get_secret_value()
+    limiter, tickets = Limiter(redis_url, windows(settings.limits)), Tickets(redis_url)
     # Reported only: requests pass without Redis, so losing it must not take every gateway out of service.
     probes = Probes(reported={"redis": limiter.ping})
     identity = make_identity("gateway", settings)
@@ -31,12 +35,13 @@ def create_app(settings: Settings) -> FastAPI:
         async with open_session() as app.state.session:
             yield
         await limiter.close()
+        await tickets.close()
 
     app = create_service(
         "gateway",
         identity=identity,
         probes=probes,
-        routers=[routes.health_router(settings, probes), _under_api(probes)],
+        routers=[routes.health_router(settings, probes), _under_api(probes), routes.ticket_router(tickets)],
         lifespan=lifespan,
         middleware=[Middleware(Edge), _cors(settings)],
         openapi_url=None,
@@ -45,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes += [
         routes.PlainRoute("/openapi.json", routes.Description(settings).__call__),
         *routes.page_routes(settings.bot),
+        WebSocketRoute(PATH, Sockets(settings, identity.users, limiter, tickets)),
         *routes.proxy_routes(settings),
     ]
     return app

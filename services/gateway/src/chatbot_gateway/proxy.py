@@ -92,7 +92,9 @@ class Proxy:
         if not raw:
             return None
         value = parse(raw)
-        return with_message_id(raw, value) if scope["path"] == SEND_PATH else raw
+        # An Idempotency-Key names the message as well.
+        named = scope["path"] != SEND_PATH or "idempotency-key" in body.headers
+        return raw if named else with_message_id(raw, value)
 
     async def _relay(self, scope: Scope, body: Body, data: Any, send: Send) -> None:
         async with self._answer(scope, body, data) as answer:

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from chatbot_common.app import Probes
+from chatbot_common.identity import bearer
 from fastapi import APIRouter, Request, Response
 from starlette.responses import FileResponse, HTMLResponse
 from starlette.routing import BaseRoute, Mount, Route
@@ -20,12 +21,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from chatbot_gateway.body import Bounds
+from chatbot_gateway.edge import exchange
 from chatbot_gateway.openapi import Document, joined
 from chatbot_gateway.proxy import Proxy
 from chatbot_gateway.remembered import Remembered
-from chatbot_gateway.schema import Health, ServiceHealth
-from chatbot_gateway.service import PREFIXES, SERVICES
+from chatbot_gateway.schema import Health, ServiceHealth, Ticket
+from chatbot_gateway.service import PREFIXES, SERVICES, Door
 from chatbot_gateway.settings import Settings
+from chatbot_gateway.tickets import TICKET_SECONDS, Tickets
 
 STATIC = Path(__file__).parent / "static"
 # Only its files are used: Swagger UI as a wheel, so that the documentation works without a CDN.
@@ -102,6 +105,21 @@ class _Revalidated(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = "no-cache"
         return response
+
+
+def ticket_router(tickets: Tickets) -> APIRouter:
+    """`POST /chat/ws-ticket`: here and not in chat, because whoever opens a socket has to be known at this door."""
+    router = APIRouter(prefix="/api/v1/chat", tags=["chat"])
+
+    @router.post("/ws-ticket", status_code=201)
+    async def ws_ticket(request: Request) -> Ticket:
+        """A ticket that opens one socket: `GET /api/v1/chat/ws?ticket=…`, within 30 seconds, once."""
+        door: Door = request.app.state.door
+        await door.admit(request.scope, exchange(request.scope))
+        token = bearer(request.headers.get("authorization")) or ""
+        return Ticket(ticket=await tickets.issue(token), expires_in=TICKET_SECONDS)
+
+    return router
 
 
 def health_router(settings: Settings, probes: Probes) -> APIRouter:

@@ -5,6 +5,13 @@ from typing import Literal
 from pydantic import BaseModel
 
 
+class Ticket(BaseModel):
+    """Opens one socket, within `expires_in` seconds."""
+
+    ticket: str
+    expires_in: int
+
+
 class ServiceHealth(BaseModel):
     """How one service is, by its own account."""
 

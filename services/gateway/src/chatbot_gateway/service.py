@@ -21,6 +21,8 @@ PREFIXES: tuple[tuple[str, ServiceName], ...] = (
     ("/api/v1/admin", "auth"),
     ("/api/v1/.well-known", "auth"),
     ("/api/v1/chat", "chat"),
+    ("/api/v1/conversations/{conversation_id}/messages/{message_id}/regenerate", "chat"),
+    ("/api/v1/conversations/{conversation_id}/messages/{message_id}/edit", "chat"),
     ("/v1", "chat"),
     ("/api/v1", "conversation"),
 )

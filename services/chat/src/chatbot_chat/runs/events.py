@@ -1,6 +1,7 @@
 """Events of a run: what clients see, the same from every replica."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -54,6 +55,17 @@ def event_of(body: dict[str, Any]) -> Event:
     own = ("type", "run_id", "attempt", "seq")
     data = {key: value for key, value in body.items() if key not in own}
     return Event(body["type"], UUID(body["run_id"]), body["attempt"], body["seq"], data)
+
+
+def text_of(events: Iterable[Event]) -> str:
+    """The answer so far, as a client shows it: deltas append, a snapshot replaces."""
+    text = ""
+    for event in events:
+        if event.type == "text.delta":
+            text += event.data["text"]
+        elif event.type == "run.snapshot":
+            text = event.data["text"]
+    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from chatbot_common.http import UpstreamProblem
 from opentelemetry import trace
 
 from chatbot_chat.citations import citations_of
-from chatbot_chat.conversation_client import ConversationClient, EndState
+from chatbot_chat.conversation_client import ConversationClient, EndState, ending
 from chatbot_chat.providers import Chosen, ModelRequest, TextDelta, Usage
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import terminal
@@ -49,7 +49,6 @@ class Executor:
     async def execute(self, run: Run, model: str, prepare: Prepare) -> None:
         """Run to the end. Nothing escapes: whatever happens becomes the run's last event."""
         with tracer.start_as_current_span("chat.run", attributes={"chatbot.run.id": str(run.id)}):
-            keeping = asyncio.create_task(run.keep_log(self._log))
             turn = run.turn
             run.emit(
                 "run.started",
@@ -57,7 +56,9 @@ class Executor:
                 user_message_id=str(turn.user_message_id),
                 message_id=str(turn.reply_message_id),
                 model=model,
+                resumable=await self._log.opens(run.id, run.attempt),
             )
+            keeping = asyncio.create_task(run.keep_log(self._log))
             said = Said(model)
             try:
                 status, error = await self._answer(run, model, prepare, said)
@@ -103,12 +104,8 @@ class Executor:
         usage = said.usage
         counted = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else None
         message = f"{error.kind}: {error}" if error else None
-        body = _reply(run, said, status, message) | {
-            "text": run.text,
-            "parts": [{"type": "text", "text": run.text}] if run.text else [],
-            "citations": citations,
-            "usage": counted,
-        }
+        body = ending(run.attempt, status, model=said.model, text=run.text, error=message)
+        body |= {"citations": citations, "usage": counted}
         outcome = await self._commit(run, body)
         if outcome is not None:
             status, message = outcome
@@ -124,7 +121,8 @@ class Executor:
         """Close a run that crashed, without whatever it crashed on."""
         message = f"{Problem.kind}: {Problem.title}"
         with contextlib.suppress(Problem):
-            await self._conversation.store_reply(run.id, _reply(run, said, "failed", message))
+            body = ending(run.attempt, "failed", model=said.model, error=message)
+            await self._conversation.store_reply(run.id, body)
         kind, data = terminal(run.turn, "failed", run.text, message)
         run.emit(kind, **data)
 
@@ -148,12 +146,6 @@ class Executor:
                 await asyncio.sleep(next(pauses, COMMIT_RETRY_SECONDS[-1]))
             else:
                 return None
-
-
-def _reply(run: Run, said: Said, status: EndState, error: str | None) -> dict[str, Any]:
-    """The end of an attempt in conversation's words, as yet without text."""
-    empty: dict[str, Any] = {"text": "", "parts": [], "citations": [], "usage": None}
-    return empty | {"attempt": run.attempt, "status": status, "model": said.model, "error": error}
 
 
 def _time_left(run: Run) -> float:

@@ -1,21 +1,26 @@
 """The run's log in Redis, so that any replica can serve any run.
 
 One stream per run. An entry holds a batch of events and is named `attempt-lastseq`; Redis itself refuses an id that is
-not greater than the last, and the script refuses an attempt older than the one it has seen, so a pod that was frozen
-and thaws cannot append. Losing Redis loses no answer: Postgres has it.
+not greater than the last, and the script refuses an attempt older than the one it has seen, or closed because its pod
+seemed dead: so a pod that was frozen and thaws cannot append. Losing Redis loses no answer: Postgres has it.
 """
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
+from redis import RedisError
 from redis.asyncio import Redis
 
 from chatbot_chat.runs.events import Event, event_of
 
 TTL_SECONDS = 15 * 60
 BLOCK_MILLISECONDS = 2000
+
+AWAY_SECONDS = 1.0
+"""After a failure the log is taken for out of reach for so long: not every run should wait for a time-out."""
 
 Appended = Literal["ok", "cancel", "superseded", "gap"]
 
@@ -24,7 +29,7 @@ Appended = Literal["ok", "cancel", "superseded", "gap"]
 # Redis lost it, or an answer was lost on its way.
 _APPEND = """
 local attempt, current = tonumber(ARGV[1]), tonumber(redis.call('HGET', KEYS[2], 'attempt') or '0')
-if attempt < current then return 'superseded' end
+if attempt < current or attempt <= tonumber(redis.call('HGET', KEYS[2], 'closed') or '0') then return 'superseded' end
 if attempt > current then
   local wish = redis.call('HGET', KEYS[2], 'cancel')
   redis.call('DEL', KEYS[1], KEYS[2])
@@ -47,6 +52,14 @@ if redis.call('HGET', KEYS[2], 'cancel') == ARGV[1] then return 'cancel' end
 return 'ok'
 """
 
+# KEYS: log, state. ARGV: attempt, seconds to keep. From here on the attempt appends no more; returns what it did.
+_CLOSE = """
+if tonumber(ARGV[1]) < tonumber(redis.call('HGET', KEYS[2], 'attempt') or '0') then return {} end
+redis.call('HSET', KEYS[2], 'closed', ARGV[1])
+redis.call('EXPIRE', KEYS[2], ARGV[2])
+return redis.call('XRANGE', KEYS[1], '-', '+')
+"""
+
 # KEYS: state. ARGV: attempt, seconds to keep.
 _CANCEL = """
 redis.call('HSET', KEYS[1], 'cancel', ARGV[1])
@@ -65,7 +78,9 @@ class RunLog:
     def __init__(self, redis: Redis, blocking: Redis) -> None:
         self._redis = redis
         self._blocking = blocking
+        self._away_until = float("-inf")
         self._append = redis.register_script(_APPEND)
+        self._close = redis.register_script(_CLOSE)
         self._cancel = redis.register_script(_CANCEL)
 
     async def append(self, run_id: UUID, attempt: int, events: Sequence[Event]) -> Appended:
@@ -76,6 +91,23 @@ class RunLog:
             await self._append(keys=[_log(run_id), _state(run_id)], args=[attempt, first, last, batch, TTL_SECONDS])
         ).decode()
         return result
+
+    async def opens(self, run_id: UUID, attempt: int) -> bool:
+        """Whether the attempt's events will be in the log; not while Redis is away."""
+        if time.monotonic() < self._away_until:
+            return False
+        try:
+            await self.append(run_id, attempt, ())
+        except RedisError:
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            return False
+        return True
+
+    async def close(self, run_id: UUID, attempt: int) -> list[Event]:
+        """Let the attempt append no more; its events so far."""
+        entries: list[Any] = await self._close(keys=[_log(run_id), _state(run_id)], args=[attempt, TTL_SECONDS])
+        events = [event for _, (_, batch) in entries for event in _events(batch)]
+        return [event for event in events if event.attempt == attempt]
 
     async def cancel(self, run_id: UUID, attempt: int) -> None:
         """Ask whoever runs this attempt to stop; it reads the wish with its next append."""
@@ -88,8 +120,12 @@ class RunLog:
             {_log(run_id): f"{attempt}-{after}"}, block=BLOCK_MILLISECONDS if wait else None
         )
         entries: list[Any] = reply[0][1] if reply else []
-        events = [event_of(body) for _, fields in entries for body in json.loads(fields[b"events"])]
+        events = [event for _, fields in entries for event in _events(fields[b"events"])]
         return [event for event in events if event.attempt == attempt and event.seq > after]
+
+
+def _events(batch: bytes) -> list[Event]:
+    return [event_of(body) for body in json.loads(batch)]
 
 
 def _log(run_id: UUID) -> str:

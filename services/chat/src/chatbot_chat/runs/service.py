@@ -19,6 +19,7 @@ from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position, ending_of
 from chatbot_chat.runs.executor import Executor
+from chatbot_chat.runs.leases import Leases
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.run import Run
 from chatbot_chat.settings import ModelSettings
@@ -27,8 +28,8 @@ log = structlog.get_logger(__name__)
 
 RUNS_IN_FLIGHT = Gauge("chat_runs_in_flight", "Runs executing in this process")
 POLL_SECONDS = 1.0
-LATEST = timedelta(minutes=2)
-"""How long after its deadline a run may still be followed: by then the worker has closed it."""
+LATEST = timedelta(minutes=3)
+"""How long after its deadline a run may still be followed: by then it was closed."""
 
 
 class RunService:
@@ -41,6 +42,7 @@ class RunService:
         self._prompts = prompts
         self._executor = Executor(catalog, conversation, run_log)
         self._runs: dict[UUID, Run] = {}
+        self.leases = Leases(conversation, run_log, lambda: self._runs.values())
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def send(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:
@@ -49,7 +51,13 @@ class RunService:
         Raises:
             Problem: the turn could not be started; nothing is running then.
         """
-        turn = await self._conversation.start_turn(user, body)
+        return self._begun(user, await self._conversation.start_turn(user, body), model, language)
+
+    async def regenerate(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:
+        """Answer a question once more; otherwise as `send`."""
+        return self._begun(user, await self._conversation.regenerate(user, body), model, language)
+
+    def _begun(self, user: User, turn: Turn, model: str, language: str | None) -> Turn:
         if turn.state == "started":
             self._start(user.id, turn, model, language)
         return turn

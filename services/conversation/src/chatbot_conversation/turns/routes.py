@@ -4,9 +4,10 @@ from typing import Annotated
 from uuid import UUID
 
 from chatbot_common.identity import CurrentUser, calling_service
+from chatbot_common.telemetry import QUIET
 from fastapi import APIRouter, Depends, Request
 
-from chatbot_conversation.turns.schema import StartTurn, StoredReply, StoreReply, Turn
+from chatbot_conversation.turns.schema import Leases, Regenerate, Renewal, StartTurn, StoredReply, StoreReply, Turn
 from chatbot_conversation.turns.service import TurnService
 
 router = APIRouter(prefix="/internal/turns", tags=["turns"], dependencies=[Depends(calling_service("chat"))])
@@ -24,6 +25,19 @@ Turns = Annotated[TurnService, Depends(_service)]
 async def start_turn(body: StartTurn, user: CurrentUser, turns: Turns) -> Turn:
     """Start a turn for the user, or find the one this client message id started."""
     return await turns.start(user.id, body)
+
+
+@router.post("/regenerations")
+async def regenerate(body: Regenerate, user: CurrentUser, turns: Turns) -> Turn:
+    """Start another answer to a question of the user, or find the one this client message id started."""
+    return await turns.regenerate(user.id, body)
+
+
+@router.post("/leases")
+async def renew_leases(body: Renewal, turns: Turns, request: Request) -> Leases:
+    """Keep the caller's turns alive, and learn whose process has died."""
+    request.scope[QUIET] = True
+    return await turns.renew(body)
 
 
 @router.get("/{turn_id}")

@@ -29,8 +29,19 @@ class StartTurn(Request):
     parts: list[CleanJson] | None = None
     conversation_id: Id | None = None
     parent_message_id: Id | None = None
+    edited_message_id: Id | None = None
+    """The question in whose stead this one is asked: it stays, and this one is its sibling."""
     client_message_id: Annotated[Text, Field(min_length=1, max_length=128)]
     language: Annotated[Text, Field(min_length=1, max_length=35)] | None = None
+    retry: bool = False
+
+
+class Regenerate(Request):
+    """Answer a question again, named by itself or by one of its answers. `client_message_id` names this request."""
+
+    conversation_id: Id
+    message_id: Id
+    client_message_id: Annotated[Text, Field(min_length=1, max_length=128)]
     retry: bool = False
 
 
@@ -83,6 +94,29 @@ class StoreReply(Request):
     usage: Usage | None
     model: CleanText | None
     error: CleanText | None
+
+
+class Attempt(Request):
+    turn_id: Id
+    attempt: Annotated[int, Field(ge=1)]
+
+
+class Renewal(Request):
+    """The attempts that a process of the chat service is working on."""
+
+    turns: Annotated[list[Attempt], Field(max_length=10_000)]
+
+
+class AbandonedTurn(Response):
+    turn_id: UUID
+    attempt: int
+
+
+class Leases(Response):
+    """`lost`: attempts of the caller that are not running any more. `abandoned`: anybody's, whose lease has ended."""
+
+    lost: list[UUID]
+    abandoned: list[AbandonedTurn]
 
 
 class StoredReply(Response):

@@ -1,30 +1,41 @@
-"""The life of a turn: start it or find it, store how it ended, close what nobody finished.
+"""The life of a turn: start it or find it, keep it alive, store how it ended, close what nobody finished.
 
 Postgres arbitrates: the unique client message id decides who starts a turn, the locked turn row decides whose reply is
 the first terminal state of the current attempt. A process that was frozen and thaws can do neither.
+
+Who answers a turn renews its lease. When the lease has ended, another process of the chat service closes the turn with
+the words so far, which are in chat's log; we close it without them only when nobody of chat has done so for a minute.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import structlog
 from chatbot_common.database import Database, ReadSession, WriteSession
-from chatbot_common.errors import Conflict, InvalidRequest, NotFound
-from chatbot_common.ids import uuid7
-from prometheus_client import Counter
+from chatbot_common.errors import Conflict, NotFound
 
 from chatbot_conversation.jobs import enqueue
-from chatbot_conversation.knowledge.schema import Knowledge
 from chatbot_conversation.knowledge.service import KnowledgeService
 from chatbot_conversation.tables import AnyRow
-from chatbot_conversation.turns import store
-from chatbot_conversation.turns.schema import HistoryMessage, Reply, StartTurn, StoredReply, StoreReply, Turn, TurnState
+from chatbot_conversation.turns import starting, store
+from chatbot_conversation.turns.schema import (
+    AbandonedTurn,
+    Leases,
+    Regenerate,
+    Renewal,
+    StartTurn,
+    StoredReply,
+    StoreReply,
+    Turn,
+)
+from chatbot_conversation.turns.starting import TURNS
+from chatbot_conversation.turns.views import turn_as_it_stands
 
 log = structlog.get_logger(__name__)
 
-TURNS = Counter("conversation_turns_total", "Turns by what became of them", ["state"])
-TITLE_LENGTH = 60
+GRACE = timedelta(minutes=1)
+"""How long after a lease's end the turn is left to the chat service, which knows the words so far."""
 
 
 class TurnService:
@@ -43,47 +54,23 @@ class TurnService:
         """
         knowledge = await self._knowledge.find_for_turn(request.text)
         async with self._database.write() as session:
-            turn = await self._start(session, user_id, request, knowledge)
-        if turn.state == "started":
-            TURNS.labels("started").inc()
-        return turn
+            turn = await starting.start(session, user_id, request, knowledge, self._allowed)
+        return _counted(turn)
 
-    async def _start(self, session: WriteSession, user_id: UUID, request: StartTurn, knowledge: Knowledge) -> Turn:
-        conversation_id, parent_id = await _place(session, user_id, request)
-        new = store.NewTurn(user_id, uuid7(), conversation_id or uuid7(), uuid7(), uuid7())
-        inserted = await store.insert_question(
-            session,
-            new,
-            parent_id=parent_id,
-            text=request.text,
-            parts=request.parts or [{"type": "text", "text": request.text}],
-            client_id=request.client_message_id,
-        )
-        if not inserted:
-            return await self._repeat(session, user_id, request, knowledge)
-        if conversation_id is None:
-            await store.insert_conversation(session, new, title_of(request.text), request.language)
-        row = await store.insert_turn(session, new, self._allowed)
-        if not await store.touch_conversation(session, new, new.user_message_id, added=1):
-            raise NotFound("There is no such conversation.")
-        return await _started(session, row, request.text, parent_id, knowledge)
+    async def regenerate(self, user_id: UUID, request: Regenerate) -> Turn:
+        """Answer a question once more, beside the answers it has, or say what became of that.
 
-    async def _repeat(self, session: WriteSession, user_id: UUID, request: StartTurn, knowledge: Knowledge) -> Turn:
-        row = await store.lock_by_client_id(session, user_id, request.client_message_id)
-        if row is None:
-            raise Conflict("The message was deleted meanwhile; send it again.")
-        if row.text != request.text:
-            raise InvalidRequest(
-                "This client_message_id was already used for another text.",
-                errors=[{"pointer": "/client_message_id", "detail": "already used for another text"}],
-            )
-        abandoned = row.state == "running" and row.overdue
-        if abandoned:
-            TURNS.labels("interrupted").inc()
-        if abandoned or (request.retry and row.state in ("failed", "cancelled", "interrupted")):
-            again = await store.start_again(session, row, self._allowed)
-            return await _started(session, again, row.text, row.parent_id, knowledge)
-        return await _as_it_stands(session, row)
+        Raises:
+            NotFound: the message is not this user's, or not in this conversation.
+            InvalidRequest: the same client message id was used for another message.
+            Conflict: the question is being answered right now.
+        """
+        async with self._database.read() as reading:
+            question = await starting.question_of(reading, user_id, request)
+        knowledge = await self._knowledge.find_for_turn(question.text)
+        async with self._database.write() as session:
+            turn = await starting.regenerate(session, user_id, request, question, knowledge, self._allowed)
+        return _counted(turn)
 
     async def get(self, user_id: UUID, turn_id: UUID) -> Turn:
         """How a turn stands. Raises `NotFound` when it is not this user's."""
@@ -91,7 +78,7 @@ class TurnService:
             row = await store.find(session, user_id, turn_id)
             if row is None:
                 raise NotFound("There is no such turn.")
-            return await _as_it_stands(session, row)
+            return await turn_as_it_stands(session, row)
 
     async def store_reply(self, turn_id: UUID, reply: StoreReply) -> StoredReply:
         """Store the answer of an attempt: the first terminal state of the current attempt wins.
@@ -115,8 +102,19 @@ class TurnService:
         TURNS.labels(reply.status).inc()
         return stored
 
+    async def renew(self, request: Renewal) -> Leases:
+        """Renew the leases of the caller's attempts. An idle caller only reads."""
+        wanted = [(turn.turn_id, turn.attempt) for turn in request.turns]
+        if not wanted:
+            async with self._database.read() as reading:
+                return _leases([], await store.abandoned(reading))
+        async with self._database.write() as session:
+            running = await store.renew(session, wanted)
+            lost = [turn_id for turn_id, attempt in wanted if (turn_id, attempt) not in running]
+            return _leases(lost, await store.abandoned(session))
+
     async def close_overdue(self) -> int:
-        """Close every turn past its deadline as interrupted; returns how many. Safe to run in several places."""
+        """Close every turn that nobody answers or closes any more; returns how many. Safe to run in several places."""
         closed = 0
         while await self._close_one_overdue():
             closed += 1
@@ -124,7 +122,7 @@ class TurnService:
 
     async def _close_one_overdue(self) -> bool:
         async with self._database.write() as session:
-            turn = await store.lock_overdue(session)
+            turn = await store.lock_overdue(session, GRACE)
             if turn is None:
                 return False
             await _close(session, turn, _interrupted(turn.attempt))
@@ -133,54 +131,14 @@ class TurnService:
         return True
 
 
-async def _place(session: ReadSession, user_id: UUID, request: StartTurn) -> tuple[UUID | None, UUID | None]:
-    """Conversation and parent of the new message; (None, None) starts a conversation."""
-    conversation_id, parent_id = request.conversation_id, request.parent_message_id
-    if parent_id is not None:
-        parent = await store.find_message(session, user_id, parent_id)
-        if parent is None or conversation_id not in (None, parent.conversation_id):
-            raise NotFound("There is no such parent message in this conversation.")
-        return parent.conversation_id, parent_id
-    if conversation_id is None:
-        return None, None
-    if await store.find_conversation(session, user_id, conversation_id) is None:
-        raise NotFound("There is no such conversation.")
-    return conversation_id, await store.newest_message_id(session, user_id, conversation_id)
+def _counted(turn: Turn) -> Turn:
+    if turn.state == "started":
+        TURNS.labels("started").inc()
+    return turn
 
 
-async def _started(session: ReadSession, row: AnyRow, text: str, parent_id: UUID | None, knowledge: Knowledge) -> Turn:
-    """The answer for the one caller who runs the attempt."""
-    conversation = await store.find_conversation(session, row.user_id, row.conversation_id)
-    earlier = await store.history(session, row.user_id, parent_id) if parent_id else []
-    return _turn(
-        row,
-        "started",
-        text,
-        history=[HistoryMessage.model_validate(message) for message in earlier],
-        summary=conversation.summary if conversation else None,
-        knowledge=knowledge,
-    )
-
-
-async def _as_it_stands(session: ReadSession, row: AnyRow) -> Turn:
-    if row.state == "running":
-        return _turn(row, "running", row.text)
-    message = await store.find_message(session, row.user_id, row.reply_message_id)
-    return _turn(row, row.state, row.text, reply=Reply.model_validate(message) if message else None)
-
-
-def _turn(row: AnyRow, state: TurnState, text: str, **rest: Any) -> Turn:
-    return Turn(
-        turn_id=row.id,
-        attempt=row.attempt,
-        state=state,
-        conversation_id=row.conversation_id,
-        user_message_id=row.user_message_id,
-        reply_message_id=row.reply_message_id,
-        deadline=row.deadline,
-        text=text,
-        **rest,
-    )
+def _leases(lost: list[UUID], abandoned: Sequence[AnyRow]) -> Leases:
+    return Leases(lost=lost, abandoned=[AbandonedTurn.model_validate(row) for row in abandoned])
 
 
 async def _is_stored(session: ReadSession, turn: AnyRow, reply: StoreReply) -> bool:
@@ -216,12 +174,3 @@ def _interrupted(attempt: int) -> StoreReply:
     return StoreReply(
         attempt=attempt, status="interrupted", text="", parts=[], citations=[], usage=None, model=None, error=None
     )
-
-
-def title_of(text: str) -> str:
-    """The first words of a text, at most 60 characters."""
-    line = " ".join(text.split())
-    if len(line) <= TITLE_LENGTH:
-        return line or "New conversation"
-    head = line[:TITLE_LENGTH].rsplit(" ", 1)[0]
-    return head.rstrip(" ,.;:-") + "…"

@@ -1,19 +1,27 @@
 """SQL of turns. Every statement names the user, except where a service finds a turn by its id alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
-from sqlalchemy import Select, func, literal, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ARRAY, ColumnElement, Select, Uuid, any_, func, literal, select, update
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from chatbot_conversation.tables import AnyRow, conversations, messages, turns
 from chatbot_conversation.wire import Json
 
 HISTORY_MESSAGES = 20
+LEASE = timedelta(seconds=10)
+"""How long a turn is taken for alive after the last sign of the process that answers it; it gives one every 3 s."""
+LATEST = timedelta(minutes=1)
+"""No lease goes on for longer than this after the turn's deadline: time enough to store what was said until then."""
+ABANDONED_AT_ONCE = 1000
+
+Attempt = tuple[UUID, int]
+"""A turn's id, and which of its attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +65,36 @@ async def insert_conversation(session: WriteSession, turn: NewTurn, title: str, 
 
 
 async def insert_turn(session: WriteSession, turn: NewTurn, allowed: timedelta) -> AnyRow:
+    row: AnyRow = (await session.execute(_first_attempt(turn, allowed).returning(turns))).one()
+    return row
+
+
+async def insert_regeneration(
+    session: WriteSession, turn: NewTurn, allowed: timedelta, request_id: str
+) -> AnyRow | None:
+    """Another turn of a question that has one. None when this request has made it; waits for a rival to commit."""
     statement = (
-        insert(turns)
-        .values(
-            user_id=turn.user_id,
-            id=turn.id,
-            conversation_id=turn.conversation_id,
-            user_message_id=turn.user_message_id,
-            reply_message_id=turn.reply_message_id,
-            attempt=1,
-            state="running",
-            deadline=func.now() + allowed,
-        )
+        _first_attempt(turn, allowed, request_id=request_id)
+        .on_conflict_do_nothing(index_elements=["user_id", "request_id"])
         .returning(turns)
     )
-    row: AnyRow = (await session.execute(statement)).one()
+    row: AnyRow | None = (await session.execute(statement)).first()
     return row
+
+
+def _first_attempt(turn: NewTurn, allowed: timedelta, **more: Any) -> Insert:
+    return insert(turns).values(
+        user_id=turn.user_id,
+        id=turn.id,
+        conversation_id=turn.conversation_id,
+        user_message_id=turn.user_message_id,
+        reply_message_id=turn.reply_message_id,
+        attempt=1,
+        state="running",
+        deadline=func.now() + allowed,
+        leased_until=func.now() + LEASE,
+        **more,
+    )
 
 
 async def start_again(session: WriteSession, turn: AnyRow, allowed: timedelta) -> AnyRow:
@@ -80,17 +102,28 @@ async def start_again(session: WriteSession, turn: AnyRow, allowed: timedelta) -
     statement = (
         update(turns)
         .where(turns.c.user_id == turn.user_id, turns.c.id == turn.id)
-        .values(attempt=turn.attempt + 1, state="running", deadline=func.now() + allowed, finished_at=None)
+        .values(
+            attempt=turn.attempt + 1,
+            state="running",
+            deadline=func.now() + allowed,
+            leased_until=func.now() + LEASE,
+            finished_at=None,
+        )
         .returning(turns)
     )
     row: AnyRow = (await session.execute(statement)).one()
     return row
 
 
+def _overdue(by: timedelta = timedelta(0)) -> ColumnElement[bool]:
+    """Whether the process that answers has given no sign of life for longer than it may."""
+    return func.coalesce(turns.c.leased_until, turns.c.deadline) <= func.now() - by
+
+
 def _turn_with_question() -> Select[Any]:
     return select(
         turns,
-        (turns.c.deadline <= func.now()).label("overdue"),
+        _overdue().label("overdue"),
         messages.c.text,
         messages.c.parent_id,
     ).join_from(turns, messages, (messages.c.user_id == turns.c.user_id) & (messages.c.id == turns.c.user_message_id))
@@ -98,13 +131,24 @@ def _turn_with_question() -> Select[Any]:
 
 async def lock_by_client_id(session: WriteSession, user_id: UUID, client_id: str) -> AnyRow | None:
     """The turn of a message that was sent before, locked: its columns, `overdue`, and the question's `text`."""
-    query = (
-        _turn_with_question()
-        .where(turns.c.user_id == user_id, messages.c.client_message_id == client_id)
-        .with_for_update(of=turns)
-    )
+    named = (messages.c.client_message_id == client_id) & turns.c.request_id.is_(None)
+    query = _turn_with_question().where(turns.c.user_id == user_id, named).with_for_update(of=turns)
     row: AnyRow | None = (await session.execute(query)).first()
     return row
+
+
+async def lock_by_request_id(session: WriteSession, user_id: UUID, request_id: str) -> AnyRow | None:
+    """The turn that a regeneration made, as `lock_by_client_id` has it."""
+    query = _turn_with_question().where(turns.c.user_id == user_id, turns.c.request_id == request_id)
+    row: AnyRow | None = (await session.execute(query.with_for_update(of=turns))).first()
+    return row
+
+
+async def is_being_answered(session: ReadSession, turn: AnyRow) -> bool:
+    """Whether another turn of the same question is running, and its process alive."""
+    same = (turns.c.user_id == turn.user_id) & (turns.c.user_message_id == turn.user_message_id)
+    running = (turns.c.id != turn.id) & (turns.c.state == "running") & ~_overdue()
+    return (await session.execute(select(turns.c.id).where(same, running).limit(1))).first() is not None
 
 
 async def find(session: ReadSession, user_id: UUID, turn_id: UUID) -> AnyRow | None:
@@ -118,9 +162,41 @@ async def lock(session: WriteSession, turn_id: UUID) -> AnyRow | None:
     return (await session.execute(select(turns).where(turns.c.id == turn_id).with_for_update())).first()
 
 
-async def lock_overdue(session: WriteSession) -> AnyRow | None:
-    """One running turn past its deadline that nobody else is closing."""
-    query = select(turns).where(turns.c.state == "running", turns.c.deadline <= func.now()).limit(1)
+async def renew(session: WriteSession, attempts: Sequence[Attempt]) -> set[Attempt]:
+    """Renew the leases of running attempts; returns those that still run.
+
+    A row that somebody has locked, to store its end or to delete it, is left alone: waiting for several rows could
+    deadlock with who locks them in another order.
+    """
+    wanted = set(attempts)
+    running = (
+        select(turns.c.id, turns.c.attempt)
+        .where(_one_of(turn_id for turn_id, _ in attempts))
+        .where(turns.c.state == "running")
+    )
+    free = await session.execute(running.with_for_update(skip_locked=True))
+    await session.execute(
+        update(turns)
+        .where(_one_of(row.id for row in free if (row.id, row.attempt) in wanted))
+        .values(leased_until=func.least(func.now() + LEASE, turns.c.deadline + LATEST))
+    )
+    return wanted & {(row.id, row.attempt) for row in await session.execute(running)}
+
+
+def _one_of(turn_ids: Iterable[UUID]) -> ColumnElement[bool]:
+    """As one array: a process may have a thousand turns, and each number of parameters would be planned anew."""
+    return turns.c.id == any_(literal(list(turn_ids), ARRAY(Uuid)))
+
+
+async def abandoned(session: ReadSession) -> Sequence[AnyRow]:
+    """Running attempts whose lease has ended, of all users: `turn_id` and `attempt`."""
+    query = select(turns.c.id.label("turn_id"), turns.c.attempt).where(turns.c.state == "running", _overdue())
+    return (await session.execute(query.limit(ABANDONED_AT_ONCE))).all()
+
+
+async def lock_overdue(session: WriteSession, by: timedelta) -> AnyRow | None:
+    """One running turn, overdue by so much, that nobody else is closing."""
+    query = select(turns).where(turns.c.state == "running", _overdue(by)).limit(1)
     return (await session.execute(query.with_for_update(skip_locked=True))).first()
 
 

@@ -1,0 +1,120 @@
+"""Signs of life: this process keeps its own runs alive, and closes those of a process that has died or was frozen.
+
+Conversation decides by its rows who is alive; chat has the words so far, in the run's log. So whichever replica finds
+an abandoned run fences its log, reads the words from it and stores them as how the attempt ended. Several may try:
+the first is the one that counts. Without Redis nobody knows the words; conversation's worker closes the run later.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+from chatbot_common.errors import Problem
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext
+from redis import RedisError
+
+from chatbot_chat.conversation_client import Attempt, ConversationClient, ending
+from chatbot_chat.runs.events import Event, text_of
+from chatbot_chat.runs.log import RunLog
+from chatbot_chat.runs.run import Run
+
+log = structlog.get_logger(__name__)
+
+RENEW_SECONDS = 3.0
+"""Less than a third of a lease: a renewal or two may get lost."""
+CALL_SECONDS = 2.0
+RETRY_SECONDS = 1.0
+SURE_SECONDS = 5.0
+"""For how long a run must have been seen abandoned: after an outage of conversation every lease has ended, and the
+living need a moment to renew theirs, longer than one call and another try."""
+CLOSED_AT_ONCE = 8
+
+
+class Leases:
+    """`runs` are those of this process."""
+
+    def __init__(
+        self,
+        conversation: ConversationClient,
+        run_log: RunLog,
+        runs: Callable[[], Iterable[Run]],
+        *,
+        sure_seconds: float = SURE_SECONDS,
+    ) -> None:
+        self._conversation = conversation
+        self._log = run_log
+        self._runs = runs
+        self._sure_seconds = sure_seconds
+        self._suspects: dict[Attempt, float] = {}
+        """Abandoned in the round before → since when, by the monotonic clock."""
+
+    async def keep(self) -> None:
+        """Renew and look around, until cancelled."""
+        while True:
+            try:
+                with trace.use_span(_unsampled()):
+                    await self.renew()
+            except (Problem, TimeoutError) as problem:
+                log.warning("leases not renewed", error=type(problem).__name__)
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception as crash:
+                log.error("renewing leases crashed", exc_info=crash)
+                await asyncio.sleep(RENEW_SECONDS)
+            else:
+                await asyncio.sleep(RENEW_SECONDS)
+
+    async def renew(self) -> None:
+        """One round. Raises the problems of `ConversationClient`, `TimeoutError`."""
+        own = {run.id: run for run in self._runs() if not run.ended}
+        attempts = [Attempt(turn_id=run.id, attempt=run.attempt) for run in own.values()]
+        async with asyncio.timeout(CALL_SECONDS):
+            leases = await self._conversation.renew(attempts)
+        for turn_id in leases.lost:
+            own[turn_id].stop("superseded")
+        before, now = self._suspects, time.monotonic()
+        self._suspects = {attempt: before.get(attempt, now) for attempt in leases.abandoned}
+        await self._close_all(
+            [item for item in before.keys() & self._suspects if now - before[item] >= self._sure_seconds]
+        )
+
+    async def _close_all(self, attempts: list[Attempt]) -> None:
+        """As many as a round has time for: a pod may have left a thousand, and our own leases must not wait."""
+        random.shuffle(attempts)  # another replica begins with others
+        places = asyncio.Semaphore(CLOSED_AT_ONCE)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RENEW_SECONDS):
+                ends = await asyncio.gather(*(self._close(item, places) for item in attempts), return_exceptions=True)
+                for crash in filter(None, ends):
+                    log.error("closing an abandoned run crashed", exc_info=crash)
+
+    async def _close(self, attempt: Attempt, places: asyncio.Semaphore) -> None:
+        async with places:
+            await self._close_one(attempt)
+
+    async def _close_one(self, attempt: Attempt) -> None:
+        try:
+            events = await self._log.close(attempt.turn_id, attempt.attempt)
+        except RedisError as error:
+            log.warning("abandoned run left alone", run_id=str(attempt.turn_id), error=type(error).__name__)
+            return
+        text = text_of(events)
+        body = ending(attempt.attempt, "interrupted", model=_model(events), text=text)
+        try:
+            await self._conversation.store_reply(attempt.turn_id, body)
+        except Problem as problem:  # another replica was faster, or conversation is away: then in the next round
+            log.info("abandoned run not closed", run_id=str(attempt.turn_id), error=problem.kind)
+        else:
+            log.warning("abandoned run closed", run_id=str(attempt.turn_id), characters=len(text))
+
+
+def _model(events: list[Event]) -> str | None:
+    return next((event.data["model"] for event in events if event.type == "run.started"), None)
+
+
+def _unsampled() -> NonRecordingSpan:
+    """What comes by itself every few seconds belongs to no request, so to no trace, in no service."""
+    return NonRecordingSpan(SpanContext(random.getrandbits(128) | 1, random.getrandbits(64) | 1, is_remote=False))

@@ -1,0 +1,145 @@
+"""Which turn a request means: a new one, one that was started before, or another attempt at it.
+
+Inside the transaction of `TurnService`. The unique names decide between simultaneous requests: a question is stored
+under its client message id, a regeneration's turn under its own.
+"""
+
+from datetime import timedelta
+from uuid import UUID
+
+from chatbot_common.database import ReadSession, WriteSession
+from chatbot_common.errors import Conflict, InvalidRequest, NotFound
+from chatbot_common.ids import uuid7
+from prometheus_client import Counter
+
+from chatbot_conversation.knowledge.schema import Knowledge
+from chatbot_conversation.tables import AnyRow
+from chatbot_conversation.turns import store
+from chatbot_conversation.turns.schema import Regenerate, StartTurn, Turn
+from chatbot_conversation.turns.views import started_turn, turn_as_it_stands
+
+TURNS = Counter("conversation_turns_total", "Turns by what became of them", ["state"])
+TITLE_LENGTH = 60
+
+
+async def start(
+    session: WriteSession, user_id: UUID, request: StartTurn, knowledge: Knowledge, allowed: timedelta
+) -> Turn:
+    """Raises what `TurnService.start` does."""
+    conversation_id, parent_id = await _place(session, user_id, request)
+    new = store.NewTurn(user_id, uuid7(), conversation_id or uuid7(), uuid7(), uuid7())
+    inserted = await store.insert_question(
+        session,
+        new,
+        parent_id=parent_id,
+        text=request.text,
+        parts=request.parts or [{"type": "text", "text": request.text}],
+        client_id=request.client_message_id,
+    )
+    if not inserted:
+        row = await store.lock_by_client_id(session, user_id, request.client_message_id)
+        if row is None:
+            raise Conflict("The message was deleted meanwhile; send it again.")
+        _refuse_another(row, request)
+        return await _repeat(session, row, request.retry, knowledge, allowed)
+    if conversation_id is None:
+        await store.insert_conversation(session, new, title_of(request.text), request.language)
+    row = await store.insert_turn(session, new, allowed)
+    if not await store.touch_conversation(session, new, new.user_message_id, added=1):
+        raise NotFound("There is no such conversation.")
+    return await started_turn(session, row, request.text, parent_id, knowledge)
+
+
+async def regenerate(
+    session: WriteSession,
+    user_id: UUID,
+    request: Regenerate,
+    question: AnyRow,
+    knowledge: Knowledge,
+    allowed: timedelta,
+) -> Turn:
+    """Raises what `TurnService.regenerate` does."""
+    new = store.NewTurn(user_id, uuid7(), question.conversation_id, question.id, uuid7())
+    row = await store.insert_regeneration(session, new, allowed, request.client_message_id)
+    if row is None:
+        row = await store.lock_by_request_id(session, user_id, request.client_message_id)
+        if row is None:
+            raise Conflict("The message was deleted meanwhile.")
+        if row.user_message_id != question.id:
+            raise _used_for_another("message")
+        return await _repeat(session, row, request.retry, knowledge, allowed)
+    if await store.is_being_answered(session, row):
+        raise Conflict("This question is being answered right now; wait for the answer, or cancel its run first.")
+    if not await store.touch_conversation(session, new, question.id, added=0):
+        raise NotFound("There is no such conversation.")
+    return await started_turn(session, row, question.text, question.parent_id, knowledge)
+
+
+async def question_of(session: ReadSession, user_id: UUID, request: Regenerate) -> AnyRow:
+    """The question whose answer is meant, or which is named itself. Raises `NotFound`."""
+    message = await _message(session, user_id, request.message_id, request.conversation_id)
+    if message.role == "user":
+        return message
+    return await _message(session, user_id, message.parent_id, request.conversation_id)
+
+
+async def _repeat(session: WriteSession, row: AnyRow, retry: bool, knowledge: Knowledge, allowed: timedelta) -> Turn:
+    """A turn that was started before: attached to, or tried again where that is wished or nobody answers it."""
+    abandoned = row.state == "running" and row.overdue
+    if abandoned:
+        TURNS.labels("interrupted").inc()
+    if abandoned or (retry and row.state in ("failed", "cancelled", "interrupted")):
+        again = await store.start_again(session, row, allowed)
+        return await started_turn(session, again, row.text, row.parent_id, knowledge)
+    return await turn_as_it_stands(session, row)
+
+
+async def _place(session: ReadSession, user_id: UUID, request: StartTurn) -> tuple[UUID | None, UUID | None]:
+    """Conversation and parent of the new message; (None, None) starts a conversation."""
+    conversation_id, parent_id = request.conversation_id, request.parent_message_id
+    if request.edited_message_id is not None:
+        edited = await _message(session, user_id, request.edited_message_id, conversation_id)
+        if edited.role != "user":
+            raise InvalidRequest("Only a question can be edited; an answer can be regenerated.")
+        return edited.conversation_id, edited.parent_id
+    if parent_id is not None:
+        parent = await store.find_message(session, user_id, parent_id)
+        if parent is None or conversation_id not in (None, parent.conversation_id):
+            raise NotFound("There is no such parent message in this conversation.")
+        return parent.conversation_id, parent_id
+    if conversation_id is None:
+        return None, None
+    if await store.find_conversation(session, user_id, conversation_id) is None:
+        raise NotFound("There is no such conversation.")
+    return conversation_id, await store.newest_message_id(session, user_id, conversation_id)
+
+
+async def _message(session: ReadSession, user_id: UUID, message_id: UUID, conversation_id: UUID | None) -> AnyRow:
+    """A message of the user, in this conversation where one is named."""
+    message = await store.find_message(session, user_id, message_id)
+    if message is None or conversation_id not in (None, message.conversation_id):
+        raise NotFound("There is no such message in this conversation.")
+    return message
+
+
+def _refuse_another(row: AnyRow, request: StartTurn) -> None:
+    """The same name for another message is a mistake. Who repeats may name the place that the first one got."""
+    same_place = request.conversation_id in (None, row.conversation_id)
+    if row.text != request.text or not same_place:
+        raise _used_for_another("text" if row.text != request.text else "conversation")
+
+
+def _used_for_another(thing: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"This client_message_id or Idempotency-Key was already used for another {thing}; choose a new one.",
+        errors=[{"pointer": "/client_message_id", "detail": f"already used for another {thing}"}],
+    )
+
+
+def title_of(text: str) -> str:
+    """The first words of a text, at most 60 characters."""
+    line = " ".join(text.split())
+    if len(line) <= TITLE_LENGTH:
+        return line or "New conversation"
+    head = line[:TITLE_LENGTH].rsplit(" ", 1)[0]
+    return head.rstrip(" ,.;:-") + "…"

@@ -1,0 +1,194 @@
+"""The door for sockets: lets a client in, and passes frames between it and chat.
+
+Everything is refused after the handshake, with a close code: a browser is told nothing of a refused one. A message
+costs as much of the limits as a request.
+"""
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import structlog
+from aiohttp import ClientError, ClientSession, ClientWebSocketResponse, ClientWSTimeout, WSMsgType
+from chatbot_common.errors import Forbidden, Problem, Unauthenticated, Unavailable
+from chatbot_common.identity import UserVerifier, bearer
+from chatbot_common.ids import uuid7
+from chatbot_common.telemetry import HTTP_REQUESTS
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from chatbot_gateway.headers import to_upstream
+from chatbot_gateway.limits import Limiter, subject_of_address
+from chatbot_gateway.proxy import UPSTREAM_ERRORS
+from chatbot_gateway.settings import Settings
+from chatbot_gateway.tickets import Tickets
+
+log = structlog.get_logger(__name__)
+
+PATH = "/api/v1/chat/ws"
+PROTOCOL = "chatbot.v1"
+TOKEN_PROTOCOL = "bearer."  # noqa: S105 - what comes before a token
+NO_TEXT, TOO_LARGE, RESTARTING = 1003, 1009, 1012
+CODES = {401: 4401, 403: 4403, 429: 4429}
+"""Close codes of problems, by their status; any other says: come back."""
+PASSED_ON = frozenset((1000, 1003, 1009, 1011, 1012))
+"""Close codes that chat may send beside those from 4000 on; any other end is a broken connection."""
+CONNECT_SECONDS = 5.0
+PING_SECONDS = 20.0
+REASON_BYTES = 120
+FREE = ("ping", "stop", "auth")
+"""Frames that are no request; who wants to stop must not be kept from it."""
+
+
+class Closed(Exception):
+    """The socket has to end, with this code and reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Sockets:
+    """ASGI app of the socket's route."""
+
+    def __init__(self, settings: Settings, users: UserVerifier, limiter: Limiter, tickets: Tickets) -> None:
+        self._url = settings.upstreams.chat.rstrip("/") + PATH
+        self._origins = frozenset(settings.cors_allow_origins)
+        self._max_bytes = settings.max_body_bytes
+        self._users = users
+        self._limiter = limiter
+        self._tickets = tickets
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = WebSocket(scope, receive, send)
+        await client.accept(PROTOCOL if PROTOCOL in client.scope["subprotocols"] else None)
+        started = time.monotonic()
+        try:
+            await self._serve(client)
+        except WebSocketDisconnect as end:
+            code, reason = end.code, ""
+        except Closed as end:
+            code, reason = end.code, str(end)
+        except Problem as problem:
+            code, reason = CODES.get(problem.status, RESTARTING), str(problem)
+        log.info("socket", code=code, seconds=round(time.monotonic() - started, 1))
+        if WebSocketState.DISCONNECTED not in (client.client_state, client.application_state):
+            await client.close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
+
+    async def _serve(self, client: WebSocket) -> None:
+        """Raises `Closed`, `WebSocketDisconnect`, and problems of who may not come in."""
+        try:
+            subject = await self._enter(client)
+            chat = await self._connect(client)
+        except Problem as problem:
+            _count("GET", problem.status)
+            raise
+        _count("GET", 101)
+        async with chat:
+            await self._relay(client, chat, subject)
+
+    async def _enter(self, client: WebSocket) -> str:
+        """Whose limits the socket spends. Who is refused spends those of their address, before they are told."""
+        try:
+            self._check_origin(client)
+            client.state.token = await self._token(client)
+            subject = f"user:{(await self._users.verify(client.state.token)).id}"
+        except (Forbidden, Unauthenticated):
+            await self._limiter.spend(subject_of_address(client.client.host if client.client else ""))
+            raise
+        await self._limiter.spend(subject)
+        return subject
+
+    async def _connect(self, client: WebSocket) -> ClientWebSocketResponse:
+        session: ClientSession = client.app.state.session
+        headers = to_upstream(client.scope, str(uuid7()))
+        try:
+            return await session.ws_connect(
+                self._url,
+                headers=[*_without_credentials(headers), ("Authorization", f"Bearer {client.state.token}")],
+                heartbeat=PING_SECONDS,
+                max_msg_size=0,
+                timeout=ClientWSTimeout(ws_close=CONNECT_SECONDS),
+            )
+        except (ClientError, TimeoutError) as error:
+            UPSTREAM_ERRORS.labels("chat", "unreachable").inc()
+            log.warning("chat did not answer", error=type(error).__name__)
+            raise Unavailable("The chat service cannot be reached; connect again shortly.") from error
+
+    def _check_origin(self, client: WebSocket) -> None:
+        """Only pages of ours, and those the bot allows; whoever is no browser names no origin."""
+        origin = client.headers.get("origin")
+        if origin is None or self._origins & {origin, "*"}:
+            return
+        if origin.partition("://")[2] != client.headers.get("host"):
+            raise Forbidden("Pages of this origin may not connect; see spec.exposure.cors.allowOrigins.")
+
+    async def _token(self, client: WebSocket) -> str:
+        if ticket := client.query_params.get("ticket"):
+            return await self._tickets.redeem(ticket)
+        offered = [name for name in client.scope["subprotocols"] if name.startswith(TOKEN_PROTOCOL)]
+        token = offered[0].removeprefix(TOKEN_PROTOCOL) if offered else bearer(client.headers.get("authorization"))
+        if not token:
+            raise Unauthenticated("Connect with ?ticket= or with the protocols chatbot.v1 and bearer.TOKEN.")
+        return token
+
+    async def _relay(self, client: WebSocket, chat: ClientWebSocketResponse, subject: str) -> None:
+        """Until either side ends. Raises what ended it."""
+        ways = [
+            asyncio.ensure_future(self._to_chat(client, chat, subject)),
+            asyncio.ensure_future(_to_client(chat, client)),
+        ]
+        try:
+            done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in done:
+                way.result()
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+
+    async def _to_chat(self, client: WebSocket, chat: ClientWebSocketResponse, subject: str) -> None:
+        while True:
+            message = await client.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", 1005))
+            text = message.get("text")
+            if text is None:
+                raise Closed(NO_TEXT, "Frames are JSON texts, not bytes.")
+            if len(text.encode()) > self._max_bytes:
+                raise Closed(TOO_LARGE, f"A frame may have at most {self._max_bytes} bytes.")
+            if _costs(text):
+                await self._limiter.spend(subject)
+                _count("MESSAGE", 202)
+            await chat.send_str(text)
+
+
+async def _to_client(chat: ClientWebSocketResponse, client: WebSocket) -> None:
+    while (message := await chat.receive()).type is WSMsgType.TEXT:
+        await client.send_text(message.data)
+    if message.type is WSMsgType.CLOSE and (message.data >= 4000 or message.data in PASSED_ON):
+        raise Closed(message.data, message.extra or "")
+    UPSTREAM_ERRORS.labels("chat", "broken").inc()
+    raise Closed(RESTARTING, "The connection to the chat service broke; connect again and resume.")
+
+
+def _count(method: str, status: int) -> None:
+    """As requests are counted, so that whoever scales by them sees that somebody asks."""
+    HTTP_REQUESTS.labels(method, PATH, status).inc()
+
+
+def _costs(text: str) -> bool:
+    """Whether a frame counts as a request. What is no JSON is told so by chat, and counts too."""
+    try:
+        frame: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(frame, dict) or frame.get("type") not in FREE
+
+
+def _without_credentials(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without what the client sent for the handshake with us, which ends here."""
+    return [
+        (name, value) for name, value in headers if name != "authorization" and not name.startswith("sec-websocket-")
+    ]

@@ -1,0 +1,200 @@
+"""Leases: who lives is left alone; a run whose process has died ends as interrupted, with the words from its log."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from chatbot_chat.conversation_client import ConversationClient, Turn, ending
+from chatbot_chat.runs.events import Event
+from chatbot_chat.runs.leases import CALL_SECONDS, RENEW_SECONDS, RETRY_SECONDS, SURE_SECONDS, Leases
+from chatbot_chat.runs.log import RunLog
+from chatbot_chat.runs.run import Run
+from chatbot_common.http import UpstreamProblem, service_client
+from chatbot_common.identity import ServiceIdentity, User
+from chatbot_common.ids import uuid7
+from chatbot_conversation.turns.store import LEASE
+from redis.asyncio import Redis
+
+from tests.support.identity import Keys
+
+OVERDUE = "UPDATE turns SET leased_until = now() - interval '1 second' WHERE id = $1"
+
+
+@pytest.fixture
+async def conversation(keys: Keys, conversation_url: str) -> AsyncIterator[ConversationClient]:
+    identity = ServiceIdentity("chat", keys.services["chat"].private_text, keys.public)
+    async with service_client(conversation_url, identity, "conversation") as client:
+        yield ConversationClient(client)
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def log(redis: Redis) -> RunLog:
+    return RunLog(redis, redis)
+
+
+@pytest.fixture
+async def sql(conversation_database: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(conversation_database.replace("+asyncpg", ""))
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def ada(keys: Keys) -> User:
+    user_id = uuid7()
+    return User(user_id, "ada@example.com", "user", uuid7(), 0, keys.access_token(user_id))
+
+
+@pytest.fixture
+def leases(conversation: ConversationClient, log: RunLog) -> Leases:
+    """Those of another replica, which runs nothing itself."""
+    return Leases(conversation, log, list, sure_seconds=0)
+
+
+@pytest.fixture
+async def turn(conversation: ConversationClient, log: RunLog, ada: User) -> Turn:
+    """One that a process began to answer before it died."""
+    turn = await conversation.start_turn(ada, question())
+    await log.append(turn.turn_id, 1, spoken(turn.turn_id, 1, "half ", "an "))
+    return turn
+
+
+def question(**more: Any) -> dict[str, Any]:
+    return {"text": "Hello", "client_message_id": str(uuid7())} | more
+
+
+def spoken(run_id: UUID, attempt: int, *words: str) -> list[Event]:
+    started = Event("run.started", run_id, attempt, 1, {"model": "echo"})
+    return [started, *(Event("text.delta", run_id, attempt, seq, {"text": word}) for seq, word in enumerate(words, 2))]
+
+
+async def rounds(leases: Leases) -> None:
+    for _ in range(2):
+        await leases.renew()
+
+
+class TestAbandoned:
+    async def test_ends_as_interrupted_with_its_words(
+        self, leases: Leases, conversation: ConversationClient, turn: Turn, ada: User, sql: asyncpg.Connection
+    ) -> None:
+        await sql.execute(OVERDUE, turn.turn_id)
+        await rounds(leases)
+        ended = await conversation.get_turn(ada, turn.turn_id)
+        assert ended.state == "interrupted"
+        assert ended.reply is not None
+        assert (ended.reply.text, ended.reply.parts) == ("half an ", [{"type": "text", "text": "half an "}])
+        assert await sql.fetchval("SELECT model FROM messages WHERE id = $1", turn.reply_message_id) == "echo"
+
+    async def test_who_thaws_can_neither_append_nor_commit(
+        self, leases: Leases, conversation: ConversationClient, log: RunLog, turn: Turn, sql: asyncpg.Connection
+    ) -> None:
+        await sql.execute(OVERDUE, turn.turn_id)
+        await rounds(leases)
+        later = [Event("text.delta", turn.turn_id, 1, 4, {"text": "answer"})]
+        assert await log.append(turn.turn_id, 1, later) == "superseded"
+        with pytest.raises(UpstreamProblem) as caught:
+            await conversation.store_reply(turn.turn_id, ending(1, "completed", model="echo", text="half an answer"))
+        assert caught.value.status == 409
+
+    async def test_who_thaws_hears_it_with_the_next_renewal(
+        self, leases: Leases, conversation: ConversationClient, log: RunLog, turn: Turn, ada: User, sql: Any
+    ) -> None:
+        await sql.execute(OVERDUE, turn.turn_id)
+        await rounds(leases)
+        thawed = Run(ada.id, turn)
+        await Leases(conversation, log, lambda: [thawed]).renew()
+        assert thawed.stop_reason == "superseded"
+
+    async def test_can_be_tried_again(
+        self, leases: Leases, conversation: ConversationClient, log: RunLog, ada: User, sql: asyncpg.Connection
+    ) -> None:
+        asked = question()
+        turn = await conversation.start_turn(ada, asked)
+        await sql.execute(OVERDUE, turn.turn_id)
+        await rounds(leases)
+        again = await conversation.start_turn(ada, asked | {"retry": True})
+        assert (again.state, again.attempt) == ("started", 2)
+        assert await log.append(turn.turn_id, 2, spoken(turn.turn_id, 2, "whole")) == "ok"
+
+    async def test_is_left_alone_at_first_sight(
+        self, leases: Leases, conversation: ConversationClient, log: RunLog, turn: Turn, ada: User, sql: Any
+    ) -> None:
+        """After an outage of conversation every lease has ended."""
+        await sql.execute(OVERDUE, turn.turn_id)
+        await leases.renew()
+        alive = Run(ada.id, turn)
+        await Leases(conversation, log, lambda: [alive]).renew()
+        await leases.renew()
+        assert alive.stop_reason is None
+        assert (await conversation.get_turn(ada, turn.turn_id)).state == "running"
+
+    async def test_is_left_alone_for_longer_than_the_living_need(
+        self, conversation: ConversationClient, log: RunLog, turn: Turn, ada: User, sql: asyncpg.Connection
+    ) -> None:
+        await sql.execute(OVERDUE, turn.turn_id)
+        await rounds(Leases(conversation, log, list, sure_seconds=60))
+        assert (await conversation.get_turn(ada, turn.turn_id)).state == "running"
+        assert SURE_SECONDS > CALL_SECONDS + RETRY_SECONDS
+
+    async def test_many_end_at_once(
+        self, leases: Leases, conversation: ConversationClient, log: RunLog, ada: User, sql: asyncpg.Connection
+    ) -> None:
+        turns = [await conversation.start_turn(ada, question()) for _ in range(20)]
+        for turn in turns:
+            await sql.execute(OVERDUE, turn.turn_id)
+        async with asyncio.timeout(30):
+            while {(await conversation.get_turn(ada, turn.turn_id)).state for turn in turns} != {"interrupted"}:
+                await leases.renew()
+
+    async def test_without_its_log_ends_without_words(
+        self,
+        leases: Leases,
+        conversation: ConversationClient,
+        turn: Turn,
+        ada: User,
+        sql: asyncpg.Connection,
+        redis: Redis,
+    ) -> None:
+        await redis.flushall()
+        await sql.execute(OVERDUE, turn.turn_id)
+        await rounds(leases)
+        ended = await conversation.get_turn(ada, turn.turn_id)
+        assert (ended.state, ended.reply and ended.reply.text) == ("interrupted", "")
+
+    async def test_while_redis_is_away_waits_for_its_words(
+        self, conversation: ConversationClient, turn: Turn, ada: User, sql: asyncpg.Connection
+    ) -> None:
+        await sql.execute(OVERDUE, turn.turn_id)
+        async with Redis.from_url("redis://127.0.0.1:1") as nowhere:
+            await rounds(Leases(conversation, RunLog(nowhere, nowhere), list, sure_seconds=0))
+        assert (await conversation.get_turn(ada, turn.turn_id)).state == "running"
+
+
+class TestLiving:
+    async def test_keep_their_runs(
+        self, leases: Leases, conversation: ConversationClient, log: RunLog, turn: Turn, ada: User, sql: Any
+    ) -> None:
+        await sql.execute(OVERDUE, turn.turn_id)
+        await Leases(conversation, log, lambda: [Run(ada.id, turn)]).renew()
+        await rounds(leases)
+        assert (await conversation.get_turn(ada, turn.turn_id)).state == "running"
+
+    async def test_never_for_long_after_the_deadline(
+        self, leases: Leases, conversation: ConversationClient, log: RunLog, turn: Turn, ada: User, sql: Any
+    ) -> None:
+        await sql.execute("UPDATE turns SET deadline = now() - interval '2 minutes' WHERE id = $1", turn.turn_id)
+        await Leases(conversation, log, lambda: [Run(ada.id, turn)]).renew()
+        await rounds(leases)
+        assert (await conversation.get_turn(ada, turn.turn_id)).state == "interrupted"
+
+    def test_give_several_signs_within_a_lease(self) -> None:
+        assert LEASE.total_seconds() >= 3 * RENEW_SECONDS
