@@ -94,7 +94,7 @@ ACCEPTED: list[dict[str, Any]] = [
     *(provider(timeouts={name: "1ms"}) for name in TIMES),
     *(provider(baseURL=url) for url in ("http://[::1]:1", "https://h:65535/v1", "http://xn--e1afmkfd.example")),
     provider(maxConcurrency=1),
-    *(provider(type=kind, apiKeySecretRef={"name": "s", "key": "k"}) for kind in KEYED_PROVIDERS),
+    *(provider(type=kind, apiKeySecretRef={"name": "s", "key": "k"}) for kind in sorted(KEYED_PROVIDERS)),
     *(provider(type=kind, baseURL=None) for kind in ("Retrieval", "Fake")),
     models(prices={"input": "0.25", "output": "2"}),
     models(prices={"input": "0", "output": "1" + "0" * 19}),
