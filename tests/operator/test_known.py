@@ -125,6 +125,13 @@ class TestOthers:
         known.forget(HARBOUR)
         assert others(known) == {}
 
+    def test_are_none_of_what_is_forgotten_while_it_is_looked_at(self) -> None:
+        known = Known(AN_HOUR)
+        settle(known, HARBOUR, {"bot": "1"})
+        known.begin(HARBOUR)
+        known.forget(HARBOUR)
+        assert known.others(HARBOUR, "bot") == {}
+
     def test_are_none_of_another_resource_of_the_same_name(self) -> None:
         known = Known(AN_HOUR)
         settle(known, HARBOUR, {"bot": "1"})

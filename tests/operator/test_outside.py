@@ -78,6 +78,16 @@ class TestStatus:
         assert condition(told, "Ready").reason == "StoreUnreachable"
         assert next(item.reason for item in told.components if item.name == "chat").startswith("RollingOut")
 
+    def test_silence_is_no_recovery(self) -> None:
+        cluster = self.lacking(external(), "chat")
+        cluster.report()
+        cluster.pods[:] = [ready(1)]
+        cluster.answers.clear()
+        found = condition(cluster.report(), "CacheReady")
+        assert (found.reason, found.message.rpartition(" ")[2]) == ("StoreUnreachable", "TimeoutError.")
+        cluster.answers["demo-chat-1"] = Answer(ready=True, failing={}, lacking={})
+        assert condition(cluster.report(), "CacheReady").status == "True"
+
     def test_of_ours_its_own_pod_tells(self) -> None:
         cluster = self.lacking(Cluster(make_bot({"profile": "Dev"})).converge(), "chat")
         assert condition(cluster.report(), "CacheReady").reason == "StoreReady"

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from chatbot_operator.components.metadata import manifest
 from chatbot_operator.faults import Unavailable
 from chatbot_operator.world import Blocked, Manifest, Observed, Reference
 from chatbot_resource.model import ChatbotDeployment
+from chatbot_resource.status import PostgresStatus, Status, StoresStatus
 
 from tests.operator.running import BOT, SmallPlan, World, config, deployment, step, webhook_down
 from tests.support.apiserver import wait_for
@@ -485,6 +487,25 @@ class TestStatus:
         before = world.writes()
         await world.reconciler()(world.key)
         assert world.writes() == before
+
+    async def test_that_the_next_plan_begins_with_leads_to_one_soon(self, world: World) -> None:
+        """An own write is no news: nobody else would tell that the data is elsewhere now."""
+        world.create_bot()
+        data = PostgresStatus(mode="Dev")
+        rules = SmallPlan().rules()
+
+        def status_of(*told: Any) -> Status:
+            return rules.status_of(*told).model_copy(update={"stores": StoresStatus(postgres=data)})
+
+        reconciler = world.reconciler(rules=replace(rules, status_of=status_of))
+        first, second = [await reconciler(world.key) for _ in range(2)]
+        data = PostgresStatus(mode="External", formerly=["Dev"])
+        moved = await reconciler(world.key)
+        assert first is not None
+        assert second is not None
+        assert moved is not None
+        assert max(first, moved) < 5
+        assert second > 60
 
     async def test_becoming_ready_and_getting_stuck_are_one_event_each(self, world: World) -> None:
         world.create_bot()

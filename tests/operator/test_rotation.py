@@ -9,12 +9,12 @@ import pytest
 from chatbot_auth.sessions.keys import SigningKeys
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.rotation import PUBLISH_SECONDS, Rotation, rotate
-from chatbot_operator.world import Manifest
+from chatbot_operator.world import Manifest, Reference
 from pydantic import SecretStr
 
 from tests.operator.running import BOT, SETTINGS, Run, World, webhook_down
 from tests.operator.simulated import Cluster, make_bot
-from tests.operator.specs import DEV
+from tests.operator.specs import DEV, EXTERNAL
 from tests.support.apiserver import playing_kubelet
 
 NAME = ("Secret", "demo-signing-keys")
@@ -30,8 +30,8 @@ def keys(secret: Manifest) -> dict[str, Any]:
 class Clock:
     """A bot that has converged, and the time."""
 
-    def __init__(self) -> None:
-        self.cluster = Cluster(make_bot(DEV)).converge()
+    def __init__(self, cluster: Cluster | None = None) -> None:
+        self.cluster = (cluster or Cluster(make_bot(DEV))).converge()
         self.cluster.children[NAME]["metadata"]["creationTimestamp"] = BEGAN.strftime("%Y-%m-%dT%H:%M:%SZ")
         self.now = BEGAN
 
@@ -72,6 +72,15 @@ class TestSchedule:
     def test_nothing_before_it_is_time(self, clock: Clock) -> None:
         rotation = clock.after(29 * DAY)
         assert (rotation.patch, rotation.again) == (None, DAY)
+
+    def test_signs_where_the_users_store_has_no_authority_of_its_own(self) -> None:
+        own = Reference("Secret", "auth-db", "ca.crt")
+        clock = Clock(Cluster(make_bot({"profile": "Dev", "stores": EXTERNAL}), references={own: None}))
+        (first,) = clock.kids()
+        clock.after(30 * DAY)
+        clock.cluster.converge()
+        assert clock.after(PUBLISH_SECONDS).patch
+        assert clock.current() != first
 
     def test_whole(self, clock: Clock) -> None:
         (first,) = clock.kids()

@@ -90,6 +90,7 @@ class Watches:
     def listed(self, path: str) -> None:
         if path in self._began:
             log.info("a watch has lost track", path=path)
+            self.seen.clear()  # the list told of more than the watches did
             self.lost_track.set()
 
     def given_up(self, path: str) -> None:

@@ -101,8 +101,10 @@ class Known:
         Args:
             uid: of the resource; another one may have taken the name.
         """
-        look, looking = self._looks.get(key), self._looking[key]
-        if look is None or uid not in look.versions or time.monotonic() - look.complete >= self._lasting:
+        look, looking = self._looks.get(key), self._looking.get(key)
+        if look is None or looking is None:  # the latter when it was forgotten meanwhile
+            return {}
+        if uid not in look.versions or time.monotonic() - look.complete >= self._lasting:
             return {}
         looking.complete = False
         others: Others = pickle.loads(zlib.decompress(look.others))  # noqa: S301 - from our own memory

@@ -57,6 +57,8 @@ class Outside:
             return
         # One of them by chance: they use the same store. Who does not answer says nothing new.
         for pod, answer in (await ask([random.choice(told.targets)])).items():  # noqa: S311 - no secret
+            if self._told.get(key) is not told:  # looked at meanwhile
+                return
             if frozenset(answer.lacking) != told.lacking.get(pod, frozenset()):
                 self._known.forget(key)
                 self._enqueue(key)

@@ -10,6 +10,7 @@ from chatbot_operator.readiness import lacks_figures, lacks_pods
 from chatbot_operator.world import Observed
 
 SOON_SECONDS = 0.5
+"""What this reconcile has made is to be looked at, and nobody else will tell of it."""
 MISSING_SECONDS = 10.0
 """What does not exist has no label to be watched by, so it is looked for."""
 LACKING_SECONDS = 10.0
@@ -32,6 +33,10 @@ LASTING = 0.75 * COMPLETE
 
 def after(done: Progress, observed: Observed, resync: float) -> float:
     """Seconds after a reconcile that came to its end. `resync`: between two of those."""
+    return min(_untold(done, observed, resync), done.again or math.inf)
+
+
+def _untold(done: Progress, observed: Observed, resync: float) -> float:
     if done.refused:
         return REFUSED_SECONDS * jitter()
     if any(found is None and not wanted.optional for wanted, found in observed.references.items()):
@@ -44,7 +49,7 @@ def after(done: Progress, observed: Observed, resync: float) -> float:
         return PASSING_SECONDS * jitter()
     if observed.hosts:  # whoever has them says nothing to us when it lets them go
         return HOSTS_SECONDS * jitter()
-    return min(resync * (1 if done.writes else COMPLETE), done.again or math.inf)
+    return resync * (1 if done.writes else COMPLETE)
 
 
 def _passing(observed: Observed) -> bool:

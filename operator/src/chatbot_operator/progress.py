@@ -24,7 +24,7 @@ class Progress:
     writes: int = 0
     refused: bool = False
     again: float | None = None
-    """Seconds until a rotation has something to do."""
+    """Seconds until something is to be done of which no event will tell, such as a rotation."""
     no_secrets: Blocked | None = None
     """Why generated Secrets could not be made."""
     taken: list[Taken] = field(default_factory=list)
@@ -48,6 +48,10 @@ class Progress:
         self.written.clear()
         self.gone.clear()
         return found
+
+    def soon(self, seconds: float) -> None:
+        """Another look is due then at the latest."""
+        self.again = min(seconds, self.again or seconds)
 
     def refusal(self, kind: str, name: str, refused: Refused) -> Blocked:
         """Says so in the log, and in the status where the step is told by it. The others go on."""

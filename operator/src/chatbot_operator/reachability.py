@@ -75,6 +75,12 @@ def lacked(bot: ChatbotDeployment, observed: Observed) -> dict[names.Store, Bloc
     return found
 
 
+def unheard(bot: ChatbotDeployment, observed: Observed) -> bool:
+    """Whether there are pods to be asked of those stores, and none has answered."""
+    asked = [pod for pod in observed.pods if component_of(pod) in doing_without(bot) and runs_ready(pod)]
+    return bool(asked) and not any(pod["metadata"]["name"] in observed.answers for pod in asked)
+
+
 def waits_for_store(live: Manifest, observed: Observed) -> bool:
     """Whether a rollout that is overdue waits for a store alone: going back would not mend that.
 

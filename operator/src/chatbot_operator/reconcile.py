@@ -17,7 +17,7 @@ from chatbot_operator import tracing
 from chatbot_operator.applying import Applier
 from chatbot_operator.asking import serving
 from chatbot_operator.cluster import Cluster
-from chatbot_operator.components.moving import noted
+from chatbot_operator.components.moving import noted, settled
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.events import Events
 from chatbot_operator.faults import Conflict, NamespaceGoing, NotFound
@@ -97,6 +97,8 @@ class Reconciler:
                 raise
             else:
                 self._conflicts.pop(key, None)
+            finally:
+                self._known.end(key)
         self._tell(done, result)
         return again
 
@@ -148,6 +150,8 @@ class Reconciler:
         )
         told = await self._reports.report(raw, previous, status)
         done.writes += told is not None
+        if told and settled(told.get("status")) != settled(raw.get("status")):  # the next plan begins with that
+            done.soon(SOON_SECONDS)
         again = after(done, observed, self._resync())
         seen = versions((told or raw, *observed.children, *observed.pods))
         self._known.settled(done.key, {**seen, **look.referenced}, others(observed), again)
@@ -159,21 +163,21 @@ class Reconciler:
         """Make what is missing, apply what moved, delete what is left over, until nothing is left to be done."""
         observed = await self._secrets.create(done, chosen.bot, observed)
         observed = await self._secrets.rotate(done, chosen.bot, observed, _now())
-        applier = self._applier(done.key, raw["metadata"]["uid"])
+        applier, found = self._applier(done.key, raw["metadata"]["uid"]), observed
         for turn in range(ROUNDS):
             before = done.writes
             steps = self._rules.plan(chosen.bot, observed, chosen.settings, chosen.rolled_back)
             if done.no_secrets:
                 steps = [replace(step, blocked=done.no_secrets) if step.name == "secrets" else step for step in steps]
             await self._prune(done, applier, steps, observed, FIRST)
-            steps = await apply_steps(done, applier, steps, observed)
+            steps = await apply_steps(done, applier, steps, observed, found)
             if turn == 0:  # what was in use before anything was written stays until the next look
                 await self._prune(done, applier, steps, observed, LAST)
             observed = done.seen(observed)
             if done.writes == before or done.refused:
                 break
         else:
-            done.again = SOON_SECONDS
+            done.soon(SOON_SECONDS)
         for taken in done.taken:
             await self._events.taken_back(raw, taken)
         return observed, steps
@@ -189,7 +193,6 @@ class Reconciler:
 
     def _tell(self, done: Progress, result: str) -> None:
         """How it ended."""
-        self._known.end(done.key)
         self._metrics.reconciles.labels(result).inc()
         if done.writes:
             tracing.tell(self._tracer, *done.key, result, done.writes, done.began, done.parts)

@@ -47,7 +47,7 @@ def status_of(
     stores = store_findings.stores(context, steps)
     views = views_of(context, steps, stores)
     migrating = store_findings.migrations(context, steps)
-    lacked = store_findings.lacked(context, views, migrating)
+    lacked = store_findings.lacked(context, views, migrating, previous)
     found = Findings(
         secrets=_secrets(steps),
         stores={name: finding or lacked.get(name) for name, finding in stores.items()},

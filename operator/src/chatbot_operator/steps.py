@@ -11,20 +11,28 @@ from chatbot_operator.progress import Progress
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest, Observed, Step
 
-
-async def apply_steps(done: Progress, applier: Applier, steps: list[Step], observed: Observed) -> list[Step]:
-    """The steps again, those that were refused as blocked ones."""
-    return [step if step.blocked else await _apply_step(done, applier, step, observed) for step in steps]
+SEEN_SECONDS = 1.0
+"""In which others have seen what we have written."""
 
 
-async def _apply_step(done: Progress, applier: Applier, step: Step, observed: Observed) -> Step:
+async def apply_steps(
+    done: Progress, applier: Applier, steps: list[Step], observed: Observed, found: Observed
+) -> list[Step]:
+    """The steps again, those that were refused as blocked ones.
+
+    Args:
+        found: what was there before this reconcile wrote anything.
+    """
+    return [step if step.blocked else await _apply_step(done, applier, step, observed, found) for step in steps]
+
+
+async def _apply_step(done: Progress, applier: Applier, step: Step, observed: Observed, found: Observed) -> Step:
     before, began = done.writes, time.time_ns()
-    found = [
-        await _apply_child(done, applier, wanted, observed)
-        for wanted in step.manifests
-        if wanted["kind"] not in MAKERS or _may_be_judged(wanted["metadata"]["name"], observed)
-    ]
-    blocked = next(filter(None, found), None)
+    judged = [item for item in step.manifests if item["kind"] not in MAKERS or _may_be_judged(item, found)]
+    if len(judged) < len(step.manifests):
+        done.soon(SEEN_SECONDS)
+    refused = [await _apply_child(done, applier, wanted, observed) for wanted in judged]
+    blocked = next(filter(None, refused), None)
     done.refused |= blocked is not None
     if written := done.writes - before:
         done.parts.append(tracing.Part(step.name, written, began))
@@ -48,7 +56,8 @@ async def _apply_child(done: Progress, applier: Applier, wanted: Manifest, obser
     return None
 
 
-def _may_be_judged(name: str, observed: Observed) -> bool:
+def _may_be_judged(wanted: Manifest, found: Observed) -> bool:
     """KEDA's webhook goes by what it saw a moment ago: it refuses what is for a Deployment that we have only just made,
-    or one that had an autoscaler of ours until now. Their events lead to another look."""
-    return observed.child("Deployment", name) is not None and observed.child("HorizontalPodAutoscaler", name) is None
+    or one that had an autoscaler of ours until now."""
+    name = wanted["metadata"]["name"]
+    return found.child("Deployment", name) is not None and found.child("HorizontalPodAutoscaler", name) is None

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from chatbot_resource.status import Status
+
 from chatbot_operator import names, reachability
 from chatbot_operator.cnpg import store_finding
 from chatbot_operator.components import migrations as parts
@@ -26,16 +28,28 @@ def stores(context: Context, steps: list[Step]) -> dict[names.Store, Blocked | N
     }
 
 
-def lacked(context: Context, views: Iterable[View], migrating: Blocked | None) -> dict[names.Store, Blocked]:
+def lacked(
+    context: Context, views: Iterable[View], migrating: Blocked | None, previous: Status | None
+) -> dict[names.Store, Blocked]:
     """Stores that pods cannot use: those that are not ready because of that come first.
 
     Args:
         migrating: what keeps databases from being migrated.
     """
     found = [view.lost for view in views] + [reachability.lacked(context.bot, context.observed)]
+    if previous and reachability.unheard(context.bot, context.observed):
+        found.append(_last_heard(previous))
     if migrating and migrating.reason == Reason.STORE_UNREACHABLE:
         found.append({"postgres": migrating})
     return {store: finding for several in reversed(found) for store, finding in several.items()}
+
+
+def _last_heard(previous: Status) -> dict[names.Store, Blocked]:
+    """Silence is no recovery: what was heard last holds."""
+    said = next((item for item in previous.conditions if item.type == "CacheReady"), None)
+    if said is None or said.reason != Reason.STORE_UNREACHABLE:
+        return {}
+    return {"redis": Blocked(Reason.STORE_UNREACHABLE, said.message)}
 
 
 def _store(

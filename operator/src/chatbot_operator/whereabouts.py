@@ -10,6 +10,9 @@ from chatbot_operator.components import exposure, moving, postgres, redis, weavi
 from chatbot_operator.components.context import Context
 from chatbot_operator.world import Blocked, Observed
 
+MAX_ADDRESS = 512
+"""Of which a status has room; an address of a user's may be longer."""
+
 
 def endpoints(bot: ChatbotDeployment) -> Endpoints:
     return Endpoints(gateway=exposure.inside(bot), public=list(exposure.public(bot)), openai=f"{exposure.url(bot)}/v1")
@@ -55,11 +58,12 @@ def _vectors(context: Context, found: Mapping[names.Store, Blocked | None]) -> V
         return VectorsStatus(type=told.type, ready=found["postgres"] is None)
     ours = weaviate.managed(bot)
     key = told.external.secret_ref if told.external else None
+    address = _inside(bot, names.child(bot.name, "weaviate"), weaviate.PORT) if ours else weaviate.host(bot)
     return VectorsStatus(
         type=told.type,
         mode=told.mode,
         secret=key.name if key else "",
-        address=_inside(bot, names.child(bot.name, "weaviate"), weaviate.PORT) if ours else weaviate.host(bot),
+        address=address[:MAX_ADDRESS],
         image=_image(context.observed, bot, "weaviate", "StatefulSet" if ours else None),
         ready=found["weaviate"] is None,
     )

@@ -40,6 +40,12 @@ def noted(status: Mapping[str, Any] | None) -> PostgresStatus | None:
         return None
 
 
+def settled(status: Mapping[str, Any] | None) -> tuple[object, ...] | None:
+    """What of that a plan goes by."""
+    data = noted(status)
+    return (data.mode, data.moving_to, data.moving_since, data.formerly) if data else None
+
+
 def part(owner: Owner) -> str:
     """Component label of the Job and its pods."""
     return f"{owner}-copy"

@@ -71,7 +71,7 @@ def references(reads: Iterable[Read]) -> frozenset[Reference]:
 
 def content(reads: Iterable[Read], observed: Observed) -> str:
     """Hash of everything the reads lead to, for a pod template: another content, other pods."""
-    found = (read for read in reads if read.watched)
+    found = (read for read in there(reads, observed) if read.watched)
     return digest(sorted((read.folder, read.file, _digest_of(read, observed) or "") for read in found))[:32]
 
 
