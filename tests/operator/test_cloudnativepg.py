@@ -149,6 +149,7 @@ class TestWhatIsSaid:
             (_says(readyInstances=0), "Starting", "0 of 1 instances are ready"),
             (_says(**_unready("Cluster is unrecoverable and needs manual intervention")), "StoreFailed", "manual"),
             (_says(**_unready("Unable to create required cluster objects", "quota")), "StoreFailed", "(quota)"),
+            (_says(**_unready("Not enough disk space", "in one or more pods")), "StoreFailed", "in one or more pods"),
             (
                 _says(managedRolesStatus={"cannotReconcile": {"conversation": ["could not perform UPDATE"]}}),
                 "StoreFailed",
