@@ -1,7 +1,7 @@
 """Postgres as CloudNativePG runs it: what is asked of it, and what is said of what it answers.
 
-Its definitions are the real ones. There is no image of Postgres here for its operator to run, so that the tests say
-what it would say, in the shapes of its own source.
+Its definitions are the real ones. Its operator is played: the tests say what it would say, in the shapes of its own
+source. tests/e2e/extra has the real one.
 """
 
 import asyncio
