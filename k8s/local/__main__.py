@@ -6,7 +6,7 @@ from pathlib import Path
 
 from chatbot_cli import screen
 from chatbot_cli.errors import CliError, from_os
-from localcluster import builds, cluster, images, paths, progress, status
+from localcluster import builds, cluster, images, paths, progress, status, unpacked
 from localimages import make
 
 EXAMPLES = """\
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     build = commands.add_parser("build", help="build what is missing, or only what is named")
-    every, usual = ", ".join(builds.NAMES), ", ".join(builds.USUAL)
+    every, usual = (", ".join((*names, unpacked.PACKAGE)) for names in (builds.NAMES, builds.USUAL))
     build.add_argument("names", nargs="*", metavar="NAME", help=f"one of {every}; default: {usual}")
     commands.add_parser("up", help="build what is missing, start the cluster, wait until it is usable")
     commands.add_parser("down", help="stop everything and remove its state")

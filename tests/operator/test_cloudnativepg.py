@@ -1,7 +1,7 @@
 """Postgres as CloudNativePG runs it: what is asked of it, and what is said of what it answers.
 
-Its definitions are the real ones. There is no image of Postgres here for its operator to run, so that the tests say
-what it would say, in the shapes of its own source.
+Its definitions are the real ones. Its operator is played: the tests say what it would say, in the shapes of its own
+source. tests/e2e/extra has the real one.
 """
 
 import asyncio
@@ -149,6 +149,7 @@ class TestWhatIsSaid:
             (_says(readyInstances=0), "Starting", "0 of 1 instances are ready"),
             (_says(**_unready("Cluster is unrecoverable and needs manual intervention")), "StoreFailed", "manual"),
             (_says(**_unready("Unable to create required cluster objects", "quota")), "StoreFailed", "(quota)"),
+            (_says(**_unready("Not enough disk space", "in one or more pods")), "StoreFailed", "in one or more pods"),
             (
                 _says(managedRolesStatus={"cannotReconcile": {"conversation": ["could not perform UPDATE"]}}),
                 "StoreFailed",

@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 CRDS = ROOT / "crds"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 PLURALS = {
+    "APIService": "apiregistration.k8s.io/v1/apiservices",
     "ChatbotDeployment": "chatbot-operator.io/v1alpha1/chatbotdeployments",
     "Cluster": "postgresql.cnpg.io/v1/clusters",
     "ConfigMap": "v1/configmaps",
@@ -50,6 +51,7 @@ PLURALS = {
     "Job": "batch/v1/jobs",
     "Lease": "coordination.k8s.io/v1/leases",
     "LimitRange": "v1/limitranges",
+    "MutatingWebhookConfiguration": "admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
     "Namespace": "v1/namespaces",
     "NetworkPolicy": "networking.k8s.io/v1/networkpolicies",
     "PersistentVolumeClaim": "v1/persistentvolumeclaims",
@@ -59,11 +61,13 @@ PLURALS = {
     "PrometheusRule": "monitoring.coreos.com/v1/prometheusrules",
     "ReplicaSet": "apps/v1/replicasets",
     "ResourceQuota": "v1/resourcequotas",
+    "Role": "rbac.authorization.k8s.io/v1/roles",
     "ScaledObject": "keda.sh/v1alpha1/scaledobjects",
     "Secret": "v1/secrets",
     "Service": "v1/services",
     "ServiceAccount": "v1/serviceaccounts",
     "StatefulSet": "apps/v1/statefulsets",
+    "ValidatingWebhookConfiguration": "admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
 }
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",

@@ -1,4 +1,4 @@
-"""Definitions of APIs that a cluster may have, from the projects' own Go modules. Their controllers are not run."""
+"""Definitions of APIs that a cluster may have, from the projects' own Go modules; tests/e2e/extra runs controllers."""
 
 import json
 import os
@@ -61,6 +61,26 @@ CLOUD_NATIVE_PG = Api(
     tuple(f"config/crd/bases/postgresql.cnpg.io_{plural}.yaml" for plural in ("clusters", "databases")),
 )
 
+CLOUD_NATIVE_PG_CONTROLLER = Api(
+    CLOUD_NATIVE_PG.module,
+    CLOUD_NATIVE_PG.checksum,
+    tuple(
+        f"config/crd/bases/postgresql.cnpg.io_{plural}.yaml"
+        for plural in (
+            "backups",
+            "clusterimagecatalogs",
+            "clusters",
+            "databases",
+            "failoverquorums",
+            "imagecatalogs",
+            "poolers",
+            "publications",
+            "scheduledbackups",
+            "subscriptions",
+        )
+    ),
+)
+
 
 def install(server: ApiServer, api: Api) -> None:
     """Apply the definitions and wait until they are served. Skips the test where the module cannot be had."""
@@ -79,7 +99,7 @@ def remove(server: ApiServer, api: Api) -> None:
 
 
 def _definitions(api: Api) -> list[Path]:
-    folder = _module(api)
+    folder = source(api)
     return [folder / name for name in api.files]
 
 
@@ -88,8 +108,8 @@ def _served_at(file: Path) -> str:
     return f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
 
 
-def _module(api: Api) -> Path:
-    """From Go's cache; it is downloaded when it is not there."""
+def source(api: Api) -> Path:
+    """The module's folder, from Go's cache; it is downloaded when it is not there."""
     try:
         found = _download(api.module)
     except CliError as error:

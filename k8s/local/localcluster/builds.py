@@ -17,6 +17,7 @@ from pathlib import Path
 
 from chatbot_cli.errors import CliError
 
+from localcluster import unpacked
 from localcluster.paths import SOURCE
 
 GIB = 1024**3
@@ -148,8 +149,15 @@ BUILDS = (
         tags="netgo",
         extra=True,
     ),
+    Build(
+        "cloudnative-pg",
+        {"github.com/cloudnative-pg/cloudnative-pg/cmd/manager": "cnpg-manager"},
+        minutes=2,
+        gib=2,
+        extra=True,
+    ),
 )
-"""In the order of need: a cluster runs pods with the first two. The last two are for tests."""
+"""In the order of need: a cluster runs pods with the first two. Those from jaeger on are for tests."""
 NAMES = tuple(build.name for build in BUILDS)
 USUAL = tuple(build.name for build in BUILDS if not build.extra)
 
@@ -158,7 +166,8 @@ def named(names: Iterable[str]) -> list[Build]:
     """Raises `CliError` for a name that is none."""
     wanted = set(names)
     if unknown := sorted(wanted - set(NAMES)):
-        raise CliError(f"There is no build {', '.join(unknown)}.", f"There are: {', '.join(NAMES)}")
+        known = ", ".join((*NAMES, unpacked.PACKAGE))
+        raise CliError(f"There is no build {', '.join(unknown)}.", f"There are: {known}")
     return [build for build in BUILDS if build.name in wanted]
 
 

@@ -48,14 +48,14 @@ class Outcome:
 def build(names: Sequence[str]) -> None:
     """Build these, or everything usual, with what tests take from Debian. Raises `CliError`, `OSError`."""
     folder = paths.home() / "bin"
+    asked = names or (*builds.USUAL, unpacked.PACKAGE)
     with _locked("build"):
-        wanted = builds.named(names or builds.USUAL)
-        progress.build_missing(wanted, folder)
-        if not names and unpacked.missing(folder):
+        progress.build_missing(builds.named(name for name in asked if name != unpacked.PACKAGE), folder)
+        if unpacked.PACKAGE in asked and unpacked.missing(folder):
             with screen.step("Unpack", f"fetching Debian's package {unpacked.PACKAGE}") as step:
                 unpacked.fetch(folder)
                 step.done(f"{', '.join(unpacked.PROGRAMS)} in {folder}")
-    screen.say("Built", f"{', '.join(build.name for build in wanted)} in {folder}")
+    screen.say("Built", f"{', '.join(asked)} in {folder}")
 
 
 def up() -> Outcome:

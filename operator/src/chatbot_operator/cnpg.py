@@ -15,8 +15,9 @@ FAILED = (
     "Cluster has incomplete or invalid image catalog",
     "Cluster cannot",
     "Waiting for user action",
+    "Not enough disk space",
 )
-"""How phases begin that do not pass by waiting (api/v1/cluster_types.go of its release 1.27)."""
+"""How phases begin that do not pass by waiting (api/v1/cluster_types.go of its release 1.27, and its controller)."""
 
 
 def store_finding(wanted: Manifest, observed: Observed) -> Blocked | None:

@@ -15,7 +15,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.extra.traefik import CLASS, GATEWAY_CLASS, INGRESS_CLASS, Traefik, endpoints, gateway, running_traefik
+from tests.e2e.extra.services import endpoints
+from tests.e2e.extra.traefik import CLASS, GATEWAY_CLASS, INGRESS_CLASS, Traefik, gateway, running_traefik
 from tests.gateway.test_process import Running, running
 from tests.operator.conftest import world
 from tests.operator.running import BOT, Run, World

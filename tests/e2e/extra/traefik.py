@@ -5,17 +5,12 @@ where pods are. There are no pods here, so a slice written by hand leads to a ga
 """
 
 import contextlib
-import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2
-import pytest
-from localcluster.paths import home
-
-from tests.support.apiserver import ApiServer, Object, wait_for
+from tests.e2e.extra.programs import running
+from tests.support.apiserver import ApiServer, Object
 from tests.support.serving import free_port
 
 CLASS = "traefik"
@@ -44,14 +39,8 @@ class Traefik:
 
 @contextlib.contextmanager
 def running_traefik(server: ApiServer, folder: Path) -> Iterator[Traefik]:
-    """Skips the test where it was never built; fails it when CHATBOT_REQUIRE_CLUSTER is set."""
-    program = home() / "bin" / "traefik"
-    if not program.exists():
-        reason = f"needs a real Traefik: it is not in {program.parent}, `make e2e-extra` builds it"
-        pytest.fail(reason) if os.environ.get("CHATBOT_REQUIRE_CLUSTER") else pytest.skip(reason)
     secure, ping = free_port(), free_port()
-    command = [
-        program,
+    arguments = [
         "--global.checknewversion=false",
         "--global.sendanonymoususage=false",
         f"--entrypoints.websecure.address=127.0.0.1:{secure}",
@@ -61,23 +50,8 @@ def running_traefik(server: ApiServer, folder: Path) -> Iterator[Traefik]:
         f"--providers.kubernetesingress.ingressendpoint.ip={ADDRESS}",
         f"--providers.kubernetesgateway.statusaddress.ip={ADDRESS}",
     ]
-    log = folder / "traefik.log"
-    environment = {**os.environ, "KUBECONFIG": str(server.kubeconfig)}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)  # noqa: S603 - our own build
-    try:
-        wait_for("Traefik", lambda: _pings(process, ping, log))
+    with running(server, "traefik", arguments, folder, f"http://127.0.0.1:{ping}/ping") as log:
         yield Traefik(secure, log)
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _pings(process: "subprocess.Popen[bytes]", port: int, log: Path) -> bool:
-    assert process.poll() is None, log.read_text()
-    with contextlib.suppress(httpx2.TransportError):
-        return httpx2.get(f"http://127.0.0.1:{port}/ping").is_success
-    return False
 
 
 def gateway(port: int, certificate: str) -> Object:
@@ -94,16 +68,4 @@ def gateway(port: int, certificate: str) -> Object:
         "kind": "Gateway",
         "metadata": {"name": "web"},
         "spec": spec,
-    }
-
-
-def endpoints(service: str, address: str, port: int) -> Object:
-    """Where the pods of a Service are said to be."""
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {"name": f"{service}-here", "labels": {"kubernetes.io/service-name": service}},
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": [address], "conditions": {"ready": True, "serving": True, "terminating": False}}],
-        "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
     }
