@@ -20,7 +20,7 @@ from chatbot_cli.errors import CliError
 SELECTOR = "app.kubernetes.io/part-of=chatbot-platform"
 """Of what the chart makes."""
 KEY = "settings.json"
-INSTALL = f"Is it to be installed? {CHART}"
+INSTALL = f"To install it: `{CHART}`."
 LATE_SECONDS = 60.0
 """On top of a Lease's duration: this machine's clock is not the cluster's."""
 

@@ -8,9 +8,7 @@ from chatbot_resource.model import KIND
 
 from chatbot_cli.errors import CliError
 
-CHART = (
-    "helm upgrade --install chatbot-operator charts/chatbot-operator --namespace chatbot-operator --create-namespace"
-)
+CHART = "helm upgrade --install chatbot-operator charts/chatbot-operator --namespace chatbot-system --create-namespace"
 MAX_LINES = 20
 
 
