@@ -8,14 +8,17 @@ from uuid import UUID
 import asyncpg
 import pytest
 from chatbot_chat.conversation_client import ConversationClient, Turn, ending
+from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event
 from chatbot_chat.runs.leases import CALL_SECONDS, RENEW_SECONDS, RETRY_SECONDS, SURE_SECONDS, Leases
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.run import Run
+from chatbot_chat.runs.service import RunService
+from chatbot_chat.settings import Settings
 from chatbot_common.http import UpstreamProblem, service_client
 from chatbot_common.identity import ServiceIdentity, User
 from chatbot_common.ids import uuid7
-from chatbot_conversation.turns.store import LEASE
+from chatbot_conversation.turns.store import LEASE, LEFT_TO_CHAT
 from redis.asyncio import Redis
 
 from tests.support.identity import Keys
@@ -179,7 +182,69 @@ class TestAbandoned:
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "running"
 
 
+class TestBegun:
+    """By a process whose rounds do not come."""
+
+    @pytest.fixture
+    async def catalog(self, told: dict[str, Any]) -> AsyncIterator[Catalog]:
+        catalog = Catalog(Settings.model_validate(told))
+        yield catalog
+        await catalog.close()
+
+    async def test_gives_a_sign_of_life_at_once(
+        self, catalog: Catalog, conversation: ConversationClient, log: RunLog, ada: User, sql: asyncpg.Connection
+    ) -> None:
+        runs = RunService(catalog, conversation, log, {"en": ""})
+        turn = await runs.send(ada, question(), "endless", "en")
+        leased = "SELECT leased_until > now() FROM turns WHERE id = $1"
+        async with asyncio.timeout(30):
+            while not await sql.fetchval(leased, turn.turn_id):
+                await asyncio.sleep(0.02)
+        await runs.drain(0)
+        assert (await conversation.get_turn(ada, turn.turn_id)).state == "interrupted"
+
+    async def test_is_answered_although_who_asked_has_gone(
+        self, catalog: Catalog, conversation: ConversationClient, log: RunLog, ada: User
+    ) -> None:
+        runs, asked = RunService(catalog, conversation, log, {"en": ""}), question()
+        sending = asyncio.create_task(runs.send(ada, asked, "echo", "en"))
+        await asyncio.sleep(0)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        await runs.drain(30)
+        assert (await conversation.start_turn(ada, asked)).state == "completed"
+
+    async def test_ends_also_when_its_log_crashes(
+        self, catalog: Catalog, conversation: ConversationClient, redis: Redis, ada: User
+    ) -> None:
+        class Crashing(RunLog):
+            async def opens(self, run_id: UUID, attempt: int) -> bool:
+                raise RuntimeError
+
+        log = Crashing(redis, redis)
+        runs = RunService(catalog, conversation, log, {"en": ""})
+        turn = await runs.send(ada, question(), "echo", "en")
+        await runs.drain(30)
+        assert (await conversation.get_turn(ada, turn.turn_id)).state == "failed"
+        assert [event.type for event in await log.said(turn.turn_id, 1)] == ["run.failed"]
+
+
 class TestLiving:
+    async def test_may_thaw_while_they_are_being_closed(
+        self, conversation: ConversationClient, redis: Redis, turn: Turn, ada: User, sql: asyncpg.Connection
+    ) -> None:
+        class Waking(RunLog):
+            async def said(self, run_id: UUID, attempt: int) -> list[Event]:
+                await Leases(conversation, self, lambda: [Run(ada.id, turn)]).renew()
+                return await super().said(run_id, attempt)
+
+        log = Waking(redis, redis)
+        await sql.execute(OVERDUE, turn.turn_id)
+        await rounds(Leases(conversation, log, list, sure_seconds=0))
+        assert (await conversation.get_turn(ada, turn.turn_id)).state == "running"
+        assert await log.append(turn.turn_id, 1, ()) == "ok"
+
     async def test_keep_their_runs(
         self, leases: Leases, conversation: ConversationClient, log: RunLog, turn: Turn, ada: User, sql: Any
     ) -> None:
@@ -198,3 +263,7 @@ class TestLiving:
 
     def test_give_several_signs_within_a_lease(self) -> None:
         assert LEASE.total_seconds() >= 3 * RENEW_SECONDS
+
+    def test_are_closed_before_a_repeat_takes_over(self) -> None:
+        """Seen after one round, closed with the one after the time to be sure."""
+        assert LEFT_TO_CHAT.total_seconds() > 2 * (RENEW_SECONDS + CALL_SECONDS) + SURE_SECONDS

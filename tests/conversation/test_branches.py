@@ -1,5 +1,6 @@
 """Answers beside answers, and questions beside questions: regenerate and edit, as the chat service asks for them."""
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +9,7 @@ import httpx2
 import pytest
 from chatbot_common.ids import uuid7
 
-from tests.conversation.running import Conversation
+from tests.conversation.running import Conversation, eventually
 
 
 async def regenerate(service: Conversation, user_id: UUID, turn: dict[str, Any], **body: Any) -> httpx2.Response:
@@ -98,7 +99,27 @@ class TestRegenerate:
 
         assert (await regenerate(service, ada, turn, **question)).status_code == 409
         await sql.execute("UPDATE turns SET leased_until = now() - interval '1 second'")
+        assert (await regenerate(service, ada, turn, **question)).status_code == 409  # chat may be about to close it
+        await sql.execute("UPDATE turns SET leased_until = now() - interval '30 seconds'")
         assert (await regenerate(service, ada, turn, **question)).json()["state"] == "started"
+
+    async def test_of_several_at_once_one_runs(self, service: Conversation, ada: UUID, sql: asyncpg.Connection) -> None:
+        turn = await service.exchange(ada, "one", "eins")
+        waiting = (
+            "SELECT count(*) = 4 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = ANY($1)"
+        )
+
+        async def all_wait() -> Any:
+            await sql.execute("SELECT pg_stat_clear_snapshot()")
+            return await sql.fetchval(waiting, ["transactionid", "tuple"])
+
+        async with sql.transaction():
+            await sql.execute("SELECT * FROM conversations FOR UPDATE")
+            asked = asyncio.gather(*(regenerate(service, ada, turn) for _ in range(4)))
+            await eventually(all_wait)
+        responses = await asked
+
+        assert sorted(response.status_code for response in responses) == [200, 409, 409, 409]
 
     async def test_what_is_not_there_is_not_found(self, service: Conversation, ada: UUID, bob: UUID) -> None:
         turn, other = await service.exchange(ada, "one", "eins"), await service.exchange(ada, "two", "zwei")

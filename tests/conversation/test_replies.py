@@ -51,6 +51,29 @@ class TestReply:
         conversation = (await service.get(f"/conversations/{turn['conversation_id']}", ada)).json()
         assert conversation["message_count"] == 2
 
+    async def test_also_one_without_text(self, service: Conversation, ada: UUID) -> None:
+        """The words that it left are another attempt's."""
+        turn = await service.started(ada, client_message_id="m1")
+        await service.reply(turn, "half an ans", status="failed")
+        retried = (await service.start_turn(ada, client_message_id="m1", retry=True)).json()
+
+        responses = [await service.reply(retried, "", status="cancelled") for _ in range(2)]
+
+        assert [response.status_code for response in responses] == [200, 200]
+
+    async def test_of_another_process_counts_only_while_the_lease_has_ended(
+        self, service: Conversation, ada: UUID, sql: asyncpg.Connection
+    ) -> None:
+        turn = await service.started(ada)
+        end = {"status": "interrupted", "abandoned": True}
+
+        early = await service.reply(turn, "Good", **end)
+        await sql.execute(LATE)
+        responses = [await service.reply(turn, "Good", **end) for _ in range(2)]
+
+        assert early.status_code == 409
+        assert [response.status_code for response in responses] == [200, 200]
+
     @pytest.mark.parametrize("other", [{"text": "Good night"}, {"status": "failed"}, {"attempt": 2}])
     async def test_another_reply_after_the_first_is_too_late(
         self, service: Conversation, ada: UUID, other: dict[str, object]
@@ -171,15 +194,18 @@ class TestOverdue:
     async def test_turn_of_a_release_without_leases_has_until_its_deadline(
         self, service: Conversation, ada: UUID, sql: asyncpg.Connection
     ) -> None:
-        turns = [await service.started(ada) for _ in range(2)]
-        await sql.execute("UPDATE turns SET leased_until = NULL")
+        """Which renews none: a turn begins without one, and so does each attempt."""
+        gone, turn = await service.started(ada), await service.started(ada, client_message_id="m1")
+        await service.reply(turn, "", status="failed")
+        again = (await service.start_turn(ada, client_message_id="m1", retry=True)).json()
+        assert await sql.fetchval("SELECT count(*) = 2 FROM turns WHERE leased_until IS NULL")
         late = "UPDATE turns SET deadline = now() - interval '2 minutes' WHERE id = $1"
-        await sql.execute(late, UUID(turns[0]["turn_id"]))
+        await sql.execute(late, UUID(gone["turn_id"]))
 
         async with working(service.settings):
             await eventually(lambda: sql.fetchval("SELECT count(*) = 1 FROM turns WHERE state = 'running'"))
 
-        assert (await service.reply(turns[1])).status_code == 200
+        assert (await service.reply(again)).status_code == 200
 
 
 class TestLeases:

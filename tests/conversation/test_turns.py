@@ -9,7 +9,8 @@ from chatbot_common.ids import uuid7
 
 from tests.conversation.running import Conversation
 
-LATE = "UPDATE turns SET leased_until = now() - interval '1 second'"
+LATE = "UPDATE turns SET leased_until = now() - interval '30 seconds'"
+"""So late that chat would have closed it."""
 
 
 class TestStart:
@@ -179,10 +180,13 @@ class TestRepeat:
     ) -> None:
         first = await service.exchange(ada, "one", "eins")
         turn = await service.started(ada, "two", client_message_id="m2", conversation_id=first["conversation_id"])
+        await sql.execute("UPDATE turns SET leased_until = now() - interval '1 second'")
+        attached = (await service.start_turn(ada, "two", client_message_id="m2")).json()
         await sql.execute(LATE)
 
         again = (await service.start_turn(ada, "two", client_message_id="m2")).json()
 
+        assert (attached["state"], attached["attempt"]) == ("running", 1)  # chat may be about to close it
         assert (again["state"], again["attempt"]) == ("started", 2)
         assert [message["text"] for message in again["history"]] == ["one", "eins"]
         assert (await service.reply(turn, "late")).status_code == 409

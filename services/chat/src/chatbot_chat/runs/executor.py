@@ -49,25 +49,28 @@ class Executor:
     async def execute(self, run: Run, model: str, prepare: Prepare) -> None:
         """Run to the end. Nothing escapes: whatever happens becomes the run's last event."""
         with tracer.start_as_current_span("chat.run", attributes={"chatbot.run.id": str(run.id)}):
-            turn = run.turn
-            run.emit(
-                "run.started",
-                conversation_id=str(turn.conversation_id),
-                user_message_id=str(turn.user_message_id),
-                message_id=str(turn.reply_message_id),
-                model=model,
-                resumable=await self._log.opens(run.id, run.attempt),
-            )
-            keeping = asyncio.create_task(run.keep_log(self._log))
-            said = Said(model)
+            said, keeping = Said(model), None
             try:
+                await self._tell_start(run, model)
+                keeping = asyncio.create_task(run.keep_log(self._log))
                 status, error = await self._answer(run, model, prepare, said)
                 await self._end(run, said, status, error)
             except Exception as crash:
                 # A defect of ours: whoever follows must not wait for an end that never comes.
                 log.error("run crashed", run_id=str(run.id), exc_info=crash)
                 await self._give_up(run, said)
-            await keeping
+            await (keeping or run.keep_log(self._log))
+
+    async def _tell_start(self, run: Run, model: str) -> None:
+        turn = run.turn
+        run.emit(
+            "run.started",
+            conversation_id=str(turn.conversation_id),
+            user_message_id=str(turn.user_message_id),
+            message_id=str(turn.reply_message_id),
+            model=model,
+            resumable=await self._log.opens(run.id, run.attempt),
+        )
 
     async def _answer(self, run: Run, model: str, prepare: Prepare, said: Said) -> tuple[EndState, Problem | None]:
         """Stream the model's answer into the run; how it went, and the failure if it failed."""

@@ -1,8 +1,9 @@
 """Signs of life: this process keeps its own runs alive, and closes those of a process that has died or was frozen.
 
 Conversation decides by its rows who is alive; chat has the words so far, in the run's log. So whichever replica finds
-an abandoned run fences its log, reads the words from it and stores them as how the attempt ended. Several may try:
-the first is the one that counts. Without Redis nobody knows the words; conversation's worker closes the run later.
+an abandoned run reads its words from the log, stores them as how the attempt ended, and only then fences the log.
+Several may try: the first is the one that counts, unless the run has given a sign of life in between. Without Redis
+nobody knows the words; conversation's worker closes the run later.
 """
 
 import asyncio
@@ -67,6 +68,12 @@ class Leases:
             else:
                 await asyncio.sleep(RENEW_SECONDS)
 
+    async def begin(self, run: Run) -> None:
+        """The first sign of life of a run: without one its turn has until its deadline. A round makes up for it."""
+        with contextlib.suppress(Problem, TimeoutError), trace.use_span(_unsampled()):
+            async with asyncio.timeout(CALL_SECONDS):
+                await self._conversation.renew([Attempt(turn_id=run.id, attempt=run.attempt)])
+
     async def renew(self) -> None:
         """One round. Raises the problems of `ConversationClient`, `TimeoutError`."""
         own = {run.id: run for run in self._runs() if not run.ended}
@@ -97,18 +104,16 @@ class Leases:
 
     async def _close_one(self, attempt: Attempt) -> None:
         try:
-            events = await self._log.close(attempt.turn_id, attempt.attempt)
-        except RedisError as error:
-            log.warning("abandoned run left alone", run_id=str(attempt.turn_id), error=type(error).__name__)
-            return
-        text = text_of(events)
-        body = ending(attempt.attempt, "interrupted", model=_model(events), text=text)
-        try:
+            events = await self._log.said(attempt.turn_id, attempt.attempt)
+            text = text_of(events)
+            body = ending(attempt.attempt, "interrupted", model=_model(events), text=text) | {"abandoned": True}
             await self._conversation.store_reply(attempt.turn_id, body)
-        except Problem as problem:  # another replica was faster, or conversation is away: then in the next round
-            log.info("abandoned run not closed", run_id=str(attempt.turn_id), error=problem.kind)
-        else:
             log.warning("abandoned run closed", run_id=str(attempt.turn_id), characters=len(text))
+            await self._log.close(attempt.turn_id, attempt.attempt)
+        except RedisError as error:
+            log.warning("log of abandoned run left alone", run_id=str(attempt.turn_id), error=type(error).__name__)
+        except Problem as problem:  # it lives, another replica was faster, or conversation is away: the next round sees
+            log.info("abandoned run not closed", run_id=str(attempt.turn_id), error=problem.kind)
 
 
 def _model(events: list[Event]) -> str | None:

@@ -52,12 +52,11 @@ if redis.call('HGET', KEYS[2], 'cancel') == ARGV[1] then return 'cancel' end
 return 'ok'
 """
 
-# KEYS: log, state. ARGV: attempt, seconds to keep. From here on the attempt appends no more; returns what it did.
+# KEYS: state. ARGV: attempt, seconds to keep. From here on the attempt appends no more.
 _CLOSE = """
-if tonumber(ARGV[1]) < tonumber(redis.call('HGET', KEYS[2], 'attempt') or '0') then return {} end
-redis.call('HSET', KEYS[2], 'closed', ARGV[1])
-redis.call('EXPIRE', KEYS[2], ARGV[2])
-return redis.call('XRANGE', KEYS[1], '-', '+')
+if tonumber(ARGV[1]) < tonumber(redis.call('HGET', KEYS[1], 'attempt') or '0') then return end
+redis.call('HSET', KEYS[1], 'closed', ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
 
 # KEYS: state. ARGV: attempt, seconds to keep.
@@ -103,11 +102,14 @@ class RunLog:
             return False
         return True
 
-    async def close(self, run_id: UUID, attempt: int) -> list[Event]:
-        """Let the attempt append no more; its events so far."""
-        entries: list[Any] = await self._close(keys=[_log(run_id), _state(run_id)], args=[attempt, TTL_SECONDS])
-        events = [event for _, (_, batch) in entries for event in _events(batch)]
-        return [event for event in events if event.attempt == attempt]
+    async def said(self, run_id: UUID, attempt: int) -> list[Event]:
+        """The attempt's events so far."""
+        entries: Any = await self._redis.xrange(_log(run_id), min=f"{attempt}-0", max=str(attempt))
+        return [event for _, fields in entries for event in _events(fields[b"events"])]
+
+    async def close(self, run_id: UUID, attempt: int) -> None:
+        """Let the attempt append no more."""
+        await self._close(keys=[_state(run_id)], args=[attempt, TTL_SECONDS])
 
     async def cancel(self, run_id: UUID, attempt: int) -> None:
         """Ask whoever runs this attempt to stop; it reads the wish with its next append."""

@@ -1,9 +1,10 @@
 """Starting, watching and stopping runs, whichever replica executes them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 RUNS_IN_FLIGHT = Gauge("chat_runs_in_flight", "Runs executing in this process")
 POLL_SECONDS = 1.0
+Result = TypeVar("Result")
 LATEST = timedelta(minutes=3)
 """How long after its deadline a run may still be followed: by then it was closed."""
 
@@ -43,7 +45,7 @@ class RunService:
         self._executor = Executor(catalog, conversation, run_log)
         self._runs: dict[UUID, Run] = {}
         self.leases = Leases(conversation, run_log, lambda: self._runs.values())
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def send(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:
         """Start the turn, or find the one this message started before; its events come from `events`.
@@ -51,13 +53,24 @@ class RunService:
         Raises:
             Problem: the turn could not be started; nothing is running then.
         """
-        return self._begun(user, await self._conversation.start_turn(user, body), model, language)
+        return await self._surely(self._begin(user, self._conversation.start_turn(user, body), model, language))
 
     async def regenerate(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:
         """Answer a question once more; otherwise as `send`."""
-        return self._begun(user, await self._conversation.regenerate(user, body), model, language)
+        return await self._surely(self._begin(user, self._conversation.regenerate(user, body), model, language))
 
-    def _begun(self, user: User, turn: Turn, model: str, language: str | None) -> Turn:
+    async def _surely(self, beginning: Coroutine[Any, Any, Turn]) -> Turn:
+        """Also when the caller is cancelled: a turn that was started and is not run has nobody who answers it."""
+        return await asyncio.shield(self._task(beginning))
+
+    def _task(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _begin(self, user: User, starting: Awaitable[Turn], model: str, language: str | None) -> Turn:
+        turn = await starting
         if turn.state == "started":
             self._start(user.id, turn, model, language)
         return turn
@@ -76,13 +89,12 @@ class RunService:
 
         run = self._runs[turn.turn_id] = Run(user_id, turn)
         # A task of its own: a client that goes away must not take the answer with it.
-        task = asyncio.create_task(self._executor.execute(run, model, prepare))
-        self._tasks.add(task)
+        task = self._task(self._executor.execute(run, model, prepare))
         RUNS_IN_FLIGHT.inc()
-        task.add_done_callback(lambda done: self._finished(done, run))
+        task.add_done_callback(lambda _: self._finished(run))
+        self._task(self.leases.begin(run))
 
-    def _finished(self, task: asyncio.Task[None], run: Run) -> None:
-        self._tasks.discard(task)
+    def _finished(self, run: Run) -> None:
         RUNS_IN_FLIGHT.dec()
         if self._runs.get(run.id) is run:
             del self._runs[run.id]
@@ -172,8 +184,10 @@ class RunService:
 
     async def drain(self, seconds: float) -> None:
         """Let runs finish, then close the rest as interrupted, their text kept."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._tasks:  # a turn that is being started becomes a run
+                    await asyncio.wait(self._tasks)
         for run in list(self._runs.values()):
             run.stop("interrupted")
         if self._tasks:

@@ -94,6 +94,8 @@ class StoreReply(Request):
     usage: Usage | None
     model: CleanText | None
     error: CleanText | None
+    abandoned: bool = False
+    """Sent by another process than the one that answered, which is taken for dead: counts only while it is overdue."""
 
 
 class Attempt(Request):

@@ -87,7 +87,7 @@ class TurnService:
 
         Raises:
             NotFound: there is no such turn (any more).
-            Conflict: the turn has ended in another way, or a newer attempt is running.
+            Conflict: the turn has ended in another way, a newer attempt is running, or it is not abandoned after all.
         """
         async with self._database.write() as session:
             turn = await store.lock(session, turn_id)
@@ -98,6 +98,8 @@ class TurnService:
                 return stored
             if turn.attempt != reply.attempt or turn.state != "running":
                 raise Conflict(f"Attempt {turn.attempt} of this turn is {turn.state}; this reply comes too late.")
+            if reply.abandoned and not turn.overdue:
+                raise Conflict("The process that answers this turn has given a sign of life.")
             await _close(session, turn, reply)
         TURNS.labels(reply.status).inc()
         return stored
@@ -145,7 +147,8 @@ async def _is_stored(session: ReadSession, turn: AnyRow, reply: StoreReply) -> b
     if (turn.attempt, turn.state) != (reply.attempt, reply.status):
         return False
     message = await store.find_message(session, turn.user_id, turn.reply_message_id)
-    return message is not None and message.text == reply.text
+    # One without text may have left the words of an earlier attempt.
+    return message is not None and (not reply.text or message.text == reply.text)
 
 
 async def _close(session: WriteSession, turn: AnyRow, reply: StoreReply) -> None:

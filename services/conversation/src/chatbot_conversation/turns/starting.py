@@ -68,10 +68,11 @@ async def regenerate(
         if row.user_message_id != question.id:
             raise _used_for_another("message")
         return await _repeat(session, row, request.retry, knowledge, allowed)
-    if await store.is_being_answered(session, row):
-        raise Conflict("This question is being answered right now; wait for the answer, or cancel its run first.")
+    # Locks the conversation: of two simultaneous requests the second sees the turn of the first.
     if not await store.touch_conversation(session, new, question.id, added=0):
         raise NotFound("There is no such conversation.")
+    if await store.is_being_answered(session, row):
+        raise Conflict("This question is being answered right now; wait for the answer, or cancel its run first.")
     return await started_turn(session, row, question.text, question.parent_id, knowledge)
 
 
@@ -85,7 +86,7 @@ async def question_of(session: ReadSession, user_id: UUID, request: Regenerate) 
 
 async def _repeat(session: WriteSession, row: AnyRow, retry: bool, knowledge: Knowledge, allowed: timedelta) -> Turn:
     """A turn that was started before: attached to, or tried again where that is wished or nobody answers it."""
-    abandoned = row.state == "running" and row.overdue
+    abandoned = row.state == "running" and row.given_up
     if abandoned:
         TURNS.labels("interrupted").inc()
     if abandoned or (retry and row.state in ("failed", "cancelled", "interrupted")):

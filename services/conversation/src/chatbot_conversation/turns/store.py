@@ -18,6 +18,8 @@ LEASE = timedelta(seconds=10)
 """How long a turn is taken for alive after the last sign of the process that answers it; it gives one every 3 s."""
 LATEST = timedelta(minutes=1)
 """No lease goes on for longer than this after the turn's deadline: time enough to store what was said until then."""
+LEFT_TO_CHAT = timedelta(seconds=20)
+"""How long after a lease's end nobody else takes the turn for dead: chat may have to close it yet, with its words."""
 ABANDONED_AT_ONCE = 1000
 
 Attempt = tuple[UUID, int]
@@ -92,7 +94,7 @@ def _first_attempt(turn: NewTurn, allowed: timedelta, **more: Any) -> Insert:
         attempt=1,
         state="running",
         deadline=func.now() + allowed,
-        leased_until=func.now() + LEASE,
+        leased_until=None,  # the first renewal sets it: a chat of the release before renews none, its deadline rules
         **more,
     )
 
@@ -106,7 +108,7 @@ async def start_again(session: WriteSession, turn: AnyRow, allowed: timedelta) -
             attempt=turn.attempt + 1,
             state="running",
             deadline=func.now() + allowed,
-            leased_until=func.now() + LEASE,
+            leased_until=None,
             finished_at=None,
         )
         .returning(turns)
@@ -123,14 +125,14 @@ def _overdue(by: timedelta = timedelta(0)) -> ColumnElement[bool]:
 def _turn_with_question() -> Select[Any]:
     return select(
         turns,
-        _overdue().label("overdue"),
+        _overdue(LEFT_TO_CHAT).label("given_up"),
         messages.c.text,
         messages.c.parent_id,
     ).join_from(turns, messages, (messages.c.user_id == turns.c.user_id) & (messages.c.id == turns.c.user_message_id))
 
 
 async def lock_by_client_id(session: WriteSession, user_id: UUID, client_id: str) -> AnyRow | None:
-    """The turn of a message that was sent before, locked: its columns, `overdue`, and the question's `text`."""
+    """The turn of a message that was sent before, locked: its columns, `given_up`, and the question's `text`."""
     named = (messages.c.client_message_id == client_id) & turns.c.request_id.is_(None)
     query = _turn_with_question().where(turns.c.user_id == user_id, named).with_for_update(of=turns)
     row: AnyRow | None = (await session.execute(query)).first()
@@ -145,9 +147,9 @@ async def lock_by_request_id(session: WriteSession, user_id: UUID, request_id: s
 
 
 async def is_being_answered(session: ReadSession, turn: AnyRow) -> bool:
-    """Whether another turn of the same question is running, and its process alive."""
+    """Whether another turn of the same question is running, and its process alive, or about to be buried."""
     same = (turns.c.user_id == turn.user_id) & (turns.c.user_message_id == turn.user_message_id)
-    running = (turns.c.id != turn.id) & (turns.c.state == "running") & ~_overdue()
+    running = (turns.c.id != turn.id) & (turns.c.state == "running") & ~_overdue(LEFT_TO_CHAT)
     return (await session.execute(select(turns.c.id).where(same, running).limit(1))).first() is not None
 
 
@@ -158,8 +160,9 @@ async def find(session: ReadSession, user_id: UUID, turn_id: UUID) -> AnyRow | N
 
 
 async def lock(session: WriteSession, turn_id: UUID) -> AnyRow | None:
-    """A turn of whichever user, locked."""
-    return (await session.execute(select(turns).where(turns.c.id == turn_id).with_for_update())).first()
+    """A turn of whichever user, locked: its columns, and whether it is `overdue`."""
+    query = select(turns, _overdue().label("overdue")).where(turns.c.id == turn_id)
+    return (await session.execute(query.with_for_update())).first()
 
 
 async def renew(session: WriteSession, attempts: Sequence[Attempt]) -> set[Attempt]:
