@@ -35,9 +35,25 @@ class TestOpening:
 
     def test_an_answer_between_starts_the_count_anew(self, breaker: Breaker) -> None:
         fail(breaker, FAILURES - 1)
-        breaker.succeeded()
+        breaker.succeeded(breaker.begin())
         fail(breaker, FAILURES - 1)
         assert breaker.rest() == 0
+
+    def test_a_refusal_between_does_not(self, breaker: Breaker) -> None:
+        fail(breaker, FAILURES - 1)
+        breaker.refused(breaker.begin())
+        fail(breaker)
+        assert breaker.rest() == REST_SECONDS
+
+    def test_those_under_way_do_not_close_it(self, breaker: Breaker, clock: Clock) -> None:
+        under_way = breaker.begin()
+        fail(breaker, FAILURES)
+        breaker.succeeded(under_way)
+        assert breaker.rest() == REST_SECONDS
+        clock.now += REST_SECONDS
+        breaker.begin()
+        breaker.succeeded(under_way)
+        assert breaker.rest() == TRIAL_SECONDS
 
     def test_those_under_way_do_not_make_it_longer(self, breaker: Breaker) -> None:
         under_way = [breaker.begin() for _ in range(50)]
@@ -77,8 +93,13 @@ class TestTrial:
         breaker.gave_up(breaker.begin())
         assert breaker.rest() == 0
 
-    def test_a_success_makes_rests_short_again(self, breaker: Breaker) -> None:
+    def test_a_refusal_is_an_answer(self, breaker: Breaker) -> None:
+        breaker.refused(breaker.begin())
+        assert breaker.rest() == 0
+
+    def test_a_success_makes_rests_short_again(self, breaker: Breaker, clock: Clock) -> None:
         fail(breaker)
-        breaker.succeeded()
+        clock.now += breaker.rest()
+        breaker.succeeded(breaker.begin())
         fail(breaker, FAILURES)
         assert breaker.rest() == REST_SECONDS

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 from chatbot_chat.providers import (
@@ -17,6 +18,8 @@ from chatbot_chat.providers import (
 )
 from chatbot_chat.providers.breaker import FAILURES, REST_SECONDS
 from chatbot_chat.providers.errors import ProviderSpared
+from chatbot_chat.providers.patience import Patience
+from chatbot_chat.settings import Timeouts
 from prometheus_client import REGISTRY
 
 from tests.chat.providing import BOTH, CALM, Make, Servers, World, text
@@ -66,6 +69,26 @@ class TestFailures:
         async with make("hang", provider=provider, timeouts=short) as world:
             with pytest.raises(ProviderTimeout):
                 await world.ask("hang")
+
+    async def test_a_provider_that_hangs_is_waited_for_once(self, make: Make, model_server: ModelServer) -> None:
+        short = {"connect": "100ms", "firstToken": "10ms", "idle": "20s"}
+        async with make("pair=hang+hang", timeouts=short) as world:
+            with pytest.raises(ProviderTimeout):
+                await world.ask("pair")
+        assert len(model_server.requests) <= 1
+
+    async def test_a_listener_that_takes_its_time_is_no_fault(self) -> None:
+        async def words() -> AsyncIterator[str]:
+            for word in "abc":
+                await asyncio.sleep(0)
+                yield word
+
+        times = Timeouts(connect=5, first_token=20, idle=0.2)
+        said = []
+        async for word in Patience(times).over(words(), bool):
+            said.append(word)
+            await asyncio.sleep(0.25)
+        assert said == ["a", "b", "c"]
 
     @BOTH
     @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from chatbot_chat.providers.metering import AI_REQUESTS
 from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
 
@@ -134,10 +135,22 @@ class TestRaw:
         assert "sk-upstream-secret" not in str(caught.value)
 
     async def test_provider_breaks_off(self, sdk: AsyncOpenAI) -> None:
+        def failed() -> float:
+            found = (sample for metric in AI_REQUESTS.collect() for sample in metric.samples)
+            return sum(
+                sample.value
+                for sample in found
+                if (sample.labels["model"], sample.labels["status"]) == ("cut", "failed")
+            )
+
+        before = failed()
         stream = await sdk.chat.completions.create(model="cut", messages=HELLO, stream=True)
         with pytest.raises(openai.APIError, match="broke off"):
             async for _ in stream:
                 pass
+        async with asyncio.timeout(20):
+            while failed() == before:  # it is counted after the client was told
+                await asyncio.sleep(0.01)
 
 
 class TestRefusals:

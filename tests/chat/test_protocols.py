@@ -1,11 +1,23 @@
 """What a conversation with tools becomes in each protocol, and what a refusal says."""
 
 import pytest
-from chatbot_chat.providers import Message, ModelRequest, ToolCall
+from anthropic.types import RawContentBlockDeltaEvent
+from chatbot_chat.providers import (
+    Finish,
+    Message,
+    ModelEvent,
+    ModelRequest,
+    TextDelta,
+    ToolCall,
+    Usage,
+    anthropic_events,
+)
 from chatbot_chat.providers.anthropic_events import messages, parameters
-from chatbot_chat.providers.openai_chunks import message, refused_option
+from chatbot_chat.providers.openai_chunks import Reading, message, refused_option
+from openai.types.chat import ChatCompletionChunk
 
 CALLS = (ToolCall("1", "add", '{"a": 1}', {"google": {"thought_signature": "s"}}), ToolCall("2", "now", "not JSON"))
+EXTRA = {"type": "extra_forbidden"}
 TALK = [
     Message("system", "Be brief."),
     Message("user", "Add."),
@@ -28,8 +40,22 @@ class TestAnthropic:
     def test_without_system_and_tools_neither_is_sent(self) -> None:
         assert set(parameters(ModelRequest("m", TALK[1:2], "Add."))) == {"model", "max_tokens", "messages"}
 
+    def test_empty_pieces_are_no_words(self) -> None:
+        said = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": ""}}
+        assert list(anthropic_events.Reading().events(RawContentBlockDeltaEvent.model_validate(said))) == []
+
 
 class TestOpenAI:
+    def test_what_is_counted_with_every_chunk_is_told_once(self) -> None:
+        reading = Reading()
+        events: list[ModelEvent] = []
+        for number, reason in enumerate((None, None, "stop")):
+            choice = {"index": 0, "delta": {"content": "word"}, "finish_reason": reason}
+            usage = {"prompt_tokens": 11, "completion_tokens": number, "total_tokens": 11 + number}
+            body = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gemini"}
+            events += reading.events(ChatCompletionChunk.model_validate(body | {"choices": [choice], "usage": usage}))
+        assert [*events, *reading.end()] == [TextDelta("word")] * 3 + [Usage(11, 2), Finish("stop")]
+
     def test_calls_and_results_name_each_other(self) -> None:
         called, result = message(TALK[2]), message(TALK[3])
         assert called["content"] is None
@@ -38,15 +64,24 @@ class TestOpenAI:
         assert result == {"role": "tool", "content": "3", "tool_call_id": "1"}
 
     @pytest.mark.parametrize(
-        ("param", "body", "refused"),
+        ("body", "refused"),
         [
-            ("temperature", None, "temperature"),
-            (None, {"message": {"detail": [{"loc": ["body", "max_tokens"]}]}}, "max_tokens"),
-            (None, {"detail": [{"loc": ["body", "messages", 0]}, {"loc": ["body", "temperature"]}]}, "temperature"),
-            ("tools", None, None),
-            ("messages", {"detail": "no"}, None),
-            (None, "<html>", None),
+            ({"param": "temperature", "code": "unsupported_value"}, "temperature"),
+            ({"param": "temperature", "code": None, "type": "UnsupportedParamsError"}, "temperature"),
+            ({"message": {"detail": [EXTRA | {"loc": ["body", "max_tokens"]}]}}, "max_tokens"),
+            ({"detail": [EXTRA | {"loc": ["messages", 0]}, EXTRA | {"loc": ["body", "temperature"]}]}, "temperature"),
+            ({"param": "tools", "code": "unsupported_parameter"}, None),
+            ({"param": "messages", "code": "unsupported_value"}, None),
+            ({"param": "max_completion_tokens", "code": "unsupported_parameter"}, None),
+            # About this question only:
+            ({"param": "max_tokens", "code": "invalid_value", "type": "invalid_request_error"}, None),
+            ({"param": "temperature", "code": None, "type": "invalid_request_error"}, None),
+            ({"detail": [{"type": "less_than_equal", "loc": ["body", "max_tokens"]}]}, None),
+            ({"param": ["temperature"], "code": "unsupported_value"}, None),
+            ("<html>", None),
+            (None, None),
         ],
     )
-    def test_which_option_was_refused(self, param: str | None, body: object, refused: str | None) -> None:
-        assert refused_option(param, body, {"temperature": 1, "max_tokens": 2, "tools": []}) == refused
+    def test_which_option_was_refused(self, body: object, refused: str | None) -> None:
+        sent = {"temperature": 1, "max_tokens": 2, "max_completion_tokens": 2, "tools": []}
+        assert refused_option(body, sent) == refused

@@ -10,6 +10,7 @@ from chatbot_chat.providers import (
     Finish,
     ProviderError,
     ProviderRefused,
+    ProviderUnreachable,
     ReasoningDelta,
     ToolCall,
     ToolSpec,
@@ -163,6 +164,14 @@ class TestRelay:
             for _ in range(FAILURES):
                 with pytest.raises(ProviderError):
                     await self.relayed(world, "broken")
+            with pytest.raises(ProviderSpared):
+                await self.relayed(world, "echo")
+
+    async def test_answers_that_break_off_open_it_too(self, make: Make) -> None:
+        async with make("half", "echo", "spare@fake", fallbacks=["spare"]) as world:
+            for _ in range(FAILURES):
+                with pytest.raises(ProviderUnreachable):
+                    await self.relayed(world, "half")
             with pytest.raises(ProviderSpared):
                 await self.relayed(world, "echo")
 

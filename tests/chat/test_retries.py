@@ -58,13 +58,17 @@ class TestStatus:
             (404, False, False),
             (429, True, False),
             (500, True, True),
-            (503, True, False),
+            (503, True, True),
             (529, True, False),
         ],
     )
     def test_says_what_to_do(self, status: int, transient: bool, outage: bool) -> None:
         error = refusal("p", status)
         assert (error.transient, error.outage) == (transient, outage)
+
+    def test_who_says_when_to_come_back_is_well(self) -> None:
+        error = refusal("p", 503, 3.0)
+        assert (error.status, error.transient, error.outage) == (503, True, False)
 
     @pytest.mark.parametrize(
         ("headers", "seconds"),
@@ -77,6 +81,11 @@ class TestStatus:
             ({"retry-after": "Sat, 21 Nov 2026 11:00:00 GMT"}, 0),
             ({"retry-after": "soon"}, None),
             ({"retry-after-ms": "soon"}, None),
+            ({"retry-after-ms": "inf"}, None),
+            ({"retry-after-ms": "nan"}, None),
+            ({"retry-after": "9" * 400}, None),
+            ({"retry-after": "9" * 20}, 86_400),
+            ({"retry-after": "Sat, 21 Nov 99999 12:00:30 GMT"}, None),
         ],
     )
     def test_retry_after(self, headers: dict[str, str], seconds: float | None) -> None:

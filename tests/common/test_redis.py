@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,7 +17,7 @@ from redis.exceptions import RedisError
 from tests.support.stores import Sentinels, running_sentinels
 
 SECONDS = 60
-TIMES = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+TIMES: dict[str, Any] = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
 
 
 @pytest.fixture
@@ -53,6 +54,20 @@ class TestUrl:
         with pytest.raises(ValueError, match=says) as refused:
             sentinels_of(url)
         assert "hunter2" not in str(refused.value)
+
+
+class TestConnections:
+    async def test_who_finds_none_free_waits(self, redis_url: str) -> None:
+        client = open_redis(redis_url, connections=2, **TIMES)
+        assert await asyncio.gather(*(client.echo(str(number)) for number in range(50))) == [
+            str(number).encode() for number in range(50)
+        ]
+        await client.aclose()
+
+    async def test_so_does_who_asks_sentinels(self, sentinels: Sentinels) -> None:
+        client = open_redis(sentinels.url, connections=2, **TIMES)
+        assert all(await asyncio.gather(*(client.ping() for _ in range(50))))
+        await client.aclose()
 
 
 class TestFailover:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from websockets.asyncio.client import connect
 
 from tests.gateway.support import Upstream
 from tests.support.configuration import mapping
@@ -99,6 +100,9 @@ COUNTED = 'http_requests_total{endpoint="/api/v1/chat/{path:path}",method="POST"
 FORWARDED = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
 
 
+CHATTY = {"otlp_endpoint": None, "sample_ratio": 1.0, "log_level": "debug"}
+
+
 class TestServe:
     """Two starts for all of it: each costs seconds."""
 
@@ -130,15 +134,19 @@ class TestServe:
         self, tmp_path: Path, keys: Keys, redis_url: str
     ) -> None:
         token = keys.access_token()
-        async with running(tmp_path, keys, redis_url, trusted_proxies=["127.0.0.1"]) as bot:
+        async with running(tmp_path, keys, redis_url, trusted_proxies=["127.0.0.1"], telemetry=CHATTY) as bot:
             headers = {"Authorization": f"Bearer {token}", "X-Request-Id": "abc-1"} | FORWARDED
             sent = {"content": "my diagnosis", "client_message_id": "1"}
             secure = await bot.public.post("/api/v1/chat/send?q=my-diagnosis", headers=headers, json=sent)
+            address = str(bot.public.base_url.join(f"/api/v1/chat/ws?token={token}&ticket=my-diagnosis"))
+            async with connect(address.replace("http:", "ws:"), proxy=None, additional_headers=headers) as socket:
+                await socket.wait_closed()
             metrics = await metrics_with(bot.private, COUNTED)
             bot.process.send_signal(signal.SIGTERM)
             log = await bot.stop()
         (line,) = [entry for entry in log if entry["event"] == "request" and entry.get("request_id") == "abc-1"]
         assert (line["endpoint"], line["status"]) == ("/api/v1/chat/{path:path}", 200)
+        assert [entry["code"] for entry in log if entry["event"] == "socket"] == [4401]
         for told in (json.dumps(log), metrics):
             assert "diagnosis" not in told
             assert token not in told

@@ -1,5 +1,6 @@
 """Sockets at the door: who may open one, what passes, and how they end."""
 
+import asyncio
 import contextlib
 import json
 import time
@@ -7,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from chatbot_gateway import sockets
 from prometheus_client import REGISTRY
 from redis import Redis
 from websockets.asyncio.client import ClientConnection, connect
@@ -90,6 +92,28 @@ class TestEntry:
     async def test_a_token_in_the_address_does_not_count(self, bot: Platform) -> None:
         async with socket(bot.url, f"?token={bot.keys.access_token()}") as connection:
             assert (await end_of(connection))[0] == 4401
+
+    async def test_so_many_of_one_user(self, bot: Platform) -> None:
+        options = with_token(bot.keys.access_token())
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(sockets.PER_USER):
+                await (await stack.enter_async_context(socket(bot.url, **options))).recv()
+            async with socket(bot.url, **options) as connection:
+                code, reason = await end_of(connection)
+            assert (code, "open sockets" in reason) == (4429, True)
+            async with socket(bot.url, **with_token(bot.keys.access_token())) as connection:
+                await connection.recv()
+        async with asyncio.timeout(20):  # until the gateway has seen them go
+            while (code := await self._told(bot, options)) == 4429:
+                pass
+        assert code is None
+
+    async def _told(self, bot: Platform, options: dict[str, Any]) -> int | None:
+        """Close code of a new socket; None when it is let in."""
+        async with socket(bot.url, **options) as connection:
+            with contextlib.suppress(ConnectionClosed):
+                await connection.recv()
+            return connection.close_code
 
 
 class TestOrigin:

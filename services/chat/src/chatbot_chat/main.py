@@ -21,6 +21,8 @@ from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
 
 REDIS_SECONDS = 1.0
+FOLLOWERS = 2000
+"""Waiting reads at once: each stream that follows a run holds a connection for as long as nothing happens."""
 FAREWELL_SECONDS = 5.0
 """Kept of the drain for committing cut runs and telling their followers, while connections are still open."""
 
@@ -34,7 +36,10 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     url = settings.redis_url.get_secret_value()
     redis = open_redis(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
     blocking = open_redis(
-        url, socket_timeout=BLOCK_MILLISECONDS / 1000 + REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
+        url,
+        connections=FOLLOWERS,
+        socket_timeout=BLOCK_MILLISECONDS / 1000 + REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
     )
     identity = make_identity("chat", settings)
     client = service_client(settings.conversation_url, identity.service, "conversation", transport)

@@ -1,7 +1,7 @@
 """The native chat routes: send a message, watch a run, stop a run."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any
@@ -133,7 +133,7 @@ async def _respond(turn: Turn, events: AsyncIterator[Event], accept: str) -> Any
 
 
 def _stream(events: AsyncIterator[Event]) -> Response:
-    async def frames() -> AsyncIterator[bytes]:
+    async def frames() -> AsyncGenerator[bytes, None]:
         async for event in events:
             yield event.as_sse()
 

@@ -1,7 +1,8 @@
 """Server-sent events: bytes out, a comment when nothing happens, never buffered and never compressed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import structlog
 from chatbot_common.errors import Problem
@@ -13,12 +14,14 @@ HEARTBEAT_SECONDS = 15.0
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-def sse_response(frames: AsyncIterator[bytes]) -> StreamingResponse:
+def sse_response(frames: AsyncGenerator[bytes, None]) -> StreamingResponse:
     """A response that sends each frame at once."""
     return StreamingResponse(with_heartbeat(frames), media_type="text/event-stream", headers=HEADERS)
 
 
-async def with_heartbeat(frames: AsyncIterator[bytes], seconds: float = HEARTBEAT_SECONDS) -> AsyncIterator[bytes]:
+async def with_heartbeat(
+    frames: AsyncGenerator[bytes, None], seconds: float = HEARTBEAT_SECONDS
+) -> AsyncIterator[bytes]:
     """The frames, with a comment after each silence of `seconds`, so that no proxy takes the stream for dead."""
     upcoming = asyncio.ensure_future(anext(frames))
     try:
@@ -36,13 +39,17 @@ async def with_heartbeat(frames: AsyncIterator[bytes], seconds: float = HEARTBEA
     finally:
         upcoming.cancel()
         await asyncio.gather(upcoming, return_exceptions=True)
+        await frames.aclose()
 
 
-async def guarded(frames: AsyncIterator[bytes], render: Callable[[Problem], bytes]) -> AsyncIterator[bytes]:
+async def guarded(
+    frames: AsyncGenerator[bytes, None], render: Callable[[Problem], bytes]
+) -> AsyncGenerator[bytes, None]:
     """The frames; a failure becomes a last frame, since the status has long been sent."""
     try:
-        async for piece in frames:
-            yield piece
+        async with contextlib.aclosing(frames):
+            async for piece in frames:
+                yield piece
     except Problem as problem:
         yield render(problem)
     except Exception as crash:

@@ -2,14 +2,24 @@
 
 A connection that breaks is made anew, and then the sentinels are asked first; so is one whose server has become a
 replica. Until they agree on another master, which takes them some seconds, commands fail.
+
+Who finds all connections of a client in use waits for one: redis-py by itself raises what looks as if Redis were away.
 """
 
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 
 from chatbot_common.redis_url import sentinels_of
+
+CONNECTIONS = 100
+"""Of one client. Each is in use for a round trip only, unless the command itself waits."""
 
 
 class _Following(Redis):
@@ -23,20 +33,36 @@ class _Following(Redis):
             await sentinel.aclose()
 
 
-def open_redis(url: str, **options: Any) -> Redis:
+class _Waiting(BlockingConnectionPool, SentinelConnectionPool):
+    """Connections to the master, which are waited for."""
+
+    def __init__(self, service_name: str, sentinel_manager: Sentinel, *, ssl: bool = False, **options: Any) -> None:
+        kind = SentinelManagedSSLConnection if ssl else SentinelManagedConnection
+        own: dict[str, Any] = {
+            "service_name": service_name,
+            "sentinel_manager": sentinel_manager,
+            "connection_class": kind,
+        }
+        super().__init__(**own, **options)
+
+
+def open_redis(url: str, *, connections: int = CONNECTIONS, **options: Any) -> Redis:
     """A client; nothing is connected before its first command.
 
     Args:
         url: one that redis_url.py takes.
-        options: of redis-py's connections, such as `socket_timeout`. A sentinel is waited for no longer than Redis is.
+        connections: how many may be open at once; who needs one more waits for it as long as for an answer.
+        options: of redis-py's connections, with `socket_timeout` and `socket_connect_timeout`. A sentinel
+            is waited for no longer than Redis is.
     """
     told = sentinels_of(url)
+    pool: dict[str, Any] = {"max_connections": connections, "timeout": options["socket_timeout"]}
     if told is None:
-        return Redis.from_url(url, **options)
+        return Redis.from_pool(BlockingConnectionPool.from_url(url, **pool, **options))
     tls = {"ssl": True} if told.tls else {}
     patience = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), options["socket_connect_timeout"])
     sentinel = Sentinel(told.addresses, sentinel_kwargs=patience | tls | told.own)  # type: ignore[no-untyped-call]
     login: dict[str, Any] = {"username": told.username, "password": told.password, "db": told.database}
-    client: _Following = sentinel.master_for(told.service, _Following, **login, **tls, **options)  # type: ignore[arg-type]
+    client: _Following = sentinel.master_for(told.service, _Following, _Waiting, **login, **tls, **pool, **options)
     client.asked = sentinel
     return client

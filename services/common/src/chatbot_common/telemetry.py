@@ -75,6 +75,15 @@ def configure_logging(level: str) -> None:
     # One line per outgoing request or alembic step would drown what matters; our own middleware logs requests.
     for name in ("httpx2", "httpx", "alembic", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Below INFO these tell every header and frame.
+    for name in ("uvicorn.error", "websockets"):
+        logging.getLogger(name).setLevel(max(root.level, logging.INFO))
+    logging.getLogger("uvicorn.error").addFilter(_tells_no_address)
+
+
+def _tells_no_address(record: logging.LogRecord) -> bool:
+    """uvicorn writes the whole address of each socket, which may hold a ticket; the gateway has its own line for it."""
+    return '"WebSocket %s"' not in str(record.msg)
 
 
 def _add_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -5,13 +5,16 @@ costs as much of the limits as a request.
 """
 
 import asyncio
+import contextlib
 import json
 import time
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import structlog
 from aiohttp import ClientError, ClientSession, ClientWebSocketResponse, ClientWSTimeout, WSMsgType
-from chatbot_common.errors import Forbidden, Problem, Unauthenticated, Unavailable
+from chatbot_common.errors import Forbidden, Problem, TooManyRequests, Unauthenticated, Unavailable
 from chatbot_common.identity import UserVerifier, bearer
 from chatbot_common.ids import uuid7
 from chatbot_common.telemetry import HTTP_REQUESTS
@@ -29,13 +32,17 @@ log = structlog.get_logger(__name__)
 PATH = "/api/v1/chat/ws"
 PROTOCOL = "chatbot.v1"
 TOKEN_PROTOCOL = "bearer."  # noqa: S105 - what comes before a token
-NO_TEXT, TOO_LARGE, RESTARTING = 1003, 1009, 1012
+NO_TEXT, TOO_LARGE, RESTARTING, TOO_SLOW = 1003, 1009, 1012, 4408
 CODES = {401: 4401, 403: 4403, 429: 4429}
 """Close codes of problems, by their status; any other says: come back."""
 PASSED_ON = frozenset((1000, 1003, 1009, 1011, 1012))
 """Close codes that chat may send beside those from 4000 on; any other end is a broken connection."""
 CONNECT_SECONDS = 5.0
 PING_SECONDS = 20.0
+SEND_SECONDS = 30.0
+"""How long a client may leave what it is sent unread."""
+PER_USER = 32
+"""Sockets of one user that one gateway holds: tabs and devices, not a way to fill it up."""
 REASON_BYTES = 120
 FREE = ("ping", "stop", "auth")
 """Frames that are no request; who wants to stop must not be kept from it."""
@@ -59,6 +66,8 @@ class Sockets:
         self._users = users
         self._limiter = limiter
         self._tickets = tickets
+        self._open = Counter[str]()
+        """Sockets by user."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = WebSocket(scope, receive, send)
@@ -74,19 +83,36 @@ class Sockets:
             code, reason = CODES.get(problem.status, RESTARTING), str(problem)
         log.info("socket", code=code, seconds=round(time.monotonic() - started, 1))
         if WebSocketState.DISCONNECTED not in (client.client_state, client.application_state):
-            await client.close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await client.close(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
 
     async def _serve(self, client: WebSocket) -> None:
         """Raises `Closed`, `WebSocketDisconnect`, and problems of who may not come in."""
+        with contextlib.ExitStack() as held:
+            try:
+                subject = await self._enter(client)
+                held.enter_context(self._place(subject))
+                chat = await self._connect(client)
+            except Problem as problem:
+                _count("GET", problem.status)
+                raise
+            _count("GET", 101)
+            async with chat:
+                await self._relay(client, chat, subject)
+
+    @contextlib.contextmanager
+    def _place(self, subject: str) -> Iterator[None]:
+        """One of a user's sockets. Raises `TooManyRequests`."""
+        if self._open[subject] >= PER_USER:
+            raise TooManyRequests(f"You have {PER_USER} open sockets; close one before you open another.")
+        self._open[subject] += 1
         try:
-            subject = await self._enter(client)
-            chat = await self._connect(client)
-        except Problem as problem:
-            _count("GET", problem.status)
-            raise
-        _count("GET", 101)
-        async with chat:
-            await self._relay(client, chat, subject)
+            yield
+        finally:
+            self._open[subject] -= 1
+            if not self._open[subject]:
+                del self._open[subject]
 
     async def _enter(self, client: WebSocket) -> str:
         """Whose limits the socket spends. Who is refused spends those of their address, before they are told."""
@@ -161,16 +187,27 @@ class Sockets:
             if _costs(text):
                 await self._limiter.spend(subject)
                 _count("MESSAGE", 202)
-            await chat.send_str(text)
+            try:
+                await chat.send_str(text)
+            except (ClientError, ConnectionError) as error:
+                raise _broken() from error
 
 
 async def _to_client(chat: ClientWebSocketResponse, client: WebSocket) -> None:
     while (message := await chat.receive()).type is WSMsgType.TEXT:
-        await client.send_text(message.data)
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await client.send_text(message.data)
+        except TimeoutError:
+            raise Closed(TOO_SLOW, "You do not read what you are sent.") from None
     if message.type is WSMsgType.CLOSE and (message.data >= 4000 or message.data in PASSED_ON):
         raise Closed(message.data, message.extra or "")
+    raise _broken()
+
+
+def _broken() -> Closed:
     UPSTREAM_ERRORS.labels("chat", "broken").inc()
-    raise Closed(RESTARTING, "The connection to the chat service broke; connect again and resume.")
+    return Closed(RESTARTING, "The connection to the chat service broke; connect again and resume.")
 
 
 def _count(method: str, status: int) -> None:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from chatbot_chat.openai_api.completion import frame
 from chatbot_chat.openai_api.schema import CompletionRequest
 from chatbot_chat.openai_api.service import CompletionService, relayed
+from chatbot_chat.providers import ProviderError
 from chatbot_chat.sse import HEADERS, guarded, sse_response
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -30,12 +31,22 @@ class RelayedResponse(StreamingResponse):
 
     def __init__(self, response: httpx2.Response, stack: AsyncExitStack) -> None:
         kind = response.headers.get("content-type", "application/json")
-        super().__init__(relayed(response), response.status_code, HEADERS, media_type=kind)
+        super().__init__(relayed(response, self._broke), response.status_code, HEADERS, media_type=kind)
         self._stack = stack
+        self._error: httpx2.HTTPError | None = None
+
+    def _broke(self, error: httpx2.HTTPError) -> None:
+        self._error = error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._stack:
-            await super().__call__(scope, receive, send)
+        try:
+            async with self._stack:
+                await super().__call__(scope, receive, send)
+                if self._error:
+                    raise self._error  # the client was told; that the provider failed is told to who counts that
+        except ProviderError:
+            if not self._error:
+                raise
 
 
 @router.post("/chat/completions", response_model=None)

@@ -1,7 +1,7 @@
 """Stateless completions: the assistant with the team's prompt and knowledge, or a raw model as it is."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import httpx2
@@ -90,7 +90,7 @@ class CompletionService:
 class Answering:
     """One answer on its way, in either form."""
 
-    def __init__(self, completion: Completion, events: AsyncIterator[ModelEvent], knowledge: Knowledge) -> None:
+    def __init__(self, completion: Completion, events: AsyncGenerator[ModelEvent, None], knowledge: Knowledge) -> None:
         self._completion = completion
         self._events = events
         self._knowledge = knowledge
@@ -99,30 +99,34 @@ class Answering:
         self._reason = "stop"
 
     async def whole(self) -> dict[str, Any]:
-        async for _ in self._deltas():
-            pass
+        async with aclosing(self._deltas()) as deltas:
+            async for _ in deltas:
+                pass
         return self._completion.whole(self._text, self._reason, self._usage, self._annotations())
 
-    async def frames(self, include_usage: bool) -> AsyncIterator[bytes]:
+    async def frames(self, include_usage: bool) -> AsyncGenerator[bytes, None]:
         """Server-sent chunks, the last one `[DONE]`. Raises `ProviderError`."""
         yield frame(self._completion.chunk({"role": "assistant", "content": ""}))
-        async for text in self._deltas():
-            yield frame(self._completion.chunk({"content": text}))
+        async with aclosing(self._deltas()) as deltas:
+            async for text in deltas:
+                yield frame(self._completion.chunk({"content": text}))
         annotations = self._annotations()
         yield frame(self._completion.chunk({"annotations": annotations} if annotations else {}, self._reason))
         if include_usage and self._usage:
             yield frame(self._completion.usage_chunk(self._usage))
         yield DONE
 
-    async def _deltas(self) -> AsyncIterator[str]:
-        async for event in self._events:
-            if isinstance(event, TextDelta):
-                self._text += event.text
-                yield event.text
-            elif isinstance(event, Usage):
-                self._usage = event
-            elif isinstance(event, Finish):
-                self._reason = event.reason
+    async def _deltas(self) -> AsyncGenerator[str, None]:
+        """The text; however this ends, the provider's place is free again."""
+        async with aclosing(self._events) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    self._text += event.text
+                    yield event.text
+                elif isinstance(event, Usage):
+                    self._usage = event
+                elif isinstance(event, Finish):
+                    self._reason = event.reason
 
     def _annotations(self) -> list[dict[str, Any]]:
         return annotations_of(self._text, citations_of(self._text, self._knowledge))
@@ -151,12 +155,17 @@ def _instructions(messages: list[ChatMessage]) -> str | None:
     return "\n\n".join(item.text for item in messages if item.role in ("system", "developer")) or None
 
 
-async def relayed(response: Response) -> AsyncIterator[bytes]:
-    """The provider's bytes. A stream that breaks ends in an error frame; any other body must not look complete."""
+async def relayed(response: Response, broke: Callable[[httpx2.HTTPError], None]) -> AsyncIterator[bytes]:
+    """The provider's bytes. A stream that breaks ends in an error frame; any other body must not look complete.
+
+    Args:
+        broke: is told why a stream broke.
+    """
     try:
         async for piece in response.aiter_bytes():
             yield piece
-    except httpx2.HTTPError:
+    except httpx2.HTTPError as error:
         if "text/event-stream" not in response.headers.get("content-type", ""):
             raise
+        broke(error)
         yield frame(ProviderError("The provider's answer broke off.").as_openai())

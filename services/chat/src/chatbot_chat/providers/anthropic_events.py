@@ -111,9 +111,11 @@ class Reading:
     def _delta(self, event: RawContentBlockDeltaEvent) -> Iterator[ModelEvent]:
         match event.delta.type:
             case "text_delta":
-                yield TextDelta(whole_characters(event.delta.text))
+                if event.delta.text:
+                    yield TextDelta(whole_characters(event.delta.text))
             case "thinking_delta":
-                yield ReasoningDelta(whole_characters(event.delta.thinking))
+                if event.delta.thinking:
+                    yield ReasoningDelta(whole_characters(event.delta.thinking))
             case "input_json_delta":
                 if call := self._calls.get(event.index):
                     self._calls[event.index] = ToolCall(call.id, call.name, call.arguments + event.delta.partial_json)

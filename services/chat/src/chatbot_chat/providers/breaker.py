@@ -47,10 +47,16 @@ class Breaker:
     def spoke(self, attempt: Attempt) -> None:
         """The first words of a trial are enough: others need not wait for its last."""
         if self._trial is attempt:
-            self.succeeded()
+            self.succeeded(attempt)
 
-    def succeeded(self) -> None:
+    def succeeded(self, attempt: Attempt) -> None:
+        if self.open and self._trial is not attempt:
+            return  # it was under way when the breaker opened; only a trial can close it
         self._failures, self._rest, self._trial = 0, REST_SECONDS, None
+
+    def refused(self, attempt: Attempt) -> None:
+        """It is well enough to say no: that ends a trial, and says nothing of those who are not refused."""
+        self.spoke(attempt)
 
     def failed(self, attempt: Attempt) -> None:
         trial = self._trial is attempt

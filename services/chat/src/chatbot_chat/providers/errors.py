@@ -7,7 +7,7 @@ Two questions are answered by the class: `transient`, whether asking the same de
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from math import ceil
+from math import ceil, isfinite
 
 import httpx2
 from chatbot_common.errors import Problem
@@ -58,12 +58,14 @@ class ProviderSpared(ProviderOverloaded):
     transient = False
 
 
-BUSY = (429, 503, 529)
+BUSY = (429, 529)
+LONGEST_WAIT_SECONDS = 86_400.0
+"""However long a provider wants to be left alone."""
 
 
 def refusal(name: str, status: int, retry_after: float | None = None) -> ProviderError:
     """What a provider's error status means for our client: its 401 is about our key, not theirs."""
-    if status in BUSY:
+    if status in BUSY or (status == 503 and retry_after is not None):  # without a time, a 503 is said by a dead backend
         return ProviderOverloaded(f"Provider {name} answered {status}; try again later.", retry_after=retry_after)
     if status in (401, 403):
         return ProviderRefused(f"Provider {name} refused its API key ({status}); an administrator must mend it.")
@@ -83,14 +85,16 @@ def late(name: str, error: Exception) -> ProviderError:
 
 def retry_after_of(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds that a response asks to wait: milliseconds as OpenAI sends them, else seconds or a date (RFC 9110)."""
-    milliseconds, written = headers.get("retry-after-ms"), headers.get("retry-after")
     try:
-        if milliseconds is not None:
-            return max(float(milliseconds) / 1000, 0)
-        if written is not None and written.replace(".", "", 1).isdecimal():
-            return float(written)
-        return (
-            max((parsedate_to_datetime(written) - (now or datetime.now(UTC))).total_seconds(), 0) if written else None
-        )
-    except (ValueError, TypeError):
+        seconds = _wanted(headers.get("retry-after-ms"), headers.get("retry-after"), now or datetime.now(UTC))
+    except (ValueError, TypeError, OverflowError):
         return None
+    return min(max(seconds, 0), LONGEST_WAIT_SECONDS) if seconds is not None and isfinite(seconds) else None
+
+
+def _wanted(milliseconds: str | None, written: str | None, now: datetime) -> float | None:
+    if milliseconds is not None:
+        return float(milliseconds) / 1000
+    if written is not None and written.replace(".", "", 1).isdecimal():
+        return float(written)
+    return (parsedate_to_datetime(written) - now).total_seconds() if written else None

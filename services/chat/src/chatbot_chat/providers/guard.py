@@ -61,12 +61,12 @@ class Guard:
             if error.outage:
                 self._breaker.failed(attempt)
             else:
-                self._breaker.succeeded()
+                self._breaker.refused(attempt)
             raise
         except BaseException:
             self._breaker.gave_up(attempt)
             raise
         else:
-            self._breaker.succeeded()
+            self._breaker.succeeded(attempt)
         finally:
             AI_RESTING.labels(self._name).set(self._breaker.open)

@@ -1,6 +1,6 @@
 """OpenAI's protocol in both directions, as every compatible server speaks it. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from openai.types.chat import ChatCompletionChunk
@@ -26,6 +26,10 @@ _REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]
 }
 _REASONING = ("reasoning_content", "reasoning")
 """Where compatible servers put what a model thinks; OpenAI itself does not show it."""
+_UNKNOWN = ("unsupported", "not_supported", "unknown", "unrecognized", "unexpected", "extra")
+"""What is in the code or the type of an error about a parameter that the model does not take, whatever its value."""
+_NEEDED = ("tools", "max_completion_tokens")
+"""Never left out: an answer must be bounded, and without tools it would be another's."""
 
 
 def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
@@ -42,21 +46,27 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name not in refused}
 
 
-def refused_option(param: str | None, body: object, sent: Mapping[str, Any]) -> str | None:
-    """Which of the options a 400 or 422 is about: OpenAI names it in `param`, others in FastAPI's `loc`."""
-    return next((name for name in (param, *_locations(body)) if name in sent and name != "tools"), None)
+def refused_option(body: object, sent: Mapping[str, Any]) -> str | None:
+    """Which of the options the model does not know, as a 400 or 422 says; None where it is about something else.
+
+    OpenAI names it in `param`, others in FastAPI's `loc`. What a wrong value of one question is to blame for teaches
+    nothing about the next.
+    """
+    return next((name for name in _unknown(body) if name in sent and name not in _NEEDED), None)
 
 
-def _locations(body: object) -> Iterator[str]:
-    """Names in all `loc` of an error's body: `["body", "stream_options", "include_usage"]`, at whatever depth."""
+def _unknown(body: object) -> Iterator[str]:
+    """Names in `param` and `loc` (`["body", "stream_options", "include_usage"]`) of such errors, at whatever depth."""
     if isinstance(body, Mapping):
-        if isinstance(location := body.get("loc"), Sequence):
-            yield from (part for part in location if isinstance(part, str))
+        if any(word in f"{body.get('code')} {body.get('type')}".lower() for word in _UNKNOWN):
+            location = body.get("loc")
+            names = [body.get("param"), *(location if isinstance(location, list) else ())]
+            yield from (name for name in names if isinstance(name, str))
         for value in body.values():
-            yield from _locations(value)
+            yield from _unknown(value)
     elif isinstance(body, list):
         for value in body:
-            yield from _locations(value)
+            yield from _unknown(value)
 
 
 def message(item: Message) -> dict[str, Any]:
@@ -90,10 +100,12 @@ class Reading:
     def __init__(self) -> None:
         self._calls: dict[int, ToolCall] = {}
         self._reason: str | None = None
+        self._usage: Usage | None = None
 
     def events(self, chunk: ChatCompletionChunk) -> Iterator[ModelEvent]:
         if chunk.usage:
-            yield Usage(chunk.usage.prompt_tokens or 0, chunk.usage.completion_tokens or 0)
+            # Gemini counts with every chunk, from the beginning: the last one holds.
+            self._usage = Usage(chunk.usage.prompt_tokens or 0, chunk.usage.completion_tokens or 0)
         if delta := _delta(chunk):
             if thought := _reasoning(delta):
                 yield ReasoningDelta(whole_characters(thought))
@@ -125,6 +137,8 @@ class Reading:
     def end(self) -> Iterator[ModelEvent]:
         """What is left when the stream is over."""
         yield from (self._calls[index] for index in sorted(self._calls))
+        if self._usage:
+            yield self._usage
         # Gemini says `stop` also when it calls tools.
         yield Finish("tool_calls" if self._calls else _REASONS.get(self._reason or "", "stop"))
 

@@ -73,7 +73,7 @@ class OpenAICompatible:
                     model=request.model, messages=messages, stream=True, extra_body=options
                 )
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                refused = openai_chunks.refused_option(error.param, error.body, options)
+                refused = openai_chunks.refused_option(error.body, options)
                 if refused is None:
                     raise
                 log.info("model refuses a parameter", provider=self.name, model=request.model, parameter=refused)
@@ -94,7 +94,10 @@ class OpenAICompatible:
         async with contextlib.aclosing(response):
             if not response.is_success and response.status_code not in CLIENT_MISTAKES:
                 raise refusal(self.name, response.status_code, retry_after_of(response.headers))
-            yield response
+            try:
+                yield response
+            except httpx2.HTTPError as error:  # met by whoever passes it on
+                raise ProviderUnreachable(f"Provider {self.name} broke its answer off.") from error
 
     async def close(self) -> None:
         await self._client.close()

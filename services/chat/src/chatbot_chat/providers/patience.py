@@ -22,12 +22,15 @@ class Patience:
 
     def __init__(self, timeouts: Timeouts) -> None:
         self._idle = timeouts.idle
-        self._deadline = asyncio.get_running_loop().time() + timeouts.connect + timeouts.first_token
+        self._first = asyncio.get_running_loop().time() + timeouts.connect + timeouts.first_token
         self._heard = False
 
     def wait(self) -> asyncio.Timeout:
-        """A block that raises `TimeoutError` when the next thing does not come in time."""
-        return asyncio.timeout_at(self._deadline)
+        """A block that raises `TimeoutError` when the next thing does not come in time.
+
+        Only what is waited for counts: a consumer that takes its time is not the provider's fault.
+        """
+        return asyncio.timeout(self._idle) if self._heard else asyncio.timeout_at(self._first)
 
     async def over(self, items: AsyncIterator[T], speaks: Callable[[T], bool]) -> AsyncGenerator[T, None]:
         """The items as they come. Raises `TimeoutError`."""
@@ -38,6 +41,4 @@ class Patience:
             except StopAsyncIteration:
                 return
             self._heard = self._heard or speaks(item)
-            if self._heard:
-                self._deadline = asyncio.get_running_loop().time() + self._idle
             yield item

@@ -9,7 +9,15 @@ from typing import TypeVar
 
 import structlog
 
-from chatbot_chat.providers import SPEECH, ChatProvider, Finish, ModelEvent, ModelRequest, ProviderError
+from chatbot_chat.providers import (
+    SPEECH,
+    ChatProvider,
+    Finish,
+    ModelEvent,
+    ModelRequest,
+    ProviderError,
+    ProviderTimeout,
+)
 from chatbot_chat.providers.guard import Guard
 from chatbot_chat.providers.metering import metered
 from chatbot_chat.providers.retries import ACCOMPANIED_SECONDS, ALONE_SECONDS, next_round
@@ -61,16 +69,22 @@ async def first_to_answer(
     failure = ProviderError()
     for left, routes in zip(range(len(models) - 1, -1, -1), models, strict=True):
         asked, rounds = list(routes), 0
+        slow: set[str] = set()
         longest = ACCOMPANIED_SECONDS if left else ALONE_SECONDS
         while asked:
             failed: list[tuple[Route, ProviderError]] = []
             for route in asked:
+                if route.provider.name in slow:
+                    continue  # its other deployments would take another wait as long
                 try:
                     return route, await ask(route)
                 except ProviderError as error:
                     log.warning("provider failed", provider=route.provider.name, error=error.kind)
                     failed.append((route, error))
+                    if isinstance(error, ProviderTimeout):
+                        slow.add(route.provider.name)
             failure, rounds = failed[-1][1], rounds + 1
+            failed = [item for item in failed if item[0].provider.name not in slow]
             pause, asked = next_round(failed, rounds, longest, random.random()) or (0.0, [])  # noqa: S311
             if asked:
                 await sleep(pause)
