@@ -73,7 +73,7 @@ class TestBuild:
         assert build_request(model(window=512, output=1000), system="s", question="q").max_tokens == 448
 
     def test_a_question_that_does_not_fit_is_refused_in_words(self) -> None:
-        with pytest.raises(PromptTooLong, match="about 1000 tokens, and model m takes about 600"):
+        with pytest.raises(PromptTooLong, match="about 1000 tokens, and model m takes about 480"):
             build_request(model(window=1100), system="s", question="word" * 1000)
 
     def test_far_passages_are_left_out(self) -> None:

@@ -19,6 +19,8 @@ PASSAGES_PROMPT = (
 )
 MEMORIES_PROMPT = "What is remembered of this user, as far as it helps:"
 MIN_PASSAGE_SCORE = 0.3
+MARGIN = 4, 5
+"""How much of the room for the prompt is used: code and Chinese have more tokens than their bytes let us estimate."""
 MESSAGE_TOKENS = 4
 """What each message costs beside its text."""
 
@@ -71,11 +73,12 @@ def build_request(
     knowledge = knowledge or Knowledge()
     answer = answer_budget(model, max_tokens)
     parts = Parts(question, system, instructions, summary, memories, knowledge, history)
-    messages = build_prompt(parts, model.context_window - answer)
+    room = (model.context_window - answer) * MARGIN[0] // MARGIN[1]
+    messages = build_prompt(parts, room)
     if messages is None:
         raise PromptTooLong(
             f"The question has about {estimate_tokens(question)} tokens, and model {model.name} takes about "
-            f"{model.context_window - answer} for all that it is told; shorten it, or choose another model."
+            f"{room} for all that it is told; shorten it, or choose another model."
         )
     return ModelRequest(
         model=model.name,
