@@ -124,8 +124,10 @@ def applied(bot: Bot, image: str) -> bool:
 class TestFrozen:
     def test_between_its_check_and_its_write_and_the_api_server_refuses_that_write(self, replicas: Replicas) -> None:
         bot, old, hold = replicas.bot, replicas.leader(), Hold()
-        old.way.rule(hold, "PATCH", path="/statefulsets/harbour-postgres")
         bot.create({"profile": "Dev", "images": {"postgres": "postgres:1"}})
+        wait_for("it to be made", lambda: applied(bot, "postgres:1"))
+        old.way.rule(hold, "PATCH", path="/statefulsets/harbour-postgres")
+        edit(bot, "postgres:late")
         assert hold.held.wait(SECONDS)
         old.process.process.send_signal(signal.SIGSTOP)
         edit(bot, "postgres:2")
