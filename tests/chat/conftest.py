@@ -8,11 +8,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from chatbot_chat.runs.log import RunLog
 from chatbot_chat.settings import Settings
 from chatbot_common.database import migrate
 from chatbot_conversation.__main__ import MIGRATIONS
 from chatbot_conversation.main import create_app as create_conversation
 from chatbot_conversation.settings import Settings as ConversationSettings
+from redis.asyncio import Redis
 
 from tests.chat.providing import Make, Servers, open_catalog
 from tests.chat.running import Chat, running, spec
@@ -32,6 +34,17 @@ FAQS = """
   answer: Send it back within 30 days with the label in the box.
   category: Orders
 """
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def log(redis: Redis) -> RunLog:
+    return RunLog(redis, redis)
 
 
 @pytest.fixture(scope="session")

@@ -34,17 +34,6 @@ async def conversation(keys: Keys, conversation_url: str) -> AsyncIterator[Conve
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def log(redis: Redis) -> RunLog:
-    return RunLog(redis, redis)
-
-
-@pytest.fixture
 async def sql(conversation_database: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(conversation_database.replace("+asyncpg", ""))
     yield connection

@@ -1,6 +1,5 @@
 """The run log: who may append, what it asks of the writer, what survives."""
 
-from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
@@ -8,17 +7,6 @@ from chatbot_chat.runs.events import Event
 from chatbot_chat.runs.log import RunLog
 from chatbot_common.ids import uuid7
 from redis.asyncio import Redis
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def log(redis: Redis) -> RunLog:
-    return RunLog(redis, redis)
 
 
 @pytest.fixture
