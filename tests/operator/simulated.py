@@ -157,7 +157,7 @@ class Cluster:
         }
         named = {key.replace("_", "-"): value for key, value in labels.items()}
         metadata = {"name": name, "labels": own | named}
-        self.pods.append({"kind": "Pod", "metadata": metadata, "status": dict(status)})
+        self.pods.append({"kind": "Pod", "metadata": metadata, "spec": {"containers": []}, "status": dict(status)})
 
     def _digest(self, item: Reference) -> str | None:
         return self.references.get(item, None if item.optional else f"digest of {item.kind} {item.name} {item.key}")

@@ -38,8 +38,7 @@ def _can_be_asked(pod: Manifest) -> bool:
 
 def private_port(pod: Manifest) -> int | None:
     """Where it answers for itself."""
-    containers = (pod.get("spec") or {}).get("containers") or []
-    ports = (port for container in containers for port in container.get("ports") or [])
+    ports = (port for container in pod["spec"]["containers"] for port in container.get("ports") or [])
     return next((port["containerPort"] for port in ports if port.get("name") == "private"), None)
 
 
