@@ -1,6 +1,7 @@
 """Fixtures every test may use. Stores are real; nothing but loopback can be reached."""
 
 import atexit
+import gc
 import os
 import socket
 import tempfile
@@ -35,6 +36,13 @@ trust_hardly_anybody()
 def pytest_configure(config: pytest.Config) -> None:
     if FOLDER not in os.environ:
         config.add_cleanup(begin())
+    # Until all modules are imported there is nothing to collect, and afterwards they stay.
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
