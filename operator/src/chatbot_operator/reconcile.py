@@ -25,11 +25,11 @@ from chatbot_operator.generated import GeneratedSecrets
 from chatbot_operator.hosts import taken_hosts
 from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
-from chatbot_operator.observing import observe, others, versions, with_users
+from chatbot_operator.observing import observe, others, versions, with_autoscalers, with_users
 from chatbot_operator.outside import Outside
 from chatbot_operator.pauses import CONFLICT_SECONDS, MAX_CONFLICTS, MISSING_SECONDS, SOON_SECONDS, after
 from chatbot_operator.progress import Progress
-from chatbot_operator.pruning import FIRST, LAST, left_over, prune
+from chatbot_operator.pruning import FIRST, LAST, claims, left_over, prune
 from chatbot_operator.queue import Key, jitter
 from chatbot_operator.reachability import doing_without
 from chatbot_operator.referrers import Referrers
@@ -169,6 +169,8 @@ class Reconciler:
             steps = self._rules.plan(chosen.bot, observed, chosen.settings, chosen.rolled_back)
             if done.no_secrets:
                 steps = [replace(step, blocked=done.no_secrets) if step.name == "secrets" else step for step in steps]
+            if claims(steps, observed):
+                observed = await with_autoscalers(self._cluster, done.key, observed)
             await self._prune(done, applier, steps, observed, FIRST)
             steps = await apply_steps(done, applier, steps, observed, found)
             if turn == 0:  # what was in use before anything was written stays until the next look
