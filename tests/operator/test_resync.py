@@ -213,6 +213,27 @@ class TestEdited:
         assert world.existing("Deployment", "harbour-chat")["spec"]["replicas"] == 2
         assert conflicts(world) == 0
 
+    @pytest.mark.parametrize(("mode", "seen"), [("Active", 0), ("Hibernated", 1)])
+    async def test_of_pods_is_not_needed_where_none_is_to_run(self, world: World, mode: str, seen: int) -> None:
+        """Data is copied, and stores sleep, once there is none: a deaf watch must not say so."""
+        pods: list[int] = []
+
+        def build(bot: ChatbotDeployment, observed: Observed) -> list[Step]:
+            pods.append(len(observed.pods))
+            return [step("chat", config(bot))]
+
+        world.create_bot({"profile": "Dev", "mode": mode})
+        looks = Looks(world, plan=SmallPlan(build))
+        while await looks.find():
+            await looks.reconcile(world.key)
+        metadata = {"name": "harbour-chat-1", "labels": {names.BOT: BOT, names.COMPONENT: "chat"}}
+        spec = {"containers": [{"name": "chat", "image": "chat:1"}]}
+        world.api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, world.namespace)
+        world.api.patch("ChatbotDeployment", world.namespace, BOT, {"spec": {"limits": {"perMinute": 7}}})
+        looks.hear("ChatbotDeployment", BOT)
+        await looks.reconcile(world.key)
+        assert pods[-1] == seen
+
     async def test_what_was_missed_is_healed_by_the_resync(self, looks: Looks, world: World) -> None:
         world.api.delete("ConfigMap", world.namespace, CONFIG)
         assert await looks.find() == [world.key]

@@ -21,6 +21,8 @@ from chatbot_operator.versions import version
 from chatbot_operator.world import Manifest, Name, Observed, Reference
 
 LOOKED_AT = (*CHILDREN, "Pod")
+RUNNING = ("Pod", "ReplicaSet")
+"""What is read anew where nothing is to run: data is copied, and stores sleep, once no pod is left."""
 KEPT_OUT = ("Secret",)
 """What they say stays in memory no longer than a reconcile takes."""
 
