@@ -25,6 +25,7 @@ class Passage(View):
     kind: Literal["faq", "document"]
     title: str
     text: str
+    keywords: list[str] = Field(default_factory=list)
     url: str | None
     score: float
 

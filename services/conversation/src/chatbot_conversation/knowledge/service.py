@@ -59,9 +59,7 @@ class KnowledgeService:
             rows = await store.quotable(session, [hit.id for hit in hits]) if hits else {}
             topics, questions = await store.topics(session), await store.questions(session)
         passages = [
-            Passage(id=hit.id, kind=row.kind, title=row.title, text=row.text, url=None, score=round(hit.score, 4))
-            for hit in hits
-            if (row := rows.get(hit.id))
+            Passage(url=None, score=round(hit.score, 4), **row._mapping) for hit in hits if (row := rows.get(hit.id))
         ]
         return Knowledge(passages=passages[:limit], topics=topics, questions=questions)
 
