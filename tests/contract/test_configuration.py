@@ -98,6 +98,9 @@ ACCEPTED: list[dict[str, Any]] = [
     *(provider(type=kind, baseURL=None) for kind in ("Retrieval", "Fake")),
     models(prices={"input": "0.25", "output": "2"}),
     models(prices={"input": "0", "output": "1" + "0" * 19}),
+    {"budgets": {"currency": "EUR"}},
+    {"budgets": {"perUser": {"tokensPerDay": 1}, "total": {"tokensPerMonth": 10**12}}},
+    {"budgets": {"perUser": {"costPerDay": "0", "costPerMonth": "999999999.999999"}}},
     {"embeddings": {"dimensions": 384}},
     {"embeddings": {"type": "Local"}},
     embedding(dimensions=8),
@@ -177,6 +180,14 @@ def test_prices_are_told_where_there_are_any(keys: Keys) -> None:
     prices = {"input": "0.25", "output": "2"}
     assert mapping("chat", keys, spec=models(prices=prices))["models"][0]["prices"] == prices
     assert "prices" not in mapping("chat", keys, spec=models())["models"][0]
+
+
+def test_budgets_are_told_where_there_are_any(keys: Keys) -> None:
+    told = mapping("chat", keys, spec={"budgets": {"total": {"tokensPerDay": 5, "costPerMonth": "2.5"}}})["budgets"]
+    assert told["currency"] == "USD"
+    assert told["per_user"] == dict.fromkeys(told["total"])
+    assert (told["total"]["tokens_per_day"], told["total"]["cost_per_month"]) == (5, 2_500_000)
+    assert "budgets" not in mapping("chat", keys)
 
 
 def test_profiles_sample_differently(keys: Keys) -> None:

@@ -59,6 +59,7 @@ class Executor:
                 # A defect of ours: whoever follows must not wait for an end that never comes.
                 log.error("run crashed", run_id=str(run.id), exc_info=crash)
                 await self._give_up(run, said)
+            await run.account.close()
             await (keeping or run.keep_log(self._log))
 
     async def _tell_start(self, run: Run, model: str) -> None:
@@ -93,7 +94,8 @@ class Executor:
         return "completed", None
 
     async def _speak(self, run: Run, model: str, prepare: Prepare, said: Said) -> None:
-        async with contextlib.aclosing(self._catalog.stream(model, prepare)) as events:
+        answer = self._catalog.stream(model, prepare, admit=run.account.admit)
+        async with contextlib.aclosing(run.account.watched(answer)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     run.emit("text.delta", text=event.text)
@@ -110,6 +112,7 @@ class Executor:
         body = ending(run.attempt, status, model=said.model, text=run.text, error=message)
         body |= {"citations": citations, "usage": counted}
         outcome = await self._commit(run, body)
+        await run.account.close()
         if outcome is not None:
             status, message = outcome
         else:
@@ -125,7 +128,7 @@ class Executor:
         message = f"{Problem.kind}: {Problem.title}"
         with contextlib.suppress(Problem):
             body = ending(run.attempt, "failed", model=said.model, error=message)
-            await self._conversation.store_reply(run.id, body)
+            await self._store(run, body)
         kind, data = terminal(run.turn, "failed", run.text, message)
         run.emit(kind, **data)
 
@@ -138,7 +141,7 @@ class Executor:
         pauses = iter(COMMIT_RETRY_SECONDS)
         while True:
             try:
-                await self._conversation.store_reply(run.id, body)
+                await self._store(run, body)
             except UpstreamProblem as problem:
                 log.warning("reply refused", run_id=str(run.id), status=problem.status, error=problem.kind)
                 return ("interrupted", None) if problem.status == 409 else ("failed", NOT_STORED)
@@ -149,6 +152,12 @@ class Executor:
                 await asyncio.sleep(next(pauses, COMMIT_RETRY_SECONDS[-1]))
             else:
                 return None
+
+    async def _store(self, run: Run, body: dict[str, Any]) -> None:
+        """With what it has cost."""
+        spent = run.account.spent
+        await self._conversation.store_reply(run.id, body | {"spent": spent.as_json() if spent else None})
+        run.account.entered = True
 
 
 def _time_left(run: Run) -> float:

@@ -8,18 +8,21 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from chatbot_common.errors import Unauthenticated, Unavailable, UpstreamFailed
+from chatbot_common.errors import Problem, Unauthenticated, Unavailable, UpstreamFailed
 from chatbot_common.http import UpstreamProblem
 from chatbot_common.identity import User
 from prometheus_client import Gauge
 from redis import RedisError
 
-from chatbot_chat.conversation_client import ConversationClient, Turn
-from chatbot_chat.prompt import build_request, system_prompt
+from chatbot_chat.budgets.accounts import Account
+from chatbot_chat.budgets.service import Budgets
+from chatbot_chat.budgets.windows import BudgetUsedUp
+from chatbot_chat.conversation_client import ConversationClient, Turn, ending
+from chatbot_chat.prompt import PromptTooLong, build_request, system_prompt
 from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position, ending_of
-from chatbot_chat.runs.executor import Executor
+from chatbot_chat.runs.executor import Executor, Prepare
 from chatbot_chat.runs.leases import Leases
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.run import Run
@@ -36,15 +39,22 @@ LATEST = timedelta(minutes=3)
 
 class RunService:
     def __init__(
-        self, catalog: Catalog, conversation: ConversationClient, run_log: RunLog, prompts: dict[str, str]
+        self,
+        catalog: Catalog,
+        conversation: ConversationClient,
+        run_log: RunLog,
+        prompts: dict[str, str],
+        budgets: Budgets | None = None,
     ) -> None:
         self._catalog = catalog
         self._conversation = conversation
         self._log = run_log
         self._prompts = prompts
+        self._budgets = budgets or Budgets(conversation)
         self._executor = Executor(catalog, conversation, run_log)
         self._runs: dict[UUID, Run] = {}
-        self.leases = Leases(conversation, run_log, lambda: self._runs.values())
+        models = {name: catalog.model(name) for name in catalog.names}
+        self.leases = Leases(conversation, run_log, lambda: self._runs.values(), budgets=self._budgets, models=models)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def send(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:
@@ -72,10 +82,27 @@ class RunService:
     async def _begin(self, user: User, starting: Awaitable[Turn], model: str, language: str | None) -> Turn:
         turn = await starting
         if turn.state == "started":
-            self._start(user.id, turn, model, language)
+            account = self._budgets.account(user.id, turn.turn_id, turn.attempt)
+            prepare = self._prepare(turn, language)
+            await self._admit(turn, model, prepare, account)
+            self._start(user.id, turn, model, prepare, account)
         return turn
 
-    def _start(self, user_id: UUID, turn: Turn, model: str, language: str | None) -> None:
+    async def _admit(self, turn: Turn, model: str, prepare: Prepare, account: Account) -> None:
+        """Raises `BudgetUsedUp`; then the turn has ended as failed, and can be tried again."""
+        if not self._budgets.bounded:
+            return
+        settings = self._catalog.model(model)
+        try:
+            with contextlib.suppress(PromptTooLong):  # that is for the run to tell, where no fallback has room for it
+                await account.admit(settings, prepare(settings))
+        except BudgetUsedUp as refusal:
+            body = ending(turn.attempt, "failed", model=None, error=f"{refusal.kind}: {refusal}")
+            with contextlib.suppress(Problem):  # the worker closes it later
+                await self._conversation.store_reply(turn.turn_id, body)
+            raise
+
+    def _prepare(self, turn: Turn, language: str | None) -> Prepare:
         def prepare(settings: ModelSettings) -> ModelRequest:
             return build_request(
                 settings,
@@ -87,7 +114,10 @@ class RunService:
                 instructions=turn.instructions,
             )
 
-        run = self._runs[turn.turn_id] = Run(user_id, turn)
+        return prepare
+
+    def _start(self, user_id: UUID, turn: Turn, model: str, prepare: Prepare, account: Account) -> None:
+        run = self._runs[turn.turn_id] = Run(user_id, turn, account)
         # A task of its own: a client that goes away must not take the answer with it.
         task = self._task(self._executor.execute(run, model, prepare))
         RUNS_IN_FLIGHT.inc()
