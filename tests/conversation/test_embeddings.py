@@ -62,7 +62,8 @@ class TestLocal:
         [alone] = await embedder.embed(["question 5"])
 
         assert (await asked[5])[0] == pytest.approx(alone, abs=1e-5)
-        assert all(len((await task)[0]) == embedder.dimensions for task in asked[1:])
+        others = await asyncio.gather(*asked[1:])
+        assert all(len(vector) == embedder.dimensions for [vector] in others)
 
     async def test_a_failure_is_told_to_all_who_wait_and_to_nobody_else(self, monkeypatch: pytest.MonkeyPatch) -> None:
         embedder = LocalEmbedder()
