@@ -4,12 +4,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any
 
-import httpx2
 import structlog
 from chatbot_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 from chatbot_common.identity import User
 from chatbot_common.ids import uuid7
-from httpx2 import Response
 
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
@@ -19,7 +17,7 @@ from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of,
 from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import PromptTooLong, build_request, system_prompt
-from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, TextDelta, Usage
+from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, RelayedAnswer, TextDelta, Usage
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
@@ -52,7 +50,7 @@ class CompletionService:
 
     async def relay(
         self, user: User, request: CompletionRequest, body: dict[str, Any], stack: AsyncExitStack
-    ) -> tuple[Response, Counting] | None:
+    ) -> tuple[RelayedAnswer, Counting] | None:
         """The provider's own response for a raw model that speaks this protocol; None where we have to word it.
 
         Args:
@@ -222,7 +220,7 @@ async def _counted(relay: Relay, counting: Counting, account: Account) -> None:
 
 
 async def relayed(
-    response: Response, counting: Counting, broke: Callable[[httpx2.HTTPError], None]
+    response: RelayedAnswer, counting: Counting, broke: Callable[[ProviderError], None]
 ) -> AsyncIterator[bytes]:
     """The provider's bytes. A stream that breaks ends in an error frame; any other body must not look complete.
 
@@ -231,13 +229,13 @@ async def relayed(
         broke: is told why a stream broke.
     """
     try:
-        async for piece in response.aiter_bytes():
+        async for piece in response.pieces():
             if shown := counting.passed(piece):
                 yield shown
         if shown := counting.rest():
             yield shown
-    except httpx2.HTTPError as error:
-        if "text/event-stream" not in response.headers.get("content-type", ""):
+    except ProviderError as error:
+        if "text/event-stream" not in response.content_type:
             raise
         broke(error)
         yield frame(ProviderError("The provider's answer broke off.").as_openai())
