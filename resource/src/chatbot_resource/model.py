@@ -29,6 +29,7 @@ from chatbot_resource.network import Exposure, Network
 from chatbot_resource.scheduling import Defaults
 from chatbot_resource.slo import Slo
 from chatbot_resource.stores import Stores
+from chatbot_resource.tools import Tools
 
 GROUP = "chatbot-operator.io"
 VERSION = "v1alpha1"
@@ -260,6 +261,7 @@ class Spec(Model):
     components: Components = Components()
     llm: Llm = Llm()
     embeddings: Embeddings = Embeddings()
+    tools: Tools = Tools()
     knowledge: Knowledge = Knowledge()
     stores: Stores = Stores()
     auth: Auth = Auth()

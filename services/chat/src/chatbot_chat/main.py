@@ -19,6 +19,7 @@ from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.log import BLOCK_MILLISECONDS, RunLog
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
+from chatbot_chat.tools.catalog import ToolCatalog
 
 REDIS_SECONDS = 1.0
 FOLLOWERS = 2000
@@ -46,13 +47,21 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     conversation = ConversationClient(client)
     catalog = Catalog(settings)
     prompts = {language: Path(path).read_text() for language, path in settings.prompt_files.items()}
-    runs = RunService(catalog, conversation, RunLog(redis, blocking), prompts)
+    tools = ToolCatalog(settings.tools)
+    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), prompts)
 
     async def ping_redis() -> None:
         await redis.ping()
 
     # None takes us out of service: answers flow without Redis, and conversation has readiness of its own.
-    probes = Probes(reported={"conversation": conversation.ping, "redis": ping_redis, "providers": catalog.ping})
+    probes = Probes(
+        reported={
+            "conversation": conversation.ping,
+            "redis": ping_redis,
+            "providers": catalog.ping,
+            "tools": tools.ping,
+        }
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -64,6 +73,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         alive.cancel()
         await asyncio.gather(alive, return_exceptions=True)
         await catalog.close()
+        await tools.close()
         await client.aclose()
         await redis.aclose()
         await blocking.aclose()
@@ -77,7 +87,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     )
     app.state.runs = runs
     app.state.catalog = catalog
-    app.state.completions = CompletionService(settings.bot, catalog, conversation, prompts)
+    app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts)
     return app
 
 

@@ -53,6 +53,21 @@ class ModelSettings(ClosedModel):
     prices: Prices | None = None
 
 
+class WeatherSettings(ClosedModel):
+    """Addresses of an API that speaks like Open-Meteo; both end in its version path."""
+
+    base_url: str
+    geocoding_url: str
+
+
+class ToolSettings(ClosedModel):
+    """`enabled` names tools, built in or plug-ins; `http_allow_list` the hosts that `http_fetch` may read."""
+
+    enabled: list[str]
+    http_allow_list: list[str]
+    weather: WeatherSettings
+
+
 class Settings(ServiceSettings):
     conversation_url: str
     providers: list[ProviderSettings]
@@ -61,6 +76,7 @@ class Settings(ServiceSettings):
     fallbacks: list[str]
     prompt_files: dict[str, str]
     """Language → path of its system prompt."""
+    tools: ToolSettings
     redis_url: RedisUrl
     provider_keys: dict[str, SecretStr] = Field(default_factory=dict)
     """Provider name → API key."""

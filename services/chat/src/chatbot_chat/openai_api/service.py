@@ -10,14 +10,19 @@ from chatbot_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 from chatbot_common.identity import User
 from httpx2 import Response
 
+from chatbot_chat.agent import AgentEvent, converse
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, HistoryMessage, Knowledge
 from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of, frame
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
-from chatbot_chat.prompt import build_request, system_prompt
+from chatbot_chat.prompt import ToolUse, build_request, system_prompt
 from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, TextDelta, Usage
 from chatbot_chat.providers.catalog import Catalog, UnknownModel
 from chatbot_chat.settings import ModelSettings
+from chatbot_chat.tools.catalog import ToolCatalog
+from chatbot_chat.tools.factory import Asker
+from chatbot_chat.tools.knowledge import Shelf
+from chatbot_chat.tools.toolbox import Toolbox
 
 log = structlog.get_logger(__name__)
 
@@ -28,10 +33,16 @@ class CompletionService:
     """`assistant` is the bot's own name, offered as a model beside the raw ones."""
 
     def __init__(
-        self, assistant: str, catalog: Catalog, conversation: ConversationClient, prompts: dict[str, str]
+        self,
+        assistant: str,
+        catalog: Catalog,
+        tools: ToolCatalog,
+        conversation: ConversationClient,
+        prompts: dict[str, str],
     ) -> None:
         self._assistant = assistant
         self._catalog = catalog
+        self._tools = tools
         self._conversation = conversation
         self._prompts = prompts
 
@@ -62,7 +73,9 @@ class CompletionService:
         knowledge = await self._knowledge(user, question)
         is_assistant = request.model == self._assistant
 
-        def prepare(settings: ModelSettings) -> ModelRequest:
+        shelf = Shelf(knowledge)
+
+        def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
             return build_request(
                 settings,
                 system=system_prompt(self._prompts, None) if is_assistant else "",
@@ -72,11 +85,17 @@ class CompletionService:
                 instructions=_instructions(request.messages),
                 max_tokens=request.answer_tokens,
                 temperature=0.7 if request.temperature is None else request.temperature,
+                use=use,
             )
 
         model = self._catalog.default if is_assistant else request.model
-        events = self._catalog.stream(model, prepare, fallbacks=is_assistant)
-        return Answering(Completion(request.model), events, knowledge)
+
+        def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
+            return self._catalog.stream(model, lambda settings: prepare(settings, use), fallbacks=is_assistant)
+
+        asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))
+        toolbox = self._tools.toolbox(asker, may_ask=False) if is_assistant else Toolbox()
+        return Answering(Completion(request.model), converse(ask, toolbox), shelf)
 
     async def _knowledge(self, user: User, question: str) -> Knowledge:
         """What is known; nothing while it cannot be searched, as in a turn."""
@@ -90,10 +109,10 @@ class CompletionService:
 class Answering:
     """One answer on its way, in either form."""
 
-    def __init__(self, completion: Completion, events: AsyncGenerator[ModelEvent, None], knowledge: Knowledge) -> None:
+    def __init__(self, completion: Completion, events: AsyncGenerator[AgentEvent, None], shelf: Shelf) -> None:
         self._completion = completion
         self._events = events
-        self._knowledge = knowledge
+        self._shelf = shelf
         self._text = ""
         self._usage: Usage | None = None
         self._reason = "stop"
@@ -124,12 +143,12 @@ class Answering:
                     self._text += event.text
                     yield event.text
                 elif isinstance(event, Usage):
-                    self._usage = event
+                    self._usage = self._usage + event if self._usage else event
                 elif isinstance(event, Finish):
                     self._reason = event.reason
 
     def _annotations(self) -> list[dict[str, Any]]:
-        return annotations_of(self._text, citations_of(self._text, self._knowledge))
+        return annotations_of(self._text, citations_of(self._text, self._shelf.knowledge))
 
 
 def _question(messages: list[ChatMessage]) -> str:

@@ -56,6 +56,8 @@ class ModelRequest:
     max_tokens: int = 1000
     temperature: float = 0.7
     tools: tuple[ToolSpec, ...] = ()
+    may_call: bool = True
+    """False: the model is told of the tools, because it has used them, and has to answer without another call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,9 @@ class Usage:
 
     input_tokens: int
     output_tokens: int
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from redis import RedisError
 from chatbot_chat.conversation_client import Attempt, ConversationClient, ending
 from chatbot_chat.runs.events import Event, text_of
 from chatbot_chat.runs.log import RunLog
+from chatbot_chat.runs.parts import parts_of
 from chatbot_chat.runs.run import Run
 
 log = structlog.get_logger(__name__)
@@ -105,8 +106,9 @@ class Leases:
     async def _close_one(self, attempt: Attempt) -> None:
         try:
             events = await self._log.said(attempt.turn_id, attempt.attempt)
-            text = text_of(events)
-            body = ending(attempt.attempt, "interrupted", model=_model(events), text=text) | {"abandoned": True}
+            text, parts = text_of(events), parts_of(events)
+            body = ending(attempt.attempt, "interrupted", model=_model(events), text=text, parts=parts)
+            body |= {"abandoned": True}
             await self._conversation.store_reply(attempt.turn_id, body)
             log.warning("abandoned run closed", run_id=str(attempt.turn_id), characters=len(text))
             await self._log.close(attempt.turn_id, attempt.attempt)

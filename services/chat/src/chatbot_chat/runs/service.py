@@ -15,15 +15,18 @@ from prometheus_client import Gauge
 from redis import RedisError
 
 from chatbot_chat.conversation_client import ConversationClient, Turn
-from chatbot_chat.prompt import build_request, system_prompt
+from chatbot_chat.prompt import ToolUse, build_request, system_prompt
 from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position, ending_of
-from chatbot_chat.runs.executor import Executor
+from chatbot_chat.runs.executor import Executor, Task
 from chatbot_chat.runs.leases import Leases
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.run import Run
 from chatbot_chat.settings import ModelSettings
+from chatbot_chat.tools.catalog import ToolCatalog
+from chatbot_chat.tools.factory import Asker
+from chatbot_chat.tools.knowledge import Shelf
 
 log = structlog.get_logger(__name__)
 
@@ -36,9 +39,15 @@ LATEST = timedelta(minutes=3)
 
 class RunService:
     def __init__(
-        self, catalog: Catalog, conversation: ConversationClient, run_log: RunLog, prompts: dict[str, str]
+        self,
+        catalog: Catalog,
+        tools: ToolCatalog,
+        conversation: ConversationClient,
+        run_log: RunLog,
+        prompts: dict[str, str],
     ) -> None:
         self._catalog = catalog
+        self._tools = tools
         self._conversation = conversation
         self._log = run_log
         self._prompts = prompts
@@ -72,11 +81,11 @@ class RunService:
     async def _begin(self, user: User, starting: Awaitable[Turn], model: str, language: str | None) -> Turn:
         turn = await starting
         if turn.state == "started":
-            self._start(user.id, turn, model, language)
+            self._start(user, turn, model, language)
         return turn
 
-    def _start(self, user_id: UUID, turn: Turn, model: str, language: str | None) -> None:
-        def prepare(settings: ModelSettings) -> ModelRequest:
+    def _start(self, user: User, turn: Turn, model: str, language: str | None) -> None:
+        def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
             return build_request(
                 settings,
                 system=system_prompt(self._prompts, language),
@@ -85,11 +94,19 @@ class RunService:
                 knowledge=turn.knowledge,
                 summary=turn.summary,
                 instructions=turn.instructions,
+                use=use,
             )
 
-        run = self._runs[turn.turn_id] = Run(user_id, turn)
+        shelf = Shelf(turn.knowledge)
+        asker = Asker(
+            shelf,
+            search=lambda query: self._conversation.search(user, query),
+            messages=lambda: self._conversation.messages(user, turn.conversation_id),
+        )
+        run = self._runs[turn.turn_id] = Run(user.id, turn)
+        asked = Task(model, prepare, self._tools.toolbox(asker, may_ask=False), shelf)
         # A task of its own: a client that goes away must not take the answer with it.
-        task = self._task(self._executor.execute(run, model, prepare))
+        task = self._task(self._executor.execute(run, asked))
         RUNS_IN_FLIGHT.inc()
         task.add_done_callback(lambda _: self._finished(run))
         self._task(self.leases.begin(run))
