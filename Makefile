@@ -4,6 +4,8 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
+# Set in many containers; here each of the hundreds of processes that tests start would compile all our code for itself.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -119,6 +121,10 @@ test: $(VENV)/.dev ## Run all tests that need no cluster (PYTEST_ARGS="-n 0 test
 bench-operator: $(VENV)/.dev ## Measure the operator with many resources (ARGS="--sizes 1000 --json FILE"; ARGS=--help)
 	@$(BIN)/python benchmarks/operator $(ARGS)
 
+.PHONY: bench-turn
+bench-turn: $(VENV)/.dev ## Measure a turn beside LiteLLM and Portkey's gateway (ARGS="--short"; ARGS=--help)
+	@$(BIN)/python benchmarks/turn $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style and the walls between the packages
 	@$(BIN)/ruff check .
@@ -132,7 +138,7 @@ format: $(VENV)/.dev ## Rewrite the code in the one style
 
 .PHONY: types
 types: $(VENV)/.dev ## Check the types of all code, strictly
-	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) k8s/local charts/chartvalues.py tests/support benchmarks/operator/operatorbench
+	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) k8s/local charts/chartvalues.py tests/support benchmarks/operator/operatorbench benchmarks/turn/turnbench
 
 .PHONY: generate
 generate: $(VENV)/.dev ## Write what is made: crds/, the chart's copy, its dashboard, the reference; schema and table of the chart's values

@@ -6,8 +6,8 @@ from chatbot_chat.providers.retrieval import answer
 from chatbot_common.ids import uuid7
 
 
-def passage(text: str, score: float, title: str = "Title") -> Passage:
-    return Passage(id=uuid7(), kind="faq", title=title, text=text, url=None, score=score)
+def passage(text: str, score: float, title: str = "Title", keywords: tuple[str, ...] = ()) -> Passage:
+    return Passage(id=uuid7(), kind="faq", title=title, text=text, keywords=list(keywords), url=None, score=score)
 
 
 KNOWN = Knowledge(
@@ -39,6 +39,18 @@ class TestQuestions:
     def test_short_ones_fit_by_a_shared_word(self, question: str) -> None:
         known = Knowledge(passages=[passage("Dogs are welcome.", 0.3, "Can I bring my dog?")])
         assert answer(question, known).startswith("Dogs are welcome.")
+
+    @pytest.mark.parametrize("question", ["internet", "The internet?", "WiFi password?"])
+    def test_that_are_nothing_but_keywords_fit_however_far_they_seem(self, question: str) -> None:
+        keywords = ("wifi", "internet", "password")
+        known = Knowledge(passages=[passage("Join harbour-members.", 0.18, "How do I connect?", keywords)])
+        assert answer(question, known).startswith("Join harbour-members.")
+
+    def test_a_keyword_is_a_shared_word_and_no_more(self) -> None:
+        known = [Knowledge(passages=[passage("120 a month.", score, keywords=("price",))]) for score in (0.3, 0.2)]
+        said = [answer("What is the price of tea in China?", knowledge) for knowledge in known]
+        assert said[0].startswith("120 a month.")
+        assert said[1].startswith("I do not know")
 
     def test_a_shared_word_is_not_enough_when_the_subject_is_far(self) -> None:
         known = Knowledge(passages=[passage("Dogs are welcome.", 0.1, "Can I bring my dog?")])

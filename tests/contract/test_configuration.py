@@ -106,6 +106,9 @@ ACCEPTED: list[dict[str, Any]] = [
     {"tools": {"enabled": []}},
     {"tools": {"enabled": ["a_plug-in", "calculator", "calculator"]}},
     {"tools": {"enabled": ["http_fetch"], "httpAllowList": ["xn--e1afmkfd.example"]}},
+    {"budgets": {"currency": "EUR"}},
+    {"budgets": {"perUser": {"tokensPerDay": 1}, "total": {"tokensPerMonth": 10**12}}},
+    {"budgets": {"perUser": {"costPerDay": "0", "costPerMonth": "999999999.999999"}}},
     {"embeddings": {"dimensions": 384}},
     {"embeddings": {"type": "Local"}},
     embedding(dimensions=8),
@@ -188,6 +191,14 @@ def test_prices_are_told_where_there_are_any(keys: Keys) -> None:
     prices = {"input": "0.25", "output": "2"}
     assert mapping("chat", keys, spec=models(prices=prices))["models"][0]["prices"] == prices
     assert "prices" not in mapping("chat", keys, spec=models())["models"][0]
+
+
+def test_budgets_are_told_where_there_are_any(keys: Keys) -> None:
+    told = mapping("chat", keys, spec={"budgets": {"total": {"tokensPerDay": 5, "costPerMonth": "2.5"}}})["budgets"]
+    assert told["currency"] == "USD"
+    assert told["per_user"] == dict.fromkeys(told["total"])
+    assert (told["total"]["tokens_per_day"], told["total"]["cost_per_month"]) == (5, 2_500_000)
+    assert "budgets" not in mapping("chat", keys)
 
 
 def test_profiles_sample_differently(keys: Keys) -> None:

@@ -111,7 +111,7 @@ class TestSearch:
         found = await search(seeded, ada, "I forgot my password")
 
         best = found["passages"][0]
-        assert set(best) == {"id", "kind", "title", "text", "url", "score"}
+        assert set(best) == {"id", "kind", "title", "text", "keywords", "url", "score"}
         assert (best["kind"], best["title"]) == ("faq", "How do I reset my password?")
         assert best["text"].startswith("Open Settings")
         assert 0.45 <= best["score"] <= 1

@@ -62,6 +62,10 @@ def fetching(*hosts: str) -> Spec:
     return tools("http_fetch", httpAllowList=[*hosts])
 
 
+def budgets(**fields: Any) -> Spec:
+    return {"budgets": fields}
+
+
 def embeddings(**fields: Any) -> Spec:
     return {"embeddings": fields}
 
@@ -540,6 +544,37 @@ CASES: tuple[Case, ...] = (
         )
     ),
     Case("prices are two", prices(input="3", output="15"), prices(input="3"), "Required value"),
+    Case(
+        "a day within its month",
+        budgets(perUser={"tokensPerDay": 5, "tokensPerMonth": 5}, total={"costPerDay": "0.5", "costPerMonth": "10"}),
+        budgets(perUser={"tokensPerDay": 6, "tokensPerMonth": 5}),
+        "tokensPerDay must not exceed tokensPerMonth",
+    ),
+    Case(
+        "a day's cost within its month's",
+        budgets(total={"costPerDay": "9.999999", "costPerMonth": "10"}),
+        budgets(total={"costPerDay": "10.000001", "costPerMonth": "10"}),
+        "costPerDay must not exceed costPerMonth",
+    ),
+    Case("a budget has room", budgets(total={"tokensPerDay": 1}), budgets(total={"tokensPerDay": 0}), "greater than"),
+    Case("no cost at all", budgets(total={"costPerDay": "0"}), budgets(total={"costPerDay": "-1"}), "should match"),
+    Case(
+        "a cost has six decimals",
+        budgets(perUser={"costPerMonth": "999999999.000001"}),
+        budgets(perUser={"costPerMonth": "0.0000001"}),
+        "should match",
+    ),
+    Case("a currency is a code", budgets(currency="EUR"), budgets(currency="Euro"), "currency"),
+    *(
+        Case(
+            f"{whose}.{cost} needs prices",
+            prices(input="0", output="0") | budgets(**{whose: {cost: "1"}}),
+            llm() | budgets(**{whose: {cost: "1"}}),
+            "needs prices of every model",
+        )
+        for whose in ("perUser", "total")
+        for cost in ("costPerDay", "costPerMonth")
+    ),
     Case("sixteen providers", providers(16), providers(17), "at most 16"),
     Case("thirty-two models", models(32), models(33), "at most 32"),
     Case(

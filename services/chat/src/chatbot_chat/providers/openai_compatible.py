@@ -85,14 +85,7 @@ class OpenAICompatible:
     async def relay(self, body: Mapping[str, Any]) -> AsyncIterator[httpx2.Response]:
         """See `RelayingProvider`."""
         with _translated(self.name):
-            http = self._client._client
-            request = http.build_request(
-                "POST",
-                f"{str(self._client.base_url).rstrip('/')}/chat/completions",
-                json=dict(body),
-                headers=self._client.auth_headers | {"Accept-Encoding": "identity"},
-            )
-            response = await http.send(request, stream=True)
+            response = await self._relay(dict(body))
         async with contextlib.aclosing(response):
             if not response.is_success and response.status_code not in CLIENT_MISTAKES:
                 raise refusal(self.name, response.status_code, retry_after_of(response.headers))
@@ -101,8 +94,38 @@ class OpenAICompatible:
             except httpx2.HTTPError as error:  # met by whoever passes it on
                 raise ProviderUnreachable(f"Provider {self.name} broke its answer off.") from error
 
+    async def _relay(self, body: dict[str, Any]) -> httpx2.Response:
+        """A stream is asked to count, unless the model is known to refuse that."""
+        counted = {"stream_options": {"include_usage": True}}
+        if not body.get("stream") or body.get("stream_options") or "stream_options" in self._dialects[body["model"]]:
+            return await self._post(body)
+        response = await self._post(body | counted)
+        if response.status_code in CLIENT_MISTAKES and _refused(await response.aread(), counted):
+            await response.aclose()
+            self._dialects[body["model"]].add("stream_options")
+            return await self._post(body)
+        return response
+
+    async def _post(self, body: dict[str, Any]) -> httpx2.Response:
+        http = self._client._client
+        request = http.build_request(
+            "POST",
+            f"{str(self._client.base_url).rstrip('/')}/chat/completions",
+            json=body,
+            headers=self._client.auth_headers | {"Accept-Encoding": "identity"},
+        )
+        return await http.send(request, stream=True)
+
     async def close(self) -> None:
         await self._client.close()
+
+
+def _refused(answer: bytes, sent: Mapping[str, Any]) -> str | None:
+    """Which of the options a raw answer says that the model does not know."""
+    try:
+        return openai_chunks.refused_option(json.loads(answer), sent)
+    except ValueError:
+        return None
 
 
 @contextlib.contextmanager

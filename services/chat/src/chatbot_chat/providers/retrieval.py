@@ -75,8 +75,11 @@ def answer(question: str, knowledge: Knowledge) -> str:
 def _fits(question: str, passage: Passage) -> bool:
     if passage.score >= GOOD_SCORE:
         return True
-    words = _stems(question) & _stems(f"{passage.title} {passage.text}")
-    return passage.score >= SHARED_WORD_SCORE and bool(words)
+    meant, keywords = _stems(question), _stems(" ".join(passage.keywords))
+    if meant and meant <= keywords:
+        return True  # "wifi?": who wrote the FAQ said that it is about nothing but that
+    shared = meant & (keywords | _stems(f"{passage.title} {passage.text}"))
+    return passage.score >= SHARED_WORD_SCORE and bool(shared)
 
 
 def _stems(text: str) -> set[str]:

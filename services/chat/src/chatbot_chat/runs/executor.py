@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import structlog
 from chatbot_common.errors import Problem
@@ -34,7 +35,11 @@ COMMIT_PATIENCE_SECONDS = 60.0
 NOT_STORED = "not-stored: The answer could not be stored; send the question again."
 COMMIT_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-Prepare = Callable[[ModelSettings, ToolUse], ModelRequest]
+
+class Prepare(Protocol):
+    """Makes the request for a model, fitted to its window."""
+
+    def __call__(self, settings: ModelSettings, use: ToolUse) -> ModelRequest: ...
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Executor:
                 # A defect of ours: whoever follows must not wait for an end that never comes.
                 log.error("run crashed", run_id=str(run.id), exc_info=crash)
                 await self._give_up(run, said)
+            await run.account.close()
             await (keeping or run.keep_log(self._log))
 
     async def _tell_start(self, run: Run, model: str) -> None:
@@ -111,7 +117,8 @@ class Executor:
     async def _speak(self, run: Run, task: Task, said: Said) -> None:
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
             # The next round is for the model that spoke in the last one: it knows why it called.
-            return self._catalog.stream(said.model, lambda model: task.prepare(model, use))
+            prepare = partial(task.prepare, use=use)
+            return run.account.watched(self._catalog.stream(said.model, prepare, admit=run.account.admit))
 
         async with contextlib.aclosing(converse(ask, task.toolbox)) as events:
             async for event in events:
@@ -130,6 +137,7 @@ class Executor:
         body = ending(run.attempt, status, model=said.model, text=run.text, parts=parts_of(run.events), error=message)
         body |= {"citations": citations, "usage": counted}
         outcome = await self._commit(run, body)
+        await run.account.close()
         if outcome is not None:
             status, message = outcome
         else:
@@ -145,7 +153,7 @@ class Executor:
         message = f"{Problem.kind}: {Problem.title}"
         with contextlib.suppress(Problem):
             body = ending(run.attempt, "failed", model=said.model, error=message)
-            await self._conversation.store_reply(run.id, body)
+            await self._store(run, body)
         kind, data = terminal(run.turn, "failed", run.text, message)
         run.emit(kind, **data)
 
@@ -158,7 +166,7 @@ class Executor:
         pauses = iter(COMMIT_RETRY_SECONDS)
         while True:
             try:
-                await self._conversation.store_reply(run.id, body)
+                await self._store(run, body)
             except UpstreamProblem as problem:
                 log.warning("reply refused", run_id=str(run.id), status=problem.status, error=problem.kind)
                 return ("interrupted", None) if problem.status == 409 else ("failed", NOT_STORED)
@@ -169,6 +177,12 @@ class Executor:
                 await asyncio.sleep(next(pauses, COMMIT_RETRY_SECONDS[-1]))
             else:
                 return None
+
+    async def _store(self, run: Run, body: dict[str, Any]) -> None:
+        """With what it has cost."""
+        spent = run.account.spent
+        await self._conversation.store_reply(run.id, body | {"spent": spent.as_json() if spent else None})
+        run.account.entered = True
 
 
 def _tell(run: Run, event: AgentEvent) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 from chatbot_common.errors import Problem
@@ -18,11 +18,16 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 from redis import RedisError
 
+from chatbot_chat.budgets.prices import Spent, spent_of
+from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import Attempt, ConversationClient, ending
+from chatbot_chat.providers import Usage
 from chatbot_chat.runs.events import Event, text_of
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.parts import parts_of
 from chatbot_chat.runs.run import Run
+from chatbot_chat.settings import ModelSettings
+from chatbot_chat.tokens import estimate_tokens
 
 log = structlog.get_logger(__name__)
 
@@ -45,9 +50,13 @@ class Leases:
         run_log: RunLog,
         runs: Callable[[], Iterable[Run]],
         *,
+        budgets: Budgets | None = None,
+        models: Mapping[str, ModelSettings] | None = None,
         sure_seconds: float = SURE_SECONDS,
     ) -> None:
         self._conversation = conversation
+        self._budgets = budgets or Budgets(conversation)
+        self._models = models or {}
         self._log = run_log
         self._runs = runs
         self._sure_seconds = sure_seconds
@@ -107,15 +116,23 @@ class Leases:
         try:
             events = await self._log.said(attempt.turn_id, attempt.attempt)
             text, parts = text_of(events), parts_of(events)
+            spent = self._spent(_model(events), text)
             body = ending(attempt.attempt, "interrupted", model=_model(events), text=text, parts=parts)
-            body |= {"abandoned": True}
-            await self._conversation.store_reply(attempt.turn_id, body)
+            body |= {"abandoned": True, "spent": spent.as_json() if spent else None}
+            stored = await self._conversation.store_reply(attempt.turn_id, body)
+            await self._budgets.settle(stored.user_id, f"{attempt.turn_id}:{attempt.attempt}", spent)
             log.warning("abandoned run closed", run_id=str(attempt.turn_id), characters=len(text))
             await self._log.close(attempt.turn_id, attempt.attempt)
         except RedisError as error:
             log.warning("log of abandoned run left alone", run_id=str(attempt.turn_id), error=type(error).__name__)
         except Problem as problem:  # it lives, another replica was faster, or conversation is away: the next round sees
             log.info("abandoned run not closed", run_id=str(attempt.turn_id), error=problem.kind)
+
+    def _spent(self, model: str | None, text: str) -> Spent | None:
+        """As far as the words tell: what the prompt was, nobody knows any more."""
+        if model is None or model not in self._models or not text:
+            return None
+        return spent_of(self._models[model], Usage(0, estimate_tokens(text)), estimated=True)
 
 
 def _model(events: list[Event]) -> str | None:

@@ -8,14 +8,17 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from chatbot_common.errors import Unauthenticated, Unavailable, UpstreamFailed
+from chatbot_common.errors import Problem, Unauthenticated, Unavailable, UpstreamFailed
 from chatbot_common.http import UpstreamProblem
 from chatbot_common.identity import User
 from prometheus_client import Gauge
 from redis import RedisError
 
-from chatbot_chat.conversation_client import ConversationClient, Turn
-from chatbot_chat.prompt import ToolUse, build_request, system_prompt
+from chatbot_chat.budgets.accounts import Account
+from chatbot_chat.budgets.service import Budgets
+from chatbot_chat.budgets.windows import BudgetUsedUp
+from chatbot_chat.conversation_client import ConversationClient, Turn, ending
+from chatbot_chat.prompt import PromptTooLong, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position, ending_of
@@ -45,15 +48,18 @@ class RunService:
         conversation: ConversationClient,
         run_log: RunLog,
         prompts: dict[str, str],
+        budgets: Budgets | None = None,
     ) -> None:
         self._catalog = catalog
         self._tools = tools
         self._conversation = conversation
         self._log = run_log
         self._prompts = prompts
+        self._budgets = budgets or Budgets(conversation)
         self._executor = Executor(catalog, conversation, run_log)
         self._runs: dict[UUID, Run] = {}
-        self.leases = Leases(conversation, run_log, lambda: self._runs.values())
+        models = {name: catalog.model(name) for name in catalog.names}
+        self.leases = Leases(conversation, run_log, lambda: self._runs.values(), budgets=self._budgets, models=models)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def send(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:
@@ -81,10 +87,27 @@ class RunService:
     async def _begin(self, user: User, starting: Awaitable[Turn], model: str, language: str | None) -> Turn:
         turn = await starting
         if turn.state == "started":
-            self._start(user, turn, model, language)
+            asked = self._asked(user, turn, model, language)
+            account = self._budgets.account(user.id, turn.turn_id, turn.attempt)
+            await self._admit(turn, asked, account)
+            self._start(user.id, turn, asked, account)
         return turn
 
-    def _start(self, user: User, turn: Turn, model: str, language: str | None) -> None:
+    async def _admit(self, turn: Turn, asked: Task, account: Account) -> None:
+        """Raises `BudgetUsedUp`; then the turn has ended as failed, and can be tried again."""
+        if not self._budgets.bounded:
+            return
+        settings = self._catalog.model(asked.model)
+        try:
+            with contextlib.suppress(PromptTooLong):  # that is for the run to tell, where no fallback has room for it
+                await account.admit(settings, asked.prepare(settings, ToolUse(asked.toolbox.specs)))
+        except BudgetUsedUp as refusal:
+            body = ending(turn.attempt, "failed", model=None, error=f"{refusal.kind}: {refusal}")
+            with contextlib.suppress(Problem):  # the worker closes it later
+                await self._conversation.store_reply(turn.turn_id, body)
+            raise
+
+    def _asked(self, user: User, turn: Turn, model: str, language: str | None) -> Task:
         def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
             return build_request(
                 settings,
@@ -103,8 +126,10 @@ class RunService:
             search=lambda query: self._conversation.search(user, query),
             messages=lambda: self._conversation.messages(user, turn.conversation_id),
         )
-        run = self._runs[turn.turn_id] = Run(user.id, turn)
-        asked = Task(model, prepare, self._tools.toolbox(asker, may_ask=False), shelf)
+        return Task(model, prepare, self._tools.toolbox(asker, may_ask=False), shelf)
+
+    def _start(self, user_id: UUID, turn: Turn, asked: Task, account: Account) -> None:
+        run = self._runs[turn.turn_id] = Run(user_id, turn, account)
         # A task of its own: a client that goes away must not take the answer with it.
         task = self._task(self._executor.execute(run, asked))
         RUNS_IN_FLIGHT.inc()

@@ -22,12 +22,16 @@ class Faq(Response):
 
 
 class Passage(Response):
-    """Something quotable. `title` is the FAQ's question or the document's title; `score` is cosine similarity, 0..1."""
+    """Something quotable. `title` is the FAQ's question or the document's title; `score` is cosine similarity, 0..1.
+
+    `keywords` are the words under which an FAQ's author wants it found.
+    """
 
     id: UUID
     kind: Literal["faq", "document"]
     title: str
     text: str
+    keywords: list[str]
     url: str | None
     score: float
 

@@ -51,11 +51,13 @@ async def questions(session: ReadSession) -> list[str]:
 
 
 async def quotable(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, AnyRow]:
-    """What these vectors stand for: `kind, title, text` by id. Unpublished and vanished ones are missing."""
-    as_faqs = select(faqs.c.id, text("'faq' AS kind"), faqs.c.question.label("title"), faqs.c.answer.label("text"))
-    as_passages = select(passages.c.id, text("'document' AS kind"), documents.c.title, passages.c.text).join_from(
-        passages, documents, passages.c.document_id == documents.c.id
+    """What these vectors stand for: `kind, title, text, keywords` by id. Unpublished and vanished ones are missing."""
+    as_faqs = select(
+        faqs.c.id, text("'faq' AS kind"), faqs.c.question.label("title"), faqs.c.answer.label("text"), faqs.c.keywords
     )
+    as_passages = select(
+        passages.c.id, text("'document' AS kind"), documents.c.title, passages.c.text, text("'{}'::text[] AS keywords")
+    ).join_from(passages, documents, passages.c.document_id == documents.c.id)
     rows = await session.execute(
         as_faqs.where(published, faqs.c.id.in_(ids)).union_all(as_passages.where(passages.c.id.in_(ids)))
     )
