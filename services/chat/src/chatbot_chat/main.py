@@ -21,6 +21,7 @@ from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.log import BLOCK_MILLISECONDS, RunLog
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
+from chatbot_chat.tools.catalog import ToolCatalog
 
 REDIS_SECONDS = 1.0
 FOLLOWERS = 2000
@@ -48,14 +49,22 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     conversation = ConversationClient(client)
     catalog = Catalog(settings)
     prompts = {language: Path(path).read_text() for language, path in settings.prompt_files.items()}
+    tools = ToolCatalog(settings.tools)
     budgets = Budgets(conversation, settings.budgets, Counters(redis))
-    runs = RunService(catalog, conversation, RunLog(redis, blocking), prompts, budgets)
+    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), prompts, budgets)
 
     async def ping_redis() -> None:
         await redis.ping()
 
     # None takes us out of service: answers flow without Redis, and conversation has readiness of its own.
-    probes = Probes(reported={"conversation": conversation.ping, "redis": ping_redis, "providers": catalog.ping})
+    probes = Probes(
+        reported={
+            "conversation": conversation.ping,
+            "redis": ping_redis,
+            "providers": catalog.ping,
+            "tools": tools.ping,
+        }
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -69,6 +78,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         await asyncio.gather(*keeping, return_exceptions=True)
         await budgets.close()
         await catalog.close()
+        await tools.close()
         await client.aclose()
         await redis.aclose()
         await blocking.aclose()
@@ -82,7 +92,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     )
     app.state.runs = runs
     app.state.catalog = catalog
-    app.state.completions = CompletionService(settings.bot, catalog, conversation, prompts, budgets)
+    app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts, budgets)
     return app
 
 

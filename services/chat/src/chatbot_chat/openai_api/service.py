@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -9,6 +10,7 @@ from chatbot_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 from chatbot_common.identity import User
 from chatbot_common.ids import uuid7
 
+from chatbot_chat.agent import AgentEvent, converse
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.citations import citations_of
@@ -16,11 +18,15 @@ from chatbot_chat.conversation_client import ConversationClient, HistoryMessage,
 from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of, frame
 from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
-from chatbot_chat.prompt import PromptTooLong, build_request, system_prompt
+from chatbot_chat.prompt import PromptTooLong, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, RelayedAnswer, TextDelta, Usage
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
+from chatbot_chat.tools.catalog import ToolCatalog
+from chatbot_chat.tools.factory import Asker
+from chatbot_chat.tools.knowledge import Shelf
+from chatbot_chat.tools.toolbox import Toolbox
 
 log = structlog.get_logger(__name__)
 
@@ -34,12 +40,14 @@ class CompletionService:
         self,
         assistant: str,
         catalog: Catalog,
+        tools: ToolCatalog,
         conversation: ConversationClient,
         prompts: dict[str, str],
         budgets: Budgets,
     ) -> None:
         self._assistant = assistant
         self._catalog = catalog
+        self._tools = tools
         self._conversation = conversation
         self._prompts = prompts
         self._budgets = budgets
@@ -90,7 +98,9 @@ class CompletionService:
         knowledge = await self._knowledge(user, question)
         is_assistant = request.model == self._assistant
 
-        def prepare(settings: ModelSettings) -> ModelRequest:
+        shelf = Shelf(knowledge)
+
+        def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
             return build_request(
                 settings,
                 system=system_prompt(self._prompts, None) if is_assistant else "",
@@ -100,14 +110,21 @@ class CompletionService:
                 instructions=_instructions(request.messages),
                 max_tokens=request.answer_tokens,
                 temperature=0.7 if request.temperature is None else request.temperature,
+                use=use,
             )
 
         model = self._catalog.default if is_assistant else request.model
+        asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))
+        toolbox = self._tools.toolbox(asker, may_ask=False) if is_assistant else Toolbox()
         account = self._budgets.account(user.id, uuid7())
         if self._budgets.bounded:
-            await self._admit(account, model, prepare)
-        events = self._catalog.stream(model, prepare, fallbacks=is_assistant, admit=account.admit)
-        return Answering(Completion(request.model), account.watched(events), knowledge, account)
+            await self._admit(account, model, lambda settings: prepare(settings, ToolUse(toolbox.specs)))
+
+        def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
+            prepared = partial(prepare, use=use)
+            return account.watched(self._catalog.stream(model, prepared, fallbacks=is_assistant, admit=account.admit))
+
+        return Answering(Completion(request.model), converse(ask, toolbox), shelf, account)
 
     async def _admit(self, account: Account, model: str, prepare: Callable[[ModelSettings], ModelRequest]) -> None:
         """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`."""
@@ -134,13 +151,13 @@ class Answering:
     def __init__(
         self,
         completion: Completion,
-        events: AsyncGenerator[ModelEvent, None],
-        knowledge: Knowledge,
+        events: AsyncGenerator[AgentEvent, None],
+        shelf: Shelf,
         account: Account,
     ) -> None:
         self._completion = completion
         self._events = events
-        self._knowledge = knowledge
+        self._shelf = shelf
         self._account = account
         self._text = ""
         self._usage: Usage | None = None
@@ -173,14 +190,14 @@ class Answering:
                         self._text += event.text
                         yield event.text
                     elif isinstance(event, Usage):
-                        self._usage = event
+                        self._usage = self._usage + event if self._usage else event
                     elif isinstance(event, Finish):
                         self._reason = event.reason
         finally:
             await self._account.close()
 
     def _annotations(self) -> list[dict[str, Any]]:
-        return annotations_of(self._text, citations_of(self._text, self._knowledge))
+        return annotations_of(self._text, citations_of(self._text, self._shelf.knowledge))
 
 
 def _question(messages: list[ChatMessage]) -> str:

@@ -54,6 +54,8 @@ class ModelRequest:
     max_tokens: int = 1000
     temperature: float = 0.7
     tools: tuple[ToolSpec, ...] = ()
+    may_call: bool = True
+    """False: the model is told of the tools, because it has used them, and has to answer without another call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,9 @@ class Usage:
 
     input_tokens: int
     output_tokens: int
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ A chunk is read as the JSON that it is: the SDK's models of it cost a third of a
 answer, and promise what compatible servers do not hold.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -32,8 +33,10 @@ _REASONING = ("reasoning_content", "reasoning")
 """Where compatible servers put what a model thinks; OpenAI itself does not show it."""
 _UNKNOWN = ("unsupported", "not_supported", "unknown", "unrecognized", "unexpected", "extra")
 """What is in the code or the type of an error about a parameter that the model does not take, whatever its value."""
-_NEEDED = ("tools", "max_completion_tokens")
-"""Never left out: an answer must be bounded, and without tools it would be another's."""
+_NEEDED = ("max_completion_tokens",)
+"""Never left out: an answer must be bounded."""
+_TOOLS = re.compile(r"\btools?\b|tool[-_ ]|function[-_ ]?call", re.IGNORECASE)
+_LACKING = re.compile(r"support|requires? --", re.IGNORECASE)
 
 
 def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
@@ -47,6 +50,8 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
     wanted["stream_options"] = {"include_usage": True}
     if request.tools:
         wanted["tools"] = [_tool(tool) for tool in request.tools]
+        if not request.may_call and "tools" not in refused:
+            wanted["tool_choice"] = "none"
     return {name: value for name, value in wanted.items() if name not in refused}
 
 
@@ -56,7 +61,16 @@ def refused_option(body: object, sent: Mapping[str, Any]) -> str | None:
     OpenAI names it in `param`, others in FastAPI's `loc`. What a wrong value of one question is to blame for teaches
     nothing about the next.
     """
-    return next((name for name in _unknown(body) if name in sent and name not in _NEEDED), None)
+    named = next((name for name in _unknown(body) if name in sent and name not in _NEEDED), None)
+    return named or ("tools" if "tools" in sent and _lacks_tools(body) else None)
+
+
+def _lacks_tools(body: object) -> bool:
+    """Whether an error says that the model, or its server as it was started, has no tools. No two word it alike:
+    Ollama "does not support tools", vLLM "tool choice requires --enable-auto-tool-choice", llama.cpp "tools param
+    requires --jinja flag", OpenRouter "No endpoints found that support tool use"."""
+    said = str(body)
+    return bool(_TOOLS.search(said) and _LACKING.search(said))
 
 
 def _unknown(body: object) -> Iterator[str]:

@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 CLIENT_MISTAKES = (400, 413, 422)
 """What a provider says about the request itself is passed on; what it says about key, model or quota is not."""
+_ABOUT_TOOLS = (openai.NotFoundError, openai.InternalServerError)
+"""How OpenRouter and llama.cpp answer where a model has no tools."""
 NO_KEY = "not-needed"  # the SDK insists on one; servers without keys ignore it
 
 
@@ -75,9 +77,9 @@ class OpenAICompatible:
                 return await self._client.post(
                     "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=AsyncStream[object]
                 )
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            except (openai.BadRequestError, openai.UnprocessableEntityError, *_ABOUT_TOOLS) as error:
                 refused = openai_chunks.refused_option(error.body, options)
-                if refused is None:
+                if refused is None or (refused != "tools" and isinstance(error, _ABOUT_TOOLS)):
                     raise
                 log.info("model refuses a parameter", provider=self.name, model=request.model, parameter=refused)
                 self._dialects[request.model].add(refused)
