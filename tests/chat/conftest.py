@@ -6,11 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
+from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.settings import Settings
 from chatbot_common.database import migrate
+from chatbot_common.http import service_client
+from chatbot_common.identity import ServiceIdentity
 from chatbot_conversation.__main__ import MIGRATIONS
 from chatbot_conversation.main import create_app as create_conversation
 from chatbot_conversation.settings import Settings as ConversationSettings
@@ -73,6 +77,20 @@ def conversation_settings(
 def conversation_url(conversation_settings: ConversationSettings) -> Iterator[str]:
     with in_thread(create_conversation(conversation_settings)) as url:
         yield url
+
+
+@pytest.fixture
+async def conversation(keys: Keys, conversation_url: str) -> AsyncIterator[ConversationClient]:
+    identity = ServiceIdentity("chat", keys.services["chat"].private_text, keys.public)
+    async with service_client(conversation_url, identity, "conversation") as client:
+        yield ConversationClient(client)
+
+
+@pytest.fixture
+async def sql(conversation_database: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(conversation_database.replace("+asyncpg", ""))
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture(scope="session")

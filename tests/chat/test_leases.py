@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import ConversationClient, Turn, ending
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event
@@ -15,8 +16,9 @@ from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.run import Run
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
-from chatbot_common.http import UpstreamProblem, service_client
-from chatbot_common.identity import ServiceIdentity, User
+from chatbot_chat.tools.catalog import ToolCatalog
+from chatbot_common.http import UpstreamProblem
+from chatbot_common.identity import User
 from chatbot_common.ids import uuid7
 from chatbot_conversation.turns.store import LEASE, LEFT_TO_CHAT
 from redis.asyncio import Redis
@@ -24,20 +26,6 @@ from redis.asyncio import Redis
 from tests.support.identity import Keys
 
 OVERDUE = "UPDATE turns SET leased_until = now() - interval '1 second' WHERE id = $1"
-
-
-@pytest.fixture
-async def conversation(keys: Keys, conversation_url: str) -> AsyncIterator[ConversationClient]:
-    identity = ServiceIdentity("chat", keys.services["chat"].private_text, keys.public)
-    async with service_client(conversation_url, identity, "conversation") as client:
-        yield ConversationClient(client)
-
-
-@pytest.fixture
-async def sql(conversation_database: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(conversation_database.replace("+asyncpg", ""))
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
@@ -58,6 +46,10 @@ async def turn(conversation: ConversationClient, log: RunLog, ada: User) -> Turn
     turn = await conversation.start_turn(ada, question())
     await log.append(turn.turn_id, 1, spoken(turn.turn_id, 1, "half ", "an "))
     return turn
+
+
+def run_of(conversation: ConversationClient, user: User, turn: Turn) -> Run:
+    return Run(user.id, turn, Budgets(conversation).account(user.id, turn.turn_id))
 
 
 def question(**more: Any) -> dict[str, Any]:
@@ -102,7 +94,7 @@ class TestAbandoned:
     ) -> None:
         await sql.execute(OVERDUE, turn.turn_id)
         await rounds(leases)
-        thawed = Run(ada.id, turn)
+        thawed = run_of(conversation, ada, turn)
         await Leases(conversation, log, lambda: [thawed]).renew()
         assert thawed.stop_reason == "superseded"
 
@@ -123,7 +115,7 @@ class TestAbandoned:
         """After an outage of conversation every lease has ended."""
         await sql.execute(OVERDUE, turn.turn_id)
         await leases.renew()
-        alive = Run(ada.id, turn)
+        alive = run_of(conversation, ada, turn)
         await Leases(conversation, log, lambda: [alive]).renew()
         await leases.renew()
         assert alive.stop_reason is None
@@ -180,10 +172,20 @@ class TestBegun:
         yield catalog
         await catalog.close()
 
+    @pytest.fixture
+    def tools(self, told: dict[str, Any]) -> ToolCatalog:
+        return ToolCatalog(Settings.model_validate(told).tools)
+
     async def test_gives_a_sign_of_life_at_once(
-        self, catalog: Catalog, conversation: ConversationClient, log: RunLog, ada: User, sql: asyncpg.Connection
+        self,
+        catalog: Catalog,
+        tools: ToolCatalog,
+        conversation: ConversationClient,
+        log: RunLog,
+        ada: User,
+        sql: asyncpg.Connection,
     ) -> None:
-        runs = RunService(catalog, conversation, log, {"en": ""})
+        runs = RunService(catalog, tools, conversation, log, {"en": ""})
         turn = await runs.send(ada, question(), "endless", "en")
         leased = "SELECT leased_until > now() FROM turns WHERE id = $1"
         async with asyncio.timeout(30):
@@ -193,9 +195,9 @@ class TestBegun:
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "interrupted"
 
     async def test_is_answered_although_who_asked_has_gone(
-        self, catalog: Catalog, conversation: ConversationClient, log: RunLog, ada: User
+        self, catalog: Catalog, tools: ToolCatalog, conversation: ConversationClient, log: RunLog, ada: User
     ) -> None:
-        runs, asked = RunService(catalog, conversation, log, {"en": ""}), question()
+        runs, asked = RunService(catalog, tools, conversation, log, {"en": ""}), question()
         sending = asyncio.create_task(runs.send(ada, asked, "echo", "en"))
         await asyncio.sleep(0)
         sending.cancel()
@@ -205,14 +207,14 @@ class TestBegun:
         assert (await conversation.start_turn(ada, asked)).state == "completed"
 
     async def test_ends_also_when_its_log_crashes(
-        self, catalog: Catalog, conversation: ConversationClient, redis: Redis, ada: User
+        self, catalog: Catalog, tools: ToolCatalog, conversation: ConversationClient, redis: Redis, ada: User
     ) -> None:
         class Crashing(RunLog):
             async def opens(self, run_id: UUID, attempt: int) -> bool:
                 raise RuntimeError
 
         log = Crashing(redis, redis)
-        runs = RunService(catalog, conversation, log, {"en": ""})
+        runs = RunService(catalog, tools, conversation, log, {"en": ""})
         turn = await runs.send(ada, question(), "echo", "en")
         await runs.drain(30)
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "failed"
@@ -225,7 +227,7 @@ class TestLiving:
     ) -> None:
         class Waking(RunLog):
             async def said(self, run_id: UUID, attempt: int) -> list[Event]:
-                await Leases(conversation, self, lambda: [Run(ada.id, turn)]).renew()
+                await Leases(conversation, self, lambda: [run_of(conversation, ada, turn)]).renew()
                 return await super().said(run_id, attempt)
 
         log = Waking(redis, redis)
@@ -238,7 +240,7 @@ class TestLiving:
         self, leases: Leases, conversation: ConversationClient, log: RunLog, turn: Turn, ada: User, sql: Any
     ) -> None:
         await sql.execute(OVERDUE, turn.turn_id)
-        await Leases(conversation, log, lambda: [Run(ada.id, turn)]).renew()
+        await Leases(conversation, log, lambda: [run_of(conversation, ada, turn)]).renew()
         await rounds(leases)
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "running"
 
@@ -246,7 +248,7 @@ class TestLiving:
         self, leases: Leases, conversation: ConversationClient, log: RunLog, turn: Turn, ada: User, sql: Any
     ) -> None:
         await sql.execute("UPDATE turns SET deadline = now() - interval '2 minutes' WHERE id = $1", turn.turn_id)
-        await Leases(conversation, log, lambda: [Run(ada.id, turn)]).renew()
+        await Leases(conversation, log, lambda: [run_of(conversation, ada, turn)]).renew()
         await rounds(leases)
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "interrupted"
 

@@ -28,6 +28,11 @@ FULL: dict[str, Any] = spec("http://127.0.0.1:1/v1") | {
     "profile": "Standard",
     "components": {"gateway": {"drainSeconds": 200}, "chat": {"drainSeconds": 150}},
     "embeddings": {"type": "OpenAICompatible", "baseURL": "http://127.0.0.1:1/v1", "model": "e", "dimensions": 16},
+    "tools": {
+        "enabled": ["weather", "http_fetch", "conversation_report"],
+        "httpAllowList": ["*.example.com"],
+        "weather": {"baseURL": "http://127.0.0.1:1/v1", "geocodingURL": "http://127.0.0.1:1/v1"},
+    },
     "auth": {"signup": "Closed"},
     "exposure": {"cors": {"allowOrigins": ["https://example.com"]}},
     "limits": {"perMinute": 1, "perHour": 2, "perDay": 3},
@@ -98,6 +103,12 @@ ACCEPTED: list[dict[str, Any]] = [
     *(provider(type=kind, baseURL=None) for kind in ("Retrieval", "Fake")),
     models(prices={"input": "0.25", "output": "2"}),
     models(prices={"input": "0", "output": "1" + "0" * 19}),
+    {"tools": {"enabled": []}},
+    {"tools": {"enabled": ["a_plug-in", "calculator", "calculator"]}},
+    {"tools": {"enabled": ["http_fetch"], "httpAllowList": ["xn--e1afmkfd.example"]}},
+    {"budgets": {"currency": "EUR"}},
+    {"budgets": {"perUser": {"tokensPerDay": 1}, "total": {"tokensPerMonth": 10**12}}},
+    {"budgets": {"perUser": {"costPerDay": "0", "costPerMonth": "999999999.999999"}}},
     {"embeddings": {"dimensions": 384}},
     {"embeddings": {"type": "Local"}},
     embedding(dimensions=8),
@@ -111,6 +122,9 @@ REFUSED: list[dict[str, Any]] = [
     *(provider(timeouts={name: time}) for name in TIMES for time in ("0s", "0ms", "0h0m")),
     *(provider(baseURL=f"http://{rest}") for rest in ("a:b", "a:99999", "a:0", "[", ":80", "/v1", "é..", "a\x7f")),
     provider(maxConcurrency=0),
+    {"tools": {"enabled": [""]}},
+    {"tools": {"enabled": ["http_fetch"]}},
+    {"tools": {"weather": {"baseURL": "http://a:b"}}},
     {"embeddings": {"dimensions": 383}},
     embedding(dimensions=7),
     embedding(dimensions=4097),
@@ -177,6 +191,14 @@ def test_prices_are_told_where_there_are_any(keys: Keys) -> None:
     prices = {"input": "0.25", "output": "2"}
     assert mapping("chat", keys, spec=models(prices=prices))["models"][0]["prices"] == prices
     assert "prices" not in mapping("chat", keys, spec=models())["models"][0]
+
+
+def test_budgets_are_told_where_there_are_any(keys: Keys) -> None:
+    told = mapping("chat", keys, spec={"budgets": {"total": {"tokensPerDay": 5, "costPerMonth": "2.5"}}})["budgets"]
+    assert told["currency"] == "USD"
+    assert told["per_user"] == dict.fromkeys(told["total"])
+    assert (told["total"]["tokens_per_day"], told["total"]["cost_per_month"]) == (5, 2_500_000)
+    assert "budgets" not in mapping("chat", keys)
 
 
 def test_profiles_sample_differently(keys: Keys) -> None:

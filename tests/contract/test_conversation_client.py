@@ -6,7 +6,11 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from chatbot_chat.budgets.prices import spent_of
+from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import ConversationClient
+from chatbot_chat.providers import Usage
+from chatbot_chat.settings import DeploymentSettings, ModelSettings
 from chatbot_common.database import migrate
 from chatbot_common.errors import Unavailable
 from chatbot_common.http import UpstreamProblem, service_client
@@ -30,6 +34,7 @@ REPLY = {
     "model": "m",
     "error": None,
 }
+DEPLOYMENT = DeploymentSettings(provider="p", model="m", weight=1)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +117,20 @@ class TestTurns:
         with pytest.raises(UpstreamProblem) as caught:
             await conversation.get_turn(bob, turn.turn_id)
         assert caught.value.status == 404
+
+
+class TestUsage:
+    async def test_is_entered_with_replies_and_without(self, conversation: ConversationClient, ada: User) -> None:
+        model = ModelSettings(name="m", deployments=[DEPLOYMENT], context_window=9, max_output_tokens=9)
+        spent = spent_of(model, Usage(3, 4), estimated=False)
+        turn = await conversation.start_turn(ada, question())
+        stored = await conversation.store_reply(turn.turn_id, REPLY | {"spent": spent.as_json()})
+        assert stored.user_id == ada.id
+        budgets = Budgets(conversation)
+        budgets.enter(ada.id, uuid7(), 1, spent)
+        await budgets.close()
+        [found] = await conversation.usage_sums([(ada.id, "2026-01-01T00:00:00Z")])
+        assert (found.tokens, found.cost, len(found.recent)) == (14, 0, 2)
 
 
 class TestKnowledge:

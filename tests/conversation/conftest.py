@@ -16,7 +16,7 @@ from tests.support.identity import Keys
 from tests.support.stores import Postgres
 
 EMPTY = """
-DELETE FROM conversations; DELETE FROM faqs; DELETE FROM documents;
+DELETE FROM conversations; DELETE FROM ledger; DELETE FROM faqs; DELETE FROM documents;
 DELETE FROM pgqueuer; DELETE FROM pgqueuer_log; DELETE FROM pgqueuer_statistics;
 DROP TABLE IF EXISTS vectors_knowledge_384, vectors_messages_384, vectors_knowledge_16, vectors_messages_16,
     vectors_knowledge_3072, vectors_messages_3072;

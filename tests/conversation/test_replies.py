@@ -20,7 +20,8 @@ class TestReply:
 
         response = await service.reply(turn, "Good\x00 day", citations=[{"index": 1, "title": "FAQ"}])
 
-        assert response.json() == {"state": "completed", "message_id": turn["reply_message_id"]}
+        stored = {"state": "completed", "message_id": turn["reply_message_id"], "user_id": str(ada)}
+        assert response.json() == stored
         path = f"/conversations/{turn['conversation_id']}/messages"
         question, answer = (await service.get(path, ada)).json()["data"]
         assert answer["id"] == turn["reply_message_id"]

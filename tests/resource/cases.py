@@ -54,6 +54,18 @@ def prices(**fields: Any) -> Spec:
     return models(1, prices=fields)
 
 
+def tools(*enabled: str, **fields: Any) -> Spec:
+    return {"tools": {"enabled": [*enabled]} | fields}
+
+
+def fetching(*hosts: str) -> Spec:
+    return tools("http_fetch", httpAllowList=[*hosts])
+
+
+def budgets(**fields: Any) -> Spec:
+    return {"budgets": fields}
+
+
 def embeddings(**fields: Any) -> Spec:
     return {"embeddings": fields}
 
@@ -150,6 +162,19 @@ CASES: tuple[Case, ...] = (
             ("http://h/" + "a" * 2039, "http://h/" + "a" * 2040, "may not be more than 2048"),
             ("http://[1::2]", "http://[1::2", "should match"),
         )
+    ),
+    Case("a tool has a name that models can call", tools("my_tool-2"), tools("my tool"), "should match"),
+    Case("http_fetch needs hosts", fetching("example.com"), tools("http_fetch"), "needs httpAllowList"),
+    Case("a list of no host is none", fetching("*.example.com"), fetching(), "needs httpAllowList"),
+    *(
+        Case(f"{wrong} is no host of the internet", fetching("a.example.com"), fetching(wrong), "should match")
+        for wrong in ("localhost", "10.0.0.1", "*", "*.com", "https://example.com", "example.com:8443", "Example.com")
+    ),
+    Case(
+        "weather is asked at an address",
+        {"tools": {"weather": {"baseURL": "http://weather:8080/v1", "geocodingURL": "https://g.example/v1"}}},
+        {"tools": {"weather": {"baseURL": "weather:8080"}}},
+        "should match",
     ),
     Case("Local embeddings have 384 dimensions", embeddings(dimensions=384), embeddings(dimensions=383), "have 384"),
     Case("also when the type is written", embeddings(type="Local"), embeddings(type="Local", dimensions=8), "have 384"),
@@ -519,6 +544,37 @@ CASES: tuple[Case, ...] = (
         )
     ),
     Case("prices are two", prices(input="3", output="15"), prices(input="3"), "Required value"),
+    Case(
+        "a day within its month",
+        budgets(perUser={"tokensPerDay": 5, "tokensPerMonth": 5}, total={"costPerDay": "0.5", "costPerMonth": "10"}),
+        budgets(perUser={"tokensPerDay": 6, "tokensPerMonth": 5}),
+        "tokensPerDay must not exceed tokensPerMonth",
+    ),
+    Case(
+        "a day's cost within its month's",
+        budgets(total={"costPerDay": "9.999999", "costPerMonth": "10"}),
+        budgets(total={"costPerDay": "10.000001", "costPerMonth": "10"}),
+        "costPerDay must not exceed costPerMonth",
+    ),
+    Case("a budget has room", budgets(total={"tokensPerDay": 1}), budgets(total={"tokensPerDay": 0}), "greater than"),
+    Case("no cost at all", budgets(total={"costPerDay": "0"}), budgets(total={"costPerDay": "-1"}), "should match"),
+    Case(
+        "a cost has six decimals",
+        budgets(perUser={"costPerMonth": "999999999.000001"}),
+        budgets(perUser={"costPerMonth": "0.0000001"}),
+        "should match",
+    ),
+    Case("a currency is a code", budgets(currency="EUR"), budgets(currency="Euro"), "currency"),
+    *(
+        Case(
+            f"{whose}.{cost} needs prices",
+            prices(input="0", output="0") | budgets(**{whose: {cost: "1"}}),
+            llm() | budgets(**{whose: {cost: "1"}}),
+            "needs prices of every model",
+        )
+        for whose in ("perUser", "total")
+        for cost in ("costPerDay", "costPerMonth")
+    ),
     Case("sixteen providers", providers(16), providers(17), "at most 16"),
     Case("thirty-two models", models(32), models(33), "at most 32"),
     Case(

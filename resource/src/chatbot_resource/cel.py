@@ -52,6 +52,10 @@ def value_or(path: str, default: str) -> str:
 
     Needed although fields have defaults: the API server fills them only into objects that are written.
     """
+    return f"({written(path)} ? self.{path} : {default})"
+
+
+def written(path: str) -> str:
+    """CEL for whether a dotted path below `self` is written."""
     parts = path.split(".")
-    written = " && ".join(f"has(self.{'.'.join(parts[: count + 1])})" for count in range(len(parts)))
-    return f"({written} ? self.{path} : {default})"
+    return "(" + " && ".join(f"has(self.{'.'.join(parts[: count + 1])})" for count in range(len(parts))) + ")"

@@ -6,15 +6,18 @@ secret: those travel as files beside it, under the names in `SECRET_FILES`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
+from chatbot_resource.budgets import Budget, Budgets
 from chatbot_resource.components import SERVICES as SERVICES
 from chatbot_resource.components import Service as Service
 from chatbot_resource.fields import seconds
 from chatbot_resource.llm import LanguageModel, Llm, Provider, resolve_llm
 from chatbot_resource.model import LOCAL_DIMENSIONS, ChatbotDeployment, Spec
 from chatbot_resource.profiles import sample_ratio, trusted_proxies
+from chatbot_resource.tools import Tools
 
 OPERATOR = "operator"
 """Identity of whoever manages the services: the operator on a cluster, the command line on a laptop."""
@@ -126,7 +129,39 @@ def _chat(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[str, Any
         "default_model": llm.default,
         "fallbacks": list(llm.fallbacks),
         "prompt_files": dict(resolved.prompt_files),
+        "tools": _tools(spec.tools),
+        **_budgets(spec.budgets),
     }
+
+
+def _tools(tools: Tools) -> dict[str, Any]:
+    return {
+        "enabled": list(dict.fromkeys(tools.enabled)),
+        "http_allow_list": list(tools.http_allow_list),
+        "weather": {"base_url": tools.weather.base_url, "geocoding_url": tools.weather.geocoding_url},
+    }
+
+
+def _budgets(budgets: Budgets) -> dict[str, Any]:
+    """Told only where there are any: images of the release before do not know them."""
+    if budgets == Budgets(currency=budgets.currency):
+        return {}
+    told = {"per_user": _budget(budgets.per_user), "total": _budget(budgets.total)}
+    return {"budgets": told | {"currency": budgets.currency}}
+
+
+def _budget(budget: Budget) -> dict[str, int | None]:
+    return {
+        "tokens_per_day": budget.tokens_per_day,
+        "tokens_per_month": budget.tokens_per_month,
+        "cost_per_day": _micros(budget.cost_per_day),
+        "cost_per_month": _micros(budget.cost_per_month),
+    }
+
+
+def _micros(cost: str | None) -> int | None:
+    """Money is counted in millionths, which are whole numbers."""
+    return int(Decimal(cost) * 1_000_000) if cost is not None else None
 
 
 def provider_url(provider: Provider) -> str | None:

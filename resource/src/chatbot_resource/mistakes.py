@@ -26,6 +26,7 @@ _PATTERNS: dict[str, str] = {
         (fields.Language, "a language tag such as en or pt-BR"),
         (fields.Ratio, 'a number from 0 to 1 in quotes, such as "0.1"'),
         (fields.Price, 'an amount in quotes, such as "0.25"'),
+        (fields.Cost, 'an amount in quotes, such as "2.50"'),
         (fields.Duration, "a duration such as 30s, 1m30s or 500ms"),
     )
 }

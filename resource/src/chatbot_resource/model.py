@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from chatbot_resource.cel import Rule, rules, value_or
+from chatbot_resource.budgets import Budgets
+from chatbot_resource.cel import Rule, rules, value_or, written
 from chatbot_resource.components import SERVICES, Components, Images
 from chatbot_resource.fields import (
     NAME_LENGTH,
@@ -29,6 +30,7 @@ from chatbot_resource.network import Exposure, Network
 from chatbot_resource.scheduling import Defaults
 from chatbot_resource.slo import Slo
 from chatbot_resource.stores import Stores
+from chatbot_resource.tools import Tools
 
 GROUP = "chatbot-operator.io"
 VERSION = "v1alpha1"
@@ -190,6 +192,7 @@ _ONE_COPY = "profile Production needs stores that are not of mode Dev, which kee
 _FAKE = "profile Production needs providers that are not of type Fake, which only repeats the question"
 _NOT_PRODUCTION = "!has(self.profile) || self.profile != 'Production'"
 _POSTGRES_MODE = value_or("stores.postgres.mode", _DEV)
+_PRICED = 'a budget of cost needs prices of every model in llm.models; "0" for one that costs nothing'
 _PROMETHEUS = "(has(self.telemetry) && has(self.telemetry.prometheusURL))"
 _NEEDS_PROMETHEUS = "targets.inFlightStreams with mode KEDA needs telemetry.prometheusURL"
 
@@ -201,6 +204,9 @@ def _asks_prometheus(service: str) -> str:
     return f"({mode} == 'KEDA' && {streams} > 0)"
 
 
+_COUNTS_COST = " || ".join(
+    written(f"budgets.{whose}.{cost}") for whose in ("perUser", "total") for cost in ("costPerDay", "costPerMonth")
+)
 _MODE = value_or("mode", "'Active'")
 
 
@@ -232,6 +238,12 @@ class Spec(Model):
                 _NEEDS_PROMETHEUS,
                 ".telemetry",
             ),
+            Rule(
+                f"!({_COUNTS_COST}) || !has(self.llm) || !has(self.llm.models)"
+                " || self.llm.models.all(model, has(model.prices))",
+                _PRICED,
+                ".budgets",
+            ),
             # Here and not on the field: whoever removes the field and writes it again would pass a rule there.
             Rule(
                 f"{_POSTGRES_MODE} == {_before(_POSTGRES_MODE)}"
@@ -259,7 +271,9 @@ class Spec(Model):
     defaults: Defaults = Defaults()
     components: Components = Components()
     llm: Llm = Llm()
+    budgets: Budgets = Budgets()
     embeddings: Embeddings = Embeddings()
+    tools: Tools = Tools()
     knowledge: Knowledge = Knowledge()
     stores: Stores = Stores()
     auth: Auth = Auth()
@@ -278,6 +292,12 @@ class Spec(Model):
             raise ValueError("profile Production needs network.policy Enforce")
         if self.profile == "Production" and any(provider.type == "Fake" for provider in self.llm.providers):
             raise ValueError(_FAKE)
+        return self
+
+    @model_validator(mode="after")
+    def _cost_can_be_counted(self) -> Self:
+        if self.budgets.counts_cost and any(model.prices is None for model in self.llm.models):
+            raise ValueError(_PRICED)
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """Chat's own small view of the conversation service: only the fields it reads, whatever else the callee sends."""
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -40,6 +41,17 @@ class Knowledge(View):
 class HistoryMessage(View):
     role: Literal["user", "assistant"]
     text: str
+
+
+class SpokenMessage(View):
+    """A message of a conversation as it is stored; `usage` is tokens."""
+
+    role: Literal["user", "assistant"]
+    text: str
+    parts: list[dict[str, Any]]
+    model: str | None
+    usage: dict[str, Any] | None
+    created_at: datetime
 
 
 class Reply(View):
@@ -85,12 +97,31 @@ class Leases(View):
     abandoned: list[Attempt]
 
 
+class StoredReply(View):
+    """Whose turn it was."""
+
+    user_id: UUID
+
+
+class UsageSum(View):
+    """`cost` is in millionths; `recent` names what was entered in the last seconds, as `run_id:attempt`."""
+
+    tokens: int
+    cost: int
+    recent: list[str]
+
+
 def ending(
-    attempt: int, status: EndState, *, model: str | None, text: str = "", error: str | None = None
+    attempt: int,
+    status: EndState,
+    *,
+    model: str | None,
+    text: str = "",
+    parts: Sequence[dict[str, Any]] = (),
+    error: str | None = None,
 ) -> dict[str, Any]:
     """How an attempt ended, in conversation's words, as yet without citations and usage."""
-    parts = [{"type": "text", "text": text}] if text else []
-    known = {"attempt": attempt, "status": status, "model": model, "text": text, "parts": parts, "error": error}
+    known = {"attempt": attempt, "status": status, "model": model, "text": text, "parts": [*parts], "error": error}
     return known | {"citations": [], "usage": None}
 
 
@@ -116,13 +147,26 @@ class ConversationClient:
         """The user's own turn; someone else's is a 404."""
         return Turn.model_validate(await call(self._client, "GET", f"/internal/turns/{turn_id}", user_token=user.token))
 
-    async def store_reply(self, turn_id: UUID, body: dict[str, Any]) -> None:
+    async def store_reply(self, turn_id: UUID, body: dict[str, Any]) -> StoredReply:
         """Commit the end of an attempt, as this service: the user's token may have expired meanwhile.
+
+        With `spent`, what the attempt has used goes into the ledger in the same transaction.
 
         Raises:
             UpstreamProblem: status 409 when another end was committed first.
         """
-        await call(self._client, "PUT", f"/internal/turns/{turn_id}/reply", json=body)
+        stored = await call(self._client, "PUT", f"/internal/turns/{turn_id}/reply", json=body)
+        return StoredReply.model_validate(stored)
+
+    async def enter_usage(self, entries: list[dict[str, Any]]) -> None:
+        """Enter into the ledger what no stored reply does; what is there already changes nothing."""
+        await call(self._client, "POST", "/internal/usage", json={"entries": entries})
+
+    async def usage_sums(self, windows: Iterable[tuple[UUID | None, str]]) -> list[UsageSum]:
+        """What was spent since each moment, by a user or by all (None)."""
+        asked = [{"user_id": str(user_id) if user_id else None, "since": since} for user_id, since in windows]
+        found = await call(self._client, "POST", "/internal/usage/sums", json={"windows": asked})
+        return [UsageSum.model_validate(item) for item in found["sums"]]
 
     async def renew(self, attempts: list[Attempt]) -> Leases:
         """Tell that these attempts of this process are alive."""
@@ -134,6 +178,17 @@ class ConversationClient:
         return Knowledge.model_validate(
             await call(self._client, "POST", "/api/v1/knowledge/search", user_token=user.token, json={"query": query})
         )
+
+    async def messages(self, user: User, conversation_id: UUID) -> list[SpokenMessage]:
+        """All messages of a conversation of the user, oldest first."""
+        path, window = f"/api/v1/conversations/{conversation_id}/messages", {"limit": "200"}
+        spoken: list[SpokenMessage] = []
+        while True:
+            page = await call(self._client, "GET", path, user_token=user.token, params=window)
+            spoken += map(SpokenMessage.model_validate, page["data"])
+            if not page["has_more"]:
+                return spoken
+            window["after"] = page["last_id"]
 
     async def ping(self) -> None:
         response = await self._client.get("/health")

@@ -12,6 +12,8 @@ from chatbot_common.redis import open_redis
 from fastapi import FastAPI
 
 from chatbot_chat import routes, socket
+from chatbot_chat.budgets.counters import Counters
+from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.openai_api import routes as openai_routes
 from chatbot_chat.openai_api.service import CompletionService
@@ -19,6 +21,7 @@ from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.log import BLOCK_MILLISECONDS, RunLog
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
+from chatbot_chat.tools.catalog import ToolCatalog
 
 REDIS_SECONDS = 1.0
 FOLLOWERS = 2000
@@ -46,24 +49,36 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     conversation = ConversationClient(client)
     catalog = Catalog(settings)
     prompts = {language: Path(path).read_text() for language, path in settings.prompt_files.items()}
-    runs = RunService(catalog, conversation, RunLog(redis, blocking), prompts)
+    tools = ToolCatalog(settings.tools)
+    budgets = Budgets(conversation, settings.budgets, Counters(redis))
+    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), prompts, budgets)
 
     async def ping_redis() -> None:
         await redis.ping()
 
     # None takes us out of service: answers flow without Redis, and conversation has readiness of its own.
-    probes = Probes(reported={"conversation": conversation.ping, "redis": ping_redis, "providers": catalog.ping})
+    probes = Probes(
+        reported={
+            "conversation": conversation.ping,
+            "redis": ping_redis,
+            "providers": catalog.ping,
+            "tools": tools.ping,
+        }
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         drained = asyncio.create_task(_drain_when_leaving(runs, probes, settings.drain_seconds))
-        alive = asyncio.create_task(runs.leases.keep())
+        keeping = [asyncio.create_task(work) for work in (runs.leases.keep(), budgets.keep())]
         yield
         probes.leave()
         await drained
-        alive.cancel()
-        await asyncio.gather(alive, return_exceptions=True)
+        for task in keeping:
+            task.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
+        await budgets.close()
         await catalog.close()
+        await tools.close()
         await client.aclose()
         await redis.aclose()
         await blocking.aclose()
@@ -77,7 +92,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     )
     app.state.runs = runs
     app.state.catalog = catalog
-    app.state.completions = CompletionService(settings.bot, catalog, conversation, prompts)
+    app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts, budgets)
     return app
 
 

@@ -146,6 +146,14 @@ def _error_frame(problem: Problem) -> bytes:
     return f"event: error\ndata: {body}\n\n".encode()
 
 
+STATUSES = {
+    "provider-timeout": 504,
+    "provider-overloaded": 503,
+    "context-length-exceeded": 413,
+    "budget-used-up": 429,
+}
+
+
 class RunFailed(Problem):
     """The run's own failure, for a client that waits for one JSON answer."""
 
@@ -154,9 +162,7 @@ class RunFailed(Problem):
     def __init__(self, error: dict[str, str]) -> None:
         self.kind = error["type"].rpartition(":")[2]
         self.title = error["title"]
-        self.status = {"provider-timeout": 504, "provider-overloaded": 503, "context-length-exceeded": 413}.get(
-            self.kind, 502
-        )
+        self.status = STATUSES.get(self.kind, 502)
         super().__init__()
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Micros = Annotated[int, Field(ge=0)]
 Price = Annotated[Decimal, Field(ge=0)]
 
 
@@ -53,6 +54,38 @@ class ModelSettings(ClosedModel):
     prices: Prices | None = None
 
 
+class WeatherSettings(ClosedModel):
+    """Addresses of an API that speaks like Open-Meteo; both end in its version path."""
+
+    base_url: str
+    geocoding_url: str
+
+
+class ToolSettings(ClosedModel):
+    """`enabled` names tools, built in or plug-ins; `http_allow_list` the hosts that `http_fetch` may read."""
+
+    enabled: list[str]
+    http_allow_list: list[str]
+    weather: WeatherSettings
+
+
+class BudgetSettings(ClosedModel):
+    """What may be spent; cost is in millionths of the currency. None is no bound."""
+
+    tokens_per_day: Count | None
+    tokens_per_month: Count | None
+    cost_per_day: Micros | None
+    cost_per_month: Micros | None
+
+
+class BudgetsSettings(ClosedModel):
+    """Of each user, and of all together."""
+
+    per_user: BudgetSettings
+    total: BudgetSettings
+    currency: str
+
+
 class Settings(ServiceSettings):
     conversation_url: str
     providers: list[ProviderSettings]
@@ -61,6 +94,8 @@ class Settings(ServiceSettings):
     fallbacks: list[str]
     prompt_files: dict[str, str]
     """Language → path of its system prompt."""
+    tools: ToolSettings
+    budgets: BudgetsSettings | None = None
     redis_url: RedisUrl
     provider_keys: dict[str, SecretStr] = Field(default_factory=dict)
     """Provider name → API key."""

@@ -12,8 +12,10 @@ from chatbot_conversation.conversations.service import ConversationService
 from chatbot_conversation.knowledge import routes as knowledge
 from chatbot_conversation.settings import Settings
 from chatbot_conversation.turns import routes as turns
+from chatbot_conversation.usage import routes as usage
+from chatbot_conversation.usage.service import UsageService
 
-POOL_SIZE, POOL_OVERFLOW = 10, 20
+POOL_SIZE, POOL_OVERFLOW = 20, 10
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -24,11 +26,12 @@ def create_app(settings: Settings) -> FastAPI:
         identity=make_identity("conversation", settings),
         # Without the vector store turns go on, only without passages: that must not take us out of service.
         probes=Probes({"database": context.database.ping}, {"vectors": context.vectors.ping}),
-        routers=[turns.router, conversations.router, knowledge.router],
+        routers=[turns.router, conversations.router, knowledge.router, usage.router],
         lifespan=lambda _: _lifespan(context),
     )
     app.state.turns = context.turns
     app.state.knowledge = context.knowledge
+    app.state.usage = UsageService(context.database)
     app.state.conversations = ConversationService(context.database)
     return app
 

@@ -6,7 +6,21 @@ every query names it.
 
 from typing import Any
 
-from sqlalchemy import ARRAY, Boolean, Column, DateTime, Integer, MetaData, Row, Table, Text, Uuid, func, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Integer,
+    MetaData,
+    Row,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
@@ -73,6 +87,21 @@ turns = Table(
     _time("leased_until", nullable=True),
     _time("created_at"),
     _time("finished_at", nullable=True),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("user_id", Uuid, primary_key=True),
+    Column("run_id", Uuid, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("model", Text),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost", BigInteger, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    _time("spent_at"),
+    _time("entered_at"),
 )
 
 faqs = Table(

@@ -3,16 +3,16 @@
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
-import httpx2
 from chatbot_common.identity import CurrentUser
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from chatbot_chat.openai_api.completion import frame
+from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.schema import CompletionRequest
 from chatbot_chat.openai_api.service import CompletionService, relayed
-from chatbot_chat.providers import ProviderError
+from chatbot_chat.providers import ProviderError, RelayedAnswer
 from chatbot_chat.sse import HEADERS, guarded, sse_response
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -29,13 +29,13 @@ Completions = Annotated[CompletionService, Depends(_service)]
 class RelayedResponse(StreamingResponse):
     """A provider's response on its way; its connection is let go however this ends, also before the first byte."""
 
-    def __init__(self, response: httpx2.Response, stack: AsyncExitStack) -> None:
-        kind = response.headers.get("content-type", "application/json")
-        super().__init__(relayed(response, self._broke), response.status_code, HEADERS, media_type=kind)
+    def __init__(self, response: RelayedAnswer, counting: Counting, stack: AsyncExitStack) -> None:
+        pieces = relayed(response, counting, self._broke)
+        super().__init__(pieces, response.status, HEADERS, media_type=response.content_type)
         self._stack = stack
-        self._error: httpx2.HTTPError | None = None
+        self._error: ProviderError | None = None
 
-    def _broke(self, error: httpx2.HTTPError) -> None:
+    def _broke(self, error: ProviderError) -> None:
         self._error = error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,12 +55,11 @@ async def create_completion(
 ) -> Response | dict[str, Any]:
     """One answer, whole or streamed. The bot's own name is the assistant; the other models are raw."""
     stack = AsyncExitStack()
-    if response := await completions.relay(body, await request.json(), stack):
-        return RelayedResponse(response, stack)
+    if found := await completions.relay(user, body, await request.json(), stack):
+        return RelayedResponse(*found, stack)
     answering = await completions.answer(user, body)
     if body.stream:
-        include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        return sse_response(guarded(answering.frames(include_usage), lambda problem: frame(problem.as_openai())))
+        return sse_response(guarded(answering.frames(body.includes_usage), lambda problem: frame(problem.as_openai())))
     return await answering.whole()
 
 

@@ -45,5 +45,10 @@ class CompletionRequest(BaseModel):
     n: Annotated[int, Field(ge=1, le=1)] | None = None
 
     @property
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with how much was used."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
     def answer_tokens(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens

@@ -1,23 +1,32 @@
 """Stateless completions: the assistant with the team's prompt and knowledge, or a raw model as it is."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
+from functools import partial
 from typing import Any
 
-import httpx2
 import structlog
 from chatbot_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 from chatbot_common.identity import User
-from httpx2 import Response
+from chatbot_common.ids import uuid7
 
+from chatbot_chat.agent import AgentEvent, converse
+from chatbot_chat.budgets.accounts import Account
+from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, HistoryMessage, Knowledge
 from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of, frame
+from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
-from chatbot_chat.prompt import build_request, system_prompt
-from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, TextDelta, Usage
-from chatbot_chat.providers.catalog import Catalog, UnknownModel
+from chatbot_chat.prompt import PromptTooLong, ToolUse, build_request, system_prompt
+from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, RelayedAnswer, TextDelta, Usage
+from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
 from chatbot_chat.settings import ModelSettings
+from chatbot_chat.tokens import estimate_tokens
+from chatbot_chat.tools.catalog import ToolCatalog
+from chatbot_chat.tools.factory import Asker
+from chatbot_chat.tools.knowledge import Shelf
+from chatbot_chat.tools.toolbox import Toolbox
 
 log = structlog.get_logger(__name__)
 
@@ -28,28 +37,55 @@ class CompletionService:
     """`assistant` is the bot's own name, offered as a model beside the raw ones."""
 
     def __init__(
-        self, assistant: str, catalog: Catalog, conversation: ConversationClient, prompts: dict[str, str]
+        self,
+        assistant: str,
+        catalog: Catalog,
+        tools: ToolCatalog,
+        conversation: ConversationClient,
+        prompts: dict[str, str],
+        budgets: Budgets,
     ) -> None:
         self._assistant = assistant
         self._catalog = catalog
+        self._tools = tools
         self._conversation = conversation
         self._prompts = prompts
+        self._budgets = budgets
 
     @property
     def models(self) -> list[str]:
         return [self._assistant, *(name for name in self._catalog.names if name != self._assistant)]
 
-    async def relay(self, request: CompletionRequest, body: dict[str, Any], stack: AsyncExitStack) -> Response | None:
+    async def relay(
+        self, user: User, request: CompletionRequest, body: dict[str, Any], stack: AsyncExitStack
+    ) -> tuple[RelayedAnswer, Counting] | None:
         """The provider's own response for a raw model that speaks this protocol; None where we have to word it.
 
         Args:
-            stack: holds the provider's connection until the caller has passed everything on.
+            stack: holds the provider's connection until the caller has passed everything on, through the counting.
 
         Raises:
-            UnknownModel: there is no such model. ProviderError: no deployment answered.
+            UnknownModel: there is no such model. BudgetUsedUp. ProviderError: no deployment answered.
         """
         self.check(request.model)
-        return None if request.model == self._assistant else await self._catalog.relay(request.model, body, stack)
+        if request.model == self._assistant:
+            return None
+        account = self._budgets.account(user.id, uuid7())
+        try:
+            relay = await self._catalog.relay(
+                request.model,
+                body,
+                stack,
+                lambda model: account.admit_estimated(model, lambda: _estimate(model, request)),
+            )
+        except BaseException:
+            await account.close()
+            raise
+        if relay is None:
+            return None
+        counting = Counting(streamed=request.stream, hidden=not request.includes_usage)
+        stack.push_async_callback(_counted, relay, counting, account)
+        return relay.response, counting
 
     def check(self, model: str) -> None:
         """Raises `UnknownModel`, naming those there are."""
@@ -62,7 +98,9 @@ class CompletionService:
         knowledge = await self._knowledge(user, question)
         is_assistant = request.model == self._assistant
 
-        def prepare(settings: ModelSettings) -> ModelRequest:
+        shelf = Shelf(knowledge)
+
+        def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
             return build_request(
                 settings,
                 system=system_prompt(self._prompts, None) if is_assistant else "",
@@ -72,11 +110,31 @@ class CompletionService:
                 instructions=_instructions(request.messages),
                 max_tokens=request.answer_tokens,
                 temperature=0.7 if request.temperature is None else request.temperature,
+                use=use,
             )
 
         model = self._catalog.default if is_assistant else request.model
-        events = self._catalog.stream(model, prepare, fallbacks=is_assistant)
-        return Answering(Completion(request.model), events, knowledge)
+        asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))
+        toolbox = self._tools.toolbox(asker, may_ask=False) if is_assistant else Toolbox()
+        account = self._budgets.account(user.id, uuid7())
+        if self._budgets.bounded:
+            await self._admit(account, model, lambda settings: prepare(settings, ToolUse(toolbox.specs)))
+
+        def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
+            prepared = partial(prepare, use=use)
+            return account.watched(self._catalog.stream(model, prepared, fallbacks=is_assistant, admit=account.admit))
+
+        return Answering(Completion(request.model), converse(ask, toolbox), shelf, account)
+
+    async def _admit(self, account: Account, model: str, prepare: Callable[[ModelSettings], ModelRequest]) -> None:
+        """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`."""
+        settings = self._catalog.model(model)
+        try:
+            with suppress(PromptTooLong):  # a fallback may have room
+                await account.admit(settings, prepare(settings))
+        except BaseException:
+            await account.close()
+            raise
 
     async def _knowledge(self, user: User, question: str) -> Knowledge:
         """What is known; nothing while it cannot be searched, as in a turn."""
@@ -90,10 +148,17 @@ class CompletionService:
 class Answering:
     """One answer on its way, in either form."""
 
-    def __init__(self, completion: Completion, events: AsyncGenerator[ModelEvent, None], knowledge: Knowledge) -> None:
+    def __init__(
+        self,
+        completion: Completion,
+        events: AsyncGenerator[AgentEvent, None],
+        shelf: Shelf,
+        account: Account,
+    ) -> None:
         self._completion = completion
         self._events = events
-        self._knowledge = knowledge
+        self._shelf = shelf
+        self._account = account
         self._text = ""
         self._usage: Usage | None = None
         self._reason = "stop"
@@ -117,19 +182,22 @@ class Answering:
         yield DONE
 
     async def _deltas(self) -> AsyncGenerator[str, None]:
-        """The text; however this ends, the provider's place is free again."""
-        async with aclosing(self._events) as events:
-            async for event in events:
-                if isinstance(event, TextDelta):
-                    self._text += event.text
-                    yield event.text
-                elif isinstance(event, Usage):
-                    self._usage = event
-                elif isinstance(event, Finish):
-                    self._reason = event.reason
+        """The text; however this ends, the provider's place is free again, and what was used is counted."""
+        try:
+            async with aclosing(self._events) as events:
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        self._text += event.text
+                        yield event.text
+                    elif isinstance(event, Usage):
+                        self._usage = self._usage + event if self._usage else event
+                    elif isinstance(event, Finish):
+                        self._reason = event.reason
+        finally:
+            await self._account.close()
 
     def _annotations(self) -> list[dict[str, Any]]:
-        return annotations_of(self._text, citations_of(self._text, self._knowledge))
+        return annotations_of(self._text, citations_of(self._text, self._shelf.knowledge))
 
 
 def _question(messages: list[ChatMessage]) -> str:
@@ -155,17 +223,36 @@ def _instructions(messages: list[ChatMessage]) -> str | None:
     return "\n\n".join(item.text for item in messages if item.role in ("system", "developer")) or None
 
 
-async def relayed(response: Response, broke: Callable[[httpx2.HTTPError], None]) -> AsyncIterator[bytes]:
+def _estimate(model: ModelSettings, request: CompletionRequest) -> Usage:
+    """The most that a raw model may use: all it is told, tools and images too, and the longest answer."""
+    told = request.model_dump_json(exclude={"model", "stream", "stream_options"})
+    return Usage(estimate_tokens(told), request.answer_tokens or model.max_output_tokens)
+
+
+async def _counted(relay: Relay, counting: Counting, account: Account) -> None:
+    if usage := counting.usage:
+        relay.heard(usage)
+    account.count(usage, 0 if usage else counting.said)
+    await account.close()
+
+
+async def relayed(
+    response: RelayedAnswer, counting: Counting, broke: Callable[[ProviderError], None]
+) -> AsyncIterator[bytes]:
     """The provider's bytes. A stream that breaks ends in an error frame; any other body must not look complete.
 
     Args:
+        counting: reads along.
         broke: is told why a stream broke.
     """
     try:
-        async for piece in response.aiter_bytes():
-            yield piece
-    except httpx2.HTTPError as error:
-        if "text/event-stream" not in response.headers.get("content-type", ""):
+        async for piece in response.pieces():
+            if shown := counting.passed(piece):
+                yield shown
+        if shown := counting.rest():
+            yield shown
+    except ProviderError as error:
+        if "text/event-stream" not in response.content_type:
             raise
         broke(error)
         yield frame(ProviderError("The provider's answer broke off.").as_openai())

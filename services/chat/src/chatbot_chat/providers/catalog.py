@@ -4,17 +4,17 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import httpx2
 from chatbot_common.errors import NotFound
 
-from chatbot_chat.providers import ChatProvider, Chosen, ModelEvent, ModelRequest, RelayingProvider
+from chatbot_chat.providers import ChatProvider, Chosen, ModelEvent, ModelRequest, RelayedAnswer, RelayingProvider
 from chatbot_chat.providers.fake import Fake
 from chatbot_chat.providers.guard import Guard
 from chatbot_chat.providers.metering import metered
 from chatbot_chat.providers.retrieval import Retrieval
-from chatbot_chat.providers.routing import Route, first_to_answer, opened, shuffled
+from chatbot_chat.providers.routing import Opened, Route, first_to_answer, opened, shuffled
 from chatbot_chat.settings import ModelSettings, ProviderSettings, Settings
 
 
@@ -23,6 +23,14 @@ class UnknownModel(NotFound):
 
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__(f"Model {name!r} is not served here; choose one of: {', '.join(known)}.")
+
+
+@dataclass(frozen=True)
+class Relay:
+    """A provider's own response, and whom to tell what was heard in it."""
+
+    response: RelayedAnswer
+    heard: Callable[[ModelEvent], None]
 
 
 class Catalog:
@@ -52,7 +60,12 @@ class Catalog:
         return self._models[name]
 
     async def stream(
-        self, name: str, prepare: Callable[[ModelSettings], ModelRequest], *, fallbacks: bool = True
+        self,
+        name: str,
+        prepare: Callable[[ModelSettings], ModelRequest],
+        *,
+        fallbacks: bool = True,
+        admit: Callable[[ModelSettings, ModelRequest], Awaitable[None]] | None = None,
     ) -> AsyncGenerator[ModelEvent, None]:
         """Events of one answer, from the first route that speaks; `Chosen` says whose it is.
 
@@ -62,13 +75,21 @@ class Catalog:
         Args:
             prepare: makes the request for a model, fitted to its window.
             fallbacks: whether another model may answer; who asks for a raw model means that one.
+            admit: is told whom is about to be asked for what; what it raises ends the answer.
 
         Raises:
             ProviderError: of the last route tried, or of the one that spoke.
         """
+
+        async def ask(route: Route) -> Opened:
+            request = prepare(route.model)
+            if admit:
+                await admit(route.model, request)
+            return await opened(route, request)
+
         names = [name, *(item for item in self._fallbacks if fallbacks and item != name)]
         routes = [self._routes(self.model(item)) for item in names]
-        route, answer = await first_to_answer(routes, lambda route: opened(route, prepare(route.model)), self._sleep)
+        route, answer = await first_to_answer(routes, ask, self._sleep)
         async with contextlib.aclosing(answer.rest) as rest:
             yield Chosen(route.model.name)
             for event in answer.heard:
@@ -77,12 +98,17 @@ class Catalog:
                 yield event
 
     async def relay(
-        self, name: str, body: Mapping[str, Any], stack: contextlib.AsyncExitStack
-    ) -> httpx2.Response | None:
+        self,
+        name: str,
+        body: Mapping[str, Any],
+        stack: contextlib.AsyncExitStack,
+        admit: Callable[[ModelSettings], Awaitable[None]] | None = None,
+    ) -> Relay | None:
         """A provider's own response to a chat completion; None when not all of the model's speak that protocol.
 
         Args:
             stack: holds the provider's connection until the caller has passed everything on.
+            admit: is told the model before somebody is asked; what it raises ends this.
 
         Raises:
             ProviderError: no deployment answered.
@@ -90,8 +116,10 @@ class Catalog:
         routes = self._routes(self.model(name))
         if not all(isinstance(route.provider, RelayingProvider) for route in routes):
             return None
+        if admit:
+            await admit(routes[0].model)
 
-        async def ask(route: Route) -> httpx2.Response:
+        async def ask(route: Route) -> Relay:
             async with contextlib.AsyncExitStack() as own:
                 spoke = await own.enter_async_context(route.guard.admitted())
                 meter = own.enter_context(metered(route.provider, route.model, route.upstream_model))
@@ -101,7 +129,7 @@ class Catalog:
                     response = await own.enter_async_context(asked)
                 spoke()
                 stack.push_async_exit(own.pop_all())
-                return response
+                return Relay(response, meter.heard)
 
         return (await first_to_answer([routes], ask, self._sleep))[1]
 

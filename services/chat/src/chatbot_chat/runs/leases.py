@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 from chatbot_common.errors import Problem
@@ -18,10 +18,16 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 from redis import RedisError
 
+from chatbot_chat.budgets.prices import Spent, spent_of
+from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import Attempt, ConversationClient, ending
+from chatbot_chat.providers import Usage
 from chatbot_chat.runs.events import Event, text_of
 from chatbot_chat.runs.log import RunLog
+from chatbot_chat.runs.parts import parts_of
 from chatbot_chat.runs.run import Run
+from chatbot_chat.settings import ModelSettings
+from chatbot_chat.tokens import estimate_tokens
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +38,8 @@ RETRY_SECONDS = 1.0
 SURE_SECONDS = 5.0
 """For how long a run must have been seen abandoned: after an outage of conversation every lease has ended, and the
 living need a moment to renew theirs, longer than one call and another try."""
+BEGIN_SECONDS = 0.2
+"""How long the first sign of life waits for those of other runs: many begin at once, and some have ended by then."""
 CLOSED_AT_ONCE = 8
 
 
@@ -44,12 +52,17 @@ class Leases:
         run_log: RunLog,
         runs: Callable[[], Iterable[Run]],
         *,
+        budgets: Budgets | None = None,
+        models: Mapping[str, ModelSettings] | None = None,
         sure_seconds: float = SURE_SECONDS,
     ) -> None:
         self._conversation = conversation
+        self._budgets = budgets or Budgets(conversation)
+        self._models = models or {}
         self._log = run_log
         self._runs = runs
         self._sure_seconds = sure_seconds
+        self._begun: list[Run] = []
         self._suspects: dict[Attempt, float] = {}
         """Abandoned in the round before → since when, by the monotonic clock."""
 
@@ -70,16 +83,21 @@ class Leases:
 
     async def begin(self, run: Run) -> None:
         """The first sign of life of a run: without one its turn has until its deadline. A round makes up for it."""
-        with contextlib.suppress(Problem, TimeoutError), trace.use_span(_unsampled()):
-            async with asyncio.timeout(CALL_SECONDS):
-                await self._conversation.renew([Attempt(turn_id=run.id, attempt=run.attempt)])
+        self._begun.append(run)
+        if len(self._begun) > 1:
+            return  # whoever was first tells of all
+        await asyncio.sleep(BEGIN_SECONDS)
+        begun, self._begun = self._begun, []
+        if attempts := _attempts(begun):
+            with contextlib.suppress(Problem, TimeoutError), trace.use_span(_unsampled()):
+                async with asyncio.timeout(CALL_SECONDS):
+                    await self._conversation.renew(attempts)
 
     async def renew(self) -> None:
         """One round. Raises the problems of `ConversationClient`, `TimeoutError`."""
-        own = {run.id: run for run in self._runs() if not run.ended}
-        attempts = [Attempt(turn_id=run.id, attempt=run.attempt) for run in own.values()]
+        own = {run.id: run for run in self._runs()}
         async with asyncio.timeout(CALL_SECONDS):
-            leases = await self._conversation.renew(attempts)
+            leases = await self._conversation.renew(_attempts(own.values()))
         for turn_id in leases.lost:
             own[turn_id].stop("superseded")
         before, now = self._suspects, time.monotonic()
@@ -105,15 +123,29 @@ class Leases:
     async def _close_one(self, attempt: Attempt) -> None:
         try:
             events = await self._log.said(attempt.turn_id, attempt.attempt)
-            text = text_of(events)
-            body = ending(attempt.attempt, "interrupted", model=_model(events), text=text) | {"abandoned": True}
-            await self._conversation.store_reply(attempt.turn_id, body)
+            text, parts = text_of(events), parts_of(events)
+            spent = self._spent(_model(events), text)
+            body = ending(attempt.attempt, "interrupted", model=_model(events), text=text, parts=parts)
+            body |= {"abandoned": True, "spent": spent.as_json() if spent else None}
+            stored = await self._conversation.store_reply(attempt.turn_id, body)
+            await self._budgets.settle(stored.user_id, f"{attempt.turn_id}:{attempt.attempt}", spent)
             log.warning("abandoned run closed", run_id=str(attempt.turn_id), characters=len(text))
             await self._log.close(attempt.turn_id, attempt.attempt)
         except RedisError as error:
             log.warning("log of abandoned run left alone", run_id=str(attempt.turn_id), error=type(error).__name__)
         except Problem as problem:  # it lives, another replica was faster, or conversation is away: the next round sees
             log.info("abandoned run not closed", run_id=str(attempt.turn_id), error=problem.kind)
+
+    def _spent(self, model: str | None, text: str) -> Spent | None:
+        """As far as the words tell: what the prompt was, nobody knows any more."""
+        if model is None or model not in self._models or not text:
+            return None
+        return spent_of(self._models[model], Usage(0, estimate_tokens(text)), estimated=True)
+
+
+def _attempts(runs: Iterable[Run]) -> list[Attempt]:
+    """Those that still need a lease."""
+    return [Attempt(turn_id=run.id, attempt=run.attempt) for run in runs if not run.ended]
 
 
 def _model(events: list[Event]) -> str | None:

@@ -8,6 +8,7 @@ from uuid import UUID
 import structlog
 from redis import RedisError
 
+from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.conversation_client import Turn
 from chatbot_chat.runs.events import Event, EventType
 from chatbot_chat.runs.log import RunLog
@@ -21,9 +22,10 @@ SIGN_OF_LIFE_SECONDS = 1.0
 class Run:
     """Events as they happen. Followers see each at once; the log gets them in batches."""
 
-    def __init__(self, user_id: UUID, turn: Turn) -> None:
+    def __init__(self, user_id: UUID, turn: Turn, account: Account) -> None:
         self.user_id = user_id
         self.turn = turn
+        self.account = account
         self.events: list[Event] = []
         self.text = ""
         self.stop_reason: str | None = None

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from chatbot_conversation.knowledge.schema import Knowledge
+from chatbot_conversation.usage.schema import Spent
 from chatbot_conversation.wire import (
     MAX_TEXT,
     CleanJson,
@@ -94,6 +95,8 @@ class StoreReply(Request):
     usage: Usage | None
     model: CleanText | None
     error: CleanText | None
+    spent: Spent | None = None
+    """What goes into the ledger with it; None when no model was asked."""
     abandoned: bool = False
     """Sent by another process than the one that answered, which is taken for dead: counts only while it is overdue."""
 
@@ -124,3 +127,4 @@ class Leases(Response):
 class StoredReply(Response):
     state: Status
     message_id: UUID
+    user_id: UUID

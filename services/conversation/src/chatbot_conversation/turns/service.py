@@ -31,6 +31,7 @@ from chatbot_conversation.turns.schema import (
 )
 from chatbot_conversation.turns.starting import TURNS
 from chatbot_conversation.turns.views import turn_as_it_stands
+from chatbot_conversation.usage import store as ledger
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +94,7 @@ class TurnService:
             turn = await store.lock(session, turn_id)
             if turn is None:
                 raise NotFound("There is no such turn.")
-            stored = StoredReply(state=reply.status, message_id=turn.reply_message_id)
+            stored = StoredReply(state=reply.status, message_id=turn.reply_message_id, user_id=turn.user_id)
             if await _is_stored(session, turn, reply):
                 return stored
             if turn.attempt != reply.attempt or turn.state != "running":
@@ -152,7 +153,7 @@ async def _is_stored(session: ReadSession, turn: AnyRow, reply: StoreReply) -> b
 
 
 async def _close(session: WriteSession, turn: AnyRow, reply: StoreReply) -> None:
-    """Give a locked, running turn its terminal state, its reply message, and the jobs that follow."""
+    """Give a locked, running turn its terminal state, its reply, what that has cost, and the jobs that follow."""
     await store.finish(session, turn, reply.status)
     added = await store.put_reply(
         session,
@@ -165,6 +166,9 @@ async def _close(session: WriteSession, turn: AnyRow, reply: StoreReply) -> None
         usage=reply.usage.model_dump() if reply.usage else None,
         error=reply.error,
     )
+    if reply.spent:
+        row = {"user_id": turn.user_id, "run_id": turn.id, "attempt": turn.attempt}
+        await ledger.enter(session, [row | reply.spent.model_dump()])
     tokens = reply.usage.input_tokens + reply.usage.output_tokens if reply.usage else 0
     await store.touch_conversation(session, turn, turn.reply_message_id, added=int(added), tokens=tokens)
     to_index = [turn.user_message_id, *([turn.reply_message_id] if reply.text else [])]

@@ -1,0 +1,86 @@
+"""What a run or a completion may spend, and has spent. Nobody asks a provider before its account admits it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from chatbot_chat.budgets.counters import Hold
+from chatbot_chat.budgets.prices import Spent, estimate_of, spent_of
+from chatbot_chat.providers import SPEECH, ModelEvent, ModelRequest, ToolCall, Usage
+from chatbot_chat.settings import ModelSettings
+from chatbot_chat.tokens import BYTES_PER_TOKEN
+
+if TYPE_CHECKING:
+    from chatbot_chat.budgets.service import Budgets
+
+
+class Account:
+    """Of one attempt at an answer, which may ask models several times. Must be closed."""
+
+    def __init__(self, budgets: "Budgets", user_id: UUID, run_id: UUID, attempt: int) -> None:
+        self.user_id, self.run_id, self.attempt = user_id, run_id, attempt
+        self.spent: Spent | None = None
+        self.entered = False
+        """Whether somebody has brought to the ledger what was spent: the reply that was stored."""
+        self._budgets = budgets
+        self._asked: tuple[ModelSettings, Callable[[], Usage]] | None = None
+        self._held = Hold(self.name, -1, -1)
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.run_id}:{self.attempt}"
+
+    async def admit(self, model: ModelSettings, request: ModelRequest) -> None:
+        """Hold what asking this model may cost, beside what was spent. Raises `BudgetUsedUp`."""
+        await self.admit_estimated(model, lambda: estimate_of(request))
+
+    async def admit_estimated(self, model: ModelSettings, estimate: Callable[[], Usage]) -> None:
+        self._asked = model, estimate
+        if not self._budgets.bounded:
+            return
+        needed = spent_of(model, estimate(), self.spent, estimated=True)
+        if needed.tokens <= self._held.tokens and needed.cost <= self._held.cost:
+            return  # another model, or another deployment, that is no dearer
+        self._held = Hold(self.name, max(needed.tokens, self._held.tokens), max(needed.cost, self._held.cost))
+        await self._budgets.reserve(self.user_id, self._held)
+
+    async def watched(self, events: AsyncGenerator[ModelEvent, None]) -> AsyncGenerator[ModelEvent, None]:
+        """The same events, counted: by who spoke, also when the answer breaks off."""
+        usage, characters = None, 0
+        try:
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    if isinstance(event, Usage):
+                        usage = event
+                    elif isinstance(event, SPEECH):
+                        characters += _length(event)
+                    yield event
+        finally:
+            self.count(usage, characters)
+
+    def count(self, usage: Usage | None, said: int) -> None:
+        """Who was asked last has spoken, or has not: `said` is in bytes. A provider that did not count is estimated."""
+        if self._asked is None or (usage is None and not said):
+            return
+        model, estimate = self._asked
+        counted = usage or Usage(estimate().input_tokens, -(-said // BYTES_PER_TOKEN))
+        self.spent = spent_of(model, counted, self.spent, estimated=usage is None)
+
+    async def close(self) -> None:
+        """Count what was spent and let go of the rest, however this is called or cancelled."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.shield(self._budgets.task(self._close()))
+
+    async def _close(self) -> None:
+        if self.spent and not self.entered:
+            self._budgets.enter(self.user_id, self.run_id, self.attempt, self.spent)
+        await self._budgets.settle(self.user_id, self.name, self.spent)
+
+
+def _length(event: ModelEvent) -> int:
+    text = event.name + event.arguments if isinstance(event, ToolCall) else getattr(event, "text", "")
+    return len(text.encode())

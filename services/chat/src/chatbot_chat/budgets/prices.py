@@ -1,0 +1,61 @@
+"""What an answer has used, and what that costs. Pure; money is whole millionths of the currency, rounded up."""
+
+import json
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any
+
+from chatbot_chat.prompt import MESSAGE_TOKENS
+from chatbot_chat.providers import ModelRequest, Usage
+from chatbot_chat.settings import ModelSettings
+from chatbot_chat.tokens import estimate_tokens
+
+MOST = 10**15
+"""Of tokens and of millionths: what is more is taken for so much, so that sums stay exact in Lua's numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """By one attempt. `model` is who spoke last; `estimated`, that a provider did not count and its words were."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost: int
+    estimated: bool
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def cost_of(model: ModelSettings, usage: Usage) -> int:
+    """A price is of a million tokens, and money in millionths: so many millionths for each token."""
+    if model.prices is None:
+        return 0
+    return min(ceil(model.prices.input * usage.input_tokens + model.prices.output * usage.output_tokens), MOST)
+
+
+def spent_of(model: ModelSettings, usage: Usage, before: Spent | None = None, *, estimated: bool) -> Spent:
+    """With what the same attempt has spent before: a run with tools asks several times."""
+    counted = Usage(min(usage.input_tokens, MOST), min(usage.output_tokens, MOST))
+    spent = Spent(model.name, counted.input_tokens, counted.output_tokens, cost_of(model, counted), estimated)
+    if before is None:
+        return spent
+    return Spent(
+        model.name,
+        min(before.input_tokens + spent.input_tokens, MOST),
+        min(before.output_tokens + spent.output_tokens, MOST),
+        min(before.cost + spent.cost, MOST),
+        before.estimated or estimated,
+    )
+
+
+def estimate_of(request: ModelRequest) -> Usage:
+    """The most that a request may use: its prompt, as well as it can be counted here, and the longest answer."""
+    texts = [message.content + "".join(call.arguments for call in message.tool_calls) for message in request.messages]
+    texts += [tool.name + tool.description + json.dumps(dict(tool.parameters)) for tool in request.tools]
+    return Usage(sum(estimate_tokens(text) + MESSAGE_TOKENS for text in texts), request.max_tokens)

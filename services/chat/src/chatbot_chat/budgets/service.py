@@ -1,0 +1,194 @@
+"""All budgets, of this process: what its answers hold, renewed while they run, and what they have spent."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+from chatbot_common.errors import Problem
+from prometheus_client import Counter
+from redis import RedisError
+
+from chatbot_chat.budgets.accounts import Account
+from chatbot_chat.budgets.counters import Counters, Hold
+from chatbot_chat.budgets.ledger import Ledger
+from chatbot_chat.budgets.prices import Spent
+from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, Window, rfc3339, windows_of
+from chatbot_chat.conversation_client import ConversationClient
+from chatbot_chat.settings import BudgetsSettings
+
+log = structlog.get_logger(__name__)
+
+REFUSED = Counter("chat_budgets_refused_total", "Questions refused because a budget was used up", ["budget"])
+UNCHECKED = Counter("chat_budgets_unchecked_total", "Questions let through because a store was away", ["store"])
+
+ROUND_SECONDS = 3.0
+"""Less than a third of a hold: a renewal or two may get lost."""
+FLUSH_SECONDS = 1.0
+AWAY_SECONDS = 1.0
+"""After a failure a store is left alone for so long: not every question should wait for a time-out."""
+LOAD_SECONDS = 2.0
+
+
+class Budgets:
+    """Of this process. Without settings nothing is held or refused, and the ledger is kept all the same.
+
+    Redis or the ledger away: questions are let through and counted as unchecked. What could not be counted then is in
+    the ledger, so its windows are loaded anew as soon as Redis is back.
+    """
+
+    def __init__(
+        self,
+        conversation: ConversationClient,
+        settings: BudgetsSettings | None = None,
+        counters: Counters | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._conversation = conversation
+        self._settings = settings
+        self._counters = counters
+        self._now = now
+        self.ledger = Ledger(conversation)
+        self._holds: dict[str, tuple[Hold, list[Window]]] = {}
+        self._uncounted: dict[str, Window] = {}
+        self._away_until = {"redis": 0.0, "ledger": 0.0}
+        self._loading = asyncio.Lock()
+        self._renewing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def bounded(self) -> bool:
+        return self._settings is not None
+
+    def account(self, user_id: UUID, run_id: UUID, attempt: int = 1) -> Account:
+        return Account(self, user_id, run_id, attempt)
+
+    def task(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """One that `close` waits for."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def enter(self, user_id: UUID, run_id: UUID, attempt: int, spent: Spent) -> None:
+        """Into the ledger, with the next batch."""
+        named = {"user_id": str(user_id), "run_id": str(run_id), "attempt": attempt}
+        self.ledger.add(f"{run_id}:{attempt}", named | {"spent_at": rfc3339(self._now())} | spent.as_json())
+
+    async def reserve(self, user_id: UUID, hold: Hold) -> None:
+        """In place of what is held under this name. Raises `BudgetUsedUp`; then nothing changes."""
+        windows = self._windows(user_id)
+        if not windows or self._counters is None:
+            return
+        before = self._holds.get(hold.name)
+        self._holds[hold.name] = hold, windows
+        excesses: list[Excess] = []
+        try:
+            missing, excesses = await self._ask(self._counters.reserve(hold, windows))
+            if missing:
+                excesses = await self._load_and_reserve(self._counters, hold, windows)
+        except RedisError:
+            UNCHECKED.labels("redis").inc()
+        except (Problem, TimeoutError):
+            UNCHECKED.labels("ledger").inc()
+        if excesses:
+            self._holds.pop(hold.name)
+            self._holds |= {hold.name: before} if before else {}
+            assert self._settings is not None  # noqa: S101 - else there are no windows
+            refusal = BudgetUsedUp(excesses, self._settings.currency, self._now())
+            REFUSED.labels(refusal.budget).inc()
+            raise refusal
+
+    async def _load_and_reserve(self, counters: Counters, hold: Hold, windows: list[Window]) -> list[Excess]:
+        """One after the other: who waited finds the windows there."""
+        excesses: list[Excess]
+        async with self._loading:
+            missing, excesses = await self._ask(counters.reserve(hold, windows))
+            if missing:
+                await self._load(counters, missing)
+                _, excesses = await self._ask(counters.reserve(hold, windows))
+        return excesses
+
+    async def _load(self, counters: Counters, windows: Sequence[Window]) -> None:
+        """Raises `TimeoutError` and the problems of `ConversationClient`, for a moment after one without asking."""
+        if time.monotonic() < self._away_until["ledger"]:
+            raise TimeoutError
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                await self.ledger.flush()
+                asked = [(window.user_id, rfc3339(window.since)) for window in windows]
+                sums = await self._conversation.usage_sums(asked)
+        except (Problem, TimeoutError):
+            self._away_until["ledger"] = time.monotonic() + AWAY_SECONDS
+            raise
+        for window, found in zip(windows, sums, strict=True):
+            await self._ask(counters.load(window, found.tokens, found.cost, found.recent))
+
+    async def settle(self, user_id: UUID, name: str, spent: Spent | None) -> None:
+        """Count what an attempt has spent, in place of what was held for it."""
+        windows = self._windows(user_id)
+        held = self._holds.pop(name, None)
+        if not windows or self._counters is None or not (held or spent):
+            return
+        total = Hold(name, spent.tokens, spent.cost) if spent else Hold(name, 0, 0)
+        async with self._renewing:  # which might else hold it again
+            try:
+                await self._ask(self._counters.settle(total, windows))
+            except RedisError:
+                if spent:
+                    self._uncounted |= {window.name: window for window in windows}
+
+    async def keep(self) -> None:
+        """Renew what is held, and bring the ledger what waits, until cancelled."""
+        while True:
+            end = time.monotonic() + ROUND_SECONDS
+            while time.monotonic() < end:
+                await asyncio.sleep(FLUSH_SECONDS)
+                with contextlib.suppress(Problem, TimeoutError):
+                    await self.ledger.flush()
+            try:
+                await self.renew()
+            except RedisError:
+                continue
+            except Exception as crash:
+                log.error("renewing holds crashed", exc_info=crash)
+
+    async def renew(self) -> None:
+        """One round. Raises `RedisError`."""
+        if self._counters is None:
+            return
+        async with self._renewing:
+            if self._holds:
+                await self._ask(self._counters.renew(list(self._holds.values())))
+            if uncounted := dict(self._uncounted):
+                await self._ask(self._counters.forget(list(uncounted.values())))
+                self._uncounted = {name: window for name, window in self._uncounted.items() if name not in uncounted}
+
+    async def close(self) -> None:
+        """Once no run is left: everything is counted and entered, as far as the stores are there."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self.ledger.close()
+
+    def _windows(self, user_id: UUID) -> list[Window]:
+        return windows_of(self._settings, user_id, self._now()) if self._settings else []
+
+    async def _ask(self, asked: Coroutine[Any, Any, Any]) -> Any:
+        """Raises `RedisError`, also for a moment after one without asking."""
+        if time.monotonic() < self._away_until["redis"]:
+            asked.close()
+            raise _Away
+        try:
+            return await asked
+        except RedisError as error:
+            self._away_until["redis"] = time.monotonic() + AWAY_SECONDS
+            log.warning("budgets are not checked, Redis does not answer", error=type(error).__name__)
+            raise
+
+
+class _Away(RedisError):
+    """Redis has just failed."""

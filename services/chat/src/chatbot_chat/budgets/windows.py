@@ -1,0 +1,136 @@
+"""Which budgets an answer counts against, when each renews, and what someone is told who has used one up. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from math import ceil
+from typing import Any, Literal
+from uuid import UUID
+
+from chatbot_common.errors import Problem
+
+from chatbot_chat.settings import BudgetsSettings
+
+Whose = Literal["perUser", "total"]
+Period = Literal["Day", "Month"]
+Kind = Literal["tokens", "cost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A day or a month in UTC, of one user or (None) of all. `tokens` and `cost` are its limits; None is no limit."""
+
+    user_id: UUID | None
+    period: Period
+    since: datetime
+    until: datetime
+    tokens: int | None
+    cost: int | None
+
+    @property
+    def whose(self) -> Whose:
+        return "perUser" if self.user_id else "total"
+
+    @property
+    def scope(self) -> str:
+        """Whose holds count here: the same for day and month."""
+        return f"user:{self.user_id}" if self.user_id else "total"
+
+    @property
+    def name(self) -> str:
+        """`user:…:2026-11-21` or `total:2026-11`."""
+        return f"{self.scope}:{self.since:%Y-%m-%d}" if self.period == "Day" else f"{self.scope}:{self.since:%Y-%m}"
+
+    def limit(self, kind: Kind) -> int | None:
+        return self.tokens if kind == "tokens" else self.cost
+
+    def budget(self, kind: Kind) -> str:
+        """As the resource names it: `perUser.tokensPerDay`."""
+        return f"{self.whose}.{kind}Per{self.period}"
+
+
+def windows_of(settings: BudgetsSettings, user_id: UUID, now: datetime) -> list[Window]:
+    """Those that have a limit."""
+    day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    month = day.replace(day=1)
+    next_month = (month + timedelta(days=31)).replace(day=1)
+    return [
+        window
+        for owner, told in ((user_id, settings.per_user), (None, settings.total))
+        for window in (
+            Window(owner, "Day", day, day + timedelta(days=1), told.tokens_per_day, told.cost_per_day),
+            Window(owner, "Month", month, next_month, told.tokens_per_month, told.cost_per_month),
+        )
+        if window.tokens is not None or window.cost is not None
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """A limit that an answer might exceed: what is left of it, and what the answer may need."""
+
+    window: Window
+    kind: Kind
+    left: int
+    needed: int
+
+    @property
+    def hopeless(self) -> bool:
+        """Also an unused budget would not suffice."""
+        limit = self.window.limit(self.kind)
+        return limit is not None and self.needed > limit
+
+
+class BudgetUsedUp(Problem):
+    """Names the budget that renews last of those that are used up: before that, asking again helps nobody."""
+
+    status, kind, title = 429, "budget-used-up", "A budget is used up"
+
+    def __init__(self, excesses: list[Excess], currency: str, now: datetime) -> None:
+        worst = max(excesses, key=lambda item: (item.hopeless, item.window.until))
+        self.budget = worst.window.budget(worst.kind)
+        self._renews = None if worst.hopeless else worst.window.until
+        self._seconds = ceil((worst.window.until - now).total_seconds())
+        headers = {"Retry-After": str(self._seconds)} if self._renews else {}
+        super().__init__(" ".join(_sentence(worst, currency)), headers=headers)
+
+    def as_json(self) -> dict[str, Any]:
+        """With the name of the budget and when it renews, for those who do not see headers."""
+        when = {"renews_at": rfc3339(self._renews), "retry_after": self._seconds} if self._renews else {}
+        return super().as_json() | {"budget": self.budget} | when
+
+    def as_openai(self) -> dict[str, Any]:
+        named = {"type": "insufficient_quota", "param": None, "code": "insufficient_quota"}
+        return {"error": {"message": str(self)} | named}
+
+
+def _sentence(excess: Excess, currency: str) -> Iterator[str]:
+    """How much a user's own budget is, is theirs to know; that of all is not."""
+    window, kind = excess.window, excess.kind
+    period = window.period.lower()
+    if window.whose == "total":
+        yield f"What all users together may spend in a {period} does not suffice for this answer;"
+    else:
+        limit, left, needed = (
+            _amount(kind, value, currency) for value in (window.limit(kind), excess.left, excess.needed)
+        )
+        yield f"Of your {limit} a {period} {left} are left, and this answer may need {needed};"
+    if excess.hopeless:
+        yield "ask for a shorter answer, or shorten the question."
+    else:
+        yield f"the budget renews at {rfc3339(window.until)}."
+
+
+def _amount(kind: Kind, value: int | None, currency: str) -> str:
+    return f"{value} tokens" if kind == "tokens" else f"{money(value or 0)} {currency}"
+
+
+def money(micros: int) -> str:
+    """`2500000` → `2.50`."""
+    whole, _, fraction = f"{Decimal(micros).scaleb(-6):.6f}".partition(".")
+    return f"{whole}.{fraction.rstrip('0'):0<2}"
+
+
+def rfc3339(time: datetime) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,104 @@
+"""Reads along what is relayed from a provider, only as far as counting needs. Pure.
+
+Bytes go on as they came, but for one thing: the chunk with the count, which we ask every provider for, is left out for
+a client that has not asked for it. Many read `choices[0]` of each chunk, and that one has none.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from chatbot_chat.providers import Usage
+
+_COUNTED = re.compile(rb'"usage"\s*:\s*\{')
+_ENDS = (b"\n\n", b"\r\n\r\n")
+_FRAME = re.compile(rb".*?(?:\r\n\r\n|\n\n)", re.DOTALL)
+
+
+class Counting:
+    """Of one response. Feed it all bytes by `passed`; `usage` and `said` are known at its end."""
+
+    def __init__(self, *, streamed: bool, hidden: bool) -> None:
+        self._streamed = streamed
+        self._hidden = streamed and hidden
+        self._seen: list[bytes] = []
+        self._tail = b""
+
+    def passed(self, piece: bytes) -> bytes:
+        """What of it, and of what was held back before, the client gets now."""
+        self._seen.append(piece)
+        if not self._hidden:
+            return piece
+        whole = self._tail + piece
+        end = max((whole.rfind(mark) + len(mark) for mark in _ENDS if mark in whole), default=0)
+        self._tail, whole = whole[end:], whole[:end]
+        if not _COUNTED.search(whole):
+            return whole
+        return b"".join(frame for frame in _FRAME.findall(whole) if not _only_counts(frame))
+
+    def rest(self) -> bytes:
+        """What was held back, once nothing follows."""
+        tail, self._tail = self._tail, b""
+        return tail
+
+    @property
+    def usage(self) -> Usage | None:
+        """As the provider counted: the last time it did, since some count with every chunk."""
+        seen = b"".join(self._seen)
+        if not _COUNTED.search(seen):
+            return None
+        counts = [count for body in self._bodies(seen) if (count := _usage(body))]
+        return counts[-1] if counts else None
+
+    @property
+    def said(self) -> int:
+        """Bytes of what the model said, for when nobody counted."""
+        seen = b"".join(self._seen)
+        bodies = list(self._bodies(seen))
+        return sum(map(_said, bodies)) if bodies or self._streamed else len(seen)
+
+    def _bodies(self, seen: bytes) -> Iterator[dict[str, Any]]:
+        texts = re.findall(rb"^data:\s*(\{.*)$", seen, re.MULTILINE) if self._streamed else [seen]
+        return filter(None, map(_parsed, texts))
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _only_counts(frame: bytes) -> bool:
+    body = _parsed(frame.strip().removeprefix(b"data:")) if _COUNTED.search(frame) else None
+    return body is not None and _usage(body) is not None and not body.get("choices")
+
+
+def _usage(body: dict[str, Any]) -> Usage | None:
+    match body.get("usage"):
+        case {"prompt_tokens": int(asked), "completion_tokens": int(said)} if asked >= 0 and said >= 0:
+            return Usage(asked, said)
+        case _:
+            return None
+
+
+def _said(body: dict[str, Any]) -> int:
+    """Of a chunk's delta or a whole message: its texts, whatever they are called."""
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    return sum(len(text.encode("utf-8", "replace")) for text in _texts(first.get("delta") or first.get("message")))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _texts(item)
+        case dict():
+            for name, item in value.items():
+                if name not in ("role", "id", "type"):
+                    yield from _texts(item)

@@ -1,0 +1,1 @@
+"""The ledger: what every answer has used and cost, stored or not."""

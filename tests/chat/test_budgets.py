@@ -1,0 +1,288 @@
+"""Budgets: never overspent, never a false refusal, and everything in the ledger. On a real Valkey and a real ledger."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from chatbot_chat.budgets.counters import Counters, Hold
+from chatbot_chat.budgets.prices import cost_of, estimate_of, spent_of
+from chatbot_chat.budgets.service import Budgets
+from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, money, windows_of
+from chatbot_chat.conversation_client import ConversationClient
+from chatbot_chat.providers import Message, ModelRequest, Usage
+from chatbot_chat.settings import BudgetsSettings, ModelSettings
+from chatbot_common.ids import uuid7
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+ADA = uuid7()
+NOON = datetime(2026, 2, 28, 12, tzinfo=UTC)
+NONE = {"tokens_per_day": None, "tokens_per_month": None, "cost_per_day": None, "cost_per_month": None}
+MONTHS = itertools.count()
+Clock = Callable[[], datetime]
+
+
+def settings(per_user: dict[str, int] | None = None, total: dict[str, int] | None = None) -> BudgetsSettings:
+    told = {"per_user": NONE | (per_user or {}), "total": NONE | (total or {}), "currency": "EUR"}
+    return BudgetsSettings.model_validate(told)
+
+
+def model(prices: dict[str, str] | None = None, **fields: Any) -> ModelSettings:
+    deployment = {"provider": "p", "model": "m", "weight": 1}
+    told = {"name": "m", "deployments": [deployment], "context_window": 1000, "max_output_tokens": 100}
+    return ModelSettings.model_validate(told | fields | {"prices": prices})
+
+
+def request(tokens: int, answer: int) -> ModelRequest:
+    """One whose prompt is estimated at so many tokens."""
+    return ModelRequest("m", [Message("user", "x" * 4 * (tokens - 4))], "?", max_tokens=answer)
+
+
+@pytest.fixture
+def century() -> Clock:
+    """A later month for each test: of it neither the ledger nor Redis has anything."""
+    day = datetime(2100, 1, 1, 12, tzinfo=UTC) + timedelta(days=31 * next(MONTHS))
+    return lambda: day
+
+
+@pytest.fixture
+def ada() -> UUID:
+    return uuid7()
+
+
+class TestPrices:
+    def test_of_a_token_in_millionths(self) -> None:
+        assert cost_of(model({"input": "3", "output": "15"}), Usage(1000, 200)) == 6000
+        assert cost_of(model(), Usage(1000, 200)) == 0
+
+    @given(st.decimals(0, 10**6, places=6), st.integers(0, 10**9), st.integers(0, 10**9))
+    def test_never_less_than_exactly(self, price: Any, asked: int, said: int) -> None:
+        exact = price * (asked + said)
+        assert exact <= cost_of(model({"input": str(price), "output": str(price)}), Usage(asked, said)) < exact + 1
+
+    def test_add_up_over_several_questions(self) -> None:
+        first = spent_of(model({"input": "1", "output": "1"}), Usage(10, 5), estimated=True)
+        both = spent_of(model(name="other"), Usage(1, 2), first, estimated=False)
+        assert (both.input_tokens, both.output_tokens, both.cost) == (11, 7, 15)
+        assert (both.model, both.estimated) == ("other", True)
+
+    def test_estimated_at_the_most(self) -> None:
+        assert estimate_of(request(10, 50)) == Usage(10, 50)
+
+    @pytest.mark.parametrize(
+        ("micros", "shown"), [(0, "0.00"), (2_500_000, "2.50"), (1, "0.000001"), (10**15, "1" + "0" * 9 + ".00")]
+    )
+    def test_shown(self, micros: int, shown: str) -> None:
+        assert money(micros) == shown
+
+
+class TestWindows:
+    def test_begin_at_midnight_utc(self) -> None:
+        told = settings({"tokens_per_day": 1, "cost_per_month": 2}, {"tokens_per_month": 3})
+        found = windows_of(told, ADA, NOON)
+        assert [window.name for window in found] == [f"user:{ADA}:2026-02-28", f"user:{ADA}:2026-02", "total:2026-02"]
+        assert [window.until for window in found] == [datetime(2026, 3, 1, tzinfo=UTC)] * 3
+
+    @given(st.datetimes(datetime(2000, 1, 1), datetime(2999, 1, 1), timezones=st.just(UTC)))
+    def test_hold_the_moment(self, now: datetime) -> None:
+        for window in windows_of(settings({"tokens_per_day": 1, "tokens_per_month": 1}), ADA, now):
+            assert window.since <= now < window.until
+
+    def test_who_is_refused_learns_of_the_one_that_renews_last(self) -> None:
+        day, month = windows_of(settings({"tokens_per_day": 5, "tokens_per_month": 9}), ADA, NOON - timedelta(days=9))
+        refusal = BudgetUsedUp([Excess(day, "tokens", 0, 2), Excess(month, "tokens", 1, 2)], "EUR", day.since)
+        assert refusal.budget == "perUser.tokensPerMonth"
+        assert refusal.as_json()["renews_at"] == "2026-03-01T00:00:00Z"
+        assert refusal.headers == {"Retry-After": str(10 * 86400)}
+        assert "Of your 9 tokens a month 1 tokens are left" in str(refusal)
+        assert refusal.as_openai()["error"]["code"] == "insufficient_quota"
+
+    def test_who_asks_for_more_than_there_ever_is_need_not_come_back(self) -> None:
+        [day] = windows_of(settings({"cost_per_day": 5_000_000}), ADA, NOON)
+        refusal = BudgetUsedUp([Excess(day, "cost", 5_000_000, 6_000_000)], "EUR", NOON)
+        assert "Retry-After" not in refusal.headers
+        assert "Of your 5.00 EUR a day 5.00 EUR are left, and this answer may need 6.00 EUR; ask for" in str(refusal)
+
+    def test_what_all_may_spend_is_told_to_nobody(self) -> None:
+        [day] = windows_of(settings(total={"tokens_per_day": 12345}), ADA, NOON)
+        refusal = BudgetUsedUp([Excess(day, "tokens", 11, 100)], "EUR", NOON)
+        assert not any(number in str(refusal) for number in ("12345", "11", "100"))
+
+
+class TestMany:
+    """At once, in two replicas."""
+
+    async def test_never_spend_more_than_there_is(
+        self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock
+    ) -> None:
+        limits = settings({"tokens_per_day": 1000}, {"cost_per_month": 900})
+        replicas = [Budgets(conversation, limits, Counters(redis), century) for _ in range(2)]
+        chance = random.Random(1)  # noqa: S311
+        priced, spent, refused = model({"input": "1", "output": "1"}), 0, 0
+
+        async def answer(number: int) -> None:
+            nonlocal spent, refused
+            account = replicas[number % 2].account(ada, uuid7())
+            try:
+                await account.admit(priced, request(50, 50))
+                await asyncio.sleep(chance.random() / 20)
+                said = Usage(chance.randrange(51), chance.randrange(51))
+                account.count(said, 0)
+                spent += said.input_tokens + said.output_tokens
+                assert spent <= 900
+            except BudgetUsedUp:
+                refused += 1
+            await account.close()
+
+        await asyncio.gather(*map(answer, range(50)))
+        assert refused > 0
+        while spent + 100 <= 900:  # what was held and not used is free again
+            before = refused
+            await answer(0)
+            assert refused == before
+        await answer(0)
+        for replica in replicas:
+            await replica.close()
+        [window] = windows_of(settings(total={"tokens_per_day": 1}), ada, century())
+        [found] = await conversation.usage_sums([(None, window.since.isoformat())])
+        assert (found.tokens, found.cost) == (spent, spent)
+
+
+class TestHolds:
+    @pytest.fixture
+    def budgets(self, conversation: ConversationClient, redis: Redis, century: Clock) -> Budgets:
+        return Budgets(conversation, settings({"tokens_per_day": 100}), Counters(redis, hold_milliseconds=300), century)
+
+    async def test_end_with_their_process(self, ada: UUID, budgets: Budgets) -> None:
+        dead, next_one = budgets.account(ada, uuid7()), budgets.account(ada, uuid7())
+        await dead.admit(model(), request(50, 50))
+        with pytest.raises(BudgetUsedUp):
+            await next_one.admit(model(), request(5, 5))
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    return await budgets.account(ada, uuid7()).admit(model(), request(5, 5))
+                except BudgetUsedUp:
+                    await asyncio.sleep(0.05)
+
+    async def test_are_renewed_and_made_again_where_redis_has_lost_them(
+        self, ada: UUID, budgets: Budgets, conversation: ConversationClient, redis: Redis, century: Clock
+    ) -> None:
+        lasting = Budgets(conversation, settings({"tokens_per_day": 100}), Counters(redis, 60_000), century)
+        await lasting.account(ada, uuid7()).admit(model(), request(50, 50))
+        await redis.flushdb()
+        await lasting.renew()
+        with pytest.raises(BudgetUsedUp):
+            await budgets.account(ada, uuid7()).admit(model(), request(5, 5))
+
+    async def test_are_given_back_by_who_fails(self, ada: UUID, budgets: Budgets) -> None:
+        for _ in range(3):
+            account = budgets.account(ada, uuid7())
+            await account.admit(model(), request(50, 50))
+            await account.close()
+            assert account.spent is None
+
+    async def test_grow_with_a_dearer_fallback_and_with_each_question(
+        self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock
+    ) -> None:
+        budgets = Budgets(conversation, settings({"cost_per_day": 1000}), Counters(redis), century)
+        account, cheap, dear = (
+            budgets.account(ada, uuid7()),
+            model({"input": "1", "output": "1"}),
+            model({"input": "9", "output": "9"}, name="dear"),
+        )
+        await account.admit(cheap, request(50, 50))
+        await account.admit(dear, request(50, 50))
+        account.count(Usage(50, 10), 0)
+        assert account.spent is not None
+        assert (account.spent.model, account.spent.cost) == ("dear", 540)
+        with pytest.raises(BudgetUsedUp) as refused:
+            await account.admit(dear, request(50, 50))
+        assert refused.value.budget == "perUser.costPerDay"
+        await account.admit(cheap, request(50, 50))
+        await account.close()
+        with pytest.raises(BudgetUsedUp, match=r"0\.00046 EUR are left"):
+            await budgets.account(ada, uuid7()).admit(dear, request(50, 50))
+        await budgets.close()
+
+
+class TestLoading:
+    """Whatever comes first: the ledger, Redis, or somebody who loads a window from the one into the other."""
+
+    @pytest.mark.parametrize("counted_first", [True, False])
+    @pytest.mark.parametrize("in_the_ledger", [True, False])
+    async def test_counts_an_answer_once(
+        self, redis: Redis, century: Clock, counted_first: bool, in_the_ledger: bool
+    ) -> None:
+        counters, name = Counters(redis), f"{uuid7()}:1"
+        windows = windows_of(settings({"tokens_per_day": 100}), uuid7(), century())
+        tokens, recent = (50, [name]) if in_the_ledger else (10, [])
+        if counted_first:
+            await counters.settle(Hold(name, 40, 0), windows)
+        await counters.load(windows[0], tokens, 0, recent)
+        if not counted_first:
+            await counters.settle(Hold(name, 40, 0), windows)
+        await counters.load(windows[0], 99, 0, [])
+        assert await counters.reserve(Hold("next", 50, 0), windows) == ([], [])
+        _, [excess] = await counters.reserve(Hold("after", 1, 0), windows)
+        assert excess.left == 0
+
+    async def test_after_redis_has_lost_everything(
+        self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock
+    ) -> None:
+        budgets = Budgets(conversation, settings(total={"tokens_per_month": 100}), Counters(redis), century)
+        account = budgets.account(ada, uuid7())
+        await account.admit(model(), request(50, 50))
+        account.count(Usage(60, 20), 0)
+        await account.close()
+        await redis.flushdb()
+        with pytest.raises(BudgetUsedUp) as refused:
+            await budgets.account(uuid7(), uuid7()).admit(model(), request(10, 11))
+        assert refused.value.budget == "total.tokensPerMonth"
+        await budgets.account(uuid7(), uuid7()).admit(model(), request(10, 10))
+
+    async def test_what_was_spent_without_redis_counts_once_it_is_back(
+        self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock
+    ) -> None:
+        limits = settings({"tokens_per_day": 100})
+        async with Redis.from_url("redis://127.0.0.1:1") as nowhere:
+            away = Budgets(conversation, limits, Counters(nowhere), century)
+            back = Budgets(conversation, limits, Counters(redis), century)
+            await back.account(ada, uuid7()).admit(model(), request(5, 5))
+            account = away.account(ada, uuid7())
+            await account.admit(model(), request(5000, 5000))
+            account.count(Usage(60, 20), 0)
+            await account.close()
+            await away.ledger.flush()
+            away._counters, away._away_until = Counters(redis), {"redis": 0, "ledger": 0}
+            await away.renew()
+        with pytest.raises(BudgetUsedUp, match="10 tokens are left"):
+            await back.account(ada, uuid7()).admit(model(), request(10, 11))
+
+
+class TestLedger:
+    async def test_what_waits_is_sent_once_conversation_is_back(
+        self, ada: UUID, conversation: ConversationClient, century: Clock
+    ) -> None:
+        class Away(ConversationClient):
+            async def enter_usage(self, entries: list[dict[str, Any]]) -> None:
+                raise TimeoutError
+
+        budgets = Budgets(Away(conversation._client), now=century)
+        account = budgets.account(ada, uuid7())
+        await account.admit(model(), request(5, 5))
+        account.count(None, 41)
+        await account.close()
+        with pytest.raises(TimeoutError):
+            await budgets.ledger.flush()
+        budgets.ledger._conversation = conversation
+        await budgets.close()
+        [found] = await conversation.usage_sums([(ada, (century() - timedelta(hours=1)).isoformat())])
+        assert found.tokens == 5 + 11
+        assert found.recent == [account.name]

@@ -1,0 +1,210 @@
+"""What people see of budgets, on every face, and what the ledger holds of every kind of answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import openai
+import pytest
+from chatbot_chat.openai_api.counting import Counting
+from chatbot_chat.providers import Usage
+from chatbot_chat.settings import Settings
+from chatbot_common.ids import uuid7
+from openai import AsyncOpenAI
+
+from tests.chat.running import Chat, running
+from tests.chat.test_socket import opened
+from tests.conversation.running import eventually
+from tests.support.identity import BOT, Keys
+from tests.support.model_server import ModelServer
+
+HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
+DAY = {"tokens_per_day": 1100, "tokens_per_month": None, "cost_per_day": None, "cost_per_month": None}
+NONE = dict.fromkeys(DAY)
+PRICES = {"input": "3", "output": "15"}
+
+
+@pytest.fixture
+def ada() -> UUID:
+    return uuid7()
+
+
+@pytest.fixture
+async def bounded(keys: Keys, told: dict[str, Any]) -> AsyncIterator[Chat]:
+    """A user may spend 1,100 tokens a day, and an answer may have 1,000."""
+    priced = [model | {"prices": PRICES} for model in told["models"]]
+    budgets = {"per_user": DAY, "total": NONE, "currency": "EUR"}
+    async with running(keys, Settings.model_validate(told | {"models": priced, "budgets": budgets})) as service:
+        yield service
+
+
+@pytest.fixture
+async def spend(bounded: Chat, ada: UUID) -> None:
+    """Two answers of 18 tokens, and one of many."""
+    long = " ".join(["word"] * 90)
+    for question in ("one", "two"):
+        await bounded.stream(ada, question, model="echo")
+    body = {"model": "early", "messages": [{"role": "user", "content": long}], "stream": True, "max_tokens": 500}
+    await bounded.client.post("/v1/chat/completions", json=body, headers=bounded.keys.bearer(ada))
+
+
+async def entered(sql: asyncpg.Connection, user_id: UUID) -> list[Any]:
+    """Rows of the ledger, once there are any."""
+
+    async def rows() -> list[Any]:
+        query = "SELECT model, input_tokens, output_tokens, cost, estimated, run_id, attempt FROM ledger"
+        return list(await sql.fetch(query + " WHERE user_id = $1 ORDER BY entered_at", user_id))
+
+    found: list[Any] = await eventually(rows)
+    return found
+
+
+@pytest.mark.usefixtures("spend")
+class TestUsedUp:
+    async def test_is_told_with_the_budget_and_when_it_renews(self, bounded: Chat, ada: UUID) -> None:
+        response = await bounded.send(ada, "three", model="echo", client_message_id="three")
+        assert response.status_code == 429
+        assert 0 < int(response.headers["retry-after"]) <= 86400
+        problem = response.json()
+        assert problem["type"] == "urn:chatbot:problem:budget-used-up"
+        assert problem["budget"] == "perUser.tokensPerDay"
+        assert problem["renews_at"].endswith("T00:00:00Z")
+        again = await bounded.send(ada, "three", model="echo", client_message_id="three")
+        assert (again.status_code, again.json()["type"]) == (429, problem["type"])
+
+    async def test_before_a_stream_begins(self, bounded: Chat, ada: UUID) -> None:
+        headers = bounded.keys.bearer(ada) | {"Accept": "text/event-stream"}
+        response = await bounded.client.post("/api/v1/chat/send", json={"content": "three"}, headers=headers)
+        assert response.status_code == 429
+        assert "retry-after" in response.headers
+
+    async def test_over_the_socket(self, bounded: Chat, ada: UUID) -> None:
+        async with opened(bounded, ada) as socket:
+            await socket.say("message", content="three", model="echo")
+            frame = await socket.hear()
+        assert (frame["type"], frame["error"]["status"]) == ("error", 429)
+        assert frame["error"]["retry_after"] > 0
+
+    @pytest.mark.parametrize("model", [BOT, "echo", "retrieval"])
+    @pytest.mark.parametrize("stream", [True, False])
+    async def test_in_openais_shape(self, bounded: Chat, ada: UUID, model: str, stream: bool) -> None:
+        async with AsyncOpenAI(
+            base_url=f"{bounded.client.base_url}/v1", api_key=bounded.keys.access_token(ada), max_retries=0
+        ) as sdk:
+            with pytest.raises(openai.RateLimitError) as refused:
+                await sdk.chat.completions.create(model=model, messages=HELLO, stream=stream)
+        assert (refused.value.code, refused.value.type) == ("insufficient_quota", "insufficient_quota")
+        assert "retry-after" in refused.value.response.headers
+
+    async def test_asks_no_provider(self, bounded: Chat, ada: UUID, model_server: ModelServer) -> None:
+        model_server.requests.clear()
+        await bounded.send(ada, "three", model="echo")
+        assert not model_server.requests
+
+    async def test_is_nobody_elses(self, bounded: Chat) -> None:
+        assert (await bounded.send(uuid7(), "one", model="echo")).status_code == 200
+
+    async def test_who_asked_can_ask_for_less(self, bounded: Chat, ada: UUID) -> None:
+        body = {"model": "echo", "messages": HELLO, "max_tokens": 50}
+        response = await bounded.client.post("/v1/chat/completions", json=body, headers=bounded.keys.bearer(ada))
+        assert response.status_code == 200
+
+
+class TestLedger:
+    async def test_has_each_stored_reply(self, bounded: Chat, ada: UUID, sql: asyncpg.Connection) -> None:
+        events = await bounded.stream(ada, "Hello", model="echo")
+        [row] = await entered(sql, ada)
+        assert tuple(row) == ("echo", 11, 7, 11 * 3 + 7 * 15, False, UUID(events[0]["run_id"]), 1)
+
+    async def test_has_what_was_said_where_nobody_counted(
+        self, bounded: Chat, ada: UUID, sql: asyncpg.Connection
+    ) -> None:
+        async with bounded.streaming(ada, "Count", model="endless") as events:
+            seen = [await anext(events) for _ in range(6)]
+        path = f"/api/v1/chat/runs/{seen[0]['run_id']}/cancel"
+        await bounded.client.post(path, headers=bounded.keys.bearer(ada))
+        said = (await bounded.ended(ada, seen[0]["run_id"]))["content"]
+        [row] = await entered(sql, ada)
+        assert (row["output_tokens"], row["estimated"]) == (-(-len(said) // 4), True)
+        assert row["input_tokens"] > 0
+
+    async def test_has_nothing_of_who_failed_at_once(self, bounded: Chat, ada: UUID, sql: asyncpg.Connection) -> None:
+        for _ in range(3):  # each holds more than half of what there is, and gives it back
+            assert (await bounded.stream(ada, "Hello", model="refuse"))[-1]["type"] == "run.failed"
+        await bounded.stream(ada, "Hello", model="echo")
+        assert [row["model"] for row in await entered(sql, ada)] == ["echo"]
+
+    async def test_has_who_spoke_in_anothers_stead(
+        self, keys: Keys, told: dict[str, Any], ada: UUID, sql: asyncpg.Connection
+    ) -> None:
+        priced = [model | {"prices": PRICES} for model in told["models"]]
+        instead = Settings.model_validate(told | {"models": priced, "fallbacks": ["echo"]})
+        async with running(keys, instead) as chat:
+            await chat.stream(ada, "Hello", model="dead")
+        assert [(row["model"], row["cost"]) for row in await entered(sql, ada)] == [("echo", 138)]
+
+    @pytest.mark.parametrize("model", ["echo", "strict"])
+    @pytest.mark.parametrize("stream", [True, False])
+    async def test_has_relayed_answers(
+        self, keys: Keys, told: dict[str, Any], ada: UUID, sql: asyncpg.Connection, model: str, stream: bool
+    ) -> None:
+        """Also where a client has not asked for the count, which it then does not see, or a server gives none."""
+        strict = {"name": "strict", "deployments": [{"provider": "scripted", "model": "strict", "weight": 1}]}
+        models = [*told["models"], told["models"][-1] | strict]
+        async with running(keys, Settings.model_validate(told | {"models": models})) as chat:
+            body = {"model": model, "messages": HELLO, "stream": stream}
+            response = await chat.client.post("/v1/chat/completions", json=body, headers=keys.bearer(ada))
+        assert response.status_code == 200
+        assert ("usage" in response.text) is not stream
+        [row] = await entered(sql, ada)
+        known = not (stream and model == "strict")
+        assert row["estimated"] is not known
+        assert (row["output_tokens"] == 7) if known else (row["output_tokens"] > 3)
+
+    async def test_has_the_assistants_answers(self, chat: Chat, ada: UUID, sql: asyncpg.Connection) -> None:
+        body = {"model": BOT, "messages": HELLO}
+        await chat.client.post("/v1/chat/completions", json=body, headers=chat.keys.bearer(ada))
+        assert [row["model"] for row in await entered(sql, ada)] == ["retrieval"]
+
+    async def test_has_what_a_client_left_alone(self, chat: Chat, ada: UUID, sql: asyncpg.Connection) -> None:
+        body = {"model": "endless", "messages": HELLO, "stream": True}
+        async with chat.client.stream(
+            "POST", "/v1/chat/completions", json=body, headers=chat.keys.bearer(ada)
+        ) as response:
+            await anext(response.aiter_bytes())
+            await asyncio.sleep(0.1)
+        [row] = await entered(sql, ada)
+        assert row["estimated"]
+
+
+COUNTED = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}\n\n'
+SAID = b'data: {"choices": [{"delta": {"role": "assistant", "content": "Gr\xc3\xbc\xc3\x9f"}}], "usage": null}\n\n'
+
+
+class TestCounting:
+    @pytest.mark.parametrize("size", [1, 2, 7, 1000])
+    @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+    def test_hides_the_count_and_nothing_else(self, size: int, end: bytes) -> None:
+        whole = (SAID + COUNTED + b"data: [DONE]\n\n" + b": the end").replace(b"\n", end)
+        counting = Counting(streamed=True, hidden=True)
+        pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
+        shown = b"".join([*map(counting.passed, pieces), counting.rest()])
+        assert shown == (SAID + b"data: [DONE]\n\n" + b": the end").replace(b"\n", end)
+        assert counting.usage == Usage(3, 4)
+
+    def test_shows_it_to_who_asked_for_it(self) -> None:
+        counting = Counting(streamed=True, hidden=False)
+        assert counting.passed(SAID + COUNTED) == SAID + COUNTED
+
+    def test_counts_words_where_nobody_else_does(self) -> None:
+        counting = Counting(streamed=True, hidden=True)
+        counting.passed(SAID * 2 + b"data: {broken")
+        assert (counting.usage, counting.said) == (None, 12)
+
+    @pytest.mark.parametrize(("body", "said"), [(b'{"error": {"message": "no"}}', 0), (b'{"choices": [{"mess', 19)])
+    def test_of_a_whole_answer(self, body: bytes, said: int) -> None:
+        counting = Counting(streamed=False, hidden=True)
+        assert counting.passed(body) == body
+        assert (counting.usage, counting.said) == (None, said)
