@@ -12,6 +12,7 @@ EventType = Literal[
     "run.started",
     "run.snapshot",
     "text.delta",
+    "text.replaced",
     "citation",
     "usage",
     "run.finished",
@@ -58,12 +59,12 @@ def event_of(body: dict[str, Any]) -> Event:
 
 
 def text_of(events: Iterable[Event]) -> str:
-    """The answer so far, as a client shows it: deltas append, a snapshot replaces."""
+    """The answer so far, as a client shows it: deltas append, the others replace."""
     text = ""
     for event in events:
         if event.type == "text.delta":
             text += event.data["text"]
-        elif event.type == "run.snapshot":
+        elif event.type in ("run.snapshot", "text.replaced"):
             text = event.data["text"]
     return text
 

@@ -14,6 +14,8 @@ from opentelemetry import trace
 
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, EndState, ending
+from chatbot_chat.moderation import Verdict
+from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.providers import Chosen, ModelRequest, TextDelta, Usage
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import terminal
@@ -38,13 +40,17 @@ class Said:
 
     model: str
     usage: Usage | None = None
+    flagged: Verdict | None = None
 
 
 class Executor:
-    def __init__(self, catalog: Catalog, conversation: ConversationClient, run_log: RunLog) -> None:
+    def __init__(
+        self, catalog: Catalog, conversation: ConversationClient, run_log: RunLog, moderation: Moderation
+    ) -> None:
         self._catalog = catalog
         self._conversation = conversation
         self._log = run_log
+        self._moderation = moderation
 
     async def execute(self, run: Run, model: str, prepare: Prepare) -> None:
         """Run to the end. Nothing escapes: whatever happens becomes the run's last event."""
@@ -95,7 +101,7 @@ class Executor:
 
     async def _speak(self, run: Run, model: str, prepare: Prepare, said: Said) -> None:
         answer = self._catalog.stream(model, prepare, admit=run.account.admit)
-        async with contextlib.aclosing(run.account.watched(answer)) as events:
+        async with contextlib.aclosing(self._moderation.watched(run.account.watched(answer))) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     run.emit("text.delta", text=event.text)
@@ -103,6 +109,9 @@ class Executor:
                     said.usage = event
                 elif isinstance(event, Chosen):
                     said.model = event.model
+                elif isinstance(event, Withheld):
+                    said.flagged = event.verdict
+                    run.emit("text.replaced", text=event.text)
 
     async def _end(self, run: Run, said: Said, status: EndState, error: Problem | None) -> None:
         citations = citations_of(run.text, run.turn.knowledge)
@@ -110,7 +119,8 @@ class Executor:
         counted = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else None
         message = f"{error.kind}: {error}" if error else None
         body = ending(run.attempt, status, model=said.model, text=run.text, error=message)
-        body |= {"citations": citations, "usage": counted}
+        flagged = said.flagged or await self._moderation.flag(run.text)
+        body |= {"citations": citations, "usage": counted, "moderation": flagged.as_json() if flagged else None}
         outcome = await self._commit(run, body)
         await run.account.close()
         if outcome is not None:
