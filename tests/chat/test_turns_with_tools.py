@@ -45,6 +45,7 @@ def only(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 async def messages(chat: Chat, conversation_url: str, conversation_id: str, user: UUID = ADA) -> list[dict[str, Any]]:
     url = f"{conversation_url}/api/v1/conversations/{conversation_id}/messages"
     response = await chat.client.get(url, headers=chat.keys.bearer(user))
+    assert response.status_code == 200, response.text
     found: list[dict[str, Any]] = response.json()["data"]
     return found
 
