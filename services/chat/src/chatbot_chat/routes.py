@@ -28,9 +28,12 @@ from chatbot_chat.schema import (
     Regenerate,
     RunView,
     SendRequest,
+    Tools,
+    ToolView,
     run_view,
 )
 from chatbot_chat.sse import guarded, sse_response
+from chatbot_chat.tools.catalog import ToolCatalog
 
 router = APIRouter(prefix="/api/v1/chat", tags=["chat"])
 messages = APIRouter(prefix="/api/v1/conversations/{conversation_id}/messages/{message_id}", tags=["chat"])
@@ -266,6 +269,22 @@ async def approve_call(
     """
     turn = await runs.approve(user, run_id, tool_call_id, body.approved if body else True)
     return _stream(runs.events(user, turn, Position())) if "text/event-stream" in accept else run_view(turn)
+
+
+@router.get("/tools")
+async def list_tools(_: CurrentUser, request: Request) -> Tools:
+    """What models may do in a conversation besides talking."""
+    catalog: ToolCatalog = request.app.state.tools
+    views = [
+        ToolView(
+            name=tool.spec.name,
+            description=tool.spec.description,
+            parameters={**tool.spec.parameters},
+            asks=tool.asks,
+        )
+        for tool in catalog.all
+    ]
+    return Tools(data=views, missing=catalog.missing)
 
 
 @router.get("/models")

@@ -134,6 +134,22 @@ class Models(BaseModel):
     data: list[ModelView]
 
 
+class ToolView(BaseModel):
+    """`asks`: the user must agree to each call. `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    asks: bool
+
+
+class Tools(BaseModel):
+    """`missing` names tools and MCP servers that the bot should have, and that are not there now."""
+
+    data: list[ToolView]
+    missing: list[str]
+
+
 def run_view(turn: Turn) -> RunView:
     reply = turn.reply
     return RunView(
