@@ -86,6 +86,9 @@ class TestAvailability:
         assert {item["topologyKey"] for item in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
         assert {item["whenUnsatisfiable"] for item in spread} == {"ScheduleAnyway"}
 
+    def test_they_hear_that_they_are_to_end_from_their_first_moment_on(self, helm: Helm) -> None:
+        assert one(helm.template(), "Deployment")["spec"]["template"]["spec"]["shareProcessNamespace"] is True
+
     def test_another_name_leaves_them_where_the_chatbots_policies_let_them_in(self, helm: Helm) -> None:
         objects = helm.template(nameOverride="concierge", crds__enabled=False)
         pods = one(objects, "Deployment", "chatbot-operator-concierge")["spec"]["template"]["metadata"]["labels"]

@@ -15,7 +15,6 @@ from chatbot_chat.providers import (
 )
 from chatbot_chat.providers.anthropic_events import messages, parameters
 from chatbot_chat.providers.openai_chunks import Reading, message, options, refused_option
-from openai.types.chat import ChatCompletionChunk
 
 CALLS = (ToolCall("1", "add", '{"a": 1}', {"google": {"thought_signature": "s"}}), ToolCall("2", "now", "not JSON"))
 EXTRA = {"type": "extra_forbidden"}
@@ -64,7 +63,7 @@ class TestOpenAI:
             choice = {"index": 0, "delta": {"content": "word"}, "finish_reason": reason}
             usage = {"prompt_tokens": 11, "completion_tokens": number, "total_tokens": 11 + number}
             body = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gemini"}
-            events += reading.events(ChatCompletionChunk.model_validate(body | {"choices": [choice], "usage": usage}))
+            events += reading.events(body | {"choices": [choice], "usage": usage})
         assert [*events, *reading.end()] == [TextDelta("word")] * 3 + [Usage(11, 2), Finish("stop")]
 
     def test_calls_and_results_name_each_other(self) -> None:

@@ -124,6 +124,10 @@ class _Answer:
                 self._print(text.removeprefix(self.printed))
             case "tool.approval":
                 self.questions.append(event.data)
+            case "text.replaced":
+                self._close()
+                self.printed = ""
+                self._print(str(event.data.get("text", "")))
             case "citation":
                 self.citations.append(event.data)
             case "run.finished":

@@ -35,6 +35,8 @@ class References:
     embeddings_key: str | None = field(default=None, repr=False)
     mcp_tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     """MCP server → token."""
+    rules: str | None = None
+    """Of moderation."""
 
 
 def variable(ref: KeyRef) -> str:
@@ -60,6 +62,7 @@ def resolve(documents: Documents, bot: ChatbotDeployment, sources: list[Mapping[
             prompt.language: resolver.text(f"spec.llm.prompts[{prompt.language}].ref", prompt.ref) or ""
             for prompt in spec.llm.prompts
         },
+        rules=resolver.text("spec.moderation.rulesRef", spec.moderation.rules_ref),
         provider_keys={
             provider.name: key
             for provider in spec.llm.providers

@@ -15,6 +15,8 @@ from chatbot_chat import routes, socket
 from chatbot_chat.budgets.counters import Counters
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import ConversationClient
+from chatbot_chat.moderation.service import make_moderation
+from chatbot_chat.openai_api import moderations
 from chatbot_chat.openai_api import routes as openai_routes
 from chatbot_chat.openai_api.service import CompletionService
 from chatbot_chat.providers.catalog import Catalog
@@ -51,7 +53,8 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     prompts = {language: Path(path).read_text() for language, path in settings.prompt_files.items()}
     tools = ToolCatalog(settings.tools, settings.mcp_tokens)
     budgets = Budgets(conversation, settings.budgets, Counters(redis))
-    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), prompts, budgets)
+    moderation = make_moderation(settings)
+    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), prompts, budgets, moderation)
 
     async def ping_redis() -> None:
         await redis.ping()
@@ -79,6 +82,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         await budgets.close()
         await catalog.close()
         await tools.close()
+        await moderation.close()
         await client.aclose()
         await redis.aclose()
         await blocking.aclose()
@@ -87,13 +91,14 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         "chat",
         identity=identity,
         probes=probes,
-        routers=[routes.router, routes.messages, socket.router, openai_routes.router],
+        routers=[routes.router, routes.messages, socket.router, openai_routes.router, moderations.router],
         lifespan=lifespan,
     )
     app.state.runs = runs
     app.state.catalog = catalog
     app.state.tools = tools
-    app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts, budgets)
+    app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts, budgets, moderation)
+    app.state.moderation = moderation
     return app
 
 

@@ -5,23 +5,22 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from functools import partial
 from typing import Any
 
-import httpx2
 import structlog
 from chatbot_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 from chatbot_common.identity import User
 from chatbot_common.ids import uuid7
-from httpx2 import Response
 
 from chatbot_chat.agent import AgentEvent, converse
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, HistoryMessage, Knowledge
+from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of, frame
 from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import PromptTooLong, ToolUse, build_request, system_prompt
-from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, TextDelta, Usage
+from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, RelayedAnswer, TextDelta, Usage
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
@@ -46,6 +45,7 @@ class CompletionService:
         conversation: ConversationClient,
         prompts: dict[str, str],
         budgets: Budgets,
+        moderation: Moderation,
     ) -> None:
         self._assistant = assistant
         self._catalog = catalog
@@ -53,15 +53,20 @@ class CompletionService:
         self._conversation = conversation
         self._prompts = prompts
         self._budgets = budgets
+        self._moderation = moderation
 
     @property
     def models(self) -> list[str]:
         return [self._assistant, *(name for name in self._catalog.names if name != self._assistant)]
 
+    async def moderate(self, request: CompletionRequest) -> None:
+        """All that the client itself says. Raises `ContentBlocked`, `ModerationAway`."""
+        await self._moderation.question("\n\n".join(item.text for item in request.messages if item.role != "assistant"))
+
     async def relay(
         self, user: User, request: CompletionRequest, body: dict[str, Any], stack: AsyncExitStack
-    ) -> tuple[Response, Counting] | None:
-        """The provider's own response for a raw model that speaks this protocol; None where we have to word it.
+    ) -> tuple[RelayedAnswer, Counting] | None:
+        """The provider's own response for a raw model that speaks this protocol; None where we word or judge it.
 
         Args:
             stack: holds the provider's connection until the caller has passed everything on, through the counting.
@@ -70,7 +75,7 @@ class CompletionService:
             UnknownModel: there is no such model. BudgetUsedUp. ProviderError: no deployment answered.
         """
         self.check(request.model)
-        if request.model == self._assistant:
+        if request.model == self._assistant or self._moderation.blocks_answers:
             return None
         account = self._budgets.account(user.id, uuid7())
         try:
@@ -126,7 +131,8 @@ class CompletionService:
             prepared = partial(prepare, use=use)
             return account.watched(self._catalog.stream(model, prepared, fallbacks=is_assistant, admit=account.admit))
 
-        return Answering(Completion(request.model), converse(ask, toolbox), shelf, account)
+        events = self._moderation.watched(converse(ask, toolbox))
+        return Answering(Completion(request.model), events, shelf, account)
 
     async def _admit(self, account: Account, model: str, prepare: Callable[[ModelSettings], ModelRequest]) -> None:
         """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`."""
@@ -153,7 +159,7 @@ class Answering:
     def __init__(
         self,
         completion: Completion,
-        events: AsyncGenerator[AgentEvent, None],
+        events: AsyncGenerator[AgentEvent | Withheld, None],
         shelf: Shelf,
         account: Account,
     ) -> None:
@@ -191,6 +197,8 @@ class Answering:
                     if isinstance(event, TextDelta):
                         self._text += event.text
                         yield event.text
+                    elif isinstance(event, Withheld):  # a stream cannot take back what it has sent: its reason tells
+                        self._text = event.text
                     elif isinstance(event, Usage):
                         self._usage = self._usage + event if self._usage else event
                     elif isinstance(event, Finish):
@@ -239,7 +247,7 @@ async def _counted(relay: Relay, counting: Counting, account: Account) -> None:
 
 
 async def relayed(
-    response: Response, counting: Counting, broke: Callable[[httpx2.HTTPError], None]
+    response: RelayedAnswer, counting: Counting, broke: Callable[[ProviderError], None]
 ) -> AsyncIterator[bytes]:
     """The provider's bytes. A stream that breaks ends in an error frame; any other body must not look complete.
 
@@ -248,13 +256,13 @@ async def relayed(
         broke: is told why a stream broke.
     """
     try:
-        async for piece in response.aiter_bytes():
+        async for piece in response.pieces():
             if shown := counting.passed(piece):
                 yield shown
         if shown := counting.rest():
             yield shown
-    except httpx2.HTTPError as error:
-        if "text/event-stream" not in response.headers.get("content-type", ""):
+    except ProviderError as error:
+        if "text/event-stream" not in response.content_type:
             raise
         broke(error)
         yield frame(ProviderError("The provider's answer broke off.").as_openai())

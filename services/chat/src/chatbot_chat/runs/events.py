@@ -16,6 +16,7 @@ EventType = Literal[
     "tool.started",
     "tool.approval",
     "tool.finished",
+    "text.replaced",
     "citation",
     "usage",
     "run.finished",
@@ -63,12 +64,12 @@ def event_of(body: dict[str, Any]) -> Event:
 
 
 def text_of(events: Iterable[Event]) -> str:
-    """The answer so far, as a client shows it: deltas append, a snapshot replaces."""
+    """The answer so far, as a client shows it: deltas append, the others replace."""
     text = ""
     for event in events:
         if event.type == "text.delta":
             text += event.data["text"]
-        elif event.type == "run.snapshot":
+        elif event.type in ("run.snapshot", "text.replaced"):
             text = event.data["text"]
     return text
 

@@ -16,6 +16,8 @@ from opentelemetry import trace
 from chatbot_chat.agent import AgentEvent, Called, Returned, Wanted, converse
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, EndState, WaitingCall, ending
+from chatbot_chat.moderation import Verdict
+from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.prompt import ToolUse
 from chatbot_chat.providers import Chosen, Message, ModelEvent, ModelRequest, ReasoningDelta, TextDelta, ToolCall, Usage
 from chatbot_chat.providers.catalog import Catalog
@@ -67,13 +69,17 @@ class Said:
     exchange: list[Message] = field(default_factory=list)
     wanted: tuple[ToolCall, ...] = ()
     """Calls that the user must agree to."""
+    flagged: Verdict | None = None
 
 
 class Executor:
-    def __init__(self, catalog: Catalog, conversation: ConversationClient, run_log: RunLog) -> None:
+    def __init__(
+        self, catalog: Catalog, conversation: ConversationClient, run_log: RunLog, moderation: Moderation
+    ) -> None:
         self._catalog = catalog
         self._conversation = conversation
         self._log = run_log
+        self._moderation = moderation
 
     async def execute(self, run: Run, task: Task) -> None:
         """Run to the end. Nothing escapes: whatever happens becomes the run's last event."""
@@ -130,7 +136,8 @@ class Executor:
             prepare = partial(task.prepare, use=use)
             return run.account.watched(self._catalog.stream(said.model, prepare, admit=run.account.admit))
 
-        async with contextlib.aclosing(converse(ask, task.toolbox, said.exchange, task.decided)) as events:
+        answer = self._moderation.watched(converse(ask, task.toolbox, said.exchange, task.decided))
+        async with contextlib.aclosing(answer) as events:
             async for event in events:
                 if isinstance(event, Usage):
                     said.usage = said.usage + event if said.usage else event
@@ -138,6 +145,9 @@ class Executor:
                     said.model = event.model
                 elif isinstance(event, Wanted):
                     said.wanted = event.calls
+                elif isinstance(event, Withheld):
+                    said.flagged = event.verdict
+                    run.emit("text.replaced", text=event.text)
                 else:
                     _tell(run, event)
 
@@ -148,7 +158,8 @@ class Executor:
         message = f"{error.kind}: {error}" if error else None
         parts = parts_of(run.events)
         body = ending(run.attempt, status, model=said.model, text=run.text, parts=parts, error=message)
-        body |= {"citations": citations, "usage": counted}
+        flagged = said.flagged or await self._moderation.flag(run.text)
+        body |= {"citations": citations, "usage": counted, "moderation": flagged.as_json() if flagged else None}
         calls = [_waiting(item) for item in said.wanted] if status == "requires_action" else []
         if calls:
             for item in calls:

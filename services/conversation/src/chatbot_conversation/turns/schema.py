@@ -35,6 +35,8 @@ class StartTurn(Request):
     client_message_id: Annotated[Text, Field(min_length=1, max_length=128)]
     language: Annotated[Text, Field(min_length=1, max_length=35)] | None = None
     retry: bool = False
+    moderation: CleanJson | None = None
+    """How the question was flagged, where it was."""
 
 
 class Regenerate(Request):
@@ -120,6 +122,8 @@ class StoreReply(Request):
     usage: Usage | None
     model: CleanText | None
     error: CleanText | None
+    moderation: CleanJson | None = None
+    """How the answer was flagged, where it was."""
     spent: Spent | None = None
     """What goes into the ledger with it; None when no model was asked."""
     abandoned: bool = False
