@@ -33,10 +33,10 @@ class References:
     """Language → text."""
     provider_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     embeddings_key: str | None = field(default=None, repr=False)
-    rules: str | None = None
-    """Of moderation."""
     mcp_tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     """MCP server → token."""
+    rules: str | None = None
+    """Of moderation."""
 
 
 def variable(ref: KeyRef) -> str:

@@ -12,14 +12,8 @@ from chatbot_operator.world import Manifest
 
 
 def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
-    return (
-        services.private_key(bot.name, "chat"),
-        redis.address(bot),
-        *_provider_keys(bot),
-        *_tokens(bot),
-        *_prompts(bot),
-        *_rules(bot),
-    )
+    own = (services.private_key(bot.name, "chat"), redis.address(bot))
+    return (*own, *_provider_keys(bot), *_tokens(bot), *_prompts(bot), *_rules(bot))
 
 
 def build(context: Context, configs: Configs) -> list[Manifest]:

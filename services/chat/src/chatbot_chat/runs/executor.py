@@ -66,10 +66,10 @@ class Said:
     model: str
     usage: Usage | None = None
     """Of all rounds."""
-    flagged: Verdict | None = None
     exchange: list[Message] = field(default_factory=list)
     wanted: tuple[ToolCall, ...] = ()
     """Calls that the user must agree to."""
+    flagged: Verdict | None = None
 
 
 class Executor:
@@ -143,11 +143,11 @@ class Executor:
                     said.usage = said.usage + event if said.usage else event
                 elif isinstance(event, Chosen):
                     said.model = event.model
+                elif isinstance(event, Wanted):
+                    said.wanted = event.calls
                 elif isinstance(event, Withheld):
                     said.flagged = event.verdict
                     run.emit("text.replaced", text=event.text)
-                elif isinstance(event, Wanted):
-                    said.wanted = event.calls
                 else:
                     _tell(run, event)
 
