@@ -1,6 +1,7 @@
 """Fixtures every test may use. Stores are real; nothing but loopback can be reached."""
 
 import atexit
+import gc
 import os
 import socket
 import tempfile
@@ -13,6 +14,7 @@ import pytest
 from tests.support.apiserver import ApiServer, running_api_server
 from tests.support.identity import Keys
 from tests.support.serving import in_thread
+from tests.support.sharing import FOLDER, begin, shared_api_server
 from tests.support.stores import Postgres, running_postgres, running_valkey
 from tests.support.weaviate import Weaviate, running_weaviate
 
@@ -29,6 +31,18 @@ def trust_hardly_anybody() -> None:
 
 
 trust_hardly_anybody()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if FOLDER not in os.environ:
+        config.add_cleanup(begin())
+    # Until all modules are imported there is nothing to collect, and afterwards they stay.
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +66,14 @@ def weaviate() -> Iterator[Weaviate]:
 
 @pytest.fixture(scope="session")
 def api_server() -> Iterator[ApiServer]:
-    """Skipped where it was never built, see `make cluster-build`."""
+    """The one of all workers. Skipped where it was never built, see `make cluster-build`."""
+    with shared_api_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def own_api_server() -> Iterator[ApiServer]:
+    """Of this worker alone, for tests that change what kinds there are; they leave it as it was."""
     with running_api_server() as server:
         yield server
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from chatbot_operator.components.network import OPERATOR
 from chatbot_operator.metrics import Metrics
+from chatbot_operator.names import LEASE
 from chatbot_operator.overview import overview
 from chatbot_operator.settings import Images, Settings
 from chatbot_resource.crd import custom_resource_definition
@@ -85,6 +86,9 @@ class TestAvailability:
         assert {item["topologyKey"] for item in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
         assert {item["whenUnsatisfiable"] for item in spread} == {"ScheduleAnyway"}
 
+    def test_they_hear_that_they_are_to_end_from_their_first_moment_on(self, helm: Helm) -> None:
+        assert one(helm.template(), "Deployment")["spec"]["template"]["spec"]["shareProcessNamespace"] is True
+
     def test_another_name_leaves_them_where_the_chatbots_policies_let_them_in(self, helm: Helm) -> None:
         objects = helm.template(nameOverride="concierge", crds__enabled=False)
         pods = one(objects, "Deployment", "chatbot-operator-concierge")["spec"]["template"]["metadata"]["labels"]
@@ -94,6 +98,75 @@ class TestAvailability:
         labels = {"app.kubernetes.io/name": "other", "team": "a"}
         spec = one(helm.template(podLabels=labels), "Deployment")["spec"]
         assert spec["template"]["metadata"]["labels"] == spec["selector"]["matchLabels"] | {"team": "a"}
+
+
+class TestNames:
+    """Whatever its objects are called, they find each other, and an upgrade that renames them finds its pods."""
+
+    GIVEN: tuple[dict[str, Any], ...] = (
+        {},
+        {"nameOverride": "concierge"},
+        {"fullnameOverride": "bots"},
+        {"nameOverride": "concierge", "fullnameOverride": "bots"},
+        {"nameOverride": "concierge", "serviceAccount__name": "robot"},
+        {"fullnameOverride": "b" * 46 + "----" + "b"},
+    )
+
+    def test_no_selector_changes_with_them(self, helm: Helm) -> None:
+        found = {json.dumps(selectors(self.template(helm, values)), sort_keys=True) for values in self.GIVEN}
+        assert len(found) == 1, "a Deployment's cannot be changed"
+        chosen, *others = selectors(self.template(helm, {}))
+        assert chosen == {"app.kubernetes.io/name": OPERATOR, "app.kubernetes.io/instance": "chatbot-operator"}
+        assert len(others) == 6, "two spreads, the Service, its PodDisruptionBudget, the PodMonitor, and the pods"
+        assert all(other == chosen for other in others)
+
+    @pytest.mark.parametrize("values", GIVEN, ids=str)
+    def test_every_reference_follows(self, helm: Helm, values: dict[str, Any]) -> None:
+        objects = self.template(helm, values)
+        names = {(item["kind"], item["metadata"]["name"]) for item in objects}
+        assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name) for _, name in names)
+        [account] = [name for kind, name in names if kind == "ServiceAccount"]
+        [pods] = [item["spec"]["template"]["spec"] for item in objects if item["kind"] == "Deployment"]
+        assert pods["serviceAccountName"] == account
+        assert ("ConfigMap", pods["volumes"][0]["configMap"]["name"]) in names
+        bindings = [item for item in objects if item["kind"] in ("RoleBinding", "ClusterRoleBinding")]
+        assert {subject["name"] for item in bindings for subject in item["subjects"]} == {account}
+        assert {(item["roleRef"]["kind"], item["roleRef"]["name"]) for item in bindings} <= names
+        [election] = [item["rules"] for item in objects if item["kind"] == "Role"]
+        assert [rule["resourceNames"] for rule in election if "resourceNames" in rule] == [[LEASE], [account]]
+        [configured] = [item["data"] for item in objects if "settings.json" in (item.get("data") or {})]
+        assert Settings.model_validate_json(configured["settings.json"]).lease.account == account
+        [policy] = [item for item in objects if item["kind"] == "ValidatingAdmissionPolicy"]
+        [binding] = [item["spec"] for item in objects if item["kind"] == "ValidatingAdmissionPolicyBinding"]
+        assert binding["policyName"] == policy["metadata"]["name"]
+        assert binding["paramRef"]["name"] == account
+        who, itself = (item["expression"] for item in policy["spec"]["matchConditions"])
+        assert f"'system:serviceaccount:{NAMESPACE}:{account}'" in who
+        assert f"request.name == '{account}'" in itself
+
+    def test_a_namespace_of_digits_is_a_text(self, helm: Helm) -> None:
+        objects = yaml.safe_load_all(helm.text().replace(NAMESPACE, "007"))
+        [binding] = [item for item in objects if item and item["kind"] == "ValidatingAdmissionPolicyBinding"]
+        assert binding["spec"]["paramRef"]["namespace"] == "007"
+
+    @staticmethod
+    def template(helm: Helm, values: dict[str, Any]) -> list[Manifest]:
+        return helm.template(apis=MONITORING, crds__enabled=False, **values)
+
+
+def selectors(objects: list[Manifest]) -> list[Manifest]:
+    """By which anything of the chart chooses pods, and what these are labelled with; the Deployment's first."""
+    [chosen] = [item["spec"] for item in objects if item["kind"] == "Deployment"]
+    spread = chosen["template"]["spec"]["topologySpreadConstraints"]
+    others = {item["kind"]: item["spec"]["selector"] for item in objects if "selector" in item.get("spec", {})}
+    return [
+        chosen["selector"]["matchLabels"],
+        *(item["labelSelector"]["matchLabels"] for item in spread),
+        others["Service"],
+        others["PodDisruptionBudget"]["matchLabels"],
+        others["PodMonitor"]["matchLabels"],
+        chosen["template"]["metadata"]["labels"],
+    ]
 
 
 class TestMonitoring:

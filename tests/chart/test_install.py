@@ -107,6 +107,24 @@ class TestLife:
         assert release.bot()
         release.helm("upgrade", RELEASE, str(CHART))
 
+    def test_another_name_is_an_upgrade_that_leaves_nothing_behind(self, release: Release) -> None:
+        def deployments() -> dict[str, Object]:
+            found = release.server.list("Deployment", SYSTEM)
+            return {item["metadata"]["name"]: item["spec"]["selector"]["matchLabels"] for item in found}
+
+        [chosen] = deployments().values()
+        for values, name in (
+            ({"nameOverride": "concierge"}, f"{RELEASE}-concierge"),
+            ({"nameOverride": "concierge", "fullnameOverride": "bots"}, "bots"),
+            ({"nameOverride": "porter", "fullnameOverride": "bots"}, "bots"),
+            ({"nameOverride": "", "fullnameOverride": ""}, RELEASE),
+        ):
+            release.helm("upgrade", RELEASE, str(CHART), **values)
+            wait_for("the one before to go", lambda: len(deployments()) == 1)
+            assert deployments() == {name: chosen}
+            accounts = {item["metadata"]["name"] for item in release.server.list("ServiceAccount", SYSTEM)}
+            assert accounts == {"default", name}
+
     def test_uninstalled_it_leaves_the_definition_and_every_bot(self, release: Release) -> None:
         release.helm("uninstall", RELEASE)
         assert release.bot()

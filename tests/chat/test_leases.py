@@ -16,6 +16,7 @@ from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.run import Run
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
+from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_common.http import UpstreamProblem
 from chatbot_common.identity import User
 from chatbot_common.ids import uuid7
@@ -171,10 +172,20 @@ class TestBegun:
         yield catalog
         await catalog.close()
 
+    @pytest.fixture
+    def tools(self, told: dict[str, Any]) -> ToolCatalog:
+        return ToolCatalog(Settings.model_validate(told).tools)
+
     async def test_gives_a_sign_of_life_at_once(
-        self, catalog: Catalog, conversation: ConversationClient, log: RunLog, ada: User, sql: asyncpg.Connection
+        self,
+        catalog: Catalog,
+        tools: ToolCatalog,
+        conversation: ConversationClient,
+        log: RunLog,
+        ada: User,
+        sql: asyncpg.Connection,
     ) -> None:
-        runs = RunService(catalog, conversation, log, {"en": ""})
+        runs = RunService(catalog, tools, conversation, log, {"en": ""})
         turn = await runs.send(ada, question(), "endless", "en")
         leased = "SELECT leased_until > now() FROM turns WHERE id = $1"
         async with asyncio.timeout(30):
@@ -184,9 +195,9 @@ class TestBegun:
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "interrupted"
 
     async def test_is_answered_although_who_asked_has_gone(
-        self, catalog: Catalog, conversation: ConversationClient, log: RunLog, ada: User
+        self, catalog: Catalog, tools: ToolCatalog, conversation: ConversationClient, log: RunLog, ada: User
     ) -> None:
-        runs, asked = RunService(catalog, conversation, log, {"en": ""}), question()
+        runs, asked = RunService(catalog, tools, conversation, log, {"en": ""}), question()
         sending = asyncio.create_task(runs.send(ada, asked, "echo", "en"))
         await asyncio.sleep(0)
         sending.cancel()
@@ -196,14 +207,14 @@ class TestBegun:
         assert (await conversation.start_turn(ada, asked)).state == "completed"
 
     async def test_ends_also_when_its_log_crashes(
-        self, catalog: Catalog, conversation: ConversationClient, redis: Redis, ada: User
+        self, catalog: Catalog, tools: ToolCatalog, conversation: ConversationClient, redis: Redis, ada: User
     ) -> None:
         class Crashing(RunLog):
             async def opens(self, run_id: UUID, attempt: int) -> bool:
                 raise RuntimeError
 
         log = Crashing(redis, redis)
-        runs = RunService(catalog, conversation, log, {"en": ""})
+        runs = RunService(catalog, tools, conversation, log, {"en": ""})
         turn = await runs.send(ada, question(), "echo", "en")
         await runs.drain(30)
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "failed"

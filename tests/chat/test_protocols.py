@@ -9,12 +9,12 @@ from chatbot_chat.providers import (
     ModelRequest,
     TextDelta,
     ToolCall,
+    ToolSpec,
     Usage,
     anthropic_events,
 )
 from chatbot_chat.providers.anthropic_events import messages, parameters
-from chatbot_chat.providers.openai_chunks import Reading, message, refused_option
-from openai.types.chat import ChatCompletionChunk
+from chatbot_chat.providers.openai_chunks import Reading, message, options, refused_option
 
 CALLS = (ToolCall("1", "add", '{"a": 1}', {"google": {"thought_signature": "s"}}), ToolCall("2", "now", "not JSON"))
 EXTRA = {"type": "extra_forbidden"}
@@ -40,12 +40,22 @@ class TestAnthropic:
     def test_without_system_and_tools_neither_is_sent(self) -> None:
         assert set(parameters(ModelRequest("m", TALK[1:2], "Add."))) == {"model", "max_tokens", "messages"}
 
+    def test_who_may_not_call_any_more_is_still_told_of_the_tools(self) -> None:
+        tool = ToolSpec("add", "Adds.", {"type": "object"})
+        asked = parameters(ModelRequest("m", TALK, "Add.", tools=(tool,), may_call=False))
+        assert (asked["tools"][0]["name"], asked["tool_choice"]) == ("add", {"type": "none"})
+
     def test_empty_pieces_are_no_words(self) -> None:
         said = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": ""}}
         assert list(anthropic_events.Reading().events(RawContentBlockDeltaEvent.model_validate(said))) == []
 
 
 class TestOpenAI:
+    def test_who_may_not_call_any_more_is_still_told_of_the_tools(self) -> None:
+        request = ModelRequest("m", TALK, "Add.", tools=(ToolSpec("add", "Adds.", {"type": "object"}),), may_call=False)
+        assert options(request, set())["tool_choice"] == "none"
+        assert not {"tools", "tool_choice"} & set(options(request, {"tools"}))
+
     def test_what_is_counted_with_every_chunk_is_told_once(self) -> None:
         reading = Reading()
         events: list[ModelEvent] = []
@@ -53,7 +63,7 @@ class TestOpenAI:
             choice = {"index": 0, "delta": {"content": "word"}, "finish_reason": reason}
             usage = {"prompt_tokens": 11, "completion_tokens": number, "total_tokens": 11 + number}
             body = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gemini"}
-            events += reading.events(ChatCompletionChunk.model_validate(body | {"choices": [choice], "usage": usage}))
+            events += reading.events(body | {"choices": [choice], "usage": usage})
         assert [*events, *reading.end()] == [TextDelta("word")] * 3 + [Usage(11, 2), Finish("stop")]
 
     def test_calls_and_results_name_each_other(self) -> None:
@@ -70,7 +80,11 @@ class TestOpenAI:
             ({"param": "temperature", "code": None, "type": "UnsupportedParamsError"}, "temperature"),
             ({"message": {"detail": [EXTRA | {"loc": ["body", "max_tokens"]}]}}, "max_tokens"),
             ({"detail": [EXTRA | {"loc": ["messages", 0]}, EXTRA | {"loc": ["body", "temperature"]}]}, "temperature"),
-            ({"param": "tools", "code": "unsupported_parameter"}, None),
+            ({"param": "tools", "code": "unsupported_parameter"}, "tools"),
+            ({"message": "registry.ollama.ai/library/gemma:2b does not support tools"}, "tools"),
+            ({"message": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser'}, "tools"),
+            ({"code": 500, "message": "tools param requires --jinja flag", "type": "server_error"}, "tools"),
+            ({"message": "Invalid schema for function 'x': 'oneOf' is not permitted."}, None),
             ({"param": "messages", "code": "unsupported_value"}, None),
             ({"param": "max_completion_tokens", "code": "unsupported_parameter"}, None),
             # About this question only:

@@ -148,7 +148,7 @@ class TestRelay:
         body = {"model": model, "messages": [{"role": "user", "content": "Hello there"}]}
         async with contextlib.AsyncExitStack() as stack:
             relay = await world.catalog.relay(model, body, stack)
-            return json.loads(await relay.response.aread()) if relay else None
+            return json.loads(b"".join([piece async for piece in relay.response.pieces()])) if relay else None
 
     async def test_what_fails_once_is_not_noticed(self, make: Make, model_server: ModelServer) -> None:
         async with make("alias=flaky", places=1) as world:

@@ -244,6 +244,18 @@ class TestService:
 
         assert response.json() == {"caller": "gateway"}
 
+    async def test_signs_anew_for_each_callee_and_after_a_while(
+        self, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gateway = service("gateway", keys)
+        first = gateway.token("chat")
+        assert gateway.token("chat") == first
+        assert gateway.token("auth") != first
+
+        later = time.time() + module.SERVICE_TOKEN_REUSED_SECONDS + 1
+        monkeypatch.setattr(module.time, "time", lambda: later)
+        assert gateway.token("chat") != first
+
     async def test_wrong_audience(self, client: httpx2.AsyncClient, keys: Keys) -> None:
         headers = keys.service_headers("gateway", "conversation")
 

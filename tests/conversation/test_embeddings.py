@@ -1,5 +1,6 @@
 """The bundled model against published figures, and the client of an embeddings server against a scripted one."""
 
+import asyncio
 import hashlib
 import math
 import tracemalloc
@@ -7,6 +8,7 @@ import tracemalloc
 import httpx2
 import pytest
 from chatbot_common.errors import UpstreamFailed
+from chatbot_conversation.embeddings import local
 from chatbot_conversation.embeddings.local import LocalEmbedder
 from chatbot_conversation.embeddings.minilm import WEIGHTS_SHA256, model_folder
 from chatbot_conversation.embeddings.openai_compatible import OpenAICompatibleEmbedder
@@ -49,6 +51,30 @@ class TestLocal:
             [alone] = await embedder.embed([texts[number]])
             assert together[number] == pytest.approx(alone, abs=1e-5)
             assert len(alone) == embedder.dimensions
+
+    async def test_who_leaves_takes_nobody_along(self) -> None:
+        """Texts that come at the same time go together, and the first to ask may lose patience."""
+        embedder = LocalEmbedder()
+        asked = [asyncio.create_task(embedder.embed([f"question {number}"])) for number in range(6)]
+        await asyncio.sleep(0)
+        asked[0].cancel()
+
+        [alone] = await embedder.embed(["question 5"])
+
+        assert (await asked[5])[0] == pytest.approx(alone, abs=1e-5)
+        others = await asyncio.gather(*asked[1:])
+        assert all(len(vector) == embedder.dimensions for [vector] in others)
+
+    async def test_a_failure_is_told_to_all_who_wait_and_to_nobody_else(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        embedder = LocalEmbedder()
+        with monkeypatch.context() as patched:
+            patched.setattr(local, "_model", lambda: None)
+            waiting = [asyncio.create_task(embedder.embed(["a text"])) for _ in range(3)]
+            assert all(
+                isinstance(found, AttributeError) for found in await asyncio.gather(*waiting, return_exceptions=True)
+            )
+
+        assert len((await embedder.embed(["a text"]))[0]) == embedder.dimensions
 
     async def test_fits_into_a_small_pod(self) -> None:
         """NumPy tells tracemalloc what it takes; two calls run at once, beside some 130 MB of the process itself."""

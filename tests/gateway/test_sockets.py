@@ -197,6 +197,24 @@ class TestEnd:
             await connection.recv()
         await own_bot.services["chat"].closed.wait()
 
+    async def test_of_a_client_that_does_not_read(self, own_bot: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It would hold what it is sent in our memory, and chat up, for as long as it likes."""
+        monkeypatch.setattr(sockets, "SEND_SECONDS", 1.0)
+        large = json.dumps({"type": "ping", "more": "x" * 900_000})
+        options = with_token(own_bot.keys.access_token()) | {"max_queue": 1, "compression": None}
+        async with socket(own_bot.url, **options) as connection:
+
+            async def ask_for_more_than_fits_on_the_way() -> None:
+                with contextlib.suppress(ConnectionClosed):
+                    while True:
+                        await connection.send(large)
+
+            asking = asyncio.create_task(ask_for_more_than_fits_on_the_way())
+            async with asyncio.timeout(60):
+                await own_bot.services["chat"].closed.wait()
+            asking.cancel()
+            connection.transport.abort()
+
     async def test_a_dead_chat_says_come_back(self, keys: Keys, redis_url: str, auth_url: str) -> None:
         urls = {"auth": auth_url, "chat": f"http://127.0.0.1:{free_port()}"}
         async with (

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from tests.operator.running import World
 from tests.operator.simulated import Cluster, make_bot
-from tests.support.apiserver import APPLY, path
+from tests.support.apiserver import APPLY, ApiServer, path
 from tests.support.optional_apis import CLOUD_NATIVE_PG, GATEWAY, KEDA, MONITORING, install, remove
 
 Schema = Mapping[str, Any]
@@ -75,6 +75,11 @@ def _right(spec: Mapping[str, Any]) -> bool:
     except ValidationError:
         return False
     return True
+
+
+@pytest.fixture(scope="module")
+def api_server(own_api_server: ApiServer) -> ApiServer:
+    return own_api_server
 
 
 @pytest.fixture

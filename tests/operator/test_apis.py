@@ -14,12 +14,17 @@ from chatbot_operator.hosts import older_hosts, taken_hosts
 
 from tests.operator.running import BOT, Run, World
 from tests.operator.simulated import make_bot
-from tests.support.apiserver import playing_kubelet
+from tests.support.apiserver import ApiServer, playing_kubelet
 from tests.support.misbehaviour import answer
 from tests.support.optional_apis import GATEWAY, install, remove
 from tests.support.proxy import Way, proxy
 
 ROUTE = {"type": "HTTPRoute", "hostnames": ["chat.example.com"], "parentRefs": [{"name": "web"}]}
+
+
+@pytest.fixture(scope="module")
+def api_server(own_api_server: ApiServer) -> ApiServer:
+    return own_api_server
 
 
 async def test_kinds_are_noticed_and_used_and_missed_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,11 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
+def api_server(own_api_server: ApiServer) -> ApiServer:
+    return own_api_server
+
+
+@pytest.fixture(scope="module")
 def running(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     here, there, doomed = (api_server.namespace() for _ in range(3))
     folder = tmp_path_factory.mktemp("bad-input")

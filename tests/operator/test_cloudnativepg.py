@@ -204,6 +204,11 @@ class TestWhatIsSaid:
 
 
 @pytest.fixture(scope="module")
+def api_server(own_api_server: ApiServer) -> ApiServer:
+    return own_api_server
+
+
+@pytest.fixture(scope="module")
 def cloud_native_pg(api_server: ApiServer) -> Iterator[None]:
     optional_apis.install(api_server, optional_apis.CLOUD_NATIVE_PG)
     yield

@@ -103,6 +103,12 @@ class TestEveryPod:
                     "capabilities": {"drop": ["ALL"]},
                 }
 
+    def test_hears_that_it_is_to_end_from_its_first_moment_on(self, children: dict[Name, Manifest]) -> None:
+        """As process 1 it would not, while Python or a store is being loaded; seen as a pod that stayed for 75 s."""
+        for pod in pods(children):
+            assert pod["shareProcessNamespace"] is True
+            assert len(pod["containers"]) == 1, "or they would see each other"
+
     def test_has_requests_limits_and_a_place_to_write(self, children: dict[Name, Manifest]) -> None:
         for pod in pods(children):
             for container in pod["containers"]:

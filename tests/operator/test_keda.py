@@ -32,6 +32,11 @@ APIS = frozenset({"ScaledObject"})
 METRICS = "v1beta1.custom.metrics.k8s.io"
 
 
+@pytest.fixture(scope="module")
+def api_server(own_api_server: ApiServer) -> ApiServer:
+    return own_api_server
+
+
 @pytest.fixture
 def installed(world: World) -> Iterator[World]:
     install(world.api, KEDA)

@@ -91,6 +91,29 @@ class TestAcquire:
         with pytest.raises(LeaseLost):
             one.check()
 
+    async def test_that_was_taken_while_the_process_was_told_to_stop_is_given_back(self, world: World) -> None:
+        one, stop, make = candidate(world, "one"), asyncio.Event(), world.cluster.create
+
+        async def unanswered(body: Manifest) -> Manifest:
+            await make(body)
+            stop.set()
+            await asyncio.Event().wait()
+            raise AssertionError("for ever")
+
+        world.cluster.create = unanswered  # type: ignore[method-assign]
+        assert not await one.acquired(stop)
+        assert lease(world)["holderIdentity"] == ""
+        with pytest.raises(LeaseLost):
+            one.check()
+
+    async def test_is_not_touched_by_who_stops_before_it_leads(self, world: World) -> None:
+        one, two, stop = candidate(world, "one"), candidate(world, "two"), asyncio.Event()
+        assert await one.acquired(asyncio.Event())
+        stop.set()
+        assert not await two.acquired(stop)
+        assert lease(world)["holderIdentity"] == "one"
+        one.check()
+
     async def test_a_restarted_container_goes_on_at_once(self, world: World) -> None:
         await candidate(world, "one").acquire()
         began = time.monotonic()
@@ -222,6 +245,20 @@ class TestSignature:
             async with asyncio.timeout(1):
                 await frozen
         assert self.signed(world) == "two"
+
+    async def test_of_an_account_that_is_gone_holds_nobody_up(self, world: World) -> None:
+        """As after `helm uninstall`: the leader had no rights left to give its Lease back, and its token is void."""
+        await self.account(world)
+        settings = LeaseSettings(namespace=world.namespace, duration=60, account=self.ACCOUNT)
+        one, two = (Leadership(world.cluster, settings, name) for name in ("one", "two"))
+        await one.acquire()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await two.acquire()
+        world.api.delete("ServiceAccount", world.namespace, self.ACCOUNT)
+        async with asyncio.timeout(30):
+            await two.acquire()
+        assert lease(world)["holderIdentity"] == "two"
 
     async def test_without_such_an_account_it_leads_all_the_same(self, world: World) -> None:
         settings = LeaseSettings(namespace=world.namespace, account="nobody")

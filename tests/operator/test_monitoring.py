@@ -17,8 +17,8 @@ from tests.operator.running import BOT, SETTINGS, Run, World
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import DEV
 from tests.operator.test_components import DATA, REWRITE, Plain
-from tests.support.apiserver import ApiServer, playing_kubelet, running_api_server, wait_for
-from tests.support.optional_apis import MONITORING, install
+from tests.support.apiserver import ApiServer, playing_kubelet, wait_for
+from tests.support.optional_apis import MONITORING, install, remove
 
 PICTURE = DATA / "monitoring" / "children.yaml"
 APIS = frozenset({"PodMonitor", "PrometheusRule"})
@@ -160,11 +160,11 @@ def test_between_two_bounds_it_lies_on_the_line(seconds: float, within: str) -> 
 
 
 @pytest.fixture(scope="module")
-def api_server() -> Iterator[ApiServer]:
-    """With the definitions of Prometheus's operator; a server of its own, so that others do not have them."""
-    with running_api_server() as server:
-        install(server, MONITORING)
-        yield server
+def api_server(own_api_server: ApiServer) -> Iterator[ApiServer]:
+    """With the definitions of Prometheus's operator."""
+    install(own_api_server, MONITORING)
+    yield own_api_server
+    remove(own_api_server, MONITORING)
 
 
 class TestOnACluster:

@@ -182,6 +182,18 @@ class TestOnTheWay:
         rounds(cluster, 2)
         assert {part: job["metadata"]["name"] for part, job in jobs(cluster).items()} == before
 
+    def test_nothing_is_copied_while_a_deployment_may_still_make_a_pod(self, cluster: Cluster) -> None:
+        for job in jobs(cluster).values():
+            del cluster.children["Job", job["metadata"]["name"]]
+        unseen = cluster.child("Deployment", "demo-chat")
+        unseen["metadata"]["generation"] += 1
+        cluster.reconcile()
+        assert not jobs(cluster)
+        assert said(cluster) == ("Stopping", "Waits for Deployment demo-chat, which is to have no pods.")
+        cluster.settle("chat")
+        cluster.reconcile()
+        assert set(jobs(cluster)) == {"auth-copy", "conversation-copy"}
+
     def test_nothing_is_copied_before_both_are_ready(self) -> None:
         cluster = hibernated(settled())
         cluster.edit(stores=stores(OURS))

@@ -77,6 +77,21 @@ class TestPolicies:
         assert {part for part, policy in told.items() if rule in policy.get("egress", [])} == set(network.SCRAPED)
         assert not any(network.PUBLIC in policy.get("egress", []) for policy in told.values())
 
+    def test_tools_reach_what_they_need(self) -> None:
+        """Also where the resource says what may be reached, and does not name it again."""
+        closed = STANDARD | {"network": {"egress": [{"ports": [{"protocol": "TCP", "port": 9}]}]}}
+        weather = {"baseURL": "http://weather.tools:8080/v1", "geocodingURL": "https://192.0.2.1/v1"}
+        without = policies(closed)["chat"]["egress"]
+        found = policies(closed | {"tools": {"enabled": ["weather"], "weather": weather}})["chat"]["egress"]
+        assert [rule for rule in found if rule not in without] == [
+            {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "tools"}}}]},
+            {"ports": [{"protocol": "TCP", "port": 8080}]},
+            {"to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}], "ports": [{"protocol": "TCP", "port": 443}]},
+        ]
+        fetching = closed | {"tools": {"enabled": ["http_fetch"], "httpAllowList": ["example.com"]}}
+        assert network.PUBLIC in policies(fetching)["chat"]["egress"]
+        assert network.PUBLIC not in policies(fetching)["auth"]["egress"]
+
     def test_metrics_are_for_who_is_named(self) -> None:
         peers = [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}]
         told = policies(DEV | {"network": {"metricsFrom": peers}})

@@ -61,7 +61,7 @@ class TestStatus:
     def test_names_the_secret_and_who_goes_on_without(self) -> None:
         cluster = self.lacking(external(), "gateway", "chat")
         told = cluster.report()
-        text = "Pods of chat go on without the Redis whose address is in Secret cache: TimeoutError."
+        text = "Pods of chat go on without the Redis whose address is in Secret cache: no connection."
         for kind, status in (("CacheReady", "False"), ("Ready", "False"), ("Degraded", "True")):
             found = condition(told, kind)
             assert (found.status, found.reason, found.message) == (status, "StoreUnreachable", text)
@@ -84,7 +84,7 @@ class TestStatus:
         cluster.pods[:] = [ready(1)]
         cluster.answers.clear()
         found = condition(cluster.report(), "CacheReady")
-        assert (found.reason, found.message.rpartition(" ")[2]) == ("StoreUnreachable", "TimeoutError.")
+        assert (found.reason, found.message.rpartition(" ")[2]) == ("StoreUnreachable", "connection.")
         cluster.answers["demo-chat-1"] = Answer(ready=True, failing={}, lacking={})
         assert condition(cluster.report(), "CacheReady").status == "True"
 

@@ -64,7 +64,7 @@ class TestAttempts:
         self.fail(cluster, job, 75, json.dumps(LOGGED))
         told = cluster.report()
         where = "the Postgres whose address is in Secret auth-db"
-        text = f"Job {job} cannot use {where}: ConnectionRefusedError. It is tried again by itself."
+        text = f"Job {job} cannot use {where}: no connection. It is tried again by itself."
         for kind in ("MigrationsComplete", "PostgresReady", "Ready"):
             found = condition(told, kind)
             assert (found.status, found.reason, found.message) == ("False", "StoreUnreachable", text)

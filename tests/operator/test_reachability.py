@@ -196,7 +196,7 @@ class TestStatus:
         assert condition(cluster.report(), "PostgresReady").reason == "External"
         lose(cluster, "auth", {"database": "OperationalError"})
         told = cluster.report()
-        text = "Pod demo-auth-1 of auth cannot use the Postgres whose address is in Secret auth-db: OperationalError."
+        text = "Pods of auth cannot use the Postgres whose address is in Secret auth-db: OperationalError."
         for kind in ("PostgresReady", "Ready", "Available"):
             found = condition(told, kind)
             assert (found.status, found.reason, found.message) == ("False", "StoreUnreachable", text)
@@ -235,6 +235,21 @@ class TestStatus:
         told = cluster.report()
         assert condition(told, "PostgresReady").reason == "Starting"
         assert condition(told, "Degraded").status == "False"
+
+    @pytest.mark.parametrize("state", ["ConnectionRefusedError", "TimeoutError", "ConnectTimeout", "OSError"])
+    def test_says_the_same_of_each_attempt_and_whichever_pod_answers(self, state: str) -> None:
+        cluster = external()
+        lose(cluster, "auth", {"database": "timeout"})
+        lose(cluster, "gateway", {"redis": "AuthenticationError"})
+        before = cluster.report()
+        cluster.pod("auth", "demo-auth-2", unready())
+        cluster.answers = {
+            "demo-auth-2": Answer(False, {"database": state}),
+            "demo-gateway-1": Answer(False, {"redis": "AuthenticationError"}),
+        }
+        assert cluster.report() == before
+        assert condition(before, "PostgresReady").message.endswith("auth-db: no connection.")
+        assert condition(before, "CacheReady").message.endswith(": AuthenticationError.")
 
     def test_rolls_out_as_long_as_no_store_is_away(self) -> None:
         cluster = external()
@@ -336,7 +351,7 @@ class TestCluster:
             assert service.asked == 0
             become(world, unready())
             told = await run.until("PostgresReady", "False", "StoreUnreachable")
-            assert condition(told, "PostgresReady").message.endswith("in Secret auth-db: ConnectionRefusedError.")
+            assert condition(told, "PostgresReady").message.endswith("in Secret auth-db: no connection.")
             await run.until("Available", "False", "StoreUnreachable")
             writes, asked = world.writes(), service.asked
             again = await run.reconcile(world.key)

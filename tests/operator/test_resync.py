@@ -13,10 +13,10 @@ from chatbot_operator.queue import Key
 from chatbot_operator.reconcile import Reconciler
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.resync import Resync
-from chatbot_operator.world import Observed, Reference, Step
+from chatbot_operator.world import Manifest, Observed, Reference, Step
 from chatbot_resource.model import ChatbotDeployment
 
-from tests.operator.running import BOT, SETTINGS, SmallPlan, World, config, measured, scaler, step
+from tests.operator.running import BOT, SETTINGS, SmallPlan, World, config, deployment, measured, scaler, step
 
 CONFIG = "harbour-chat-config"
 SECRET = Reference("Secret", "openai", "key")
@@ -165,24 +165,74 @@ class TestEdited:
         assert await looks.find() == []
 
     async def test_after_a_conflict_everything_is_read_anew(self, world: World) -> None:
-        """As of an autoscaler that is to go, and has measured since it was read."""
+        """As of something that is to go, and that somebody has changed since it was read."""
         wanted = [True]
 
         def build(bot: ChatbotDeployment, _: Observed) -> list[Step]:
-            scaled = manifest(bot, "chat", "HorizontalPodAutoscaler", "busy", {"spec": scaler(BOT)["spec"]})
-            return [step("chat", config(bot), *([scaled] if wanted else []))]
+            return [step("chat", config(bot), *([config(bot, name="harbour-second")] if wanted else []))]
 
         world.create_bot()
         looks = Looks(world, plan=SmallPlan(build))
         while await looks.find():
             await looks.reconcile(world.key)
-        world.api.patch_status("HorizontalPodAutoscaler", world.namespace, "busy", measured(1))
+        world.api.patch("ConfigMap", world.namespace, "harbour-second", {"metadata": {"annotations": {"mine": "yes"}}})
         wanted.clear()
         world.api.patch("ChatbotDeployment", world.namespace, BOT, {"spec": {"limits": {"perMinute": 7}}})
         looks.hear("ChatbotDeployment", BOT)
         for _ in range(2):
             await looks.reconcile(world.key)
-        assert world.get("HorizontalPodAutoscaler", "busy") is None
+        assert world.get("ConfigMap", "harbour-second") is None
+
+    @pytest.mark.parametrize("heard", [True, False])
+    async def test_of_autoscalers_is_not_needed_to_take_replicas_from_one(self, world: World, heard: bool) -> None:
+        """What it measures is no news, and of one that was only just made nothing may have been heard."""
+        parts: list[str | int] = ["scaler"] if heard else []
+
+        def build(bot: ChatbotDeployment, _: Observed) -> list[Step]:
+            count = next((part for part in parts if isinstance(part, int)), None)
+            scaled = [made(bot)] if "scaler" in parts else []
+            return [step("chat", deployment(bot, replicas=count), *scaled)]
+
+        def made(bot: ChatbotDeployment) -> Manifest:
+            target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "harbour-chat"}
+            told = {"spec": scaler(BOT)["spec"] | {"scaleTargetRef": target}}
+            return manifest(bot, "chat", "HorizontalPodAutoscaler", "harbour-chat", told)
+
+        world.create_bot()
+        looks = Looks(world, plan=SmallPlan(build))
+        while await looks.find():
+            await looks.reconcile(world.key)
+        parts[:] = ["scaler"]
+        await world.reconciler(SmallPlan(build))(world.key)  # the leader before, say
+        world.api.patch_status("HorizontalPodAutoscaler", world.namespace, "harbour-chat", measured(1))
+        parts[:] = [2]
+        world.api.patch("ChatbotDeployment", world.namespace, BOT, {"spec": {"limits": {"perMinute": 7}}})
+        looks.hear("ChatbotDeployment", BOT)
+        await looks.reconcile(world.key)
+        assert world.get("HorizontalPodAutoscaler", "harbour-chat") is None
+        assert world.existing("Deployment", "harbour-chat")["spec"]["replicas"] == 2
+        assert conflicts(world) == 0
+
+    @pytest.mark.parametrize(("mode", "seen"), [("Active", 0), ("Hibernated", 1)])
+    async def test_of_pods_is_not_needed_where_none_is_to_run(self, world: World, mode: str, seen: int) -> None:
+        """Data is copied, and stores sleep, once there is none: a deaf watch must not say so."""
+        pods: list[int] = []
+
+        def build(bot: ChatbotDeployment, observed: Observed) -> list[Step]:
+            pods.append(len(observed.pods))
+            return [step("chat", config(bot))]
+
+        world.create_bot({"profile": "Dev", "mode": mode})
+        looks = Looks(world, plan=SmallPlan(build))
+        while await looks.find():
+            await looks.reconcile(world.key)
+        metadata = {"name": "harbour-chat-1", "labels": {names.BOT: BOT, names.COMPONENT: "chat"}}
+        spec = {"containers": [{"name": "chat", "image": "chat:1"}]}
+        world.api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, world.namespace)
+        world.api.patch("ChatbotDeployment", world.namespace, BOT, {"spec": {"limits": {"perMinute": 7}}})
+        looks.hear("ChatbotDeployment", BOT)
+        await looks.reconcile(world.key)
+        assert pods[-1] == seen
 
     async def test_what_was_missed_is_healed_by_the_resync(self, looks: Looks, world: World) -> None:
         world.api.delete("ConfigMap", world.namespace, CONFIG)
@@ -222,6 +272,11 @@ class TestRun:
 def requests(world: World) -> float:
     samples = [sample for family in world.metrics.api_requests.collect() for sample in family.samples]
     return sum(item.value for item in samples if item.name.endswith("_total"))
+
+
+def conflicts(world: World) -> float:
+    samples = [sample for family in world.metrics.api_requests.collect() for sample in family.samples]
+    return sum(item.value for item in samples if item.labels.get("code") == "409")
 
 
 def resyncs(world: World) -> float:

@@ -75,6 +75,24 @@ class TestReady:
         told = Cluster(make_bot(DEV | {"version": "0.0.9"})).converge().report()
         assert (told.version.current, told.version.target) == ("0.0.9", "0.0.9")
 
+    def test_without_the_worker_it_serves_on_and_is_not_ready(self, cluster: Cluster) -> None:
+        name = "demo-conversation-worker"
+        set_status(cluster, name, readyReplicas=0, availableReplicas=0)
+        cluster.pod("conversation-worker", f"{name}-1", waiting("CrashLoopBackOff", ended=1))
+        told = cluster.report()
+        assert {kind: states(told)[kind] for kind in ("Available", "Ready", "Degraded")} == {
+            "Available": "True",
+            "Ready": "False",
+            "Degraded": "True",
+        }
+        assert name in condition(told, "Degraded").message
+        assert told.phase == "Degraded"
+        cluster.pods.clear()
+        del cluster.children["Deployment", name]
+        told = cluster.report()
+        assert (states(told)["Available"], states(told)["Ready"]) == ("True", "False")
+        assert "conversation-worker" in condition(told, "Ready").message
+
     def test_counts_the_worker_as_a_part_of_conversation(self, cluster: Cluster) -> None:
         set_status(cluster, "demo-conversation-worker", readyReplicas=0)
         cluster.pod("conversation-worker", "demo-conversation-worker-1", waiting("CrashLoopBackOff", ended=1))

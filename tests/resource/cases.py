@@ -54,6 +54,14 @@ def prices(**fields: Any) -> Spec:
     return models(1, prices=fields)
 
 
+def tools(*enabled: str, **fields: Any) -> Spec:
+    return {"tools": {"enabled": [*enabled]} | fields}
+
+
+def fetching(*hosts: str) -> Spec:
+    return tools("http_fetch", httpAllowList=[*hosts])
+
+
 def budgets(**fields: Any) -> Spec:
     return {"budgets": fields}
 
@@ -154,6 +162,19 @@ CASES: tuple[Case, ...] = (
             ("http://h/" + "a" * 2039, "http://h/" + "a" * 2040, "may not be more than 2048"),
             ("http://[1::2]", "http://[1::2", "should match"),
         )
+    ),
+    Case("a tool has a name that models can call", tools("my_tool-2"), tools("my tool"), "should match"),
+    Case("http_fetch needs hosts", fetching("example.com"), tools("http_fetch"), "needs httpAllowList"),
+    Case("a list of no host is none", fetching("*.example.com"), fetching(), "needs httpAllowList"),
+    *(
+        Case(f"{wrong} is no host of the internet", fetching("a.example.com"), fetching(wrong), "should match")
+        for wrong in ("localhost", "10.0.0.1", "*", "*.com", "https://example.com", "example.com:8443", "Example.com")
+    ),
+    Case(
+        "weather is asked at an address",
+        {"tools": {"weather": {"baseURL": "http://weather:8080/v1", "geocodingURL": "https://g.example/v1"}}},
+        {"tools": {"weather": {"baseURL": "weather:8080"}}},
+        "should match",
     ),
     Case("Local embeddings have 384 dimensions", embeddings(dimensions=384), embeddings(dimensions=383), "have 384"),
     Case("also when the type is written", embeddings(type="Local"), embeddings(type="Local", dimensions=8), "have 384"),

@@ -84,6 +84,7 @@ APPLY = {"Content-Type": "application/apply-patch+yaml"}
 MERGE = {"Content-Type": "application/merge-patch+json"}
 
 _namespaces = itertools.count(1)
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ class ApiServer:
             yield from (event for event in events if event["user"]["username"] == user)
 
     def namespace(self) -> str:
-        """Name of a fresh namespace."""
-        name = f"test-{next(_namespaces)}"
+        """Name of a fresh namespace; other workers make theirs on the same server."""
+        name = f"test-{WORKER}-{next(_namespaces)}"
         self.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         return name
 
@@ -174,8 +175,7 @@ def playing_kubelet(
     Args:
         ready: which pods; the others stay pending.
     """
-    with _client(server.layout) as client:
-        own = ApiServer(server.layout, client)
+    with reached(server.layout) as own:
 
         def play() -> None:
             pending = f"{path('Pod', namespace)}?fieldSelector=status.phase=Pending"
@@ -234,21 +234,33 @@ def running_api_server(*, crds: bool = True, audit: bool = False) -> Iterator[Ap
         crds: whether our definitions are in it.
         audit: whether it writes down what ServiceAccounts ask for, see `ApiServer.audited`.
     """
-    programs = home() / "bin"
-    if absent := [name for name in PROGRAMS if not (programs / name).exists()]:
-        reason = f"needs a real API server: {', '.join(absent)} not in {programs}, build them with `make cluster-build`"
-        pytest.fail(reason) if os.environ.get("CHATBOT_REQUIRE_CLUSTER") else pytest.skip(reason)
+    programs = built()
     with tempfile.TemporaryDirectory(prefix="kube-", ignore_cleanup_errors=True) as folder:
         layout = Layout(Path(folder), programs, free_port(), free_port(), node_ip())
         try:
             control_plane.start(layout, scheduler=False, api_flags=_audit_flags(layout) if audit else ())
-            with _client(layout) as client:
-                server = ApiServer(layout, client)
+            with reached(layout) as server:
                 if crds:
-                    _install_crds(server)
+                    install_crds(server)
                 yield server
         finally:
             control_plane.stop(layout)
+
+
+def built() -> Path:
+    """The folder of its programs. Skips the test when they were never built; fails it with CHATBOT_REQUIRE_CLUSTER."""
+    programs = home() / "bin"
+    if absent := [name for name in PROGRAMS if not (programs / name).exists()]:
+        reason = f"needs a real API server: {', '.join(absent)} not in {programs}, build them with `make cluster-build`"
+        pytest.fail(reason) if os.environ.get("CHATBOT_REQUIRE_CLUSTER") else pytest.skip(reason)
+    return programs
+
+
+@contextlib.contextmanager
+def reached(layout: Layout) -> Iterator[ApiServer]:
+    """One that runs."""
+    with _client(layout) as client:
+        yield ApiServer(layout, client)
 
 
 def _audit_flags(layout: Layout) -> tuple[str, ...]:
@@ -263,7 +275,7 @@ def _client(layout: Layout) -> httpx2.Client:
     return httpx2.Client(base_url=layout.server, verify=context, timeout=30)
 
 
-def _install_crds(server: ApiServer) -> None:
+def install_crds(server: ApiServer) -> None:
     where = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     for file in sorted(CRDS.glob("*.yaml")):
         body = yaml.load(file.read_text(encoding="utf-8"), yaml.CSafeLoader)

@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.support import tool_script
+
 REFUSALS = {"refuse": 401, "busy": 429, "broken": 500, "unknown": 404}
 
 
@@ -81,6 +83,27 @@ async def _calling(body: dict[str, Any]) -> AsyncIterator[bytes]:
         yield piece
 
 
+async def _agent(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Calls the tools that the question names, see tool_script.py."""
+    yield _start(body)
+    asked, *since = body["messages"]
+    done = sum(message["role"] == "assistant" for message in since)
+    may_call = "tools" in body and body.get("tool_choice", {}).get("type") != "none"
+    wanted = tool_script.calls(asked["content"][0]["text"], done, may_call=may_call)
+    for number, (name, arguments) in enumerate(wanted):
+        block = {"type": "tool_use", "id": f"toolu_{number}", "name": name, "input": {}}
+        for piece in _block(number, block, {"type": "input_json_delta", "partial_json": arguments}):
+            yield piece
+    if not wanted:
+        results = [block["content"] for message in since for block in message["content"] if "tool_use_id" in block]
+        for piece in _block(
+            0, {"type": "text", "text": ""}, {"type": "text_delta", "text": tool_script.answer(results)}
+        ):
+            yield piece
+    for piece in _stop("tool_use" if wanted else "end_turn"):
+        yield piece
+
+
 async def _hang_midway(body: dict[str, Any]) -> AsyncIterator[bytes]:
     async for piece in _words(body):
         yield piece
@@ -118,6 +141,7 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "overloaded": _overloaded,
     "thinking": _thinking,
     "calling": _calling,
+    "agent": _agent,
 }
 
 

@@ -19,6 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.support import tool_script
+
 WORD_SECONDS = 0.005
 PICKY = ("temperature", "max_tokens")
 """What the model `picky` refuses, as OpenAI's reasoning models do."""
@@ -129,6 +131,28 @@ async def _calling(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+async def _agent(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Calls the tools that the question names, see tool_script.py; each call is signed, as Gemini does it."""
+    messages = body["messages"]
+    [*_, asked] = [index for index, message in enumerate(messages) if message["role"] == "user"]
+    since = messages[asked + 1 :]
+    done = sum(message["role"] == "assistant" for message in since)
+    may_call = "tools" in body and body.get("tool_choice") != "none"
+    wanted = tool_script.calls(messages[asked]["content"], done, may_call=may_call)
+    for number, (name, arguments) in enumerate(wanted):
+        function = {"name": name, "arguments": arguments}
+        call = {"index": number, "id": f"call_{number}", "type": "function", "function": function}
+        signed = {"extra_content": {"google": {"thought_signature": f"{done}-{number}"}}}
+        yield _chunk(body["model"], {"tool_calls": [call | signed]})
+    if not wanted:
+        results = [message["content"] for message in since if message["role"] == "tool"]
+        yield _chunk(body["model"], {"reasoning_content": "They have answered."})
+        yield _chunk(body["model"], {"content": tool_script.answer(results)})
+    yield _chunk(body["model"], {}, "tool_calls" if wanted else "stop")
+    yield _usage_chunk(body["model"])
+    yield b"data: [DONE]\n\n"
+
+
 async def _half(_: dict[str, Any]) -> AsyncIterator[bytes]:
     """A whole answer that breaks off."""
     yield b'{"id": "chatcmpl-script", "choices": [{"index": 0'
@@ -144,6 +168,7 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "surrogate": _surrogate,
     "thinking": _thinking,
     "calling": _calling,
+    "agent": _agent,
 }
 RECOVERING = {"flaky": (500, {}), "throttled": (429, {"Retry-After": "7"}), "exhausted": (429, {"Retry-After": "3600"})}
 """What the first question meets; the second is answered."""
@@ -178,6 +203,8 @@ class ModelServer:
         if model == "picky" and (refused := next((name for name in PICKY if name in body), None)):
             error = {"message": f"Unsupported parameter: '{refused}'", "type": "invalid_request_error"}
             return JSONResponse({"error": error | {"param": refused, "code": "unsupported_parameter"}}, 400)
+        if model == "toolless" and "tools" in body:
+            return JSONResponse({"error": {"message": "toolless:2b does not support tools", "type": "api_error"}}, 400)
         if model == "strict" and "stream_options" in body:
             location = ["body", "stream_options", "include_usage"]
             return JSONResponse({"message": {"detail": [{"type": "extra_forbidden", "loc": location}]}}, 422)

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -17,7 +18,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(app: Any, port: int, drain: int, trusted_proxies: Sequence[str] = ()) -> uvicorn.Config:
+def _config(
+    app: Any, port: int, drain: int, trusted_proxies: Sequence[str] = (), tls: Path | None = None
+) -> uvicorn.Config:
     """As `chatbot_common.app.serve` does it: forwarding headers change nothing unless a proxy is trusted."""
     return uvicorn.Config(
         app,
@@ -28,6 +31,8 @@ def _config(app: Any, port: int, drain: int, trusted_proxies: Sequence[str] = ()
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=list(trusted_proxies),
         timeout_graceful_shutdown=drain,
+        ssl_certfile=tls,
+        ssl_keyfile=tls.with_name("tls.key") if tls else None,
     )
 
 
@@ -56,9 +61,13 @@ async def serving(app: Any, port: int = 0, trusted_proxies: Sequence[str] = ()) 
 
 
 @contextlib.contextmanager
-def in_thread(app: Any) -> Iterator[str]:
-    """Base URL of `app`, served by a thread with a loop of its own: for what outlives a single test."""
-    server = uvicorn.Server(_config(app, 0, 1))
+def in_thread(app: Any, tls: Path | None = None) -> Iterator[str]:
+    """Base URL of `app`, served by a thread with a loop of its own: for what outlives a single test.
+
+    Args:
+        tls: certificate of `doors.certified`, whose key lies beside it.
+    """
+    server = uvicorn.Server(_config(app, 0, 1, tls=tls))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -66,7 +75,7 @@ def in_thread(app: Any) -> Iterator[str]:
             raise RuntimeError("the app did not start")
         time.sleep(0.005)
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()

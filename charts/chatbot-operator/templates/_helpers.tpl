@@ -2,7 +2,7 @@
 {{- define "chatbot-operator.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{- default $full .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- default $full .Values.fullnameOverride | trunc 50 | trimAll "-" -}}
 {{- end }}
 
 {{/* The chart's own name, whatever objects are called: by it the network policies of every chatbot let the operator in. */}}

@@ -14,6 +14,7 @@ from kubernetes.aio.dynamic import DynamicClient
 from chatbot_operator import names
 from chatbot_operator.faults import NotFound, Unavailable, translate
 from chatbot_operator.kinds import API_VERSIONS, path
+from chatbot_operator.versions import READ
 from chatbot_operator.world import Manifest
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
@@ -118,12 +119,16 @@ class Cluster:
     async def delete(self, live: Manifest, propagation: str = "Background") -> Manifest | None:
         """This very object, as it was read, and then what it owns. Gone already is fine, changed is a `Conflict`.
 
+        An autoscaler changes whenever it measures: of that kind it is enough that it is this very object.
+
         Returns:
             What is left of it while somebody's finalizer holds it; None when it is gone.
         """
         kind, namespace, name = identify(live)
         metadata = live["metadata"]
-        preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        preconditions = {"uid": metadata["uid"]}
+        if kind not in READ:
+            preconditions["resourceVersion"] = metadata["resourceVersion"]
         body = {"preconditions": preconditions, "propagationPolicy": propagation}
         try:
             answer = await self._write("delete", kind, path(kind, namespace, name), body)

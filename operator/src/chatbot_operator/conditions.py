@@ -127,7 +127,7 @@ def is_true(said: Iterable[Condition], kind: ConditionType) -> bool:
 def _available(found: Findings) -> Said:
     if isinstance(found.available, Blocked):
         return False, found.available.reason, found.available.message
-    return True, Reason.SERVING, "Every component has an available pod."
+    return True, Reason.SERVING, "Every component that answers has an available pod."
 
 
 def _progressing(found: Findings) -> Said:

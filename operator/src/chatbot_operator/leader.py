@@ -74,6 +74,20 @@ class Leadership:
                 log.warning("cannot reach the Lease", error=str(fault))
             await asyncio.sleep(LOOK_SECONDS)
 
+    async def acquired(self, stop: asyncio.Event) -> bool:
+        """Whether this process leads; False when the stop came first. Then it holds nothing, either."""
+        taking, stopping = asyncio.create_task(self.acquire()), asyncio.create_task(stop.wait())
+        await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if taking.done():
+            taking.result()
+            return True
+        taking.cancel()
+        await asyncio.wait({taking})
+        if self.looked:  # the Lease may have become ours, and the answer was not waited for
+            await self.release()
+        return False
+
     async def hold(self) -> None:
         """Renew for ever. Raises `LeaseLost`."""
         while True:
@@ -89,7 +103,8 @@ class Leadership:
             await asyncio.sleep(max(0.0, min(pause, self.safe_seconds - self.age)))
 
     async def release(self) -> None:
-        """Let another take over at once. Only after the last write."""
+        """Let another take over at once. Only after the last write: from now on there is none."""
+        self._renewed_at = -math.inf
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 live = await self._read()
@@ -98,7 +113,6 @@ class Leadership:
                     await self._cluster.replace(live | {"spec": spec})
         except (ApiFault, TimeoutError) as fault:
             log.warning("the Lease could not be released; it runs out by itself", error=str(fault))
-        self._renewed_at = -math.inf
 
     async def _take(self) -> bool:
         """Take or renew the Lease, if it is ours or nobody's; whether it is ours now.
@@ -106,11 +120,10 @@ class Leadership:
         A `Conflict` says nothing about who has it: somebody may have labelled it. Looking again tells.
         """
         sent = time.monotonic()
-        live = await self._read()
-        if live is not None and not self._may_take(live["spec"]):
+        live, account = await self._read(), await self._account()
+        if live is not None and not self._may_take(live["spec"]) and not _locked_out(live, account):
             return False
-        account = await self._account()
-        wanted = self._wanted(live)
+        wanted = self._wanted(live, account)
         written = await (self._cluster.create(wanted) if live is None else self._cluster.replace(wanted))
         self._spec, self._changed_at, self._renewed_at = written["spec"], time.monotonic(), sent
         if account:
@@ -143,7 +156,7 @@ class Leadership:
             return True
         return time.monotonic() - self._changed_at >= float(spec.get("leaseDurationSeconds") or 0)
 
-    def _wanted(self, live: Manifest | None) -> Manifest:
+    def _wanted(self, live: Manifest | None, account: Manifest | None) -> Manifest:
         old = (live or {}).get("spec") or {}
         mine = old.get("holderIdentity") == self.identity
         spec = old | {
@@ -153,18 +166,23 @@ class Leadership:
             "acquireTime": old.get("acquireTime") if mine else _now(),
             "leaseTransitions": int(old.get("leaseTransitions") or 0) + (0 if mine or live is None else 1),
         }
-        metadata = {"name": names.LEASE, "namespace": self._settings.namespace}
-        return {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": KIND,
-            "metadata": live["metadata"] if live else metadata,
-            "spec": spec,
-        }
+        metadata: Manifest = live["metadata"] if live else {"name": names.LEASE, "namespace": self._settings.namespace}
+        if account:
+            noted = {names.ACCOUNT: account["metadata"]["uid"]}
+            metadata = metadata | {"annotations": (metadata.get("annotations") or {}) | noted}
+        return {"apiVersion": "coordination.k8s.io/v1", "kind": KIND, "metadata": metadata, "spec": spec}
 
     async def _read(self) -> Manifest | None:
         found = await self._cluster.get(KIND, self._settings.namespace, names.LEASE)
         self.looked = True
         return found
+
+
+def _locked_out(live: Manifest, account: Manifest | None) -> bool:
+    """Whether who holds the Lease belongs to a ServiceAccount that is gone, as by `helm uninstall`, which takes rights
+    away before the leader could give it back. Its token opens nothing any more, and the fence knows the new one."""
+    noted = (live["metadata"].get("annotations") or {}).get(names.ACCOUNT)
+    return bool(account and noted and noted != account["metadata"]["uid"])
 
 
 def _now() -> str:

@@ -22,6 +22,8 @@ FINALIZER = f"{PREFIX}/finalizer"
 LEASE = "chatbot-operator"
 LEADER = f"{PREFIX}/leader"
 """Annotation on the operator's own ServiceAccount: the pod that may write, see the chart's fencing.yaml."""
+ACCOUNT = f"{PREFIX}/account"
+"""Annotation on the Lease: uid of the ServiceAccount of who holds it, where writes are fenced."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 INSTANCE = "app.kubernetes.io/instance"

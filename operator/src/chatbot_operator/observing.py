@@ -12,7 +12,7 @@ from chatbot_operator import names
 from chatbot_operator.asking import ask, serving, unready
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import Refused
-from chatbot_operator.kinds import CHILDREN, bots_selector, optional
+from chatbot_operator.kinds import AUTOSCALERS, CHILDREN, OPTIONAL, bots_selector, optional
 from chatbot_operator.known import Others, Versions
 from chatbot_operator.queue import Key
 from chatbot_operator.readiness import lacks_pods
@@ -21,6 +21,8 @@ from chatbot_operator.versions import version
 from chatbot_operator.world import Manifest, Name, Observed, Reference
 
 LOOKED_AT = (*CHILDREN, "Pod")
+RUNNING = ("Pod", "ReplicaSet")
+"""What is read anew where nothing is to run: data is copied, and stores sleep, once no pod is left."""
 KEPT_OUT = ("Secret",)
 """What they say stays in memory no longer than a reconcile takes."""
 
@@ -86,6 +88,15 @@ async def with_users(cluster: Cluster, key: Key, observed: Observed) -> Observed
     namespace, name = key
     found = await cluster.list("ReplicaSet", namespace, bots_selector(name, "ReplicaSet"))
     return replace(observed, children=(*(item for item in observed.children if item["kind"] != "ReplicaSet"), *found))
+
+
+async def with_autoscalers(cluster: Cluster, key: Key, observed: Observed) -> Observed:
+    """With the autoscalers of this very moment: one that was not heard of yet would undo what is applied next."""
+    namespace, name = key
+    kinds = [kind for kind in AUTOSCALERS if kind not in OPTIONAL or kind in observed.apis]
+    lists = await together(*(cluster.list(kind, namespace, bots_selector(name, kind)) for kind in kinds))
+    found = [item for items in lists for item in items]
+    return replace(observed, children=(*(item for item in observed.children if item["kind"] not in kinds), *found))
 
 
 def versions(objects: Iterable[Manifest]) -> Versions:

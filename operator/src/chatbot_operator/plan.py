@@ -151,7 +151,8 @@ class _Planner:
             running["postgres"] = self._cloud_native_pg(last)
         postgres_gate = self._store_gate(running.get("postgres"))
         formers = [self._step("stores", moving.build_former(former)) for former in moving.formers(self.context)]
-        ready = (self._stopping(PODS), postgres_gate, *map(self._store_gate, formers))
+        resting = moving.not_at_rest(self.context)
+        ready = (self._stopping(PODS), resting, postgres_gate, *map(self._store_gate, formers))
         copies = self._copies(configs, no_settings, *ready)
         databases = {owner: self._migration(owner, configs, no_settings, postgres_gate) for owner in names.OWNERS}
 

@@ -18,6 +18,11 @@ WORDS = 300
 UNREACHABLE = 75
 """Exit code of a migration or copy whose database cannot be used yet, see chatbot_common.database."""
 KIND = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+UNCONNECTED = re.compile(
+    r".*timeout.*|(weaviate|cannot)?connect.*|(os|brokenpipe|read|write|close|network|remoteprotocol|incompleteread|interface)error",
+    re.IGNORECASE,
+)
+"""Kinds of error with which one and the same attempt to connect may end; which it is, changes from one to the next."""
 
 
 def pods_finding(pods: Iterable[Manifest], at: str = "") -> Blocked | None:
@@ -53,6 +58,11 @@ def attempt_finding(job: str, pods: Iterable[Manifest], database: str) -> Blocke
         return Blocked(Reason.STORE_UNREACHABLE, text)
     text = f"Job {job} is tried again: pod {pod} {_end(ended)}: kubectl logs {pod}"
     return Blocked(Reason.CRASH_LOOP, text)
+
+
+def steady(kind: str) -> str:
+    """A kind of error in words that are the same for each attempt, so that a status that says them is written once."""
+    return "no connection" if UNCONNECTED.fullmatch(kind) else kind
 
 
 def failed_attempt(pod: Manifest) -> Manifest | None:
@@ -138,7 +148,7 @@ def _said(ended: Manifest) -> str:
 def _kind(ended: Manifest) -> str:
     """The kind of an error, as a service logs it."""
     kind = str(_logged(ended).get("error", ""))
-    return kind if KIND.fullmatch(kind) else "no answer"
+    return steady(kind) if KIND.fullmatch(kind) else "no answer"
 
 
 def _logged(ended: Manifest) -> Manifest:

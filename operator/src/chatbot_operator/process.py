@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
 
@@ -69,7 +68,7 @@ async def run(settings: Settings, identity: str) -> int:
         probes = Probes(metrics.registry, ready=lambda: leadership.looked)
         async with serving(probes, settings.probe_port):
             log.info("waiting for the Lease", identity=identity, version=settings.version)
-            if not await _unless(stop, leadership.acquire()):
+            if not await leadership.acquired(stop):
                 return 0
             spans = tracing.provider(settings, identity)
             try:
@@ -225,18 +224,6 @@ def _failure(*tasks: asyncio.Task[None]) -> int:
         if task.done():
             log.critical("cannot go on", ended=task.get_name(), exc_info=task.exception())
     return 1
-
-
-async def _unless(stop: asyncio.Event, work: Awaitable[None]) -> bool:
-    """Whether the work was done before the stop came. Raises what it raises."""
-    doing, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
-    await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if doing.done():
-        doing.result()
-        return True
-    doing.cancel()
-    return False
 
 
 def _on_signals(stop: asyncio.Event) -> None:

@@ -10,6 +10,7 @@ from chatbot_resource.model import ChatbotDeployment
 from chatbot_operator import names
 from chatbot_operator.components import postgres, redis, weaviate
 from chatbot_operator.components.metadata import component_of
+from chatbot_operator.pod_findings import steady
 from chatbot_operator.readiness import is_ready, newest, pods_of
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest, Observed
@@ -45,13 +46,14 @@ def private_port(pod: Manifest) -> int | None:
 def lost(
     bot: ChatbotDeployment, part: names.Component, live: Manifest, observed: Observed
 ) -> dict[names.Store, Blocked]:
-    """Stores that pods of a component cannot use, each with the first pod that says so."""
+    """Stores that pods of a component cannot use, each as the first pod that answers says it."""
     found: dict[names.Store, Blocked] = {}
     for name in sorted(str(pod["metadata"]["name"]) for pod in newest(live, observed)):
         answer = observed.answers.get(name)
         for check, state in answer.failing.items() if answer else ():
             store = _store(bot, check)
-            text = f"Pod {name} of {part} cannot use {named(bot, part, store)}: {state}."
+            # Which of them answers first changes from one look to the next.
+            text = f"Pods of {part} cannot use {named(bot, part, store)}: {steady(state)}."
             found.setdefault(store, Blocked(Reason.STORE_UNREACHABLE, text))
     return found
 
@@ -69,7 +71,7 @@ def lacked(bot: ChatbotDeployment, observed: Observed) -> dict[names.Store, Bloc
         answer, part = observed.answers.get(pod["metadata"]["name"]), component_of(pod)
         for check, state in answer.lacking.items() if answer and part in doing_without(bot) else ():
             store = STORES[check]
-            text = f"Pods of {part} go on without {named(bot, part, store)}: {state}."
+            text = f"Pods of {part} go on without {named(bot, part, store)}: {steady(state)}."
             if part in DO_WITHOUT.get(store, ()):
                 found.setdefault(store, Blocked(Reason.STORE_UNREACHABLE, text))
     return found

@@ -17,6 +17,7 @@ from chatbot_operator import tracing
 from chatbot_operator.applying import Applier
 from chatbot_operator.asking import serving
 from chatbot_operator.cluster import Cluster
+from chatbot_operator.components.context import Context
 from chatbot_operator.components.moving import noted, settled
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.events import Events
@@ -25,11 +26,11 @@ from chatbot_operator.generated import GeneratedSecrets
 from chatbot_operator.hosts import taken_hosts
 from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
-from chatbot_operator.observing import observe, others, versions, with_users
+from chatbot_operator.observing import RUNNING, observe, others, versions, with_autoscalers, with_users
 from chatbot_operator.outside import Outside
 from chatbot_operator.pauses import CONFLICT_SECONDS, MAX_CONFLICTS, MISSING_SECONDS, SOON_SECONDS, after
 from chatbot_operator.progress import Progress
-from chatbot_operator.pruning import FIRST, LAST, left_over, prune
+from chatbot_operator.pruning import FIRST, LAST, claims, left_over, prune
 from chatbot_operator.queue import Key, jitter
 from chatbot_operator.reachability import doing_without
 from chatbot_operator.referrers import Referrers
@@ -125,6 +126,10 @@ class Reconciler:
         references = self._rules.references(bot)
         self._referrers.refer(done.key, references)
         known = self._known.others(done.key, uid)
+        data = noted(raw.get("status"))
+        if Context(bot, Observed(data=data), self._settings).hibernated:
+            # Before anything is done that no pod may see: a watch that is deaf would say that there is none.
+            known = {kind: found for kind, found in known.items() if kind not in RUNNING}
         paused = bot.spec.mode == "Paused"
         asked = doing_without(bot)
         look = await observe(
@@ -140,7 +145,7 @@ class Reconciler:
             )
         self._outside.note(done.key, serving(look.observed.pods, asked), look.observed.answers)
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
-        observed = replace(look.observed, hosts=hosts, data=noted(raw.get("status")), at=_now())
+        observed = replace(look.observed, hosts=hosts, data=data, at=_now())
         if paused:
             steps = self._rules.plan(bot, observed, chosen.settings, None)
         else:
@@ -169,6 +174,8 @@ class Reconciler:
             steps = self._rules.plan(chosen.bot, observed, chosen.settings, chosen.rolled_back)
             if done.no_secrets:
                 steps = [replace(step, blocked=done.no_secrets) if step.name == "secrets" else step for step in steps]
+            if claims(steps, observed):
+                observed = await with_autoscalers(self._cluster, done.key, observed)
             await self._prune(done, applier, steps, observed, FIRST)
             steps = await apply_steps(done, applier, steps, observed, found)
             if turn == 0:  # what was in use before anything was written stays until the next look

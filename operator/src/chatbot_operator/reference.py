@@ -8,7 +8,7 @@ from chatbot_resource.status import ConditionType
 from chatbot_operator.reasons import table
 
 CONDITIONS: Mapping[ConditionType, str] = {
-    "Available": "every component has at least one available pod: traffic is served now",
+    "Available": "gateway, auth, chat and conversation have at least one available pod each: traffic is served now",
     "Progressing": "something is being changed, and waiting is enough; False when all is done or a person is needed",
     "Ready": (
         "`Available`, and every Deployment runs what the present `generation` wants in every replica, and no step waits"

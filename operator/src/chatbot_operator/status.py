@@ -130,11 +130,12 @@ def _dependencies(context: Context, steps: Iterable[Step]) -> Blocked | None:
 
 
 def _available(views: Iterable[View], previous: Status | None) -> bool | Blocked:
-    """Whether every component has a pod that serves; else what keeps the first from it.
+    """Whether every component that somebody waits for has a pod that serves; else what keeps the first from it.
 
-    A Deployment that was changed a moment ago still tells of its earlier form: then what was known stays.
+    The worker answers nobody: without it the rest serves on, and is not Ready. A Deployment that was changed a moment
+    ago still tells of its earlier form: then what was known stays.
     """
-    views = list(views)
+    views = [view for view in views if view.part in names.SERVICE_COMPONENTS]
     if previous and any(view.live and not current(view.live) for view in views):
         known = next((item for item in previous.conditions if item.type == "Available"), None)
         if known is not None:

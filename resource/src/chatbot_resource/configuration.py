@@ -17,6 +17,7 @@ from chatbot_resource.fields import seconds
 from chatbot_resource.llm import LanguageModel, Llm, Provider, resolve_llm
 from chatbot_resource.model import LOCAL_DIMENSIONS, ChatbotDeployment, Spec
 from chatbot_resource.profiles import sample_ratio, trusted_proxies
+from chatbot_resource.tools import Tools
 
 OPERATOR = "operator"
 """Identity of whoever manages the services: the operator on a cluster, the command line on a laptop."""
@@ -129,6 +130,7 @@ def _chat(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[str, Any
         "default_model": llm.default,
         "fallbacks": list(llm.fallbacks),
         "prompt_files": dict(resolved.prompt_files),
+        "tools": _tools(spec.tools),
         **_budgets(spec.budgets),
         **_moderation(spec, resolved),
     }
@@ -147,6 +149,14 @@ def _moderation(spec: Spec, resolved: Resolved) -> dict[str, Any]:
         "rules_file": resolved.rules_file,
     }
     return {"moderation": told}
+
+
+def _tools(tools: Tools) -> dict[str, Any]:
+    return {
+        "enabled": list(dict.fromkeys(tools.enabled)),
+        "http_allow_list": list(tools.http_allow_list),
+        "weather": {"base_url": tools.weather.base_url, "geocoding_url": tools.weather.geocoding_url},
+    }
 
 
 def _budgets(budgets: Budgets) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from chatbot_resource.network import Exposure, Network
 from chatbot_resource.scheduling import Defaults
 from chatbot_resource.slo import Slo
 from chatbot_resource.stores import Stores
+from chatbot_resource.tools import Tools
 
 GROUP = "chatbot-operator.io"
 VERSION = "v1alpha1"
@@ -281,6 +282,7 @@ class Spec(Model):
     llm: Llm = Llm()
     budgets: Budgets = Budgets()
     embeddings: Embeddings = Embeddings()
+    tools: Tools = Tools()
     moderation: Moderation = Moderation()
     knowledge: Knowledge = Knowledge()
     stores: Stores = Stores()

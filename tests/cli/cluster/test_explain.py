@@ -168,9 +168,21 @@ class TestDoubts:
         assert "(generation 2; it has seen 1)" in found.doubts[0]
 
     def test_no_operator_runs(self) -> None:
-        found = explained(Cluster().converge(), Operator(False, "No operator runs."))
-        assert found.doubts == ("No operator runs. What follows was true when one last looked.",)
+        """Which comes first: what is known of the bot may long have changed."""
+        gone = Operator(False, "No operator runs.", "2026-11-21T06:01:00Z")
+        cluster = Cluster().converge()
+        found = explained(cluster, gone)
+        assert found.headline == "No operator runs."
+        assert found.last_known.startswith("Last known, 1 min 5 s ago (2026-11-21 06:01 UTC): demo is ready: it serves")
+        assert found.last_known.endswith("for 1 min 0 s, since 2026-11-21 06:00 UTC."), "as of then"
+        assert not found.ready
+        assert not found.serving
         assert found.todo[0].startswith("Get the operator to run first")
+        cluster.child("Deployment", "demo-chat")["status"]["availableReplicas"] = 0
+        cluster.report()
+        assert ": demo does not serve, for" in explained(cluster, gone).last_known
+        assert "(2026-11-21 06:00 UTC)" in explained(cluster, Operator(False, "None watches it.")).last_known
+        assert explained(cluster, gone).doubts == ()
 
     @pytest.mark.parametrize("edited", [True, False])
     def test_an_operator_that_cannot_be_seen_matters_only_when_nothing_moves(self, edited: bool) -> None:
@@ -214,7 +226,8 @@ class TestCommand:
         operator.renew(ago=3600)
         said = plugin("explain", "harbour")
         assert said.code == 1
-        assert "harbour does not serve: no operator has looked at it" in said.out
+        assert said.out.startswith("No operator runs: operator-0 renewed its Lease")
+        assert "harbour does not serve: no operator has looked at it" in " ".join(said.out.split())
         assert (
             "No operator runs: operator-0 renewed its Lease 1 h 0 min ago, and none of its pods is available."
             in said.out
@@ -240,6 +253,13 @@ class TestCommand:
         world.create_bot()
         operator.renew(holder="", ago=60)
         assert "No operator runs: the last one ended 1 min" in plugin("explain", "harbour").out
+
+    def test_an_operator_that_has_just_ended(self, plugin: Plugin, world: World, operator: Installed) -> None:
+        world.create_bot()
+        operator.renew(holder="", ago=-60)  # this machine's clock is late
+        said = plugin("explain", "harbour").out
+        assert said.startswith("harbour does not serve: no operator has looked at it")
+        assert "another one may be about to take over" in said
 
     async def test_warnings_of_its_pods(
         self, plugin: Plugin, world: World, reconciler: Reconciler, operator: Installed

@@ -7,8 +7,8 @@ import pytest
 
 from tests.cli.cluster.conftest import Installed, Plugin
 from tests.cli.cluster.test_refusals import BOTS, MINIMAL, Account, account  # noqa: F401 - a fixture
-from tests.support.apiserver import ApiServer, running_api_server
-from tests.support.optional_apis import MONITORING, install
+from tests.support.apiserver import ApiServer
+from tests.support.optional_apis import MONITORING, install, remove
 
 OWN = {
     "apiGroups": ["", "apps", "batch", "autoscaling", "policy", "networking.k8s.io", "chatbot-operator.io"],
@@ -19,10 +19,11 @@ MONITORS = {"apiGroups": ["monitoring.coreos.com"], "resources": ["*"], "verbs":
 
 
 @pytest.fixture(scope="module")
-def api_server() -> Iterator[ApiServer]:
-    with running_api_server() as server:
-        install(server, MONITORING)
-        yield server
+def api_server(own_api_server: ApiServer) -> Iterator[ApiServer]:
+    """With the definitions of Prometheus's operator."""
+    install(own_api_server, MONITORING)
+    yield own_api_server
+    remove(own_api_server, MONITORING)
 
 
 class TestPlan:

@@ -12,7 +12,7 @@ from chatbot_cli.cluster.happenings import Happening
 from chatbot_cli.cluster.kubectl import Kubectl, Object
 from chatbot_cli.cluster.operators import Operator
 from chatbot_cli.cluster.resources import Bot, Condition
-from chatbot_cli.cluster.times import age, since
+from chatbot_cli.cluster.times import age, parse, since
 
 SUMS = ("Ready", "Available")
 """Conditions that only sum the others up."""
@@ -44,6 +44,8 @@ class Explanation:
     ready: bool
     serving: bool
     headline: str
+    last_known: str
+    """What would be the headline if an operator ran; empty while one does."""
     doubts: tuple[str, ...]
     """Why what follows may be out of date."""
     cause: Problem | None
@@ -77,10 +79,13 @@ def explain(
     problems = [problem for problem in _problems(bot) if problem.stuck or not asleep]
     cause, others = (problems[0], problems[1:]) if problems and not bot.ready else (None, problems)
     known = {problem.message for problem in problems}
+    # That nobody has looked since outweighs whatever was seen then.
+    alone = operator.running is False and not bot.deleted
     return Explanation(
-        ready=bot.ready,
-        serving=bot.is_true("Available") and not bot.deleted,
-        headline=_headline(bot, cause, now),
+        ready=bot.ready and not alone,
+        serving=bot.is_true("Available") and not bot.deleted and not alone,
+        headline=operator.text if alone else _headline(bot, cause, now),
+        last_known=_last_known(bot, operator, cause, now) if alone else "",
         doubts=tuple(_doubts(bot, operator, now)),
         cause=cause,
         others=tuple(others),
@@ -88,6 +93,16 @@ def explain(
         todo=tuple(_todo(bot, operator, cause, others, here)),
         happenings=tuple(item for item in told if item.message not in known),
     )
+
+
+def _last_known(bot: Bot, operator: Operator, cause: Problem | None, now: datetime) -> str:
+    """What held when an operator was last seen at work, or else when one last wrote that something is otherwise."""
+    if bot.seen is None:
+        return _headline(bot, cause, now)
+    when = operator.seen or max((item.since for item in bot.conditions), default="")
+    then = parse(when) or now
+    ago = f"{age(when, now)} ago ({then.astimezone(UTC):%Y-%m-%d %H:%M} UTC)"
+    return f"Last known, {ago}: {_headline(bot, cause, then)}"
 
 
 def _headline(bot: Bot, cause: Problem | None, now: datetime) -> str:
@@ -122,9 +137,8 @@ def _doubts(bot: Bot, operator: Operator, now: datetime) -> list[str]:
             f"{bot.seen}). What follows is about the earlier one."
         )
     # What cannot be seen matters only where nothing else shows that somebody is at work.
-    if operator.running is False or (operator.running is None and not bot.current):
-        old = " What follows was true when one last looked." if bot.seen is not None else ""
-        doubts.append(operator.text + (old if operator.running is False else ""))
+    if operator.running is None and not bot.current:
+        doubts.append(operator.text)
     return doubts
 
 

@@ -17,6 +17,8 @@ MAX_MESSAGE = 200
 def show(found: Explanation) -> None:
     colour = "green" if found.ready else "yellow" if found.serving else "red"
     paragraph(Text.from_markup(f"[bold {colour}]{escape(printable(found.headline))}[/]"), 0)
+    if found.last_known:
+        paragraph(Text(printable(found.last_known)), 0)
     for doubt in found.doubts:
         paragraph(Text.assemble(("! ", "yellow"), printable(doubt)), 0)
     if found.cause:

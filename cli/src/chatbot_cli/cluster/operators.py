@@ -23,6 +23,8 @@ KEY = "settings.json"
 INSTALL = f"To install it: `{CHART}`."
 LATE_SECONDS = 60.0
 """On top of a Lease's duration: this machine's clock is not the cluster's."""
+HANDOVER_SECONDS = 10.0
+"""Within which a pod that waits has taken a Lease that was given back."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Operator:
     """None: it cannot be seen."""
     text: str
     """A sentence when it is not running, or cannot be seen."""
+    seen: str = ""
+    """RFC 3339: when the last one that is gone was at work; empty where that is not known."""
 
 
 def warn(kubectl: Kubectl, then: str) -> None:
@@ -150,7 +154,9 @@ def _judge(kubectl: Kubectl, leases: list[Object], now: datetime) -> Operator:
     renewed = str(spec.get("renewTime") or "")
     late = seconds_since(renewed, now)
     if not spec.get("holderIdentity"):
-        return Operator(False, f"No operator runs: the last one ended {age(renewed, now)} ago. {_look(where)}")
+        if late is not None and late <= HANDOVER_SECONDS:  # as in each upgrade
+            return Operator(None, "An operator has just ended, and another one may be about to take over.")
+        return Operator(False, f"No operator runs: the last one ended {age(renewed, now)} ago. {_look(where)}", renewed)
     lasts = float(spec.get("leaseDurationSeconds") or 0)
     if late is not None and late <= lasts:
         return Operator(True, "")
@@ -158,11 +164,10 @@ def _judge(kubectl: Kubectl, leases: list[Object], now: datetime) -> Operator:
     pods = _available(kubectl.within(where))
     holder = f"{spec['holderIdentity']} renewed its Lease {age(renewed, now)} ago"
     if pods == 0:
-        return Operator(
-            False, f"No operator runs: {holder}, and none of its pods is available. {_look(where)} {INSTALL}"
-        )
+        text = f"No operator runs: {holder}, and none of its pods is available. {_look(where)} {INSTALL}"
+        return Operator(False, text, renewed)
     if late is None or late > lasts + LATE_SECONDS:
-        return Operator(False, f"No operator seems to run: {holder}. {_look(where)}")
+        return Operator(False, f"No operator seems to run: {holder}. {_look(where)}", renewed)
     return Operator(True, "")
 
 

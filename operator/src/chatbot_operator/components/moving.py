@@ -24,8 +24,9 @@ from chatbot_operator.components.pods import pod, template
 from chatbot_operator.components.reads import Read
 from chatbot_operator.components.services import Program
 from chatbot_operator.names import Owner
-from chatbot_operator.readiness import job_state
-from chatbot_operator.world import Manifest
+from chatbot_operator.readiness import count, current, desired, job_state
+from chatbot_operator.reasons import Reason
+from chatbot_operator.world import Blocked, Manifest
 
 DEADLINE_SECONDS = 24 * 3600
 RUN_BY: dict[PostgresMode, str] = {"Dev": "StatefulSet", "CloudNativePG": "Cluster"}
@@ -75,6 +76,14 @@ def started(context: Context) -> bool:
     """Whether the status has noted since when: the Jobs of each move have names of their own."""
     data = context.observed.data
     return data is not None and data.moving_to == context.bot.spec.stores.postgres.mode
+
+
+def not_at_rest(context: Context) -> Blocked | None:
+    """A Deployment of which a pod may still be made: its controller has not seen yet that it is to have none."""
+    live = (item for item in context.observed.children if item["kind"] == "Deployment")
+    found = [item for item in live if desired(item) or not current(item) or count(item, "replicas")]
+    left = min((item["metadata"]["name"] for item in found), default=None)
+    return Blocked(Reason.STOPPING, f"Waits for Deployment {left}, which is to have no pods.") if left else None
 
 
 def name(context: Context, owner: Owner) -> str:

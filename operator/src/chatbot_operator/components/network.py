@@ -12,6 +12,7 @@ from chatbot_resource.configuration import provider_url
 from chatbot_resource.llm import resolve_llm
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.profiles import PRIVATE_NETWORKS
+from chatbot_resource.tools import HTTP_FETCH, WEATHER
 from pydantic import BaseModel
 
 from chatbot_operator import names
@@ -188,7 +189,8 @@ def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
         yield from _address(url, bot.metadata.namespace)
     if part in SCRAPED:
         yield from map(_plain, bot.spec.network.egress)
-    if part in OUTWARD and not bot.spec.network.egress:
+    fetches = part == "chat" and HTTP_FETCH in bot.spec.tools.enabled  # whose hosts have addresses that nobody knows
+    if fetches or (part in OUTWARD and not bot.spec.network.egress):
         yield PUBLIC
 
 
@@ -212,6 +214,8 @@ def _addresses(bot: ChatbotDeployment, part: str) -> Iterator[str]:
         for provider in resolve_llm(spec.llm).providers:
             if url := provider_url(provider):
                 yield url
+        if WEATHER in spec.tools.enabled:
+            yield from (spec.tools.weather.base_url, spec.tools.weather.geocoding_url)
     if part in ("conversation", "conversation-worker") and spec.embeddings.base_url:
         yield spec.embeddings.base_url
     if part in SCRAPED and spec.telemetry.otlp:

@@ -44,6 +44,9 @@ def pod(containers: Sequence[Manifest], volumes: Iterable[Manifest], grace_secon
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        # The kernel keeps from process 1 what it has no handler for yet: a pod that is told to end while its program is
+        # still being loaded would stay for the whole time below. So the pod's own pause is process 1.
+        "shareProcessNamespace": True,
         "terminationGracePeriodSeconds": grace_seconds,
         "containers": list(containers),
         "volumes": [*volumes, scratch("tmp")],

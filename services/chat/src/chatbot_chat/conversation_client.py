@@ -1,6 +1,6 @@
 """Chat's own small view of the conversation service: only the fields it reads, whatever else the callee sends."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -41,6 +41,17 @@ class Knowledge(View):
 class HistoryMessage(View):
     role: Literal["user", "assistant"]
     text: str
+
+
+class SpokenMessage(View):
+    """A message of a conversation as it is stored; `usage` is tokens."""
+
+    role: Literal["user", "assistant"]
+    text: str
+    parts: list[dict[str, Any]]
+    model: str | None
+    usage: dict[str, Any] | None
+    created_at: datetime
 
 
 class Reply(View):
@@ -101,11 +112,16 @@ class UsageSum(View):
 
 
 def ending(
-    attempt: int, status: EndState, *, model: str | None, text: str = "", error: str | None = None
+    attempt: int,
+    status: EndState,
+    *,
+    model: str | None,
+    text: str = "",
+    parts: Sequence[dict[str, Any]] = (),
+    error: str | None = None,
 ) -> dict[str, Any]:
     """How an attempt ended, in conversation's words, as yet without citations and usage."""
-    parts = [{"type": "text", "text": text}] if text else []
-    known = {"attempt": attempt, "status": status, "model": model, "text": text, "parts": parts, "error": error}
+    known = {"attempt": attempt, "status": status, "model": model, "text": text, "parts": [*parts], "error": error}
     return known | {"citations": [], "usage": None}
 
 
@@ -162,6 +178,17 @@ class ConversationClient:
         return Knowledge.model_validate(
             await call(self._client, "POST", "/api/v1/knowledge/search", user_token=user.token, json={"query": query})
         )
+
+    async def messages(self, user: User, conversation_id: UUID) -> list[SpokenMessage]:
+        """All messages of a conversation of the user, oldest first."""
+        path, window = f"/api/v1/conversations/{conversation_id}/messages", {"limit": "200"}
+        spoken: list[SpokenMessage] = []
+        while True:
+            page = await call(self._client, "GET", path, user_token=user.token, params=window)
+            spoken += map(SpokenMessage.model_validate, page["data"])
+            if not page["has_more"]:
+                return spoken
+            window["after"] = page["last_id"]
 
     async def ping(self) -> None:
         response = await self._client.get("/health")

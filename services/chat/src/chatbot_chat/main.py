@@ -23,6 +23,7 @@ from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.log import BLOCK_MILLISECONDS, RunLog
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
+from chatbot_chat.tools.catalog import ToolCatalog
 
 REDIS_SECONDS = 1.0
 FOLLOWERS = 2000
@@ -50,15 +51,23 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     conversation = ConversationClient(client)
     catalog = Catalog(settings)
     prompts = {language: Path(path).read_text() for language, path in settings.prompt_files.items()}
+    tools = ToolCatalog(settings.tools)
     budgets = Budgets(conversation, settings.budgets, Counters(redis))
     moderation = make_moderation(settings)
-    runs = RunService(catalog, conversation, RunLog(redis, blocking), prompts, budgets, moderation)
+    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), prompts, budgets, moderation)
 
     async def ping_redis() -> None:
         await redis.ping()
 
     # None takes us out of service: answers flow without Redis, and conversation has readiness of its own.
-    probes = Probes(reported={"conversation": conversation.ping, "redis": ping_redis, "providers": catalog.ping})
+    probes = Probes(
+        reported={
+            "conversation": conversation.ping,
+            "redis": ping_redis,
+            "providers": catalog.ping,
+            "tools": tools.ping,
+        }
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -72,6 +81,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         await asyncio.gather(*keeping, return_exceptions=True)
         await budgets.close()
         await catalog.close()
+        await tools.close()
         await moderation.close()
         await client.aclose()
         await redis.aclose()
@@ -86,7 +96,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     )
     app.state.runs = runs
     app.state.catalog = catalog
-    app.state.completions = CompletionService(settings.bot, catalog, conversation, prompts, budgets, moderation)
+    app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts, budgets, moderation)
     app.state.moderation = moderation
     return app
 

@@ -54,6 +54,21 @@ class ModelSettings(ClosedModel):
     prices: Prices | None = None
 
 
+class WeatherSettings(ClosedModel):
+    """Addresses of an API that speaks like Open-Meteo; both end in its version path."""
+
+    base_url: str
+    geocoding_url: str
+
+
+class ToolSettings(ClosedModel):
+    """`enabled` names tools, built in or plug-ins; `http_allow_list` the hosts that `http_fetch` may read."""
+
+    enabled: list[str]
+    http_allow_list: list[str]
+    weather: WeatherSettings
+
+
 class BudgetSettings(ClosedModel):
     """What may be spent; cost is in millionths of the currency. None is no bound."""
 
@@ -88,6 +103,7 @@ class Settings(ServiceSettings):
     fallbacks: list[str]
     prompt_files: dict[str, str]
     """Language → path of its system prompt."""
+    tools: ToolSettings
     budgets: BudgetsSettings | None = None
     moderation: ModerationSettings | None = None
     redis_url: RedisUrl

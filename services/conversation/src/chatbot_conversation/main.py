@@ -15,7 +15,7 @@ from chatbot_conversation.turns import routes as turns
 from chatbot_conversation.usage import routes as usage
 from chatbot_conversation.usage.service import UsageService
 
-POOL_SIZE, POOL_OVERFLOW = 10, 20
+POOL_SIZE, POOL_OVERFLOW = 20, 10
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -26,10 +26,11 @@ from chatbot_conversation.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-POOL_SIZE, POOL_OVERFLOW = 3, 5
 QUEUE_POOL = 3
 """Connections of the queue: one listens, the others fetch and report."""
 CONCURRENT_JOBS = 8
+POOL_SIZE, POOL_OVERFLOW = CONCURRENT_JOBS, 0
+"""One connection a job, kept: opening one costs Postgres more than most jobs do."""
 POLL = timedelta(seconds=10)
 """Jobs are announced by NOTIFY; polling finds those of a worker that died."""
 HEARTBEAT = timedelta(seconds=30)

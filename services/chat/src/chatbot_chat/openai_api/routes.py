@@ -3,7 +3,6 @@
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
-import httpx2
 from chatbot_common.identity import CurrentUser
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
@@ -13,7 +12,7 @@ from chatbot_chat.openai_api.completion import frame
 from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.schema import CompletionRequest
 from chatbot_chat.openai_api.service import CompletionService, relayed
-from chatbot_chat.providers import ProviderError
+from chatbot_chat.providers import ProviderError, RelayedAnswer
 from chatbot_chat.sse import HEADERS, guarded, sse_response
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -30,13 +29,13 @@ Completions = Annotated[CompletionService, Depends(_service)]
 class RelayedResponse(StreamingResponse):
     """A provider's response on its way; its connection is let go however this ends, also before the first byte."""
 
-    def __init__(self, response: httpx2.Response, counting: Counting, stack: AsyncExitStack) -> None:
-        kind = response.headers.get("content-type", "application/json")
-        super().__init__(relayed(response, counting, self._broke), response.status_code, HEADERS, media_type=kind)
+    def __init__(self, response: RelayedAnswer, counting: Counting, stack: AsyncExitStack) -> None:
+        pieces = relayed(response, counting, self._broke)
+        super().__init__(pieces, response.status, HEADERS, media_type=response.content_type)
         self._stack = stack
-        self._error: httpx2.HTTPError | None = None
+        self._error: ProviderError | None = None
 
-    def _broke(self, error: httpx2.HTTPError) -> None:
+    def _broke(self, error: ProviderError) -> None:
         self._error = error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

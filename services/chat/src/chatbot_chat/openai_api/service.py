@@ -2,15 +2,15 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, suppress
+from functools import partial
 from typing import Any
 
-import httpx2
 import structlog
 from chatbot_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 from chatbot_common.identity import User
 from chatbot_common.ids import uuid7
-from httpx2 import Response
 
+from chatbot_chat.agent import AgentEvent, converse
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.citations import citations_of
@@ -19,11 +19,15 @@ from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of, frame
 from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
-from chatbot_chat.prompt import PromptTooLong, build_request, system_prompt
-from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, TextDelta, Usage
+from chatbot_chat.prompt import PromptTooLong, ToolUse, build_request, system_prompt
+from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, RelayedAnswer, TextDelta, Usage
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
+from chatbot_chat.tools.catalog import ToolCatalog
+from chatbot_chat.tools.factory import Asker
+from chatbot_chat.tools.knowledge import Shelf
+from chatbot_chat.tools.toolbox import Toolbox
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +41,7 @@ class CompletionService:
         self,
         assistant: str,
         catalog: Catalog,
+        tools: ToolCatalog,
         conversation: ConversationClient,
         prompts: dict[str, str],
         budgets: Budgets,
@@ -44,6 +49,7 @@ class CompletionService:
     ) -> None:
         self._assistant = assistant
         self._catalog = catalog
+        self._tools = tools
         self._conversation = conversation
         self._prompts = prompts
         self._budgets = budgets
@@ -59,7 +65,7 @@ class CompletionService:
 
     async def relay(
         self, user: User, request: CompletionRequest, body: dict[str, Any], stack: AsyncExitStack
-    ) -> tuple[Response, Counting] | None:
+    ) -> tuple[RelayedAnswer, Counting] | None:
         """The provider's own response for a raw model that speaks this protocol; None where we word or judge it.
 
         Args:
@@ -99,7 +105,9 @@ class CompletionService:
         knowledge = await self._knowledge(user, question)
         is_assistant = request.model == self._assistant
 
-        def prepare(settings: ModelSettings) -> ModelRequest:
+        shelf = Shelf(knowledge)
+
+        def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
             return build_request(
                 settings,
                 system=system_prompt(self._prompts, None) if is_assistant else "",
@@ -109,15 +117,22 @@ class CompletionService:
                 instructions=_instructions(request.messages),
                 max_tokens=request.answer_tokens,
                 temperature=0.7 if request.temperature is None else request.temperature,
+                use=use,
             )
 
         model = self._catalog.default if is_assistant else request.model
+        asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))
+        toolbox = self._tools.toolbox(asker, may_ask=False) if is_assistant else Toolbox()
         account = self._budgets.account(user.id, uuid7())
         if self._budgets.bounded:
-            await self._admit(account, model, prepare)
-        events = self._catalog.stream(model, prepare, fallbacks=is_assistant, admit=account.admit)
-        watched = self._moderation.watched(account.watched(events))
-        return Answering(Completion(request.model), watched, knowledge, account)
+            await self._admit(account, model, lambda settings: prepare(settings, ToolUse(toolbox.specs)))
+
+        def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
+            prepared = partial(prepare, use=use)
+            return account.watched(self._catalog.stream(model, prepared, fallbacks=is_assistant, admit=account.admit))
+
+        answer = self._moderation.watched(converse(ask, toolbox))
+        return Answering(Completion(request.model), answer, shelf, account)
 
     async def _admit(self, account: Account, model: str, prepare: Callable[[ModelSettings], ModelRequest]) -> None:
         """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`."""
@@ -144,13 +159,13 @@ class Answering:
     def __init__(
         self,
         completion: Completion,
-        events: AsyncGenerator[ModelEvent | Withheld, None],
-        knowledge: Knowledge,
+        events: AsyncGenerator[AgentEvent | Withheld, None],
+        shelf: Shelf,
         account: Account,
     ) -> None:
         self._completion = completion
         self._events = events
-        self._knowledge = knowledge
+        self._shelf = shelf
         self._account = account
         self._text = ""
         self._usage: Usage | None = None
@@ -185,14 +200,14 @@ class Answering:
                     elif isinstance(event, Withheld):  # a stream cannot take back what it has sent: its reason tells
                         self._text = event.text
                     elif isinstance(event, Usage):
-                        self._usage = event
+                        self._usage = self._usage + event if self._usage else event
                     elif isinstance(event, Finish):
                         self._reason = event.reason
         finally:
             await self._account.close()
 
     def _annotations(self) -> list[dict[str, Any]]:
-        return annotations_of(self._text, citations_of(self._text, self._knowledge))
+        return annotations_of(self._text, citations_of(self._text, self._shelf.knowledge))
 
 
 def _question(messages: list[ChatMessage]) -> str:
@@ -232,7 +247,7 @@ async def _counted(relay: Relay, counting: Counting, account: Account) -> None:
 
 
 async def relayed(
-    response: Response, counting: Counting, broke: Callable[[httpx2.HTTPError], None]
+    response: RelayedAnswer, counting: Counting, broke: Callable[[ProviderError], None]
 ) -> AsyncIterator[bytes]:
     """The provider's bytes. A stream that breaks ends in an error frame; any other body must not look complete.
 
@@ -241,13 +256,13 @@ async def relayed(
         broke: is told why a stream broke.
     """
     try:
-        async for piece in response.aiter_bytes():
+        async for piece in response.pieces():
             if shown := counting.passed(piece):
                 yield shown
         if shown := counting.rest():
             yield shown
-    except httpx2.HTTPError as error:
-        if "text/event-stream" not in response.headers.get("content-type", ""):
+    except ProviderError as error:
+        if "text/event-stream" not in response.content_type:
             raise
         broke(error)
         yield frame(ProviderError("The provider's answer broke off.").as_openai())

@@ -1,11 +1,9 @@
 """Where answers come from. A provider turns one request into a stream of events; everything else is the turn's."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
-
-import httpx2
 
 from chatbot_chat.conversation_client import Knowledge
 from chatbot_chat.providers.errors import ProviderError as ProviderError
@@ -56,6 +54,8 @@ class ModelRequest:
     max_tokens: int = 1000
     temperature: float = 0.7
     tools: tuple[ToolSpec, ...] = ()
+    may_call: bool = True
+    """False: the model is told of the tools, because it has used them, and has to answer without another call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,9 @@ class Usage:
 
     input_tokens: int
     output_tokens: int
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +111,26 @@ class ChatProvider(Protocol):
     async def close(self) -> None: ...
 
 
+class RelayedAnswer(Protocol):
+    """A provider's open response."""
+
+    status: int
+
+    @property
+    def content_type(self) -> str: ...
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The bytes as they come, once. Raises `ProviderError`."""
+        ...
+
+
 @runtime_checkable
 class RelayingProvider(Protocol):
     """A provider that speaks OpenAI's protocol itself, so that its bytes can be passed on as they are."""
 
     name: str
 
-    def relay(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[httpx2.Response]:
+    def relay(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[RelayedAnswer]:
         """The provider's open response to a chat completion; leaving the block closes it.
 
         Raises:

@@ -40,6 +40,8 @@ def parameters(request: ModelRequest) -> dict[str, Any]:
             {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
             for tool in request.tools
         ]
+        if not request.may_call:
+            asked["tool_choice"] = {"type": "none"}
     return asked
 
 

@@ -7,10 +7,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
 from chatbot_common.errors import NotFound
 
-from chatbot_chat.providers import ChatProvider, Chosen, ModelEvent, ModelRequest, RelayingProvider
+from chatbot_chat.providers import ChatProvider, Chosen, ModelEvent, ModelRequest, RelayedAnswer, RelayingProvider
 from chatbot_chat.providers.fake import Fake
 from chatbot_chat.providers.guard import Guard
 from chatbot_chat.providers.metering import metered
@@ -30,7 +29,7 @@ class UnknownModel(NotFound):
 class Relay:
     """A provider's own response, and whom to tell what was heard in it."""
 
-    response: httpx2.Response
+    response: RelayedAnswer
     heard: Callable[[ModelEvent], None]
 
 

@@ -1,10 +1,12 @@
-"""OpenAI's protocol in both directions, as every compatible server speaks it. Pure."""
+"""OpenAI's protocol in both directions, as every compatible server speaks it. Pure.
 
+A chunk is read as the JSON that it is: the SDK's models of it cost a third of a millisecond each, of some hundred in an
+answer, and promise what compatible servers do not hold.
+"""
+
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
-
-from openai.types.chat import ChatCompletionChunk
-from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaToolCall
 
 from chatbot_chat.providers import (
     Finish,
@@ -19,6 +21,9 @@ from chatbot_chat.providers import (
 )
 from chatbot_chat.providers.text import whole_characters
 
+Chunk = Mapping[str, Any]
+"""A `chat.completion.chunk`. What is not shaped like one raises `TypeError`, `AttributeError` or `ValueError`."""
+
 _REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]] = {
     "length": "length",
     "content_filter": "content_filter",
@@ -28,8 +33,10 @@ _REASONING = ("reasoning_content", "reasoning")
 """Where compatible servers put what a model thinks; OpenAI itself does not show it."""
 _UNKNOWN = ("unsupported", "not_supported", "unknown", "unrecognized", "unexpected", "extra")
 """What is in the code or the type of an error about a parameter that the model does not take, whatever its value."""
-_NEEDED = ("tools", "max_completion_tokens")
-"""Never left out: an answer must be bounded, and without tools it would be another's."""
+_NEEDED = ("max_completion_tokens",)
+"""Never left out: an answer must be bounded."""
+_TOOLS = re.compile(r"\btools?\b|tool[-_ ]|function[-_ ]?call", re.IGNORECASE)
+_LACKING = re.compile(r"support|requires? --", re.IGNORECASE)
 
 
 def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
@@ -43,6 +50,8 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
     wanted["stream_options"] = {"include_usage": True}
     if request.tools:
         wanted["tools"] = [_tool(tool) for tool in request.tools]
+        if not request.may_call and "tools" not in refused:
+            wanted["tool_choice"] = "none"
     return {name: value for name, value in wanted.items() if name not in refused}
 
 
@@ -52,7 +61,16 @@ def refused_option(body: object, sent: Mapping[str, Any]) -> str | None:
     OpenAI names it in `param`, others in FastAPI's `loc`. What a wrong value of one question is to blame for teaches
     nothing about the next.
     """
-    return next((name for name in _unknown(body) if name in sent and name not in _NEEDED), None)
+    named = next((name for name in _unknown(body) if name in sent and name not in _NEEDED), None)
+    return named or ("tools" if "tools" in sent and _lacks_tools(body) else None)
+
+
+def _lacks_tools(body: object) -> bool:
+    """Whether an error says that the model, or its server as it was started, has no tools. No two word it alike:
+    Ollama "does not support tools", vLLM "tool choice requires --enable-auto-tool-choice", llama.cpp "tools param
+    requires --jinja flag", OpenRouter "No endpoints found that support tool use"."""
+    said = str(body)
+    return bool(_TOOLS.search(said) and _LACKING.search(said))
 
 
 def _unknown(body: object) -> Iterator[str]:
@@ -88,10 +106,10 @@ def _tool(tool: ToolSpec) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def speaks(chunk: ChatCompletionChunk) -> bool:
+def speaks(chunk: Chunk) -> bool:
     """Whether the chunk holds part of the answer, not only a role or a count."""
     delta = _delta(chunk)
-    return delta is not None and bool(delta.content or delta.tool_calls or _reasoning(delta))
+    return bool(delta.get("content") or delta.get("tool_calls") or _reasoning(delta))
 
 
 class Reading:
@@ -102,31 +120,30 @@ class Reading:
         self._reason: str | None = None
         self._usage: Usage | None = None
 
-    def events(self, chunk: ChatCompletionChunk) -> Iterator[ModelEvent]:
-        if chunk.usage:
+    def events(self, chunk: Chunk) -> Iterator[ModelEvent]:
+        if usage := chunk.get("usage"):
             # Gemini counts with every chunk, from the beginning: the last one holds.
-            self._usage = Usage(chunk.usage.prompt_tokens or 0, chunk.usage.completion_tokens or 0)
-        if delta := _delta(chunk):
-            if thought := _reasoning(delta):
-                yield ReasoningDelta(whole_characters(thought))
-            if text := _text(delta.content):
-                yield TextDelta(whole_characters(text))
-            for piece in delta.tool_calls or ():
-                self._add(piece)
-        for choice in chunk.choices[:1]:
-            self._reason = choice.finish_reason or self._reason
+            self._usage = Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
+        delta = _delta(chunk)
+        if thought := _reasoning(delta):
+            yield ReasoningDelta(whole_characters(thought))
+        if text := _text(delta.get("content")):
+            yield TextDelta(whole_characters(text))
+        for piece in delta.get("tool_calls") or ():
+            self._add(piece)
+        self._reason = _choice(chunk).get("finish_reason") or self._reason
 
-    def _add(self, piece: ChoiceDeltaToolCall) -> None:
+    def _add(self, piece: Mapping[str, Any]) -> None:
         """A call's first piece names it. Servers that send calls whole leave the index out, or give each the same."""
-        last = max(self._calls, default=-1)
-        index = last if piece.index is None else piece.index
-        if piece.id and index in self._calls and self._calls[index].id != piece.id:
+        last, named = max(self._calls, default=-1), piece.get("id")
+        index = last if piece.get("index") is None else int(piece["index"])
+        if named and index in self._calls and self._calls[index].id != named:
             index = last + 1
         index = max(index, 0)
-        known = self._calls.get(index, ToolCall(piece.id or f"call_{index}", "", ""))
-        said = piece.function
-        name, arguments = (said.name or "", said.arguments or "") if said else ("", "")
-        extra = (piece.model_extra or {}).get("extra_content") or known.extra
+        known = self._calls.get(index, ToolCall(named or f"call_{index}", "", ""))
+        said = piece.get("function") or {}
+        name, arguments = said.get("name") or "", said.get("arguments") or ""
+        extra = piece.get("extra_content") or known.extra
         self._calls[index] = ToolCall(known.id, known.name or name, known.arguments + arguments, extra)
 
     @property
@@ -143,13 +160,18 @@ class Reading:
         yield Finish("tool_calls" if self._calls else _REASONS.get(self._reason or "", "stop"))
 
 
-def _delta(chunk: ChatCompletionChunk) -> ChoiceDelta | None:
-    return chunk.choices[0].delta if chunk.choices else None
+def _choice(chunk: Chunk) -> Mapping[str, Any]:
+    """The first choice, empty in a chunk that only counts."""
+    choices = chunk.get("choices")
+    return choices[0] if choices else {}
 
 
-def _reasoning(delta: ChoiceDelta) -> str:
-    extra = delta.model_extra or {}
-    return next((text for name in _REASONING if isinstance(text := extra.get(name), str) and text), "")
+def _delta(chunk: Chunk) -> Mapping[str, Any]:
+    return _choice(chunk).get("delta") or {}
+
+
+def _reasoning(delta: Mapping[str, Any]) -> str:
+    return next((text for name in _REASONING if isinstance(text := delta.get(name), str) and text), "")
 
 
 def _text(content: object) -> str:

@@ -4,13 +4,12 @@ import contextlib
 import json
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import openai
 import structlog
 from openai import AsyncOpenAI, AsyncStream
-from openai.types.chat import ChatCompletionChunk
 
 from chatbot_chat.providers import (
     ModelEvent,
@@ -21,12 +20,15 @@ from chatbot_chat.providers import (
 )
 from chatbot_chat.providers.errors import late, refusal, retry_after_of
 from chatbot_chat.providers.patience import Patience, http_timeout
+from chatbot_chat.providers.relaying import Relay, Relayed
 from chatbot_chat.settings import ProviderSettings
 
 log = structlog.get_logger(__name__)
 
 CLIENT_MISTAKES = (400, 413, 422)
 """What a provider says about the request itself is passed on; what it says about key, model or quota is not."""
+_ABOUT_TOOLS = (openai.NotFoundError, openai.InternalServerError)
+"""How OpenRouter and llama.cpp answer where a model has no tools."""
 NO_KEY = "not-needed"  # the SDK insists on one; servers without keys ignore it
 
 
@@ -46,7 +48,8 @@ class OpenAICompatible:
             max_retries=0,  # routing.py retries, and knows who else could answer
             timeout=http_timeout(settings.timeouts),
         )
-        self._completions = self._client.chat.completions  # imports what it is made of: now, not at the first question
+        url = f"{str(self._client.base_url).rstrip('/')}/chat/completions"
+        self._relay = Relay(settings.name, url, self._client.auth_headers, settings.timeouts)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         with _translated(self.name):
@@ -55,7 +58,8 @@ class OpenAICompatible:
                 stream = await self._open(request)
             reading = openai_chunks.Reading()
             async with stream:
-                async for chunk in patience.over(aiter(stream), openai_chunks.speaks):
+                chunks = cast(AsyncIterator[openai_chunks.Chunk], aiter(stream))
+                async for chunk in patience.over(chunks, openai_chunks.speaks):
                     for event in reading.events(chunk):
                         yield event
             if not reading.finished:
@@ -63,58 +67,47 @@ class OpenAICompatible:
             for event in reading.end():
                 yield event
 
-    async def _open(self, request: ModelRequest) -> AsyncStream[ChatCompletionChunk]:
+    async def _open(self, request: ModelRequest) -> AsyncStream[object]:
         """Ask; what the model refuses is left out from then on, see docs/decisions/0006."""
-        messages: Any = [openai_chunks.message(item) for item in request.messages]
+        messages = [openai_chunks.message(item) for item in request.messages]
         while True:
             options = openai_chunks.options(request, self._dialects[request.model])
+            body = {"model": request.model, "messages": messages, "stream": True} | options
             try:
-                return await self._completions.create(
-                    model=request.model, messages=messages, stream=True, extra_body=options
+                return await self._client.post(
+                    "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=AsyncStream[object]
                 )
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            except (openai.BadRequestError, openai.UnprocessableEntityError, *_ABOUT_TOOLS) as error:
                 refused = openai_chunks.refused_option(error.body, options)
-                if refused is None:
+                if refused is None or (refused != "tools" and isinstance(error, _ABOUT_TOOLS)):
                     raise
                 log.info("model refuses a parameter", provider=self.name, model=request.model, parameter=refused)
                 self._dialects[request.model].add(refused)
 
     @contextlib.asynccontextmanager
-    async def relay(self, body: Mapping[str, Any]) -> AsyncIterator[httpx2.Response]:
+    async def relay(self, body: Mapping[str, Any]) -> AsyncIterator[Relayed]:
         """See `RelayingProvider`."""
-        with _translated(self.name):
-            response = await self._relay(dict(body))
-        async with contextlib.aclosing(response):
-            if not response.is_success and response.status_code not in CLIENT_MISTAKES:
-                raise refusal(self.name, response.status_code, retry_after_of(response.headers))
-            try:
-                yield response
-            except httpx2.HTTPError as error:  # met by whoever passes it on
-                raise ProviderUnreachable(f"Provider {self.name} broke its answer off.") from error
+        answer = await self._counted(dict(body))
+        with contextlib.closing(answer):
+            if not 200 <= answer.status < 300 and answer.status not in CLIENT_MISTAKES:
+                raise refusal(self.name, answer.status, retry_after_of(answer.headers))
+            yield answer
 
-    async def _relay(self, body: dict[str, Any]) -> httpx2.Response:
+    async def _counted(self, body: dict[str, Any]) -> Relayed:
         """A stream is asked to count, unless the model is known to refuse that."""
         counted = {"stream_options": {"include_usage": True}}
         if not body.get("stream") or body.get("stream_options") or "stream_options" in self._dialects[body["model"]]:
-            return await self._post(body)
-        response = await self._post(body | counted)
-        if response.status_code in CLIENT_MISTAKES and _refused(await response.aread(), counted):
-            await response.aclose()
-            self._dialects[body["model"]].add("stream_options")
-            return await self._post(body)
-        return response
-
-    async def _post(self, body: dict[str, Any]) -> httpx2.Response:
-        http = self._client._client
-        request = http.build_request(
-            "POST",
-            f"{str(self._client.base_url).rstrip('/')}/chat/completions",
-            json=body,
-            headers=self._client.auth_headers | {"Accept-Encoding": "identity"},
-        )
-        return await http.send(request, stream=True)
+            return await self._relay.post(body)
+        answer = await self._relay.post(body | counted)
+        if answer.status not in CLIENT_MISTAKES:
+            return answer
+        with contextlib.closing(answer):
+            if _refused(await answer.whole(), counted):
+                self._dialects[body["model"]].add("stream_options")
+        return await self._relay.post(body)
 
     async def close(self) -> None:
+        await self._relay.close()
         await self._client.close()
 
 

@@ -2,26 +2,32 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import structlog
 from chatbot_common.errors import Problem
 from chatbot_common.http import UpstreamProblem
 from opentelemetry import trace
 
+from chatbot_chat.agent import AgentEvent, Called, Returned, converse
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, EndState, ending
 from chatbot_chat.moderation import Verdict
 from chatbot_chat.moderation.service import Moderation, Withheld
-from chatbot_chat.providers import Chosen, ModelRequest, TextDelta, Usage
+from chatbot_chat.prompt import ToolUse
+from chatbot_chat.providers import Chosen, ModelEvent, ModelRequest, ReasoningDelta, TextDelta, Usage
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import terminal
 from chatbot_chat.runs.log import RunLog
+from chatbot_chat.runs.parts import parts_of
 from chatbot_chat.runs.run import Run
 from chatbot_chat.settings import ModelSettings
+from chatbot_chat.tools.knowledge import Shelf
+from chatbot_chat.tools.toolbox import Toolbox
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -31,7 +37,21 @@ COMMIT_PATIENCE_SECONDS = 60.0
 NOT_STORED = "not-stored: The answer could not be stored; send the question again."
 COMMIT_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-Prepare = Callable[[ModelSettings], ModelRequest]
+
+class Prepare(Protocol):
+    """Makes the request for a model, fitted to its window."""
+
+    def __call__(self, settings: ModelSettings, use: ToolUse) -> ModelRequest: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked of whom: the model, how a request for it is made, the tools it has and the passages it may cite."""
+
+    model: str
+    prepare: Prepare
+    toolbox: Toolbox
+    shelf: Shelf
 
 
 @dataclass
@@ -40,6 +60,7 @@ class Said:
 
     model: str
     usage: Usage | None = None
+    """Of all rounds."""
     flagged: Verdict | None = None
 
 
@@ -52,15 +73,15 @@ class Executor:
         self._log = run_log
         self._moderation = moderation
 
-    async def execute(self, run: Run, model: str, prepare: Prepare) -> None:
+    async def execute(self, run: Run, task: Task) -> None:
         """Run to the end. Nothing escapes: whatever happens becomes the run's last event."""
         with tracer.start_as_current_span("chat.run", attributes={"chatbot.run.id": str(run.id)}):
-            said, keeping = Said(model), None
+            said, keeping = Said(task.model), None
             try:
-                await self._tell_start(run, model)
+                await self._tell_start(run, task.model)
                 keeping = asyncio.create_task(run.keep_log(self._log))
-                status, error = await self._answer(run, model, prepare, said)
-                await self._end(run, said, status, error)
+                status, error = await self._answer(run, task, said)
+                await self._end(run, task, said, status, error)
             except Exception as crash:
                 # A defect of ours: whoever follows must not wait for an end that never comes.
                 log.error("run crashed", run_id=str(run.id), exc_info=crash)
@@ -79,9 +100,9 @@ class Executor:
             resumable=await self._log.opens(run.id, run.attempt),
         )
 
-    async def _answer(self, run: Run, model: str, prepare: Prepare, said: Said) -> tuple[EndState, Problem | None]:
+    async def _answer(self, run: Run, task: Task, said: Said) -> tuple[EndState, Problem | None]:
         """Stream the model's answer into the run; how it went, and the failure if it failed."""
-        speaking = asyncio.create_task(self._speak(run, model, prepare, said))
+        speaking = asyncio.create_task(self._speak(run, task, said))
         stopping = asyncio.create_task(run.stopped())
         try:
             await asyncio.wait({speaking, stopping}, timeout=_time_left(run), return_when=asyncio.FIRST_COMPLETED)
@@ -94,31 +115,35 @@ class Executor:
             log.error("answer crashed", run_id=str(run.id), exc_info=crash)
             return "failed", Problem()
         finally:
-            for task in (speaking, stopping):
-                task.cancel()
+            for part in (speaking, stopping):
+                part.cancel()
             await asyncio.wait({speaking, stopping})
         return "completed", None
 
-    async def _speak(self, run: Run, model: str, prepare: Prepare, said: Said) -> None:
-        answer = self._catalog.stream(model, prepare, admit=run.account.admit)
-        async with contextlib.aclosing(self._moderation.watched(run.account.watched(answer))) as events:
+    async def _speak(self, run: Run, task: Task, said: Said) -> None:
+        def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
+            # The next round is for the model that spoke in the last one: it knows why it called.
+            prepare = partial(task.prepare, use=use)
+            return run.account.watched(self._catalog.stream(said.model, prepare, admit=run.account.admit))
+
+        async with contextlib.aclosing(self._moderation.watched(converse(ask, task.toolbox))) as events:
             async for event in events:
-                if isinstance(event, TextDelta):
-                    run.emit("text.delta", text=event.text)
-                elif isinstance(event, Usage):
-                    said.usage = event
+                if isinstance(event, Usage):
+                    said.usage = said.usage + event if said.usage else event
                 elif isinstance(event, Chosen):
                     said.model = event.model
                 elif isinstance(event, Withheld):
                     said.flagged = event.verdict
                     run.emit("text.replaced", text=event.text)
+                else:
+                    _tell(run, event)
 
-    async def _end(self, run: Run, said: Said, status: EndState, error: Problem | None) -> None:
-        citations = citations_of(run.text, run.turn.knowledge)
+    async def _end(self, run: Run, task: Task, said: Said, status: EndState, error: Problem | None) -> None:
+        citations = citations_of(run.text, task.shelf.knowledge)
         usage = said.usage
         counted = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else None
         message = f"{error.kind}: {error}" if error else None
-        body = ending(run.attempt, status, model=said.model, text=run.text, error=message)
+        body = ending(run.attempt, status, model=said.model, text=run.text, parts=parts_of(run.events), error=message)
         flagged = said.flagged or await self._moderation.flag(run.text)
         body |= {"citations": citations, "usage": counted, "moderation": flagged.as_json() if flagged else None}
         outcome = await self._commit(run, body)
@@ -168,6 +193,18 @@ class Executor:
         spent = run.account.spent
         await self._conversation.store_reply(run.id, body | {"spent": spent.as_json() if spent else None})
         run.account.entered = True
+
+
+def _tell(run: Run, event: AgentEvent) -> None:
+    match event:
+        case TextDelta(text=text):
+            run.emit("text.delta", text=text)
+        case ReasoningDelta(text=text):
+            run.emit("reasoning.delta", text=text)
+        case Called(call=call):
+            run.emit("tool.started", tool_call_id=call.id, name=call.name, arguments=call.arguments)
+        case Returned(call=call, result=result):
+            run.emit("tool.finished", tool_call_id=call.id, name=call.name, status=result.status, content=result.text)
 
 
 def _time_left(run: Run) -> float:

@@ -24,6 +24,7 @@ from chatbot_chat.conversation_client import Attempt, ConversationClient, ending
 from chatbot_chat.providers import Usage
 from chatbot_chat.runs.events import Event, text_of
 from chatbot_chat.runs.log import RunLog
+from chatbot_chat.runs.parts import parts_of
 from chatbot_chat.runs.run import Run
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
@@ -37,6 +38,8 @@ RETRY_SECONDS = 1.0
 SURE_SECONDS = 5.0
 """For how long a run must have been seen abandoned: after an outage of conversation every lease has ended, and the
 living need a moment to renew theirs, longer than one call and another try."""
+BEGIN_SECONDS = 0.2
+"""How long the first sign of life waits for those of other runs: many begin at once, and some have ended by then."""
 CLOSED_AT_ONCE = 8
 
 
@@ -59,6 +62,7 @@ class Leases:
         self._log = run_log
         self._runs = runs
         self._sure_seconds = sure_seconds
+        self._begun: list[Run] = []
         self._suspects: dict[Attempt, float] = {}
         """Abandoned in the round before → since when, by the monotonic clock."""
 
@@ -79,16 +83,21 @@ class Leases:
 
     async def begin(self, run: Run) -> None:
         """The first sign of life of a run: without one its turn has until its deadline. A round makes up for it."""
-        with contextlib.suppress(Problem, TimeoutError), trace.use_span(_unsampled()):
-            async with asyncio.timeout(CALL_SECONDS):
-                await self._conversation.renew([Attempt(turn_id=run.id, attempt=run.attempt)])
+        self._begun.append(run)
+        if len(self._begun) > 1:
+            return  # whoever was first tells of all
+        await asyncio.sleep(BEGIN_SECONDS)
+        begun, self._begun = self._begun, []
+        if attempts := _attempts(begun):
+            with contextlib.suppress(Problem, TimeoutError), trace.use_span(_unsampled()):
+                async with asyncio.timeout(CALL_SECONDS):
+                    await self._conversation.renew(attempts)
 
     async def renew(self) -> None:
         """One round. Raises the problems of `ConversationClient`, `TimeoutError`."""
-        own = {run.id: run for run in self._runs() if not run.ended}
-        attempts = [Attempt(turn_id=run.id, attempt=run.attempt) for run in own.values()]
+        own = {run.id: run for run in self._runs()}
         async with asyncio.timeout(CALL_SECONDS):
-            leases = await self._conversation.renew(attempts)
+            leases = await self._conversation.renew(_attempts(own.values()))
         for turn_id in leases.lost:
             own[turn_id].stop("superseded")
         before, now = self._suspects, time.monotonic()
@@ -114,10 +123,10 @@ class Leases:
     async def _close_one(self, attempt: Attempt) -> None:
         try:
             events = await self._log.said(attempt.turn_id, attempt.attempt)
-            text = text_of(events)
+            text, parts = text_of(events), parts_of(events)
             spent = self._spent(_model(events), text)
-            body = ending(attempt.attempt, "interrupted", model=_model(events), text=text) | {"abandoned": True}
-            body |= {"spent": spent.as_json() if spent else None}
+            body = ending(attempt.attempt, "interrupted", model=_model(events), text=text, parts=parts)
+            body |= {"abandoned": True, "spent": spent.as_json() if spent else None}
             stored = await self._conversation.store_reply(attempt.turn_id, body)
             await self._budgets.settle(stored.user_id, f"{attempt.turn_id}:{attempt.attempt}", spent)
             log.warning("abandoned run closed", run_id=str(attempt.turn_id), characters=len(text))
@@ -132,6 +141,11 @@ class Leases:
         if model is None or model not in self._models or not text:
             return None
         return spent_of(self._models[model], Usage(0, estimate_tokens(text)), estimated=True)
+
+
+def _attempts(runs: Iterable[Run]) -> list[Attempt]:
+    """Those that still need a lease."""
+    return [Attempt(turn_id=run.id, attempt=run.attempt) for run in runs if not run.ended]
 
 
 def _model(events: list[Event]) -> str | None:

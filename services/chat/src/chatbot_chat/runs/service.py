@@ -20,15 +20,18 @@ from chatbot_chat.budgets.windows import BudgetUsedUp
 from chatbot_chat.conversation_client import ConversationClient, Turn, ending
 from chatbot_chat.moderation.rules import Rules
 from chatbot_chat.moderation.service import Moderation
-from chatbot_chat.prompt import PromptTooLong, build_request, system_prompt
+from chatbot_chat.prompt import PromptTooLong, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position, ending_of
-from chatbot_chat.runs.executor import Executor, Prepare
+from chatbot_chat.runs.executor import Executor, Task
 from chatbot_chat.runs.leases import Leases
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.run import Run
 from chatbot_chat.settings import ModelSettings
+from chatbot_chat.tools.catalog import ToolCatalog
+from chatbot_chat.tools.factory import Asker
+from chatbot_chat.tools.knowledge import Shelf
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +46,7 @@ class RunService:
     def __init__(
         self,
         catalog: Catalog,
+        tools: ToolCatalog,
         conversation: ConversationClient,
         run_log: RunLog,
         prompts: dict[str, str],
@@ -50,6 +54,7 @@ class RunService:
         moderation: Moderation | None = None,
     ) -> None:
         self._catalog = catalog
+        self._tools = tools
         self._conversation = conversation
         self._log = run_log
         self._prompts = prompts
@@ -88,28 +93,28 @@ class RunService:
     async def _begin(self, user: User, starting: Awaitable[Turn], model: str, language: str | None) -> Turn:
         turn = await starting
         if turn.state == "started":
+            asked = self._asked(user, turn, model, language)
             account = self._budgets.account(user.id, turn.turn_id, turn.attempt)
-            prepare = self._prepare(turn, language)
-            await self._admit(turn, model, prepare, account)
-            self._start(user.id, turn, model, prepare, account)
+            await self._admit(turn, asked, account)
+            self._start(user.id, turn, asked, account)
         return turn
 
-    async def _admit(self, turn: Turn, model: str, prepare: Prepare, account: Account) -> None:
+    async def _admit(self, turn: Turn, asked: Task, account: Account) -> None:
         """Raises `BudgetUsedUp`; then the turn has ended as failed, and can be tried again."""
         if not self._budgets.bounded:
             return
-        settings = self._catalog.model(model)
+        settings = self._catalog.model(asked.model)
         try:
             with contextlib.suppress(PromptTooLong):  # that is for the run to tell, where no fallback has room for it
-                await account.admit(settings, prepare(settings))
+                await account.admit(settings, asked.prepare(settings, ToolUse(asked.toolbox.specs)))
         except BudgetUsedUp as refusal:
             body = ending(turn.attempt, "failed", model=None, error=f"{refusal.kind}: {refusal}")
             with contextlib.suppress(Problem):  # the worker closes it later
                 await self._conversation.store_reply(turn.turn_id, body)
             raise
 
-    def _prepare(self, turn: Turn, language: str | None) -> Prepare:
-        def prepare(settings: ModelSettings) -> ModelRequest:
+    def _asked(self, user: User, turn: Turn, model: str, language: str | None) -> Task:
+        def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
             return build_request(
                 settings,
                 system=system_prompt(self._prompts, language),
@@ -118,14 +123,21 @@ class RunService:
                 knowledge=turn.knowledge,
                 summary=turn.summary,
                 instructions=turn.instructions,
+                use=use,
             )
 
-        return prepare
+        shelf = Shelf(turn.knowledge)
+        asker = Asker(
+            shelf,
+            search=lambda query: self._conversation.search(user, query),
+            messages=lambda: self._conversation.messages(user, turn.conversation_id),
+        )
+        return Task(model, prepare, self._tools.toolbox(asker, may_ask=False), shelf)
 
-    def _start(self, user_id: UUID, turn: Turn, model: str, prepare: Prepare, account: Account) -> None:
+    def _start(self, user_id: UUID, turn: Turn, asked: Task, account: Account) -> None:
         run = self._runs[turn.turn_id] = Run(user_id, turn, account)
         # A task of its own: a client that goes away must not take the answer with it.
-        task = self._task(self._executor.execute(run, model, prepare))
+        task = self._task(self._executor.execute(run, asked))
         RUNS_IN_FLIGHT.inc()
         task.add_done_callback(lambda _: self._finished(run))
         self._task(self.leases.begin(run))

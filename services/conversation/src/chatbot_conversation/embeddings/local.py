@@ -1,4 +1,7 @@
-"""The bundled model as an `Embedder`: loaded when first needed, run in threads, two at most."""
+"""The bundled model as an `Embedder`: loaded when first needed, run in threads, two at most.
+
+Texts that wait for a thread are embedded together, whoever asked for them: many at once cost little more than one.
+"""
 
 import asyncio
 import functools
@@ -7,10 +10,14 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from chatbot_common.together import Together
+
 if TYPE_CHECKING:
     from chatbot_conversation.embeddings.minilm import MiniLM
 
 CONCURRENCY = 2
+TOGETHER = 64
+"""Texts of one go: more would let a question wait for somebody's whole document."""
 
 _loading = threading.Lock()
 
@@ -20,13 +27,16 @@ class LocalEmbedder:
     dimensions = 384
 
     def __init__(self) -> None:
-        self._slots = asyncio.Semaphore(CONCURRENCY)
+        self._together = Together[str, list[float]](_embed, lanes=CONCURRENCY, most=TOGETHER)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        async with self._slots:
-            return await asyncio.to_thread(lambda: _model().encode(texts))
+        return await self._together.ask_all(texts)
 
     async def close(self) -> None: ...
+
+
+async def _embed(texts: list[str]) -> list[list[float]]:
+    return await asyncio.to_thread(lambda: _model().encode(texts))
 
 
 def _model() -> "MiniLM":

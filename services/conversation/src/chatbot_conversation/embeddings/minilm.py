@@ -22,8 +22,12 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 DIMENSIONS = 384
 LAYERS, HEADS = 6, 12
 MAX_TOKENS = 256
-BATCH = 4
-"""Texts at once. With 16 the longest take 250 MB, which a pod of 256 MB does not have, for 20 % less CPU; 4 take 60."""
+BATCH_TOKENS = 4 * MAX_TOKENS
+"""Tokens at once, padding included: four of the longest texts take 60 MB; sixteen take 250, more than a small pod has.
+
+The shorter the texts, the more it matters that they go together: each pass reads all 43 MB of weights. Sixteen
+questions of four words take 4 ms each, one alone takes 20.
+"""
 
 
 def model_folder() -> Path:
@@ -44,6 +48,16 @@ def map_safetensors(path: Path) -> dict[str, Array]:
     }
 
 
+def batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Which texts go together, by their lengths in tokens: those of similar length, so that little is padding."""
+    found: list[list[int]] = [[]]
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        if (len(found[-1]) + 1) * lengths[index] > BATCH_TOKENS:
+            found.append([])
+        found[-1].append(index)
+    return [batch for batch in found if batch]
+
+
 class MiniLM:
     """Loaded model; `encode` is plain CPU work for a thread."""
 
@@ -51,21 +65,23 @@ class MiniLM:
         self._weights: Mapping[str, Array] = map_safetensors(folder / "model.safetensors")
         self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.enable_truncation(MAX_TOKENS)
-        self._tokenizer.enable_padding()
+        self._tokenizer.no_padding()  # the file asks for 128 tokens, whatever the text
 
     def encode(self, texts: Sequence[str]) -> list[list[float]]:
-        """Unit vectors of the texts, in order. Texts of similar length share a batch, so that little is padding."""
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        """Unit vectors of the texts, in order."""
+        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         vectors: dict[int, list[float]] = {}
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
-            vectors.update(zip(batch, self._encode_batch([texts[index] for index in batch]).tolist(), strict=True))
+        for batch in batches([len(ids) for ids in tokens]):
+            found = self._encode_batch([tokens[index] for index in batch])
+            vectors.update(zip(batch, found.tolist(), strict=True))
         return [vectors[index] for index in range(len(texts))]
 
-    def _encode_batch(self, texts: Sequence[str]) -> Array:
-        encodings = self._tokenizer.encode_batch(list(texts))
-        ids = np.array([encoding.ids for encoding in encodings])
-        mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.float32)
+    def _encode_batch(self, tokens: Sequence[Sequence[int]]) -> Array:
+        """Of texts by their tokens; the shorter ones are padded, and what is padding is not attended to."""
+        ids = np.zeros((len(tokens), max(map(len, tokens))), dtype=np.int64)
+        mask = np.zeros(ids.shape, dtype=np.float32)
+        for row, of_text in enumerate(tokens):
+            ids[row, : len(of_text)], mask[row, : len(of_text)] = of_text, 1
         hidden = self._embed(ids)
         blocked = (1 - mask)[:, None, None, :] * np.float32(-1e9)
         for number in range(LAYERS):
@@ -98,7 +114,9 @@ class MiniLM:
         return _float32(mixed.transpose(0, 2, 1, 3).reshape(batch, tokens, width))
 
     def _dense(self, hidden: Array, name: str) -> Array:
-        flat = hidden.reshape(-1, hidden.shape[-1]) @ self._weights[name + ".weight"].T + self._weights[name + ".bias"]
+        # Weights first: with short texts BLAS takes a third less than when they come second, transposed.
+        columns = np.ascontiguousarray(hidden.reshape(-1, hidden.shape[-1]).T)
+        flat = (self._weights[name + ".weight"] @ columns).T + self._weights[name + ".bias"]
         return _float32(flat.reshape(*hidden.shape[:-1], -1))
 
     def _norm(self, hidden: Array, name: str) -> Array:

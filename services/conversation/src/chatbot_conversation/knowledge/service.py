@@ -28,6 +28,8 @@ class KnowledgeService:
         self._database = database
         self._embedder = embedder
         self._vectors = vectors
+        self._known = False
+        """Whether there was any knowledge when last looked. Where there is none, no question is embedded in vain."""
 
     async def search(self, query: str, limit: int = PASSAGES) -> Knowledge:
         """The passages nearest to the query, best first, with topics and questions. Raises `Unavailable`."""
@@ -40,6 +42,10 @@ class KnowledgeService:
 
     async def find_for_turn(self, query: str) -> Knowledge:
         """As `search`, but a turn goes on without passages when the search fails."""
+        if not self._known:
+            nothing = await self._knowledge([], PASSAGES)
+            if not self._known:
+                return nothing
         try:
             hits = await self._hits(query, PASSAGES)
         except Exception as error:
@@ -58,6 +64,7 @@ class KnowledgeService:
         async with self._database.read() as session:
             rows = await store.quotable(session, [hit.id for hit in hits]) if hits else {}
             topics, questions = await store.topics(session), await store.questions(session)
+        self._known = bool(topics)
         passages = [
             Passage(url=None, score=round(hit.score, 4), **row._mapping) for hit in hits if (row := rows.get(hit.id))
         ]
