@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from chatbot_chat.providers import ToolCall
 from chatbot_chat.settings import McpServerSettings, Settings
-from chatbot_chat.tools.mcp_servers import McpServer, named
+from chatbot_chat.tools.mcp_servers import LARGEST_SCHEMA, McpServer, named
 from chatbot_chat.tools.toolbox import Toolbox
 from chatbot_common.ids import uuid7
 from mcp.server.mcpserver import MCPServer
-from mcp_types import ToolAnnotations
+from mcp_types import Tool, ToolAnnotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.chat.running import running
@@ -117,6 +117,23 @@ class TestServer:
             async with serving(shop().streamable_http_app(), port):
                 await found.refresh()
                 assert await perform(found, "shop_stock", article="socks") == ("completed", "12 socks")
+
+
+@pytest.mark.parametrize(
+    ("schema", "usable"),
+    [
+        ({"type": "object", "properties": {"a": {"type": "string"}}}, True),
+        ({"type": "object", "properties": {"a": {"type": "text"}}}, False),
+        ({"type": "object", "title": "x" * LARGEST_SCHEMA}, False),
+        ({"type": "object", "title": "half \ud83d"}, False),
+        ({"type": "string"}, False),
+        ({}, False),
+    ],
+)
+def test_a_schema_that_providers_would_refuse_is_none(schema: dict[str, Any], usable: bool) -> None:
+    server = McpServer(McpServerSettings(name="shop", url="http://127.0.0.1:1/mcp"), None)
+    listed = Tool.model_construct(name="t", description="", title=None, annotations=None, input_schema=schema)
+    assert bool(server._ready([listed])) is usable
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class ToolCatalog:
         return tool
 
     def tools(self, asker: Asker) -> list[Ready]:
-        """Its own first: a server's tool of the same name does not take their place."""
+        """Of two with the same name the later counts, so no server's tool takes the place of one of the bot's own."""
         return [*(tool for server in self._servers for tool in server.tools), *self._factory.make(self._enabled, asker)]
 
     @property

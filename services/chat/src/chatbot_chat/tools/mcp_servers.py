@@ -15,12 +15,15 @@ from typing import Any
 
 import httpx2
 import structlog
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, TextContent
 from mcp_types import Tool as Listed
 
 from chatbot_chat.providers import ToolSpec
+from chatbot_chat.providers.text import whole_characters
 from chatbot_chat.settings import McpServerSettings
 from chatbot_chat.tools import Ready, ToolError
 
@@ -34,7 +37,7 @@ MOST_TOOLS = 64
 LONGEST_NAME = 64
 LONGEST_DESCRIPTION = 1000
 LARGEST_SCHEMA = 8000
-"""Characters of JSON; the model is told all of it with each question."""
+"""Bytes of JSON; the model is told all of it with each question."""
 
 
 class McpServer:
@@ -69,11 +72,11 @@ class McpServer:
         found: dict[str, Ready] = {}
         for tool in listed[:MOST_TOOLS]:
             name = named(self.name, tool.name)
-            if name in found or len(json.dumps(tool.input_schema)) > LARGEST_SCHEMA:
+            if name in found or not _usable(tool.input_schema):
                 log.warning("tool of an MCP server left out", server=self.name, tool=tool.name)
                 continue
             description = tool.description or tool.title or tool.name
-            spec = ToolSpec(name, description[:LONGEST_DESCRIPTION], tool.input_schema)
+            spec = ToolSpec(name, whole_characters(description[:LONGEST_DESCRIPTION]), tool.input_schema)
             reads = tool.annotations is not None and tool.annotations.read_only_hint is True
             found[name] = Ready(spec, partial(self._call, tool.name), asks=not reads)
         return list(found.values())
@@ -102,6 +105,15 @@ class McpServer:
 def named(server: str, tool: str) -> str:
     """As models take names: the server's before the tool's, so that two servers may have the same."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}_{tool}")[:LONGEST_NAME]
+
+
+def _usable(schema: Mapping[str, Any]) -> bool:
+    """Whether a provider will take it: one that is none makes it refuse the whole question."""
+    try:
+        Draft202012Validator.check_schema(schema)
+        return len(json.dumps(schema, ensure_ascii=False).encode()) <= LARGEST_SCHEMA and schema.get("type") == "object"
+    except (SchemaError, UnicodeEncodeError):
+        return False
 
 
 def _text(result: CallToolResult) -> str:
