@@ -19,7 +19,17 @@ from chatbot_chat.conversation_client import ConversationClient, EndState, Waiti
 from chatbot_chat.moderation import Verdict
 from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.prompt import ToolUse
-from chatbot_chat.providers import Chosen, Message, ModelEvent, ModelRequest, ReasoningDelta, TextDelta, ToolCall, Usage
+from chatbot_chat.providers import (
+    Chosen,
+    Message,
+    ModelEvent,
+    ModelRequest,
+    ProviderTimeout,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import approvals, asked, terminal
 from chatbot_chat.runs.log import RunLog
@@ -117,6 +127,8 @@ class Executor:
         try:
             await asyncio.wait({speaking, stopping}, timeout=_time_left(run), return_when=asyncio.FIRST_COMPLETED)
             if not speaking.done():
+                if run.stop_reason is None and not run.text:
+                    return "failed", ProviderTimeout("The model said nothing for as long as an answer may take.")
                 return ("cancelled" if run.stop_reason == "cancelled" else "interrupted"), None
             speaking.result()
         except Problem as problem:
