@@ -250,7 +250,17 @@ class Run:
                 found = next(item for item in told.conditions if item.type == kind)
                 if found.status == status and reason in (None, found.reason):
                     return told
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.2)  # or the control plane gets nothing done beside us
+
+    async def rests(self) -> None:
+        """Until looking again, also after a restart, writes nothing. Autoscalers may still say their first words."""
+        async with asyncio.timeout(SECONDS):
+            while True:
+                before = self.world.writes()
+                await self.reconcile(self.world.key)
+                await Run(self.world).reconcile(self.world.key)
+                if self.world.writes() == before:
+                    return
 
     def status(self) -> Status:
         return Status.model_validate(self.world.bot()["status"])

@@ -131,8 +131,8 @@ class CompletionService:
             prepared = partial(prepare, use=use)
             return account.watched(self._catalog.stream(model, prepared, fallbacks=is_assistant, admit=account.admit))
 
-        answer = self._moderation.watched(converse(ask, toolbox))
-        return Answering(Completion(request.model), answer, shelf, account)
+        events = self._moderation.watched(converse(ask, toolbox))
+        return Answering(Completion(request.model), events, shelf, account)
 
     async def _admit(self, account: Account, model: str, prepare: Callable[[ModelSettings], ModelRequest]) -> None:
         """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`."""
