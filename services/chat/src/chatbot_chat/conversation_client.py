@@ -61,8 +61,25 @@ class Reply(View):
     parts: list[dict[str, Any]]
     status: EndState
     citations: list[dict[str, Any]]
+    model: str | None = None
     usage: dict[str, Any] | None
     error: str | None
+
+
+class Options(View):
+    """How a turn of OpenAI's face is to be answered. `raw`: by the model as it is, without the team's prompt and tools.
+
+    `model` is as the client named it; it reads all of this back.
+    """
+
+    model: str
+    raw: bool
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    background: bool = False
+    previous_response_id: str | None = None
 
 
 class Turn(View):
@@ -80,6 +97,7 @@ class Turn(View):
     summary: str | None
     instructions: str | None
     knowledge: Knowledge
+    options: Options | None = None
     reply: Reply | None
 
 

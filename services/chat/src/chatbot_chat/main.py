@@ -16,6 +16,8 @@ from chatbot_chat.budgets.counters import Counters
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.openai_api import routes as openai_routes
+from chatbot_chat.openai_api.responses import routes as response_routes
+from chatbot_chat.openai_api.responses.service import ResponseService
 from chatbot_chat.openai_api.service import CompletionService
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.log import BLOCK_MILLISECONDS, RunLog
@@ -87,12 +89,13 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         "chat",
         identity=identity,
         probes=probes,
-        routers=[routes.router, routes.messages, socket.router, openai_routes.router],
+        routers=[routes.router, routes.messages, socket.router, openai_routes.router, response_routes.router],
         lifespan=lifespan,
     )
     app.state.runs = runs
     app.state.catalog = catalog
     app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts, budgets)
+    app.state.responses = ResponseService(app.state.completions, runs, catalog)
     return app
 
 

@@ -83,6 +83,7 @@ turns = Table(
     Column("request_id", Text),
     Column("attempt", Integer, nullable=False),
     Column("state", Text, nullable=False),
+    Column("options", _json),
     _time("deadline"),
     _time("leased_until", nullable=True),
     _time("created_at"),

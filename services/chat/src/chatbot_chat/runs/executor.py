@@ -50,6 +50,8 @@ class Task:
     prepare: Prepare
     toolbox: Toolbox
     shelf: Shelf
+    fallbacks: bool = True
+    """Whether another model may answer."""
 
 
 @dataclass
@@ -118,7 +120,8 @@ class Executor:
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
             # The next round is for the model that spoke in the last one: it knows why it called.
             prepare = partial(task.prepare, use=use)
-            return run.account.watched(self._catalog.stream(said.model, prepare, admit=run.account.admit))
+            asked = self._catalog.stream(said.model, prepare, fallbacks=task.fallbacks, admit=run.account.admit)
+            return run.account.watched(asked)
 
         async with contextlib.aclosing(converse(ask, task.toolbox)) as events:
             async for event in events:

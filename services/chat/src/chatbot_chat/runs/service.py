@@ -17,8 +17,8 @@ from redis import RedisError
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.budgets.windows import BudgetUsedUp
-from chatbot_chat.conversation_client import ConversationClient, Turn, ending
-from chatbot_chat.prompt import PromptTooLong, ToolUse, build_request, system_prompt
+from chatbot_chat.conversation_client import ConversationClient, Knowledge, Options, Turn, ending
+from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position, ending_of
@@ -30,6 +30,7 @@ from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_chat.tools.factory import Asker
 from chatbot_chat.tools.knowledge import Shelf
+from chatbot_chat.tools.toolbox import Toolbox
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +109,10 @@ class RunService:
             raise
 
     def _asked(self, user: User, turn: Turn, model: str, language: str | None) -> Task:
+        options = turn.options or Options(model=model, raw=False)
+        if options.raw:
+            return self._asked_raw(turn, model, options)
+
         def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
             return build_request(
                 settings,
@@ -116,7 +121,9 @@ class RunService:
                 history=turn.history,
                 knowledge=turn.knowledge,
                 summary=turn.summary,
-                instructions=turn.instructions,
+                instructions="\n\n".join(filter(None, (turn.instructions, options.instructions))) or None,
+                max_tokens=options.max_output_tokens,
+                temperature=TEMPERATURE if options.temperature is None else options.temperature,
                 use=use,
             )
 
@@ -127,6 +134,25 @@ class RunService:
             messages=lambda: self._conversation.messages(user, turn.conversation_id),
         )
         return Task(model, prepare, self._tools.toolbox(asker, may_ask=False), shelf)
+
+    def _asked_raw(self, turn: Turn, model: str, options: Options) -> Task:
+        """Without the team's prompt, knowledge and tools, and of no other model."""
+        knowledge = turn.knowledge if self._catalog.quotes(model) else Knowledge()
+
+        def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
+            return build_request(
+                settings,
+                system="",
+                question=turn.text,
+                history=turn.history,
+                knowledge=knowledge,
+                instructions=options.instructions,
+                max_tokens=options.max_output_tokens,
+                temperature=TEMPERATURE if options.temperature is None else options.temperature,
+                use=use,
+            )
+
+        return Task(model, prepare, Toolbox(), Shelf(knowledge), fallbacks=False)
 
     def _start(self, user_id: UUID, turn: Turn, asked: Task, account: Account) -> None:
         run = self._runs[turn.turn_id] = Run(user_id, turn, account)
