@@ -6,6 +6,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import certifi
@@ -19,6 +20,16 @@ from tests.support.stores import Postgres, running_postgres, running_valkey
 from tests.support.weaviate import Weaviate, running_weaviate
 
 END = "-----END CERTIFICATE-----\n"
+TESTS = Path(__file__).parent
+LONGEST = """
+operator/test_process cli/test_up e2e/test_laptop operator/test_keda chart/test_least_privilege
+e2e/test_metrics common/test_copying cli/cluster/test_plan operator/test_modes contract/test_key_rotation
+conversation/test_vectors operator/test_bad_input chart/test_install operator/test_apis
+conversation/test_knowledge operator/test_failover operator/test_rollback cli/cluster/test_restart
+auth/test_process operator/test_namespaces common/test_redis operator/test_watches chat/test_send
+conversation/test_worker images/test_postgres operator/test_credentials operator/test_plan
+"""
+"""Files of half a minute and more, the longest first: all others fill what is left at the end of a run."""
 
 
 def trust_hardly_anybody() -> None:
@@ -38,6 +49,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(begin())
     # Until all modules are imported there is nothing to collect, and afterwards they stay.
     gc.disable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers take files in this order."""
+    ranks = {TESTS / f"{name}.py": rank for rank, name in enumerate(LONGEST.split())}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 def pytest_collection_finish() -> None:

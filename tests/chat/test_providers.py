@@ -20,7 +20,6 @@ from chatbot_chat.providers import (
 from chatbot_chat.providers.breaker import FAILURES
 from chatbot_chat.providers.catalog import UnknownModel
 from chatbot_chat.providers.errors import ProviderSpared
-from chatbot_chat.settings import ModelSettings
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -142,17 +141,13 @@ class TestTrace:
         assert not span.status.is_ok
 
 
-async def anybody(_: ModelSettings) -> None:
-    """Whom no budget keeps from asking."""
-
-
 class TestRelay:
     """Bytes as they are, by the same rules."""
 
     async def relayed(self, world: World, model: str) -> dict[str, Any] | None:
         body = {"model": model, "messages": [{"role": "user", "content": "Hello there"}]}
         async with contextlib.AsyncExitStack() as stack:
-            relay = await world.catalog.relay(model, body, stack, anybody)
+            relay = await world.catalog.relay(model, body, stack)
             return json.loads(b"".join([piece async for piece in relay.response.pieces()])) if relay else None
 
     async def test_what_fails_once_is_not_noticed(self, make: Make, model_server: ModelServer) -> None:

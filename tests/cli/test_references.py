@@ -36,6 +36,10 @@ class TestResolve:
         found = resolved(BOT + TEXTS + SECRET, {"MY_OPENAI_API_KEY": "elsewhere"})
         assert found == References("[]", {"en": "Be kind."}, {"one": "in-file"})
 
+    def test_also_the_rules_of_moderation(self) -> None:
+        moderation = "  moderation: {provider: Rules, rulesRef: {name: faqs, key: prompt}}\n"
+        assert resolved(BOT + moderation + TEXTS + SECRET).rules == "Be kind."
+
     def test_then_the_sources_in_their_order(self) -> None:
         found = resolved(BOT + TEXTS, {"MY_OPENAI_API_KEY": "env-file"}, {"MY_OPENAI_API_KEY": "environment"})
         assert found.provider_keys == {"one": "env-file"}

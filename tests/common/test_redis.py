@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 from chatbot_chat.runs.events import Event
 from chatbot_chat.runs.log import RunLog
-from chatbot_common.redis import open_redis
+from chatbot_common.ids import uuid7
+from chatbot_common.redis import Script, open_redis
 from chatbot_common.redis_url import sentinels_of
 from chatbot_gateway.limits import Limiter, Window
 from redis.exceptions import RedisError
@@ -67,6 +68,40 @@ class TestConnections:
     async def test_so_does_who_asks_sentinels(self, sentinels: Sentinels) -> None:
         client = open_redis(sentinels.url, connections=2, **TIMES)
         assert all(await asyncio.gather(*(client.ping() for _ in range(50))))
+        await client.aclose()
+
+
+class TestScript:
+    """Many calls at once share round trips, which nobody notices."""
+
+    COUNT = """
+    if ARGV[1] == '13' then return redis.error_reply('ERR thirteen') end
+    return redis.call('INCRBY', KEYS[1], ARGV[1])
+    """
+
+    async def test_each_call_gets_its_answer(self, redis_url: str) -> None:
+        client = open_redis(redis_url, connections=2, **TIMES)
+        script, key = Script(client, self.COUNT), f"script:{uuid7()}"
+        found = await asyncio.gather(*(script([key], [number]) for number in range(1, 101)), return_exceptions=True)
+        failed = [answer for answer in found if isinstance(answer, Exception)]
+        assert [str(error) for error in failed] == ["thirteen"]
+        assert await client.get(key) == str(sum(range(101)) - 13).encode()
+        await client.aclose()
+
+    async def test_also_of_a_redis_that_has_forgotten_the_script(self, redis_url: str) -> None:
+        client = open_redis(redis_url, connections=8, **TIMES)
+        script, key = Script(client, self.COUNT), f"script:{uuid7()}"
+        await script([key], [0])
+        await client.script_flush()
+        await asyncio.gather(*(script([key], [1]) for _ in range(60)))
+        assert await client.get(key) == b"60"
+        await client.aclose()
+
+    async def test_a_redis_that_is_away_is_told_to_all(self) -> None:
+        client = open_redis("redis://127.0.0.1:1", connections=8, **TIMES)
+        script = Script(client, self.COUNT)
+        found = await asyncio.gather(*(script(["key"], [1]) for _ in range(20)), return_exceptions=True)
+        assert all(isinstance(answer, RedisError) for answer in found)
         await client.aclose()
 
 

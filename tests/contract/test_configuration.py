@@ -109,6 +109,8 @@ ACCEPTED: list[dict[str, Any]] = [
     {"budgets": {"currency": "EUR"}},
     {"budgets": {"perUser": {"tokensPerDay": 1}, "total": {"tokensPerMonth": 10**12}}},
     {"budgets": {"perUser": {"costPerDay": "0", "costPerMonth": "999999999.999999"}}},
+    {"moderation": {"provider": "Rules", "input": "Off", "output": "Flag"}},
+    provider(type="OpenAI", apiKeySecretRef={"name": "s", "key": "k"}) | {"moderation": {"provider": "OpenAI"}},
     {"embeddings": {"dimensions": 384}},
     {"embeddings": {"type": "Local"}},
     embedding(dimensions=8),

@@ -36,8 +36,8 @@ class TestMigrate:
         )
 
         assert [tuple(row) for row in rows] == [
-            (name, "HASH (user_id)", 16) for name in ("conversations", "ledger", "messages", "turns")
+            (name, "HASH (user_id)", 16) for name in ("conversations", "feedback", "ledger", "messages", "turns")
         ]
 
     async def test_again_changes_nothing(self, postgres: Postgres, database_url: str) -> None:
-        assert await migrate(database_url, MIGRATIONS) == "0005"
+        assert await migrate(database_url, MIGRATIONS) == "0006"

@@ -250,7 +250,7 @@ class Run:
                 found = next(item for item in told.conditions if item.type == kind)
                 if found.status == status and reason in (None, found.reason):
                     return told
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.2)  # or the control plane gets nothing done beside us
 
     def status(self) -> Status:
         return Status.model_validate(self.world.bot()["status"])

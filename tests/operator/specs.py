@@ -26,6 +26,7 @@ EMBEDDINGS = {
     "apiKeySecretRef": {"name": "embeddings", "key": "api-key"},
 }
 FAQS = {"faqRef": {"name": "faqs", "key": "faqs.yaml"}}
+RULES = {"provider": "Rules", "rulesRef": {"name": "rules", "key": "rules.yaml"}}
 EXTERNAL = {
     "postgres": {
         "mode": "External",
@@ -112,6 +113,7 @@ SPECS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "llm": st.just(LLM),
         "embeddings": st.just(EMBEDDINGS),
         "knowledge": st.just(FAQS),
+        "moderation": st.just(RULES),
         "stores": _stores,
         "auth": st.sampled_from([{"signup": "Open"}, {"signup": "Closed"}]),
         "limits": st.fixed_dictionaries({"perMinute": st.integers(1, 1000)}),

@@ -1,12 +1,12 @@
 """Alerts of one bot, judged by promtool: on which series they fire, and on which they do not."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from chatbot_operator.components import alerts
 from chatbot_operator.components.queries import FIRST_TOKEN_BOUNDS
 
@@ -155,7 +155,7 @@ CASES = (
 
 def rules_of(folder: Path, spec: Mapping[str, Any]) -> Path:
     file = folder / "rules.yaml"
-    file.write_text(yaml.safe_dump({"groups": alerts.groups(make_bot(spec), monitored=True)}), encoding="utf-8")
+    file.write_text(json.dumps({"groups": alerts.groups(make_bot(spec), monitored=True)}), encoding="utf-8")
     return file
 
 
@@ -168,7 +168,7 @@ def judged(folder: Path, series: Series, spec: Mapping[str, Any], **expected: An
         "tests": [{"interval": "1m", "input_series": given, **expected}],
     }
     file = folder / "test.yaml"
-    file.write_text(yaml.safe_dump(test), encoding="utf-8")
+    file.write_text(json.dumps(test), encoding="utf-8")
     promtool("test", "rules", file)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from tests.operator.running import SETTINGS
 from tests.operator.simulated import Cluster, Name, make_bot, name_of
-from tests.operator.specs import DEV, EXTERNAL, FAQS, LLM, PRODUCTION, SPECS, STANDARD
+from tests.operator.specs import DEV, EXTERNAL, FAQS, LLM, PRODUCTION, RULES, SPECS, STANDARD
 
 
 def running_pod(part: str, phase: str = "Running") -> Manifest:
@@ -301,6 +301,7 @@ class TestChanges:
             ),
             ({"auth": {"signup": "Closed"}}, {"ConfigMap auth", "Deployment auth"}),
             ({"llm": LLM | {"fallbacks": []}}, {"ConfigMap chat", "Deployment chat"}),
+            ({"moderation": RULES}, {"ConfigMap chat", "Deployment chat"}),
             ({"images": {"chat": "chat:2"}}, {"Deployment chat"}),
             ({"images": {"redis": "valkey:2"}}, {"StatefulSet redis"}),
             ({"components": {"auth": {"scaling": {"maxReplicas": 4}}}}, {"HorizontalPodAutoscaler auth"}),
@@ -331,6 +332,7 @@ class TestChanges:
             (FAQ, {"Deployment conversation", "Deployment conversation-worker"}),
             (KEY, {"Deployment chat"}),
             (Reference("ConfigMap", "prompts", "en.txt"), {"Deployment chat"}),
+            (Reference("ConfigMap", "rules", "rules.yaml"), {"Deployment chat"}),
             (
                 Reference("Secret", "embeddings", "api-key"),
                 {"Deployment conversation", "Deployment conversation-worker"},
@@ -340,7 +342,7 @@ class TestChanges:
         ids=in_order,
     )
     def test_of_what_users_own(self, reference: Reference, expected: set[str]) -> None:
-        cluster = Cluster(make_bot(STANDARD)).converge()
+        cluster = Cluster(make_bot(STANDARD | {"moderation": RULES})).converge()
         before = cluster.manifests()
         cluster.references[reference] = "edited"
         assert moved(before, cluster.manifests()) == expected

@@ -42,6 +42,52 @@ class TestDisks:
         assert condition(cluster.report(), "PostgresReady").reason == "Unschedulable"
 
 
+class TestEnds:
+    """Of a container that is begun anew by the kubelet."""
+
+    BEGUN, OVER, LOOKED = "2026-11-21T06:00:00Z", "2026-11-21T06:00:20Z", "2026-11-21T06:00:25Z"
+
+    def told(self, restarts: int, begun: str = BEGUN, ready: bool = False, now: str = "running", **ended: Any) -> str:
+        """Reason and message of `Ready` while a pod of chat that has ended now does this."""
+        cluster = Cluster(make_bot(DEV)).converge()
+        cluster.child("Deployment", "demo-chat")["status"]["readyReplicas"] = 0
+        over = {"exitCode": 1, "reason": "Error", "startedAt": begun, "finishedAt": self.OVER} | ended
+        seen = {"restartCount": restarts, "ready": ready, "image": "chat:1"}
+        seen |= (
+            {"state": {now: over}} if now == "terminated" else {"state": {now: {}}, "lastState": {"terminated": over}}
+        )
+        cluster.pod("chat", "demo-chat-1", {"phase": "Running", "containerStatuses": [seen]})
+        cluster.at = self.LOOKED
+        ready_condition = condition(cluster.report(), "Ready")
+        return f"{ready_condition.reason}: {ready_condition.message}"
+
+    @pytest.mark.parametrize("now", ["terminated", "running", "waiting"])
+    def test_once_are_no_loop(self, now: str) -> None:
+        """As after `kill -9`: it is begun anew, and that is all."""
+        for restarts in (0, 1):
+            assert self.told(restarts, now=now, exitCode=137).startswith("RollingOut")
+
+    def test_within_minutes_are_one_also_while_it_runs(self) -> None:
+        for now in ("terminated", "running"):
+            assert self.told(2, now=now).startswith("CrashLoop: Pod demo-chat-1 ended with exit code 1: kubectl logs")
+        assert self.told(2, ready=True).startswith("RollingOut")
+        assert self.told(2, begun="2026-11-21T05:00:00Z").startswith("RollingOut"), "it had run for an hour"
+        assert self.told(2, begun="2026-11-20T05:00:00Z", now="terminated").startswith("RollingOut")
+
+    def test_that_somebody_else_brought_about_have_no_last_words(self) -> None:
+        said = self.told(3, exitCode=137, message="Ready to accept connections tcp\n")
+        assert (
+            said == "CrashLoop: Pod demo-chat-1 ended with exit code 137 (killed): kubectl logs demo-chat-1 --previous"
+        )
+        assert "exit code 137 (OOMKilled): " in self.told(3, exitCode=137, reason="OOMKilled", message="serving")
+
+    def test_without_a_mistake_in_the_log_have_none_either(self) -> None:
+        banner = json.dumps({"event": "serving", "level": "info"})
+        assert "saying" not in self.told(3, message=banner)
+        assert "saying 'no key'" in self.told(3, message=json.dumps({"event": "no key", "level": "error"}))
+        assert "saying 'no key'" in self.told(3, message=f"{banner}\nno key\n")
+
+
 class TestAttempts:
     """Of a migration that goes on trying."""
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from chatbot_auth.sessions.keys import SigningKeys
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.rotation import PUBLISH_SECONDS, Rotation, rotate
+from chatbot_operator.components.rotation import PUBLISH_SECONDS, Rotation, lost, rotate
 from chatbot_operator.world import Manifest, Reference
+from chatbot_resource.status import Status
 from pydantic import SecretStr
 
 from tests.operator.running import BOT, SETTINGS, Run, World, webhook_down
@@ -217,6 +218,31 @@ class TestAsked:
         assert clock.after(30 * DAY) == Rotation()
 
 
+class TestLost:
+    """A Warning is due when tokens are refused that should not be."""
+
+    def lost(self, clock: Clock, previous: Status | None) -> str:
+        return lost(clock.cluster.bot, clock.cluster.observed, previous)
+
+    def test_is_what_somebody_deleted_or_replaced(self, clock: Clock) -> None:
+        before = clock.cluster.report()
+        assert self.lost(clock, before) == ""
+        del clock.cluster.children[NAME]
+        assert self.lost(clock, before) == "", "not before it was made anew"
+        after = clock.cluster.converge().status
+        assert self.lost(clock, before).startswith("Secret demo-signing-keys was deleted or replaced")
+        assert self.lost(clock, after) == "", "once"
+        assert self.lost(clock, None) == "", "a new resource, or a status that was lost"
+
+    def test_is_nothing_in_a_rotation(self, clock: Clock) -> None:
+        clock.ask("now")
+        for seconds in (1, PUBLISH_SECONDS, DAY):
+            before = clock.cluster.report()
+            assert clock.after(seconds).patch
+            assert self.lost(clock, before) == ""
+            clock.cluster.converge()
+
+
 async def test_on_a_real_api_server(world: World) -> None:
     world.create_bot({"profile": "Dev"})
     run = Run(world)
@@ -235,6 +261,13 @@ async def test_on_a_real_api_server(world: World) -> None:
         assert world.writes() == writes
         assert again is not None
         assert again <= PUBLISH_SECONDS
+
+        world.api.delete("Secret", world.namespace, f"{BOT}-signing-keys")
+        for _ in range(2):
+            await run.reconcile(world.key)
+        [told] = [message for reason, message in world.events() if reason == "SigningKeysLost"]
+        assert f"Secret {BOT}-signing-keys was deleted" in told
+        assert "sign in again" in told
 
 
 async def test_a_webhook_that_is_down_puts_it_off_and_nothing_else(world: World) -> None:

@@ -302,6 +302,25 @@ class TestDeployments:
         ready = condition(cluster.report(), "Ready")
         assert (ready.reason, "exceeded quota" in ready.message) == ("PodsRefused", True)
 
+    @pytest.mark.parametrize(
+        ("there", "updated", "ready", "waits"),
+        [
+            (3, 1, 2, "waits for 2 more to be made, 1 more to be ready, 2 old to end."),
+            (3, 3, 1, "waits for 2 more to be ready."),
+            (4, 3, 4, "waits for 1 old to end."),
+            (2, 2, 2, "waits for 1 more to be made."),
+        ],
+    )
+    def test_that_go_on_say_what_is_awaited(
+        self, cluster: Cluster, there: int, updated: int, ready: int, waits: str
+    ) -> None:
+        live = set_status(cluster, "demo-chat", replicas=there, updatedReplicas=updated, readyReplicas=ready)
+        live["spec"]["replicas"] = 3
+        cluster.child("HorizontalPodAutoscaler", "demo-chat")["spec"]["minReplicas"] = 3
+        found = condition(cluster.report(), "Ready")
+        head = f"Deployment demo-chat: of 3 replicas {updated} are new and {ready} ready; "
+        assert (found.reason, found.message) == ("RollingOut", head + waits)
+
     def test_that_make_no_progress(self, cluster: Cluster) -> None:
         overdue = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
         set_status(cluster, "demo-chat", readyReplicas=0, conditions=[overdue])

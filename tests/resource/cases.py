@@ -575,6 +575,30 @@ CASES: tuple[Case, ...] = (
         for whose in ("perUser", "total")
         for cost in ("costPerDay", "costPerMonth")
     ),
+    Case(
+        "rules are for Rules",
+        {"moderation": {"provider": "Rules", "rulesRef": KEY}},
+        {"moderation": {"rulesRef": KEY}},
+        "rulesRef is for provider Rules",
+    ),
+    Case(
+        "moderation by OpenAI needs OpenAI",
+        provider(type="OpenAI", apiKeySecretRef=KEY) | {"moderation": {"provider": "OpenAI"}},
+        provider(type="Anthropic", apiKeySecretRef=KEY) | {"moderation": {"provider": "OpenAI"}},
+        "needs a provider of type OpenAI",
+    ),
+    Case(
+        "also where no provider is written",
+        {"moderation": {"provider": "Rules", "input": "Flag", "output": "Off"}},
+        {"moderation": {"provider": "OpenAI"}},
+        "needs a provider of type OpenAI",
+    ),
+    Case(
+        "what is flagged is blocked, or only flagged",
+        {"moderation": {"output": "Flag"}},
+        {"moderation": {"output": "Warn"}},
+        "supported values",
+    ),
     Case("sixteen providers", providers(16), providers(17), "at most 16"),
     Case("thirty-two models", models(32), models(33), "at most 32"),
     Case(

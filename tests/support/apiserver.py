@@ -101,7 +101,10 @@ class ApiServer:
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Output of kubectl; an AssertionError with what it said when it fails."""
         command = [str(self.layout.bin / "kubectl"), "--kubeconfig", str(self.kubeconfig), *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+        environment = os.environ | {"GOGC": "off"}  # it lives for a moment
+        done = subprocess.run(  # noqa: S603 - our own binary
+            command, input=stdin, capture_output=True, text=True, timeout=60, check=False, env=environment
+        )
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}\n{done.stdout}{done.stderr}"
         return done.stdout
 
@@ -188,7 +191,7 @@ def playing_kubelet(
 
 
 @contextlib.contextmanager
-def again_and_again(act: Callable[[], None], every: float = 0.1) -> Iterator[None]:
+def again_and_again(act: Callable[[], None], every: float = 0.2) -> Iterator[None]:
     """Done in a thread of its own while the block runs, as a controller does its work."""
     stop = threading.Event()
 
@@ -214,11 +217,15 @@ def _start(server: ApiServer, pod: Object) -> None:
 
 
 def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, every: float = 0.1) -> T:
-    """The first result of `look` that is not empty; an AssertionError that names `what` after `seconds`."""
-    end = time.monotonic() + seconds
+    """The first result of `look` that is not empty; an AssertionError that names `what` after `seconds`.
+
+    The longer it takes, the less often it looks: looking keeps what it waits for from working.
+    """
+    began = time.monotonic()
     while not (found := look()):
-        assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}"
-        time.sleep(every)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"waited {seconds:.0f} s for {what}"
+        time.sleep(every + waited / 20)
     return found
 
 

@@ -180,10 +180,12 @@ class ModelServer:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.judged: list[str] = []
         self.app = Starlette(
             routes=[
                 Route("/v1/chat/completions", self._completions, methods=["POST"]),
                 Route("/v1/models", self._models),
+                Route("/v1/moderations", self._moderations, methods=["POST"]),
             ]
         )
 
@@ -225,6 +227,17 @@ class ModelServer:
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
         }
+
+    async def _moderations(self, request: Request) -> Response:
+        """Flags what has the word `forbidden` in it; `unjudged` breaks it."""
+        body = await request.json()
+        self.judged.append(body["input"])
+        if "unjudged" in body["input"]:
+            return JSONResponse({"error": {"message": "scripted"}}, 400)
+        there = "forbidden" in body["input"].lower()
+        flags, scores = {"violence": there, "self-harm": False}, {"violence": 0.9 if there else 0.1, "self-harm": 0.0}
+        result = {"flagged": there, "categories": flags, "category_scores": scores}
+        return JSONResponse({"id": "modr-script", "model": body["model"], "results": [result]})
 
     async def _models(self, _: Request) -> Response:
         names = ["echo", *STREAMS, *REFUSALS, "hang"]

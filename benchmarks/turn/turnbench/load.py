@@ -13,7 +13,7 @@ from typing import Self, cast
 
 import httptools
 
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 240.0
 
 
 class Failed(Exception):
@@ -50,10 +50,28 @@ class Target:
         return f"POST {question.path} HTTP/1.1\r\n{head}\r\n".encode() + question.body
 
 
+@dataclass
+class Open:
+    """Answers that have begun and not ended, now and at most."""
+
+    now: int = 0
+    most: int = 0
+
+    def begun(self) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+
+    def ended(self) -> None:
+        self.now -= 1
+
+
 class Connection(asyncio.Protocol):
     """`ask` may be called again when it has returned, until the connection is `spent`: whoever answers may close it."""
 
     spent = False
+
+    def __init__(self, answers: Open) -> None:
+        self._answers = answers
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -65,9 +83,13 @@ class Connection(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def on_body(self, body: bytes) -> None:
+        if not self._body:
+            self._answers.begun()
         self._body.append(body)
 
     def on_message_complete(self) -> None:
+        if self._body:
+            self._answers.ended()
         status, body = self._parser.get_status_code(), b"".join(self._body)
         self.spent = not self._parser.should_keep_alive()
         self._parser, self._body = httptools.HttpResponseParser(self), []
@@ -85,7 +107,8 @@ class Connection(asyncio.Protocol):
         async with asyncio.timeout(ANSWER_SECONDS):
             status, body = await self._answer
         if status != 200 or not question.check(body):
-            raise Failed(f"answered {status}: {body[:300].decode(errors='replace')}")
+            shown = body if len(body) < 600 else body[:200] + b" ... " + body[-400:]
+            raise Failed(f"answered {status}: {shown.decode(errors='replace')}")
         return body
 
     def close(self) -> None:
@@ -101,6 +124,7 @@ class Clients:
         self._request = target.request(question)
         self._number = number
         self._connections: list[Connection] = []
+        self.answers = Open()
 
     async def __aenter__(self) -> Self:
         self._connections = [await self._connected() for _ in range(self._number)]
@@ -151,7 +175,7 @@ class Clients:
 
     async def _connected(self) -> Connection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(Connection, "127.0.0.1", self._target.port)
+        _, connection = await loop.create_connection(lambda: Connection(self.answers), "127.0.0.1", self._target.port)
         return connection
 
     async def _ask(self, number: int) -> bytes:

@@ -60,7 +60,7 @@ ROWS: dict[str, Callable[[Figures], tuple[str, str, str]]] = {
     "streams": lambda found: (
         "streams at once, none lost or out of order",
         "1000",
-        f"{found['relayed']} relayed, {found['runs']} runs",
+        ", ".join(f"{seen['open_at_once']} {name} ({seen['whole']} whole)" for name, seen in found.items()),
     ),
     "memory": _memory,
 }

@@ -119,7 +119,7 @@ async def many_streams(ours: Ours, length: Length, say: Say) -> Figures:
     for name, question in (("relayed", SLOW), ("runs", SLOW_TURN)):
         say(f"{length.streams} {name} streams at once")
         async with Clients(target, question, length.streams) as clients:
-            found[name] = len(await clients.once_each())
+            found[name] = {"whole": len(await clients.once_each()), "open_at_once": clients.answers.most}
     return found
 
 

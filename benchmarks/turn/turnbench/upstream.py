@@ -15,7 +15,8 @@ import uvloop
 WORDS = 32
 CHUNKS = WORDS + 2
 """Of one stream: the role, the words, the finish."""
-SLOW_SECONDS = 0.2
+SLOW_SECONDS = 2.0
+"""Between two chunks: a stream is open for more than a minute, in which a thousand more can be opened."""
 USAGE = {"prompt_tokens": 12, "completion_tokens": WORDS, "total_tokens": 12 + WORDS}
 
 

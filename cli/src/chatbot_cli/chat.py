@@ -99,6 +99,10 @@ class _Answer:
             case "run.snapshot":
                 text = str(event.data.get("text", ""))
                 self._print(text.removeprefix(self.printed))
+            case "text.replaced":
+                self._close()
+                self.printed = ""
+                self._print(str(event.data.get("text", "")))
             case "citation":
                 self.citations.append(event.data)
             case "run.finished":

@@ -5,6 +5,7 @@ loopback and written to files.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Layout:
     ports: Mapping[str, tuple[int, int]]
     config: Mapping[str, dict[str, Any]]
     files: Mapping[Path, str]
-    """Further files to write: seeds and prompts."""
+    """Further files to write: seeds, prompts and rules."""
     seeds: Mapping[str, str]
     """Process → digest of what it reads besides its settings."""
 
@@ -95,6 +96,9 @@ def lay_out(
     files = {prompts[language]: text for language, text in references.prompts.items()}
     if references.faqs is not None:
         files[faqs] = references.faqs
+    rules = home.config / "moderation.yaml"
+    if references.rules is not None:
+        files[rules] = references.rules
     settings = service_settings(
         bot,
         Endpoints(
@@ -107,6 +111,7 @@ def lay_out(
             faq_file=str(faqs) if references.faqs is not None else None,
             documents_dir=str(knowledge) if knowledge else None,
             prompt_files={language: str(path) for language, path in prompts.items()},
+            rules_file=str(rules) if references.rules is not None else None,
         ),
     )
     for told in settings.values():
@@ -114,7 +119,7 @@ def lay_out(
     worker_listen = {"host": HOST, "port": ports[WORKER][0], "private_port": ports[WORKER][1]}
     seeds = {
         WORKER: _digest([references.faqs or "", *(_stamps(markdown_files(knowledge)) if knowledge else ())]),
-        "chat": _digest(part for item in sorted(references.prompts.items()) for part in item),
+        "chat": _digest([*itertools.chain(*sorted(references.prompts.items())), references.rules or ""]),
     }
     config: dict[str, dict[str, Any]] = {str(name): told for name, told in settings.items()}
     config[WORKER] = settings["conversation"] | {"listen": worker_listen}

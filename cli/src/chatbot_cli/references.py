@@ -33,6 +33,8 @@ class References:
     """Language → text."""
     provider_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     embeddings_key: str | None = field(default=None, repr=False)
+    rules: str | None = None
+    """Of moderation."""
 
 
 def variable(ref: KeyRef) -> str:
@@ -58,6 +60,7 @@ def resolve(documents: Documents, bot: ChatbotDeployment, sources: list[Mapping[
             prompt.language: resolver.text(f"spec.llm.prompts[{prompt.language}].ref", prompt.ref) or ""
             for prompt in spec.llm.prompts
         },
+        rules=resolver.text("spec.moderation.rulesRef", spec.moderation.rules_ref),
         provider_keys={
             provider.name: key
             for provider in spec.llm.providers

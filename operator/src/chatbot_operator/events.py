@@ -39,6 +39,10 @@ class Events:
         elif new.reason in STUCK:
             await self._post(bot, "Warning", new.reason, new.message)
 
+    async def keys_lost(self, bot: Manifest, meaning: str) -> None:
+        """Once, when the status names other keys from then on."""
+        await self._post(bot, "Warning", "SigningKeysLost", meaning)
+
     async def taken_back(self, bot: Manifest, taken: Taken) -> None:
         now = time.monotonic()
         self._told = {key: when for key, when in self._told.items() if now - when < QUIET_SECONDS}

@@ -1,5 +1,6 @@
 """How long ago something came about, for what is no news until it has lasted a while. Pure."""
 
+import math
 from datetime import datetime
 
 from chatbot_operator.world import Manifest
@@ -11,5 +12,11 @@ def young(condition: Manifest, seconds: float, at: str) -> bool:
     Args:
         at: RFC 3339: when the object was looked at; empty: long after.
     """
-    since = str(condition.get("lastTransitionTime") or "")
-    return bool(at and since) and (datetime.fromisoformat(at) - datetime.fromisoformat(since)).total_seconds() < seconds
+    return passed(str(condition.get("lastTransitionTime") or ""), at) < seconds
+
+
+def passed(since: str, at: str) -> float:
+    """Seconds between two moments, RFC 3339; infinite where one of them is not known."""
+    if not (at and since):
+        return math.inf
+    return (datetime.fromisoformat(at) - datetime.fromisoformat(since)).total_seconds()

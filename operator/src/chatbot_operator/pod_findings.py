@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 
-from chatbot_operator.moments import young
+from chatbot_operator.moments import passed, young
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest
 
@@ -13,6 +13,10 @@ CONFIG_FAILURES = ("CreateContainerConfigError", "CreateContainerError", "RunCon
 DISK = "persistentvolumeclaim"
 DISK_SECONDS = 60.0
 """So long a disk may take to be made, and to be known to the scheduler."""
+CRASHES, CRASH_SECONDS = 2, 300.0
+"""A container that was begun anew so often, and ran for less time each time, is not said to be starting."""
+KILLED = (137, 143)
+"""Exit codes of what was ended by somebody else: what it said last tells nothing of that."""
 WORDS = 300
 """Characters of a container's last words that fit into a message."""
 UNREACHABLE = 75
@@ -93,7 +97,7 @@ def _pod_finding(pod: Manifest, at: str) -> Blocked | None:
     if (unplaced := _unplaced(pod)) and not waits_for_disk(pod, at):
         return Blocked(Reason.UNSCHEDULABLE, f"Pod {name} fits no node: {unplaced.get('message', '')}")
     containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    return next((finding for container in containers if (finding := _container_finding(name, container))), None)
+    return next((finding for container in containers if (finding := _container_finding(name, container, at))), None)
 
 
 def _unplaced(pod: Manifest) -> Manifest | None:
@@ -102,7 +106,14 @@ def _unplaced(pod: Manifest) -> Manifest | None:
     return next((one for one in found if one["type"] == "PodScheduled" and one.get("reason") == "Unschedulable"), None)
 
 
-def _container_finding(pod: str, container: Manifest) -> Blocked | None:
+def _again_and_again(container: Manifest, ended: Manifest, at: str) -> bool:
+    """Whether it ends soon whenever it is begun; that it was killed once, a restart has mended."""
+    begun, over = (str(ended.get(field) or "") for field in ("startedAt", "finishedAt"))
+    lately = begun > "" and passed(over, at) < CRASH_SECONDS and passed(begun, over) < CRASH_SECONDS
+    return bool(lately and container.get("restartCount", 0) >= CRASHES and not container.get("ready"))
+
+
+def _container_finding(pod: str, container: Manifest, at: str) -> Blocked | None:
     state = container.get("state") or {}
     waiting = state.get("waiting") or {}
     reason = waiting.get("reason", "")
@@ -115,7 +126,7 @@ def _container_finding(pod: str, container: Manifest) -> Blocked | None:
     if reason in CONFIG_FAILURES:
         return Blocked(Reason.CONTAINER_CONFIG_ERROR, f"Pod {pod} cannot start: {waiting.get('message', reason)}")
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
-    if ended and ended.get("exitCode") and (reason == "CrashLoopBackOff" or "terminated" in state):
+    if ended and (reason == "CrashLoopBackOff" or _again_and_again(container, ended, at)):
         previous = "" if "terminated" in state else " --previous"
         return Blocked(Reason.CRASH_LOOP, f"Pod {pod} {_end(ended)}: kubectl logs {pod}{previous}")
     return None
@@ -132,6 +143,7 @@ def _cause(reason: str, waiting: Manifest) -> str:
 
 def _end(ended: Manifest) -> str:
     cause = ended.get("reason", "")
+    cause = "killed" if cause in ("", "Error") and ended["exitCode"] in KILLED else cause
     killed = f" ({cause})" if cause not in ("", "Error") else ""
     words = _said(ended)
     said = f", saying {words[-WORDS:]!r}" if words else ""
@@ -141,6 +153,8 @@ def _end(ended: Manifest) -> str:
 def _said(ended: Manifest) -> str:
     """A container's last words, of a line of its log what a person would read."""
     logged = _logged(ended)
+    if ended["exitCode"] in KILLED or logged.get("level") in ("debug", "info"):
+        return ""  # a line of its start, say
     told = [str(logged[key]) for key in ("event", "error", "reason") if logged.get(key)]
     return ": ".join(told) or _last_line(ended)
 

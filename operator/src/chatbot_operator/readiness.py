@@ -57,10 +57,10 @@ def settled(wanted: Manifest, observed: Observed) -> bool:
         return False
     if "replicas" in wanted["spec"]:
         return count(live, "replicas") == count(live, "readyReplicas") == desired(live)
-    return count(live, "readyReplicas") >= _lower_bound(live, observed)
+    return count(live, "readyReplicas") >= lower_bound(live, observed)
 
 
-def _lower_bound(live: Manifest, observed: Observed) -> int:
+def lower_bound(live: Manifest, observed: Observed) -> int:
     """Of the autoscaler; where there is none, what whoever scales has asked for."""
     name = live["metadata"]["name"]
     if scaler := observed.child("HorizontalPodAutoscaler", name):

@@ -17,6 +17,7 @@ from chatbot_operator import tracing
 from chatbot_operator.applying import Applier
 from chatbot_operator.asking import serving
 from chatbot_operator.cluster import Cluster
+from chatbot_operator.components import rotation
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.moving import noted, settled
 from chatbot_operator.components.revisions import Effective
@@ -155,6 +156,8 @@ class Reconciler:
         )
         told = await self._reports.report(raw, previous, status)
         done.writes += told is not None
+        if told and (meaning := rotation.lost(chosen.bot, observed, previous)):
+            await self._events.keys_lost(raw, meaning)
         if told and settled(told.get("status")) != settled(raw.get("status")):  # the next plan begins with that
             done.soon(SOON_SECONDS)
         again = after(done, observed, self._resync())

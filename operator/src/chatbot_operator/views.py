@@ -9,7 +9,7 @@ from chatbot_operator import names
 from chatbot_operator.components.context import Context
 from chatbot_operator.conditions import PASSING
 from chatbot_operator.reachability import lost
-from chatbot_operator.readiness import count, current, deployment_finding, desired, rest, settled
+from chatbot_operator.readiness import count, current, deployment_finding, desired, lower_bound, rest, settled
 from chatbot_operator.reasons import STUCK, Reason
 from chatbot_operator.world import Blocked, Manifest, Observed, Step, StepName
 
@@ -105,13 +105,18 @@ def _finding(
         return resting
     if wanted is not None and settled(wanted, observed):
         return None
-    return deployment_finding(part, live, observed) or step.blocked or _rolling(live)
+    return deployment_finding(part, live, observed) or step.blocked or _rolling(live, observed)
 
 
-def _rolling(live: Manifest) -> Blocked:
-    name, wanted = live["metadata"]["name"], desired(live)
+def _rolling(live: Manifest, observed: Observed) -> Blocked:
+    """What is still waited for: numbers alone may read as if all were done."""
+    name, wanted = live["metadata"]["name"], max(desired(live), lower_bound(live, observed))
     if not current(live):
         return Blocked(Reason.ROLLING_OUT, f"Deployment {name} was changed.")
-    updated, ready = count(live, "updatedReplicas"), count(live, "readyReplicas")
-    text = f"Deployment {name}: of {wanted} replicas {updated} are new and {ready} ready."
-    return Blocked(Reason.ROLLING_OUT, text)
+    there, updated, ready = (count(live, field) for field in ("replicas", "updatedReplicas", "readyReplicas"))
+    awaited = {"more to be made": wanted - updated, "more to be ready": there - ready, "old to end": there - updated}
+    waits = ", ".join(f"{number} {what}" for what, number in awaited.items() if number > 0)
+    text = f"Deployment {name}: of {wanted} replicas {updated} are new and {ready} ready"
+    return Blocked(
+        Reason.ROLLING_OUT, f"{text}; waits for {waits}." if waits else f"{text}; it is about to be changed."
+    )

@@ -70,6 +70,7 @@ class Resolved:
     documents_dir: str | None = None
     """A folder of Markdown, from `chatbot up --knowledge`; a cluster has none."""
     prompt_files: Mapping[str, str] = field(default_factory=dict)
+    rules_file: str | None = None
 
 
 def service_settings(bot: ChatbotDeployment, endpoints: Endpoints, resolved: Resolved) -> dict[Service, dict[str, Any]]:
@@ -131,6 +132,7 @@ def _chat(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[str, Any
         "prompt_files": dict(resolved.prompt_files),
         "tools": _tools(spec.tools),
         **_budgets(spec.budgets),
+        **_moderation(spec, resolved),
     }
 
 
@@ -140,6 +142,21 @@ def _tools(tools: Tools) -> dict[str, Any]:
         "http_allow_list": list(tools.http_allow_list),
         "weather": {"base_url": tools.weather.base_url, "geocoding_url": tools.weather.geocoding_url},
     }
+
+
+def _moderation(spec: Spec, resolved: Resolved) -> dict[str, Any]:
+    """Told only where there is any, as budgets are."""
+    moderation = spec.moderation
+    if moderation.provider == "None":
+        return {}
+    asked = next((provider.name for provider in spec.llm.providers if provider.type == "OpenAI"), None)
+    told = {
+        "input": moderation.input,
+        "output": moderation.output,
+        "provider": asked if moderation.provider == "OpenAI" else None,
+        "rules_file": resolved.rules_file,
+    }
+    return {"moderation": told}
 
 
 def _budgets(budgets: Budgets) -> dict[str, Any]:

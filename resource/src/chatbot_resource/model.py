@@ -26,6 +26,7 @@ from chatbot_resource.fields import (
     seconds,
 )
 from chatbot_resource.llm import Llm
+from chatbot_resource.moderation import Moderation
 from chatbot_resource.network import Exposure, Network
 from chatbot_resource.scheduling import Defaults
 from chatbot_resource.slo import Slo
@@ -188,11 +189,13 @@ class Rollout(Model):
 
 _DEV = "'Dev'"
 _ENFORCE = "'Enforce'"
+_NONE = "'None'"
 _ONE_COPY = "profile Production needs stores that are not of mode Dev, which keeps one copy on one disk"
 _FAKE = "profile Production needs providers that are not of type Fake, which only repeats the question"
 _NOT_PRODUCTION = "!has(self.profile) || self.profile != 'Production'"
 _POSTGRES_MODE = value_or("stores.postgres.mode", _DEV)
 _PRICED = 'a budget of cost needs prices of every model in llm.models; "0" for one that costs nothing'
+_MODERATED = "moderation by OpenAI needs a provider of type OpenAI in llm.providers"
 _PROMETHEUS = "(has(self.telemetry) && has(self.telemetry.prometheusURL))"
 _NEEDS_PROMETHEUS = "targets.inFlightStreams with mode KEDA needs telemetry.prometheusURL"
 
@@ -244,6 +247,12 @@ class Spec(Model):
                 _PRICED,
                 ".budgets",
             ),
+            Rule(
+                f"{value_or('moderation.provider', _NONE)} != 'OpenAI' || (has(self.llm) && has(self.llm.providers)"
+                " && self.llm.providers.exists(provider, provider.type == 'OpenAI'))",
+                _MODERATED,
+                ".moderation",
+            ),
             # Here and not on the field: whoever removes the field and writes it again would pass a rule there.
             Rule(
                 f"{_POSTGRES_MODE} == {_before(_POSTGRES_MODE)}"
@@ -274,6 +283,7 @@ class Spec(Model):
     budgets: Budgets = Budgets()
     embeddings: Embeddings = Embeddings()
     tools: Tools = Tools()
+    moderation: Moderation = Moderation()
     knowledge: Knowledge = Knowledge()
     stores: Stores = Stores()
     auth: Auth = Auth()
@@ -298,6 +308,12 @@ class Spec(Model):
     def _cost_can_be_counted(self) -> Self:
         if self.budgets.counts_cost and any(model.prices is None for model in self.llm.models):
             raise ValueError(_PRICED)
+        return self
+
+    @model_validator(mode="after")
+    def _moderator_is_there(self) -> Self:
+        if self.moderation.provider == "OpenAI" and all(provider.type != "OpenAI" for provider in self.llm.providers):
+            raise ValueError(_MODERATED)
         return self
 
     @model_validator(mode="after")

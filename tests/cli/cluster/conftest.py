@@ -34,6 +34,7 @@ def anywhere(api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     """Runs a command as a user whose kubectl is set up for the API server."""
     monkeypatch.setenv("PATH", str(api_server.layout.bin))
     monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig))
+    monkeypatch.setenv("GOGC", "off")  # each kubectl lives for a moment only
 
     def call(*arguments: str) -> Said:
         capsys.readouterr()

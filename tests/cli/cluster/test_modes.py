@@ -1,49 +1,12 @@
 """`kubectl chatbot pause`, `resume` and `rotate-keys`: what they write, and what they say."""
 
-from collections.abc import Iterator
-from typing import Any
-
-import pytest
-
 from tests.cli.cluster.conftest import Plugin
 from tests.operator.running import World
-from tests.support.apiserver import wait_for
-
-DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/chatbotdeployments.chatbot-operator.io"
-SPEC = "/spec/versions/0/schema/openAPIV3Schema/properties/spec"
-MODE, RULES = f"{SPEC}/properties/mode", f"{SPEC}/x-kubernetes-validations"
 
 
 def mode(world: World) -> str | None:
     found: str | None = world.bot()["spec"].get("mode")
     return found
-
-
-@pytest.fixture
-def without_modes(world: World) -> Iterator[None]:
-    """The definition as it was before there was `spec.mode`; afterwards it is as it was."""
-    schema = world.api.request("GET", DEFINITION)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    spec = schema["properties"]["spec"]
-    rules = [rule for rule in spec["x-kubernetes-validations"] if "self.mode" not in rule["rule"]]
-    _patch(world, {"op": "replace", "path": RULES, "value": rules}, {"op": "remove", "path": MODE})
-    wait_for("the definition to be served", lambda: not _served(world))
-    yield
-    before = {"op": "replace", "path": RULES, "value": spec["x-kubernetes-validations"]}
-    _patch(world, {"op": "add", "path": MODE, "value": spec["properties"]["mode"]}, before)
-    wait_for("the definition to be served", lambda: _served(world))
-
-
-def _patch(world: World, *steps: dict[str, Any]) -> None:
-    world.api.request("PATCH", DEFINITION, steps, {"Content-Type": "application/json-patch+json"})
-
-
-def _served(world: World) -> bool:
-    """Whether a mode that is written is kept."""
-    name = "probe"
-    body = {"apiVersion": "chatbot-operator.io/v1alpha1", "kind": "ChatbotDeployment", "metadata": {"name": name}}
-    made = world.api.create(body | {"spec": {"mode": "Paused"}}, world.namespace)
-    world.api.delete("ChatbotDeployment", world.namespace, name)
-    return "mode" in made["spec"]
 
 
 class TestPause:
@@ -77,15 +40,6 @@ class TestPause:
     def test_it_is_told_by_explain(self, plugin: Plugin, world: World) -> None:
         world.create_bot({"profile": "Dev", "mode": "Paused"})
         assert "It is paused: the operator changes nothing." in plugin("explain", "harbour").out
-
-
-@pytest.mark.usefixtures("without_modes")
-def test_a_definition_without_modes_is_told(plugin: Plugin, world: World) -> None:
-    world.create_bot()
-    said = plugin("pause", "harbour")
-    assert said.code == 1
-    assert "it has no spec.mode" in said.err
-    assert "helm upgrade --install" in said.err
 
 
 class TestRotateKeys:

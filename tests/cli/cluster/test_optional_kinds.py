@@ -8,7 +8,11 @@ import pytest
 from tests.cli.cluster.conftest import Installed, Plugin
 from tests.cli.cluster.test_refusals import BOTS, MINIMAL, Account, account  # noqa: F401 - a fixture
 from tests.support.apiserver import ApiServer
-from tests.support.optional_apis import MONITORING, install, remove
+from tests.support.optional_apis import GATEWAY, MONITORING, Api, install, remove
+
+NO_ROUTES = Api(
+    GATEWAY.module, GATEWAY.checksum, ("config/crd/standard/gateway.networking.k8s.io_gatewayclasses.yaml",)
+)
 
 OWN = {
     "apiGroups": ["", "apps", "batch", "autoscaling", "policy", "networking.k8s.io", "chatbot-operator.io"],
@@ -20,10 +24,12 @@ MONITORS = {"apiGroups": ["monitoring.coreos.com"], "resources": ["*"], "verbs":
 
 @pytest.fixture(scope="module")
 def api_server(own_api_server: ApiServer) -> Iterator[ApiServer]:
-    """With the definitions of Prometheus's operator."""
-    install(own_api_server, MONITORING)
+    """With the definitions of Prometheus's operator, and of the Gateway API without those that we ask for."""
+    for api in (MONITORING, NO_ROUTES):
+        install(own_api_server, api)
     yield own_api_server
-    remove(own_api_server, MONITORING)
+    for api in (MONITORING, NO_ROUTES):
+        remove(own_api_server, api)
 
 
 class TestPlan:

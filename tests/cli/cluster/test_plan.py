@@ -34,7 +34,7 @@ class File:
 
 @pytest.mark.usefixtures("kubelet", "operator")
 class TestEdit:
-    async def test_of_nothing_changes_nothing(
+    async def test_is_shown_and_not_made(
         self, plugin: Plugin, world: World, reconciler: Reconciler, file: File
     ) -> None:
         world.create_bot({"profile": "Dev"})
@@ -43,12 +43,6 @@ class TestEdit:
         assert said.code == 0, said
         assert f"harbour in namespace {world.namespace}: nothing would change." in said.out
         assert "No pod is restarted." in said.out
-
-    async def test_is_shown_and_not_made(
-        self, plugin: Plugin, world: World, reconciler: Reconciler, file: File
-    ) -> None:
-        world.create_bot({"profile": "Dev"})
-        await converge(world, reconciler)
         generation = world.bot()["metadata"]["generation"]
         resources = {"requests": {"cpu": "0.2"}}
         edited = {"profile": "Dev", "images": {"chat": "chat:9"}, "components": {"chat": {"resources": resources}}}
@@ -90,8 +84,8 @@ class TestEdit:
         await converge(world, reconciler)
         assert "nothing would change" in plugin("plan", "-f", file(spec, edited)).out
 
-    async def test_takes_an_edit_from_standard_input(
-        self, plugin: Plugin, world: World, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+    async def test_is_taken_from_standard_input_and_from_a_pipe(
+        self, plugin: Plugin, world: World, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         world.create_bot({"profile": "Dev"})
         await converge(world, reconciler)
@@ -100,15 +94,7 @@ class TestEdit:
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(bot)))
         said = plugin("plan", "--summary", "-f", "-")
         assert "~ Deployment harbour-gateway" in said.out, said
-
-    async def test_takes_an_edit_from_a_pipe(
-        self, plugin: Plugin, world: World, reconciler: Reconciler, tmp_path: Path
-    ) -> None:
-        """As `<(…)` of a shell, which can be read once."""
-        world.create_bot({"profile": "Dev"})
-        await converge(world, reconciler)
-        bot = world.bot()
-        bot["spec"]["limits"] = {"perMinute": 7}
+        # As `<(…)` of a shell, which can be read once.
         pipe = tmp_path / "bot"
         os.mkfifo(pipe)
         writer = threading.Thread(target=pipe.write_text, args=(json.dumps(bot),))

@@ -124,26 +124,3 @@ class TestResource:
 
     def test_has_a_name_and_no_option(self, plugin: Plugin) -> None:
         assert plugin("explain", "--", "--all").code == 2
-
-
-class TestDefinition:
-    def test_is_not_installed(self, plugin: Plugin, world: World) -> None:
-        where = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/chatbotdeployments.chatbot-operator.io"
-        served = {"op": "replace", "path": "/spec/versions/0/served"}
-        headers = {"Content-Type": "application/json-patch+json"}
-        world.api.request("PATCH", where, [served | {"value": False}], headers)
-        try:
-            said = _until_unknown(plugin)
-        finally:
-            world.api.request("PATCH", where, [served | {"value": True}], headers)
-            world.api.kubectl("wait", "--for=condition=Established", "crd/chatbotdeployments.chatbot-operator.io")
-        assert "This cluster does not know ChatbotDeployments." in said
-        assert "helm upgrade --install chatbot-operator" in said
-
-
-def _until_unknown(plugin: Plugin) -> str:
-    """kubectl and the API server remember for a moment what was served."""
-    for _ in range(100):
-        if "does not know" in (said := plugin("status").err):
-            return said
-    return said

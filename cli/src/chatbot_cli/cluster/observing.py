@@ -1,10 +1,11 @@
 """The world of one bot as the operator observes it, read with kubectl instead. It labels and changes nothing."""
 
+import json
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 
 from chatbot_operator import names
-from chatbot_operator.kinds import CHILDREN, GROUPS, OPTIONAL, WRITTEN
+from chatbot_operator.kinds import CHILDREN, GROUPS, OPTIONAL, WRITTEN, group_and_version
 from chatbot_operator.referenced import reference_digest
 from chatbot_operator.world import Observed, Reference
 from chatbot_resource.documents import Documents
@@ -37,7 +38,7 @@ def _parts(kubectl: Kubectl, bot: str) -> tuple[list[Object], frozenset[str]]:
 
     Of these one may also lack the right to see them: roles for people know nothing of them. They are left out then.
     """
-    kinds = list(KINDS)
+    kinds = _of_served_groups(kubectl)
     while True:
         try:
             return kubectl.list(kinds, f"{names.BOT}={bot}"), frozenset(kinds)
@@ -46,6 +47,12 @@ def _parts(kubectl: Kubectl, bot: str) -> tuple[list[Object], frozenset[str]]:
             if not unseen:
                 raise
             kinds = [kind for kind in kinds if kind not in unseen]
+
+
+def _of_served_groups(kubectl: Kubectl) -> list[str]:
+    """Most kinds that are not there are known by it at once; each other costs a list of all that is refused."""
+    groups = {"", *(item["name"] for item in json.loads(kubectl.run("get", "--raw", "/apis"))["groups"])}
+    return [kind for kind in KINDS if group_and_version(kind)[0] in groups]
 
 
 def _is_unseen(kind: str, refused: Refused) -> bool:

@@ -2,6 +2,7 @@
 
 from chatbot_resource.model import ChatbotDeployment
 
+from chatbot_operator import names
 from chatbot_operator.components import autoscaling, network, redis, services
 from chatbot_operator.components.configuration import Configs, prompt_file
 from chatbot_operator.components.context import Context
@@ -11,7 +12,8 @@ from chatbot_operator.world import Manifest
 
 
 def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
-    return (services.private_key(bot.name, "chat"), redis.address(bot), *_provider_keys(bot), *_prompts(bot))
+    own = (services.private_key(bot.name, "chat"), redis.address(bot))
+    return (*own, *_provider_keys(bot), *_prompts(bot), *_rules(bot))
 
 
 def build(context: Context, configs: Configs) -> list[Manifest]:
@@ -43,3 +45,9 @@ def _prompts(bot: ChatbotDeployment) -> list[Read]:
         user_text(prompt.ref, prompt_file(prompt.language), f"spec.llm.prompts[{prompt.language}].ref", "prompts")
         for prompt in bot.spec.llm.prompts
     ]
+
+
+def _rules(bot: ChatbotDeployment) -> list[Read]:
+    ref = bot.spec.moderation.rules_ref
+    file = names.RULES_FILE.rpartition("/")[2]
+    return [user_text(ref, file, "spec.moderation.rulesRef", "moderation")] if ref else []

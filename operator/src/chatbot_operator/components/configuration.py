@@ -73,6 +73,7 @@ def _resolved(bot: ChatbotDeployment, observed: Observed) -> Resolved:
         admin_email=_text(observed, names.admin(bot.name), "email"),
         faq_file=names.FAQ_FILE if bot.spec.knowledge.faq_ref else None,
         prompt_files={prompt.language: f"{names.PROMPTS_FOLDER}/{prompt_file(prompt.language)}" for prompt in prompts},
+        rules_file=names.RULES_FILE if bot.spec.moderation.rules_ref else None,
     )
 
 

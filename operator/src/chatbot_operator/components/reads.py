@@ -21,11 +21,12 @@ URI = "uri"
 """Key of an external store's Secret."""
 FILE_MODE = 0o440
 
-Folder = Literal["secrets", "knowledge", "prompts", "authorities", "former"]
+Folder = Literal["secrets", "knowledge", "prompts", "moderation", "authorities", "former"]
 FOLDERS: dict[Folder, str] = {
     "secrets": names.SECRETS_FOLDER,
     "knowledge": names.FAQ_FILE.rpartition("/")[0],
     "prompts": names.PROMPTS_FOLDER,
+    "moderation": names.RULES_FILE.rpartition("/")[0],
     "authorities": names.AUTHORITIES_FOLDER,
     "former": names.FORMER_FOLDER,
 }

@@ -15,11 +15,11 @@ import datetime
 import json
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from chatbot_resource.fields import seconds
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import SecretStatus
+from chatbot_resource.status import SecretStatus, Status
 
 from chatbot_operator import names
 from chatbot_operator.components import auth, reads
@@ -29,6 +29,7 @@ from chatbot_operator.components.secrets import KEYS, SIGNING_KEYS, new_signing_
 from chatbot_operator.readiness import count, current, desired
 from chatbot_operator.world import Manifest, Observed
 
+PURPOSE: Literal["signing-keys"] = "signing-keys"
 PUBLISH_SECONDS = 90.0
 """Verifiers fetch the published keys again after 30 s at the earliest; see chatbot_common.identity."""
 ROLLING_SECONDS = 15.0
@@ -95,10 +96,24 @@ def told(bot: ChatbotDeployment, observed: Observed, now: str) -> list[SecretSta
     rotated = keys.noted(names.ROTATED_AT, _time(now)) or keys.made
     following = rotated + _duration(bot.spec.auth.signing_keys.rotate_every)
     return [
-        SecretStatus(
-            purpose="signing-keys", rotated_at=_text(rotated), next_rotation=_text(following), digest=keys.current
-        )
+        SecretStatus(purpose=PURPOSE, rotated_at=_text(rotated), next_rotation=_text(following), digest=keys.current)
     ]
+
+
+def lost(bot: ChatbotDeployment, observed: Observed, previous: Status | None) -> str:
+    """What it means that the key which the status named last is not among the keys any more; empty while it is.
+
+    A rotation keeps it for a while, so somebody has deleted or replaced the Secret.
+    """
+    keys = _keys(bot, observed)
+    signed = next((item.digest for item in previous.secrets if item.purpose == PURPOSE), None) if previous else None
+    if keys is None or signed is None or signed in keys.kids:
+        return ""
+    return (
+        f"Secret {names.signing_keys(bot.name)} was deleted or replaced and has other keys now: every token that was "
+        "signed before is refused, so people have to sign in again. To change keys without that: "
+        f"kubectl chatbot rotate-keys {bot.name}"
+    )
 
 
 def _begin(bot: ChatbotDeployment, keys: _Keys, now: datetime.datetime) -> Rotation:

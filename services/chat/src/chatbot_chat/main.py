@@ -15,6 +15,8 @@ from chatbot_chat import routes, socket
 from chatbot_chat.budgets.counters import Counters
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import ConversationClient
+from chatbot_chat.moderation.service import make_moderation
+from chatbot_chat.openai_api import moderations
 from chatbot_chat.openai_api import routes as openai_routes
 from chatbot_chat.openai_api.responses import routes as response_routes
 from chatbot_chat.openai_api.responses.service import ResponseService
@@ -53,7 +55,8 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     prompts = {language: Path(path).read_text() for language, path in settings.prompt_files.items()}
     tools = ToolCatalog(settings.tools)
     budgets = Budgets(conversation, settings.budgets, Counters(redis))
-    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), prompts, budgets)
+    moderation = make_moderation(settings)
+    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), prompts, budgets, moderation)
 
     async def ping_redis() -> None:
         await redis.ping()
@@ -81,6 +84,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         await budgets.close()
         await catalog.close()
         await tools.close()
+        await moderation.close()
         await client.aclose()
         await redis.aclose()
         await blocking.aclose()
@@ -89,13 +93,17 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         "chat",
         identity=identity,
         probes=probes,
-        routers=[routes.router, routes.messages, socket.router, openai_routes.router, response_routes.router],
+        routers=[
+            *(routes.router, routes.messages, socket.router),
+            *(openai_routes.router, response_routes.router, moderations.router),
+        ],
         lifespan=lifespan,
     )
     app.state.runs = runs
     app.state.catalog = catalog
-    app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts, budgets)
+    app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts, budgets, moderation)
     app.state.responses = ResponseService(app.state.completions, runs, catalog)
+    app.state.moderation = moderation
     return app
 
 

@@ -86,6 +86,15 @@ class BudgetsSettings(ClosedModel):
     currency: str
 
 
+class ModerationSettings(ClosedModel):
+    """`provider` names the provider whose moderation judges; None are the rules."""
+
+    input: Literal["Block", "Flag", "Off"]
+    output: Literal["Block", "Flag", "Off"]
+    provider: str | None
+    rules_file: str | None
+
+
 class Settings(ServiceSettings):
     conversation_url: str
     providers: list[ProviderSettings]
@@ -96,6 +105,7 @@ class Settings(ServiceSettings):
     """Language → path of its system prompt."""
     tools: ToolSettings
     budgets: BudgetsSettings | None = None
+    moderation: ModerationSettings | None = None
     redis_url: RedisUrl
     provider_keys: dict[str, SecretStr] = Field(default_factory=dict)
     """Provider name → API key."""
@@ -105,6 +115,8 @@ class Settings(ServiceSettings):
         models = {model.name for model in self.models}
         providers = {provider.name for provider in self.providers}
         used = {item.provider for model in self.models for item in model.deployments}
+        if self.moderation and self.moderation.provider:
+            used.add(self.moderation.provider)
         if unknown := ({self.default_model, *self.fallbacks} - models) | (used - providers):
             raise ValueError(f"not defined: {', '.join(sorted(unknown))}")
         return self

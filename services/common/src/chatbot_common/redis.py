@@ -6,6 +6,7 @@ replica. Until they agree on another master, which takes them some seconds, comm
 Who finds all connections of a client in use waits for one: redis-py by itself raises what looks as if Redis were away.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -15,9 +16,17 @@ from redis.asyncio.sentinel import (
     SentinelManagedConnection,
     SentinelManagedSSLConnection,
 )
+from redis.exceptions import NoScriptError
 
 from chatbot_common.redis_url import sentinels_of
+from chatbot_common.together import Together
 
+Argument = str | bytes | int | float
+Call = tuple[Sequence[str], Sequence[Argument]]
+"""Keys and arguments."""
+
+SCRIPT_LANES = 4
+SCRIPT_CALLS = 100
 CONNECTIONS = 100
 """Of one client. Each is in use for a round trip only, unless the command itself waits."""
 
@@ -44,6 +53,32 @@ class _Waiting(BlockingConnectionPool, SentinelConnectionPool):
             "connection_class": kind,
         }
         super().__init__(**own, **options)
+
+
+class Script:
+    """A Lua script. Calls that come while others are under way share a connection and a round trip."""
+
+    def __init__(self, redis: Redis, text: str) -> None:
+        self._redis = redis
+        self._script = redis.register_script(text)
+        self._together = Together[Call, Any](self._run, lanes=SCRIPT_LANES, most=SCRIPT_CALLS)
+
+    async def __call__(self, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        """Raises `redis.RedisError`."""
+        return await self._together.ask((keys, args))
+
+    async def _run(self, calls: list[Call]) -> list[Any]:
+        if len(calls) == 1:
+            return [await self._script(*calls[0])]
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for keys, args in calls:
+                pipeline.evalsha(self._script.sha, len(keys), *keys, *args)
+            answers = await pipeline.execute(raise_on_error=False)
+        # A Redis that has just been started does not know the script yet.
+        return [
+            await self._script(*call) if isinstance(answer, NoScriptError) else answer
+            for call, answer in zip(calls, answers, strict=True)
+        ]
 
 
 def open_redis(url: str, *, connections: int = CONNECTIONS, **options: Any) -> Redis:

@@ -69,7 +69,19 @@ messages = Table(
     Column("usage", _json),
     Column("error", Text),
     Column("client_message_id", Text),
+    Column("moderation", _json),
     _time("created_at"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("user_id", Uuid, primary_key=True),
+    Column("message_id", Uuid, primary_key=True),
+    Column("rating", Text, nullable=False),
+    Column("comment", Text),
+    _time("created_at"),
+    _time("updated_at"),
 )
 
 turns = Table(

@@ -68,6 +68,8 @@ class Message(Response):
     model: str | None
     usage: Json | None
     error: str | None
+    moderation: Json | None
+    """`{flagged, categories, category_scores}` where it was flagged."""
     created_at: datetime
 
 

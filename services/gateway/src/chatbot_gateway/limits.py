@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 from chatbot_common.errors import TooManyRequests
-from chatbot_common.redis import open_redis
+from chatbot_common.redis import Script, open_redis
 from prometheus_client import Counter
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -128,7 +128,7 @@ class Limiter:
         self._arguments = [SLOTS] + [
             value for window in self._windows for value in (window.limit, window.seconds * 1000)
         ]
-        self._script = self._redis.register_script(SCRIPT)
+        self._script = Script(self._redis, SCRIPT)
         self._paused_until = 0.0
         self._log = structlog.get_logger(__name__)
 

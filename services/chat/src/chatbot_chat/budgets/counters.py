@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from chatbot_common.redis import Script
 from redis.asyncio import Redis
 
 from chatbot_chat.budgets.windows import Excess, Kind, Window
@@ -156,10 +157,10 @@ class Counters:
     def __init__(self, redis: Redis, hold_milliseconds: int = HOLD_MILLISECONDS) -> None:
         self._redis = redis
         self._milliseconds = hold_milliseconds
-        self._reserve = redis.register_script(_RESERVE)
-        self._settle = redis.register_script(_SETTLE)
-        self._load = redis.register_script(_LOAD)
-        self._renew = redis.register_script(_RENEW)
+        self._reserve = Script(redis, _RESERVE)
+        self._settle = Script(redis, _SETTLE)
+        self._load = Script(redis, _LOAD)
+        self._renew = Script(redis, _RENEW)
 
     async def reserve(self, hold: Hold, windows: Sequence[Window]) -> tuple[list[Window], list[Excess]]:
         """Windows that have to be loaded first, or limits that refuse; where there is neither, it is held.

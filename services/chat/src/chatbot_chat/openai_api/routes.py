@@ -54,6 +54,8 @@ async def create_completion(
     body: CompletionRequest, request: Request, user: CurrentUser, completions: Completions
 ) -> Response | dict[str, Any]:
     """One answer, whole or streamed. The bot's own name is the assistant; the other models are raw."""
+    completions.check(body.model)
+    await completions.moderate(body)
     stack = AsyncExitStack()
     if found := await completions.relay(user, body, await request.json(), stack):
         return RelayedResponse(*found, stack)

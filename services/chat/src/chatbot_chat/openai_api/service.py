@@ -15,6 +15,7 @@ from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, HistoryMessage, Knowledge
+from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of, frame
 from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
@@ -44,6 +45,7 @@ class CompletionService:
         conversation: ConversationClient,
         prompts: dict[str, str],
         budgets: Budgets,
+        moderation: Moderation,
     ) -> None:
         self._assistant = assistant
         self._catalog = catalog
@@ -51,15 +53,20 @@ class CompletionService:
         self._conversation = conversation
         self._prompts = prompts
         self._budgets = budgets
+        self._moderation = moderation
 
     @property
     def models(self) -> list[str]:
         return [self._assistant, *(name for name in self._catalog.names if name != self._assistant)]
 
+    async def moderate(self, request: CompletionRequest) -> None:
+        """All that the client itself says. Raises `ContentBlocked`, `ModerationAway`."""
+        await self._moderation.question("\n\n".join(item.text for item in request.messages if item.role != "assistant"))
+
     async def relay(
         self, user: User, request: CompletionRequest, body: dict[str, Any], stack: AsyncExitStack
     ) -> tuple[RelayedAnswer, Counting] | None:
-        """The provider's own response for a raw model that speaks this protocol; None where we have to word it.
+        """The provider's own response for a raw model that speaks this protocol; None where we word or judge it.
 
         Args:
             stack: holds the provider's connection until the caller has passed everything on, through the counting.
@@ -68,7 +75,7 @@ class CompletionService:
             UnknownModel: there is no such model. BudgetUsedUp. ProviderError: no deployment answered.
         """
         self.check(request.model)
-        if request.model == self._assistant:
+        if request.model == self._assistant or self._moderation.blocks_answers:
             return None
         account = self._budgets.account(user.id, uuid7())
         try:
@@ -125,7 +132,8 @@ class CompletionService:
             prepared = partial(prepare, use=use)
             return account.watched(self._catalog.stream(model, prepared, fallbacks=is_assistant, admit=account.admit))
 
-        return Answering(Completion(request.model), converse(ask, toolbox), shelf, account)
+        events = self._moderation.watched(converse(ask, toolbox))
+        return Answering(Completion(request.model), events, shelf, account)
 
     async def _admit(self, account: Account, model: str, prepare: Callable[[ModelSettings], ModelRequest]) -> None:
         """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`."""
@@ -152,7 +160,7 @@ class Answering:
     def __init__(
         self,
         completion: Completion,
-        events: AsyncGenerator[AgentEvent, None],
+        events: AsyncGenerator[AgentEvent | Withheld, None],
         shelf: Shelf,
         account: Account,
     ) -> None:
@@ -160,7 +168,7 @@ class Answering:
         self._events = events
         self._shelf = shelf
         self._account = account
-        self._text = ""
+        self.text = ""
         self.usage: Usage | None = None
         self.reason = "stop"
 
@@ -168,7 +176,7 @@ class Answering:
         async with aclosing(self.deltas()) as deltas:
             async for _ in deltas:
                 pass
-        return self._completion.whole(self._text, self.reason, self.usage, self._annotations())
+        return self._completion.whole(self.text, self.reason, self.usage, self._annotations())
 
     async def frames(self, include_usage: bool) -> AsyncGenerator[bytes, None]:
         """Server-sent chunks, the last one `[DONE]`. Raises `ProviderError`."""
@@ -188,8 +196,10 @@ class Answering:
             async with aclosing(self._events) as events:
                 async for event in events:
                     if isinstance(event, TextDelta):
-                        self._text += event.text
+                        self.text += event.text
                         yield event.text
+                    elif isinstance(event, Withheld):  # a stream cannot take back what it has sent: its reason tells
+                        self.text = event.text
                     elif isinstance(event, Usage):
                         self.usage = self.usage + event if self.usage else event
                     elif isinstance(event, Finish):
@@ -199,10 +209,10 @@ class Answering:
 
     @property
     def citations(self) -> list[dict[str, Any]]:
-        return citations_of(self._text, self._shelf.knowledge)
+        return citations_of(self.text, self._shelf.knowledge)
 
     def _annotations(self) -> list[dict[str, Any]]:
-        return annotations_of(self._text, self.citations)
+        return annotations_of(self.text, self.citations)
 
 
 def _question(messages: list[ChatMessage]) -> str:

@@ -25,10 +25,6 @@ class UnknownModel(NotFound):
         super().__init__(f"Model {name!r} is not served here; choose one of: {', '.join(known)}.")
 
 
-async def _anybody(_: ModelSettings, __: ModelRequest) -> None:
-    """Admits everything."""
-
-
 @dataclass(frozen=True)
 class Relay:
     """A provider's own response, and whom to tell what was heard in it."""
@@ -73,7 +69,7 @@ class Catalog:
         prepare: Callable[[ModelSettings], ModelRequest],
         *,
         fallbacks: bool = True,
-        admit: Callable[[ModelSettings, ModelRequest], Awaitable[None]] = _anybody,
+        admit: Callable[[ModelSettings, ModelRequest], Awaitable[None]] | None = None,
     ) -> AsyncGenerator[ModelEvent, None]:
         """Events of one answer, from the first route that speaks; `Chosen` says whose it is.
 
@@ -91,7 +87,8 @@ class Catalog:
 
         async def ask(route: Route) -> Opened:
             request = prepare(route.model)
-            await admit(route.model, request)
+            if admit:
+                await admit(route.model, request)
             return await opened(route, request)
 
         names = [name, *(item for item in self._fallbacks if fallbacks and item != name)]
@@ -109,7 +106,7 @@ class Catalog:
         name: str,
         body: Mapping[str, Any],
         stack: contextlib.AsyncExitStack,
-        admit: Callable[[ModelSettings], Awaitable[None]],
+        admit: Callable[[ModelSettings], Awaitable[None]] | None = None,
     ) -> Relay | None:
         """A provider's own response to a chat completion; None when not all of the model's speak that protocol.
 
@@ -123,7 +120,8 @@ class Catalog:
         routes = self._routes(self.model(name))
         if not all(isinstance(route.provider, RelayingProvider) for route in routes):
             return None
-        await admit(routes[0].model)
+        if admit:
+            await admit(routes[0].model)
 
         async def ask(route: Route) -> Relay:
             async with contextlib.AsyncExitStack() as own:

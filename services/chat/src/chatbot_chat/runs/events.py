@@ -15,6 +15,7 @@ EventType = Literal[
     "reasoning.delta",
     "tool.started",
     "tool.finished",
+    "text.replaced",
     "citation",
     "usage",
     "run.finished",
@@ -61,12 +62,12 @@ def event_of(body: dict[str, Any]) -> Event:
 
 
 def text_of(events: Iterable[Event]) -> str:
-    """The answer so far, as a client shows it: deltas append, a snapshot replaces."""
+    """The answer so far, as a client shows it: deltas append, the others replace."""
     text = ""
     for event in events:
         if event.type == "text.delta":
             text += event.data["text"]
-        elif event.type == "run.snapshot":
+        elif event.type in ("run.snapshot", "text.replaced"):
             text = event.data["text"]
     return text
 

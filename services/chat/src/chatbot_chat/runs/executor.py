@@ -16,6 +16,8 @@ from opentelemetry import trace
 from chatbot_chat.agent import AgentEvent, Called, Returned, converse
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, EndState, ending
+from chatbot_chat.moderation import Verdict
+from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.prompt import ToolUse
 from chatbot_chat.providers import Chosen, ModelEvent, ModelRequest, ReasoningDelta, TextDelta, Usage
 from chatbot_chat.providers.catalog import Catalog
@@ -61,13 +63,17 @@ class Said:
     model: str
     usage: Usage | None = None
     """Of all rounds."""
+    flagged: Verdict | None = None
 
 
 class Executor:
-    def __init__(self, catalog: Catalog, conversation: ConversationClient, run_log: RunLog) -> None:
+    def __init__(
+        self, catalog: Catalog, conversation: ConversationClient, run_log: RunLog, moderation: Moderation
+    ) -> None:
         self._catalog = catalog
         self._conversation = conversation
         self._log = run_log
+        self._moderation = moderation
 
     async def execute(self, run: Run, task: Task) -> None:
         """Run to the end. Nothing escapes: whatever happens becomes the run's last event."""
@@ -123,12 +129,16 @@ class Executor:
             asked = self._catalog.stream(said.model, prepare, fallbacks=task.fallbacks, admit=run.account.admit)
             return run.account.watched(asked)
 
-        async with contextlib.aclosing(converse(ask, task.toolbox)) as events:
+        answer = self._moderation.watched(converse(ask, task.toolbox))
+        async with contextlib.aclosing(answer) as events:
             async for event in events:
                 if isinstance(event, Usage):
                     said.usage = said.usage + event if said.usage else event
                 elif isinstance(event, Chosen):
                     said.model = event.model
+                elif isinstance(event, Withheld):
+                    said.flagged = event.verdict
+                    run.emit("text.replaced", text=event.text)
                 else:
                     _tell(run, event)
 
@@ -138,7 +148,8 @@ class Executor:
         counted = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else None
         message = f"{error.kind}: {error}" if error else None
         body = ending(run.attempt, status, model=said.model, text=run.text, parts=parts_of(run.events), error=message)
-        body |= {"citations": citations, "usage": counted}
+        flagged = said.flagged or await self._moderation.flag(run.text)
+        body |= {"citations": citations, "usage": counted, "moderation": flagged.as_json() if flagged else None}
         outcome = await self._commit(run, body)
         await run.account.close()
         if outcome is not None:

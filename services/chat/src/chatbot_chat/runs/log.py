@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
+from chatbot_common.redis import Script
 from redis import RedisError
 from redis.asyncio import Redis
 
@@ -78,9 +79,9 @@ class RunLog:
         self._redis = redis
         self._blocking = blocking
         self._away_until = float("-inf")
-        self._append = redis.register_script(_APPEND)
-        self._close = redis.register_script(_CLOSE)
-        self._cancel = redis.register_script(_CANCEL)
+        self._append = Script(redis, _APPEND)
+        self._close = Script(redis, _CLOSE)
+        self._cancel = Script(redis, _CANCEL)
 
     async def append(self, run_id: UUID, attempt: int, events: Sequence[Event]) -> Appended:
         """Append a batch (possibly empty: a sign of life) and learn whether somebody wants the run stopped."""

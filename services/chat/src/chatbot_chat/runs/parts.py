@@ -27,6 +27,8 @@ def parts_of(events: Iterable[Event]) -> list[Part]:
             parts.append({"type": "tool_call"} | event.data)
         elif event.type == "tool.finished":
             parts.append({"type": "tool_result"} | event.data)
+        elif event.type == "text.replaced":
+            parts = [*(part for part in parts if part["type"] not in _SPOKEN.values()), {"type": "text"} | event.data]
         elif event.type == "run.snapshot":
             parts = [dict(part) for part in event.data["parts"]]
     return [part for part in parts if part.get("text") != ""]

@@ -18,6 +18,8 @@ from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.budgets.windows import BudgetUsedUp
 from chatbot_chat.conversation_client import ConversationClient, Knowledge, Options, Turn, ending
+from chatbot_chat.moderation.rules import Rules
+from chatbot_chat.moderation.service import Moderation
 from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
@@ -50,6 +52,7 @@ class RunService:
         run_log: RunLog,
         prompts: dict[str, str],
         budgets: Budgets | None = None,
+        moderation: Moderation | None = None,
     ) -> None:
         self._catalog = catalog
         self._tools = tools
@@ -57,7 +60,8 @@ class RunService:
         self._log = run_log
         self._prompts = prompts
         self._budgets = budgets or Budgets(conversation)
-        self._executor = Executor(catalog, conversation, run_log)
+        self._moderation = moderation or Moderation(Rules({}))
+        self._executor = Executor(catalog, conversation, run_log, self._moderation)
         self._runs: dict[UUID, Run] = {}
         models = {name: catalog.model(name) for name in catalog.names}
         self.leases = Leases(conversation, run_log, lambda: self._runs.values(), budgets=self._budgets, models=models)
@@ -67,8 +71,10 @@ class RunService:
         """Start the turn, or find the one this message started before; its events come from `events`.
 
         Raises:
-            Problem: the turn could not be started; nothing is running then.
+            ContentBlocked: moderation refused it; nothing is stored. Problem: the turn could not be started.
         """
+        if flagged := await self._moderation.question(body["text"]):
+            body = body | {"moderation": flagged.as_json()}
         return await self._surely(self._begin(user, self._conversation.start_turn(user, body), model, language))
 
     async def regenerate(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:

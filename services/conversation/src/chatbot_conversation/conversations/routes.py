@@ -6,7 +6,13 @@ from uuid import UUID
 from chatbot_common.identity import CurrentUser
 from fastapi import APIRouter, Depends, Query, Request
 
-from chatbot_conversation.conversations.schema import Conversation, ConversationChanges, NewConversation
+from chatbot_conversation.conversations.schema import (
+    Conversation,
+    ConversationChanges,
+    Feedback,
+    GivenFeedback,
+    NewConversation,
+)
 from chatbot_conversation.conversations.service import ConversationService
 from chatbot_conversation.wire import Message, Page, PageWindow, Window
 
@@ -72,6 +78,14 @@ async def list_messages(
 ) -> Page[Message]:
     """The messages of a conversation, oldest first unless `order=desc`."""
     return await conversations.messages(user.id, conversation_id, window, newest_first=window.order == "desc")
+
+
+@router.post("/conversations/{conversation_id}/messages/{message_id}/feedback")
+async def rate_message(
+    conversation_id: UUID, message_id: UUID, body: GivenFeedback, user: CurrentUser, conversations: Conversations
+) -> Feedback:
+    """Say what an answer is worth: `up` or `down`, and why. Said again, it replaces what was said before."""
+    return await conversations.rate(user.id, conversation_id, message_id, body)
 
 
 @router.get("/history")

@@ -1,7 +1,7 @@
 """Wire shapes of conversations."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, Field
@@ -25,6 +25,21 @@ class ConversationChanges(Request):
     title: Title | None = None
     archived: bool | None = None
     tags: Tags | None = None
+
+
+class GivenFeedback(Request):
+    """What the reader of an answer thinks of it."""
+
+    rating: Literal["up", "down"]
+    comment: Annotated[Text, Field(max_length=2000)] | None = None
+
+
+class Feedback(Response):
+    message_id: UUID
+    rating: Literal["up", "down"]
+    comment: str | None
+    created_at: datetime
+    updated_at: datetime
 
 
 class LastMessage(Response):

@@ -3,15 +3,25 @@
 from uuid import UUID
 
 from chatbot_common.database import Database, ReadSession
-from chatbot_common.errors import NotFound
+from chatbot_common.errors import InvalidRequest, NotFound
 from chatbot_common.ids import uuid7
+from prometheus_client import Counter
 
 from chatbot_conversation.conversations import store
-from chatbot_conversation.conversations.schema import Conversation, ConversationChanges, LastMessage, NewConversation
+from chatbot_conversation.conversations.schema import (
+    Conversation,
+    ConversationChanges,
+    Feedback,
+    GivenFeedback,
+    LastMessage,
+    NewConversation,
+)
 from chatbot_conversation.jobs import enqueue
 from chatbot_conversation.tables import AnyRow
 from chatbot_conversation.vectors import MESSAGES
 from chatbot_conversation.wire import Message, Page, Window, page_of
+
+FEEDBACK = Counter("conversation_feedback_total", "Answers that their readers rated, each time they did", ["rating"])
 
 
 class ConversationService:
@@ -59,6 +69,22 @@ class ConversationService:
             await _find(session, user_id, conversation_id)
             rows = await store.messages_of(session, user_id, conversation_id, window, newest_first=newest_first)
         return page_of(rows, window, Message.model_validate)
+
+    async def rate(self, user_id: UUID, conversation_id: UUID, message_id: UUID, given: GivenFeedback) -> Feedback:
+        """Keep what the user thinks of an answer: the last time counts.
+
+        Raises:
+            InvalidRequest: the message is a question.
+        """
+        async with self._database.write() as session:
+            answer = await store.is_answer(session, user_id, conversation_id, message_id)
+            if answer is None:
+                raise NotFound("There is no such message in this conversation.")
+            if not answer:
+                raise InvalidRequest("Only an answer can be rated; this message is a question.")
+            row = await store.put_feedback(session, user_id, message_id, **given.model_dump())
+        FEEDBACK.labels(given.rating).inc()
+        return Feedback.model_validate(row)
 
     async def history(self, user_id: UUID, window: Window) -> Page[Message]:
         """The user's newest messages, of all conversations."""

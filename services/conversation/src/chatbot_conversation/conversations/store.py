@@ -9,7 +9,7 @@ from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from chatbot_conversation.paging import windowed
-from chatbot_conversation.tables import AnyRow, conversations, messages, turns
+from chatbot_conversation.tables import AnyRow, conversations, feedback, messages, turns
 from chatbot_conversation.wire import Window
 
 PREVIEW = 200
@@ -84,3 +84,25 @@ async def messages_of(
         windowed(query, messages, (messages.c.id,), window, descending=newest_first, owner=user_id)
     )
     return list(rows.all())
+
+
+async def is_answer(session: ReadSession, user_id: UUID, conversation_id: UUID, message_id: UUID) -> bool | None:
+    """None when the user has no such message in this conversation."""
+    own = (messages.c.user_id == user_id) & (messages.c.id == message_id)
+    query = select(messages.c.role).where(own, messages.c.conversation_id == conversation_id)
+    role: str | None = (await session.execute(query)).scalar()
+    return None if role is None else role == "assistant"
+
+
+async def put_feedback(session: WriteSession, user_id: UUID, message_id: UUID, **content: Any) -> AnyRow:
+    """In place of what the user thought of it before."""
+    statement = insert(feedback).values(user_id=user_id, message_id=message_id, **content)
+    changed = {name: statement.excluded[name] for name in content}
+    given: AnyRow = (
+        await session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["user_id", "message_id"], set_=changed | {"updated_at": func.now()}
+            ).returning(feedback)
+        )
+    ).one()
+    return given

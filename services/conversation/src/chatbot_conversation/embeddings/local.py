@@ -10,6 +10,8 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from chatbot_common.together import Together
+
 if TYPE_CHECKING:
     from chatbot_conversation.embeddings.minilm import MiniLM
 
@@ -25,43 +27,16 @@ class LocalEmbedder:
     dimensions = 384
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[str, asyncio.Future[list[float]]]] = []
-        self._free = CONCURRENCY
-        self._working = set[asyncio.Task[None]]()
+        self._together = Together[str, list[float]](_embed, lanes=CONCURRENCY, most=TOGETHER)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        loop = asyncio.get_running_loop()
-        wanted = [(text, loop.create_future()) for text in texts]
-        self._waiting += wanted
-        if self._free:
-            self._free -= 1
-            task = asyncio.create_task(self._work())
-            self._working.add(task)
-            task.add_done_callback(self._working.discard)
-        return list(await asyncio.gather(*(vector for _, vector in wanted)))
-
-    async def _work(self) -> None:
-        """Embeds until nobody waits. A task of its own: who asked first may leave, and others wait with them."""
-        while self._waiting:
-            batch, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
-            await _embed(batch)
-        self._free += 1
+        return await self._together.ask_all(texts)
 
     async def close(self) -> None: ...
 
 
-async def _embed(batch: list[tuple[str, asyncio.Future[list[float]]]]) -> None:
-    """Settle all of the batch, one way or the other."""
-    try:
-        vectors: list[list[float]] = await asyncio.to_thread(lambda: _model().encode([text for text, _ in batch]))
-    except Exception as error:
-        for _, vector in batch:
-            if not vector.done():
-                vector.set_exception(error)
-        return
-    for (_, vector), found in zip(batch, vectors, strict=True):
-        if not vector.done():  # whoever wanted it may have left
-            vector.set_result(found)
+async def _embed(texts: list[str]) -> list[list[float]]:
+    return await asyncio.to_thread(lambda: _model().encode(texts))
 
 
 def _model() -> "MiniLM":

@@ -46,6 +46,8 @@ class StartTurn(Request):
     """What was said before the question and is not stored yet, oldest first; it is stored with it."""
     options: CleanJson | None = None
     """How the turn is to be answered: the chat service's own, for this and all later attempts."""
+    moderation: CleanJson | None = None
+    """How the question was flagged, where it was."""
 
 
 class Regenerate(Request):
@@ -108,6 +110,8 @@ class StoreReply(Request):
     usage: Usage | None
     model: CleanText | None
     error: CleanText | None
+    moderation: CleanJson | None = None
+    """How the answer was flagged, where it was."""
     spent: Spent | None = None
     """What goes into the ledger with it; None when no model was asked."""
     abandoned: bool = False

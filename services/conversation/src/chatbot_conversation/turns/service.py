@@ -165,6 +165,7 @@ async def _close(session: WriteSession, turn: AnyRow, reply: StoreReply) -> None
         model=reply.model,
         usage=reply.usage.model_dump() if reply.usage else None,
         error=reply.error,
+        moderation=reply.moderation,
     )
     if reply.spent:
         row = {"user_id": turn.user_id, "run_id": turn.id, "attempt": turn.attempt}

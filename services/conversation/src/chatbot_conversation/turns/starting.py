@@ -39,6 +39,7 @@ async def start(
         text=request.text,
         parts=request.parts or [{"type": "text", "text": request.text}],
         client_id=request.client_message_id,
+        moderation=request.moderation,
     )
     if not inserted:
         row = await store.lock_by_client_id(session, user_id, request.client_message_id)

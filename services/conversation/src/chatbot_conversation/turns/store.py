@@ -39,7 +39,14 @@ class NewTurn:
 
 
 async def insert_question(
-    session: WriteSession, turn: NewTurn, *, parent_id: UUID | None, text: str, parts: list[Json], client_id: str
+    session: WriteSession,
+    turn: NewTurn,
+    *,
+    parent_id: UUID | None,
+    text: str,
+    parts: list[Json],
+    client_id: str,
+    moderation: Json | None,
 ) -> bool:
     """Store the user's message. False when one with this `client_id` is there already; waits for a rival to commit."""
     statement = (
@@ -54,6 +61,7 @@ async def insert_question(
             parts=parts,
             status="completed",
             client_message_id=client_id,
+            moderation=moderation,
         )
         .on_conflict_do_nothing(index_elements=["user_id", "client_message_id"])
         .returning(messages.c.id)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +14,10 @@ from chatbot_chat.conversation_client import Options, Turn
 from chatbot_chat.openai_api.responses.schema import ResponseRequest
 from chatbot_chat.openai_api.responses.wording import (
     INTERRUPTED,
+    Cut,
     Ending,
     Json,
+    State,
     Telling,
     as_it_stands,
     frame,
@@ -35,6 +37,9 @@ CANCEL_SECONDS = 5.0
 """How long who cancels waits for the end, to be shown it."""
 
 
+CUTS: Mapping[str, Cut] = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
 class NoSuchResponse(NotFound):
     kind, title = "response-not-found", "There is no such response"
 
@@ -51,6 +56,7 @@ class ResponseService:
 
         Raises:
             UnknownModel. NoSuchResponse: the previous one is not this user's. Conflict: it is not finished.
+            ContentBlocked: moderation refused it; nothing is stored.
         """
         options = self._options(request)
         messages = [item for item in request.messages if item.role in ("user", "assistant") and item.text]
@@ -67,6 +73,8 @@ class ResponseService:
                 raise Conflict("The previous response is not finished yet; wait for it, or cancel it.")
             body["conversation_id"] = str(previous.conversation_id)
             body["parent_message_id"] = str(previous.reply_message_id)
+        if len(request.messages) > 1:  # the question itself is judged by who starts the run
+            await self._completions.moderate(CompletionRequest(model=request.model, messages=request.messages[:-1]))
         model = request.model if options.raw else self._catalog.default
         return await self._runs.send(user, body, model, None)
 
@@ -147,6 +155,7 @@ class ResponseService:
             max_completion_tokens=request.max_output_tokens,
             temperature=request.temperature,
         )
+        await self._completions.moderate(completion)
         return Stateless(await self._completions.answer(user, completion), options)
 
 
@@ -159,8 +168,10 @@ class Stateless:
 
     async def whole(self) -> Json:
         """Raises `ProviderError`."""
-        text = "".join([piece async for piece in self._answering.deltas()])
-        return self._response.body(self._ending("completed", text))
+        async with contextlib.aclosing(self._answering.deltas()) as deltas:
+            async for _ in deltas:
+                pass
+        return self._response.body(self._ending("completed"))
 
     def frames(self) -> AsyncGenerator[bytes, None]:
         telling = Telling(self._response)
@@ -177,15 +188,15 @@ class Stateless:
                         yield frame(told)
         except Problem as problem:
             error = problem
-        for told in telling.end(self._ending("failed" if error else "completed", telling.text, error)):
+        for told in telling.end(self._ending("failed" if error else "completed", error)):
             yield frame(told)
 
-    def _ending(self, state: Any, text: str, problem: Problem | None = None) -> Ending:
+    def _ending(self, state: State, problem: Problem | None = None) -> Ending:
         usage = self._answering.usage
         counted = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else None
         error = {"type": problem.as_json()["type"], "title": str(problem)} if problem else None
-        cut = self._answering.reason == "length"
-        return Ending(state, text, self._answering.citations, counted, error, cut)
+        cut = CUTS.get(self._answering.reason)
+        return Ending(state, self._answering.text, self._answering.citations, counted, error, cut)
 
 
 def _run_id(response_id: str) -> UUID:

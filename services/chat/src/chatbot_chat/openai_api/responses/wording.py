@@ -23,6 +23,7 @@ INTERRUPTED = "The answer was interrupted; ask again."
 BUSY = ("provider-overloaded", "budget-used-up")
 
 State = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
+Cut = Literal["max_output_tokens", "content_filter"]
 Json = dict[str, Any]
 
 
@@ -35,8 +36,8 @@ class Ending:
     citations: Sequence[Json] = ()
     usage: Json | None = None
     error: dict[str, str] | None = None
-    cut: bool = False
-    """Whether the model had no tokens left."""
+    cut: Cut | None = None
+    """Why there is not more of it."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Response:
 
     def body(self, ending: Ending) -> Json:
         options, usage = self.options, ending.usage
-        cut = ending.cut or bool(usage and usage["output_tokens"] >= (options.max_output_tokens or float("inf")))
+        spent = bool(usage and usage["output_tokens"] >= (options.max_output_tokens or float("inf")))
+        cut = ending.cut or ("max_output_tokens" if spent else None)
         state = "incomplete" if ending.state == "completed" and cut else ending.state
         said = state != "in_progress" and (ending.text or ending.state == "completed")
         return {
@@ -68,7 +70,7 @@ class Response:
             "status": state,
             "background": options.background,
             "error": _error(ending.error),
-            "incomplete_details": {"reason": "max_output_tokens"} if state == "incomplete" else None,
+            "incomplete_details": {"reason": cut} if state == "incomplete" else None,
             "instructions": options.instructions,
             "max_output_tokens": options.max_output_tokens,
             "metadata": options.metadata,
@@ -122,6 +124,8 @@ class Telling:
                 yield from self._catch_up(event.data["text"])
             case "text.delta":
                 yield from self.say(event.data["text"])
+            case "text.replaced":
+                self.text = event.data["text"]  # a stream cannot take back what it has sent: its last events tell
             case "citation":
                 self._citations.append(event.data)
             case "usage":
