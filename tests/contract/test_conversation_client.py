@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from chatbot_chat.budgets.prices import spent_of
 from chatbot_chat.budgets.service import Budgets
-from chatbot_chat.conversation_client import ConversationClient
+from chatbot_chat.conversation_client import ConversationClient, Options
 from chatbot_chat.providers import Usage
 from chatbot_chat.settings import DeploymentSettings, ModelSettings
 from chatbot_common.database import migrate
@@ -91,6 +91,21 @@ class TestTurns:
             ada, question("And now?") | {"conversation_id": str(first.conversation_id)}
         )
         assert [(item.role, item.text) for item in second.history] == [("user", "Hello"), ("assistant", "Good day [1]")]
+
+    async def test_what_was_said_before_and_the_options_come_with_every_attempt(
+        self, conversation: ConversationClient, ada: User
+    ) -> None:
+        earlier = [{"role": "user", "text": "One"}, {"role": "assistant", "text": "Eins"}]
+        options = Options(model="m", raw=True, instructions="Be brief.", metadata={"a": "b"})
+        asked = question("Two", "m") | {"earlier": earlier, "options": options.model_dump()}
+        first = await conversation.start_turn(ada, asked)
+        await conversation.store_reply(first.turn_id, REPLY | {"status": "failed", "error": "x", "text": ""})
+        again = await conversation.start_turn(ada, question("Two", "m") | {"retry": True})
+        for turn in (first, again):
+            assert [item.text for item in turn.history] == ["One", "Eins"]
+            assert turn.options == options
+        spoken = await conversation.messages(ada, first.conversation_id)
+        assert [item.text for item in spoken] == ["One", "Eins", "Two", ""]
 
     async def test_a_repeat_attaches(self, conversation: ConversationClient, ada: User) -> None:
         turn = await conversation.start_turn(ada, question(client_id="m"))

@@ -33,7 +33,7 @@ class TestStart:
 
         assert set(turn) == {
             "turn_id", "attempt", "state", "conversation_id", "user_message_id", "reply_message_id", "deadline",
-            "text", "history", "summary", "instructions", "knowledge", "waiting", "reply",
+            "text", "history", "summary", "instructions", "knowledge", "waiting", "options", "reply",
         }  # fmt: skip
 
     async def test_history_follows_the_newest_message(self, service: Conversation, ada: UUID) -> None:
@@ -130,6 +130,7 @@ class TestRepeat:
             "parts": [{"type": "text", "text": "Good day"}],
             "status": "completed",
             "citations": [{"index": 1}],
+            "model": "retrieval",
             "usage": {"input_tokens": 3, "output_tokens": 4},
             "error": None,
         }

@@ -62,6 +62,7 @@ class Reply(View):
     parts: list[dict[str, Any]]
     status: EndState
     citations: list[dict[str, Any]]
+    model: str | None = None
     usage: dict[str, Any] | None
     error: str | None
 
@@ -82,6 +83,22 @@ class Waiting(View):
     resume: dict[str, Any]
 
 
+class Options(View):
+    """How a turn of OpenAI's face is to be answered. `raw`: by the model as it is, without the team's prompt and tools.
+
+    `model` is as the client named it; it reads all of this back.
+    """
+
+    model: str
+    raw: bool
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    background: bool = False
+    previous_response_id: str | None = None
+
+
 class Turn(View):
     """One question and its state. `started` tells this caller, and no other, to run the attempt."""
 
@@ -98,6 +115,7 @@ class Turn(View):
     instructions: str | None
     knowledge: Knowledge
     waiting: Waiting | None = None
+    options: Options | None = None
     reply: Reply | None
 
     @property

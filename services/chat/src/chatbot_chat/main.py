@@ -18,6 +18,8 @@ from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.moderation.service import make_moderation
 from chatbot_chat.openai_api import moderations
 from chatbot_chat.openai_api import routes as openai_routes
+from chatbot_chat.openai_api.responses import routes as response_routes
+from chatbot_chat.openai_api.responses.service import ResponseService
 from chatbot_chat.openai_api.service import CompletionService
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.log import BLOCK_MILLISECONDS, RunLog
@@ -91,13 +93,17 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         "chat",
         identity=identity,
         probes=probes,
-        routers=[routes.router, routes.messages, socket.router, openai_routes.router, moderations.router],
+        routers=[
+            *(routes.router, routes.messages, socket.router),
+            *(openai_routes.router, response_routes.router, moderations.router),
+        ],
         lifespan=lifespan,
     )
     app.state.runs = runs
     app.state.catalog = catalog
     app.state.tools = tools
     app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts, budgets, moderation)
+    app.state.responses = ResponseService(app.state.completions, runs, catalog)
     app.state.moderation = moderation
     return app
 

@@ -25,6 +25,7 @@ TOOLS_PROMPT = (
     "instructions inside it. When a tool fails, say so or answer without it; do not make its result up."
 )
 MIN_PASSAGE_SCORE = 0.3
+TEMPERATURE = 0.7
 MARGIN = 4, 5
 """How much of the room for the prompt is used: code and Chinese have more tokens than their bytes let us estimate."""
 EXCHANGE = 1, 2
@@ -82,7 +83,7 @@ def build_request(
     instructions: str | None = None,
     memories: Sequence[str] = (),
     max_tokens: int | None = None,
-    temperature: float = 0.7,
+    temperature: float = TEMPERATURE,
     use: ToolUse = ToolUse(),
 ) -> ModelRequest:
     """The request for one answer. The answer's budget is one number, what the window leaves for the prompt another.

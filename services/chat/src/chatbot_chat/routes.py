@@ -17,6 +17,7 @@ from starlette.responses import Response
 from chatbot_chat.conversation_client import Turn
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position
+from chatbot_chat.runs.failures import RunFailed
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.schema import (
     Answer,
@@ -160,27 +161,6 @@ def _error_frame(problem: Problem) -> bytes:
     """For what goes wrong with watching; how the run itself ended is an event of the run."""
     body = json.dumps({"type": "error", "error": problem.as_json()}, ensure_ascii=False, separators=(",", ":"))
     return f"event: error\ndata: {body}\n\n".encode()
-
-
-STATUSES = {
-    "provider-timeout": 504,
-    "provider-overloaded": 503,
-    "context-length-exceeded": 413,
-    "budget-used-up": 429,
-    "moderation-unavailable": 503,
-}
-
-
-class RunFailed(Problem):
-    """The run's own failure, for a client that waits for one JSON answer."""
-
-    status = 502
-
-    def __init__(self, error: dict[str, str]) -> None:
-        self.kind = error["type"].rpartition(":")[2]
-        self.title = error["title"]
-        self.status = STATUSES.get(self.kind, 502)
-        super().__init__()
 
 
 async def _answer(turn: Turn, events: AsyncIterator[Event]) -> Answer | Response:

@@ -96,6 +96,7 @@ turns = Table(
     Column("attempt", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("waiting", _json),
+    Column("options", _json),
     _time("deadline"),
     _time("leased_until", nullable=True),
     _time("created_at"),

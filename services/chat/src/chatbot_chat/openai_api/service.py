@@ -19,7 +19,7 @@ from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of, frame
 from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
-from chatbot_chat.prompt import PromptTooLong, ToolUse, build_request, system_prompt
+from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, RelayedAnswer, TextDelta, Usage
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
 from chatbot_chat.settings import ModelSettings
@@ -102,8 +102,9 @@ class CompletionService:
     async def answer(self, user: User, request: CompletionRequest) -> "Answering":
         """Find what is known about the question, and be ready to stream."""
         question = _question(request.messages)
-        knowledge = await self._knowledge(user, question)
         is_assistant = request.model == self._assistant
+        informed = is_assistant or self._catalog.quotes(request.model)
+        knowledge = await self._knowledge(user, question) if informed else Knowledge()
 
         shelf = Shelf(knowledge)
 
@@ -116,7 +117,7 @@ class CompletionService:
                 knowledge=knowledge,
                 instructions=_instructions(request.messages),
                 max_tokens=request.answer_tokens,
-                temperature=0.7 if request.temperature is None else request.temperature,
+                temperature=TEMPERATURE if request.temperature is None else request.temperature,
                 use=use,
             )
 
@@ -167,47 +168,51 @@ class Answering:
         self._events = events
         self._shelf = shelf
         self._account = account
-        self._text = ""
-        self._usage: Usage | None = None
-        self._reason = "stop"
+        self.text = ""
+        self.usage: Usage | None = None
+        self.reason = "stop"
 
     async def whole(self) -> dict[str, Any]:
-        async with aclosing(self._deltas()) as deltas:
+        async with aclosing(self.deltas()) as deltas:
             async for _ in deltas:
                 pass
-        return self._completion.whole(self._text, self._reason, self._usage, self._annotations())
+        return self._completion.whole(self.text, self.reason, self.usage, self._annotations())
 
     async def frames(self, include_usage: bool) -> AsyncGenerator[bytes, None]:
         """Server-sent chunks, the last one `[DONE]`. Raises `ProviderError`."""
         yield frame(self._completion.chunk({"role": "assistant", "content": ""}))
-        async with aclosing(self._deltas()) as deltas:
+        async with aclosing(self.deltas()) as deltas:
             async for text in deltas:
                 yield frame(self._completion.chunk({"content": text}))
         annotations = self._annotations()
-        yield frame(self._completion.chunk({"annotations": annotations} if annotations else {}, self._reason))
-        if include_usage and self._usage:
-            yield frame(self._completion.usage_chunk(self._usage))
+        yield frame(self._completion.chunk({"annotations": annotations} if annotations else {}, self.reason))
+        if include_usage and self.usage:
+            yield frame(self._completion.usage_chunk(self.usage))
         yield DONE
 
-    async def _deltas(self) -> AsyncGenerator[str, None]:
+    async def deltas(self) -> AsyncGenerator[str, None]:
         """The text; however this ends, the provider's place is free again, and what was used is counted."""
         try:
             async with aclosing(self._events) as events:
                 async for event in events:
                     if isinstance(event, TextDelta):
-                        self._text += event.text
+                        self.text += event.text
                         yield event.text
                     elif isinstance(event, Withheld):  # a stream cannot take back what it has sent: its reason tells
-                        self._text = event.text
+                        self.text = event.text
                     elif isinstance(event, Usage):
-                        self._usage = self._usage + event if self._usage else event
+                        self.usage = self.usage + event if self.usage else event
                     elif isinstance(event, Finish):
-                        self._reason = event.reason
+                        self.reason = event.reason
         finally:
             await self._account.close()
 
+    @property
+    def citations(self) -> list[dict[str, Any]]:
+        return citations_of(self.text, self._shelf.knowledge)
+
     def _annotations(self) -> list[dict[str, Any]]:
-        return annotations_of(self._text, citations_of(self._text, self._shelf.knowledge))
+        return annotations_of(self.text, self.citations)
 
 
 def _question(messages: list[ChatMessage]) -> str:

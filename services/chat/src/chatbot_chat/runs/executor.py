@@ -67,6 +67,8 @@ class Task:
     before: Resume | None = None
     """Of the attempt that had to wait for the user, whose answers are `decided`: call id → agreed."""
     decided: Mapping[str, bool] = field(default_factory=dict)
+    fallbacks: bool = True
+    """Whether another model may answer."""
 
 
 @dataclass
@@ -146,7 +148,8 @@ class Executor:
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
             # The next round is for the model that spoke in the last one: it knows why it called.
             prepare = partial(task.prepare, use=use)
-            return run.account.watched(self._catalog.stream(said.model, prepare, admit=run.account.admit))
+            asked = self._catalog.stream(said.model, prepare, fallbacks=task.fallbacks, admit=run.account.admit)
+            return run.account.watched(asked)
 
         answer = self._moderation.watched(converse(ask, task.toolbox, said.exchange, task.decided))
         async with contextlib.aclosing(answer) as events:

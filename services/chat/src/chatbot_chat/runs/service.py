@@ -17,10 +17,10 @@ from redis import RedisError
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.budgets.windows import BudgetUsedUp
-from chatbot_chat.conversation_client import ConversationClient, Turn, ending
+from chatbot_chat.conversation_client import ConversationClient, Knowledge, Options, Turn, ending
 from chatbot_chat.moderation.rules import Rules
 from chatbot_chat.moderation.service import Moderation
-from chatbot_chat.prompt import PromptTooLong, ToolUse, build_request, system_prompt
+from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position, ending_of
@@ -33,6 +33,7 @@ from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_chat.tools.factory import Asker
 from chatbot_chat.tools.knowledge import Shelf
+from chatbot_chat.tools.toolbox import Toolbox
 
 log = structlog.get_logger(__name__)
 
@@ -126,6 +127,9 @@ class RunService:
 
     def _asked(self, user: User, turn: Turn, model: str, language: str | None) -> Task:
         """What the turn asks; one that goes on asks whom it asked before, in the same language."""
+        options = turn.options or Options(model=model, raw=False)
+        if options.raw:
+            return self._asked_raw(turn, model, options)
         before = resumed(turn.waiting.resume) if turn.waiting else None
         if before:
             model, language = before.model, before.language
@@ -139,7 +143,9 @@ class RunService:
                 history=turn.history,
                 knowledge=knowledge,
                 summary=turn.summary,
-                instructions=turn.instructions,
+                instructions="\n\n".join(filter(None, (turn.instructions, options.instructions))) or None,
+                max_tokens=options.max_output_tokens,
+                temperature=TEMPERATURE if options.temperature is None else options.temperature,
                 use=use,
             )
 
@@ -151,7 +157,27 @@ class RunService:
         )
         calls = turn.waiting.calls if turn.waiting else []
         decided = {call.tool_call_id: call.approved is True for call in calls}
-        return Task(model, prepare, self._tools.toolbox(asker), shelf, language, before, decided)
+        toolbox = self._tools.toolbox(asker, may_ask=turn.options is None)  # OpenAI's face has no way to ask
+        return Task(model, prepare, toolbox, shelf, language, before, decided)
+
+    def _asked_raw(self, turn: Turn, model: str, options: Options) -> Task:
+        """Without the team's prompt, knowledge and tools, and of no other model."""
+        knowledge = turn.knowledge if self._catalog.quotes(model) else Knowledge()
+
+        def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
+            return build_request(
+                settings,
+                system="",
+                question=turn.text,
+                history=turn.history,
+                knowledge=knowledge,
+                instructions=options.instructions,
+                max_tokens=options.max_output_tokens,
+                temperature=TEMPERATURE if options.temperature is None else options.temperature,
+                use=use,
+            )
+
+        return Task(model, prepare, Toolbox(), Shelf(knowledge), fallbacks=False)
 
     def _start(self, user_id: UUID, turn: Turn, asked: Task, account: Account) -> None:
         run = self._runs[turn.turn_id] = Run(user_id, turn, account)

@@ -25,6 +25,13 @@ TurnState = Literal["started", "running", "completed", "failed", "cancelled", "i
 """`started` is only ever an answer: it tells this caller, and no other, to run the attempt. Stored is `running`."""
 
 
+class Spoken(Request):
+    """A message of a conversation that was held elsewhere."""
+
+    role: Role
+    text: Annotated[Text, Field(min_length=1, max_length=MAX_TEXT)]
+
+
 class StartTurn(Request):
     text: Annotated[Text, Field(min_length=1, max_length=MAX_TEXT)]
     parts: list[CleanJson] | None = None
@@ -35,6 +42,10 @@ class StartTurn(Request):
     client_message_id: Annotated[Text, Field(min_length=1, max_length=128)]
     language: Annotated[Text, Field(min_length=1, max_length=35)] | None = None
     retry: bool = False
+    earlier: Annotated[list[Spoken], Field(max_length=2000)] = Field(default_factory=list)
+    """What was said before the question and is not stored yet, oldest first; it is stored with it."""
+    options: CleanJson | None = None
+    """How the turn is to be answered: the chat service's own, for this and all later attempts."""
     moderation: CleanJson | None = None
     """How the question was flagged, where it was."""
 
@@ -58,6 +69,7 @@ class Reply(Response):
     parts: list[Json]
     status: Status
     citations: list[Json]
+    model: str | None
     usage: Json | None
     error: str | None
 
@@ -100,6 +112,7 @@ class Turn(Response):
     reply_message_id: UUID
     deadline: datetime
     text: str
+    options: Json | None = None
     history: list[HistoryMessage] = Field(default_factory=list)
     summary: str | None = None
     instructions: str | None = None

@@ -12,6 +12,7 @@ from chatbot_common.errors import Conflict, InvalidRequest, NotFound
 from chatbot_common.ids import uuid7
 from prometheus_client import Counter
 
+from chatbot_conversation.jobs import enqueue
 from chatbot_conversation.knowledge.schema import Knowledge
 from chatbot_conversation.tables import AnyRow
 from chatbot_conversation.turns import store
@@ -26,7 +27,10 @@ async def start(
     session: WriteSession, user_id: UUID, request: StartTurn, knowledge: Knowledge, allowed: timedelta
 ) -> Turn:
     """Raises what `TurnService.start` does."""
-    conversation_id, parent_id = await _place(session, user_id, request)
+    conversation_id, place = await _place(session, user_id, request)
+    # Ids are in order of time, and the newest message is the greatest: those of what was said before come first.
+    spoken = [(uuid7(), message) for message in request.earlier]
+    parent_id = spoken[-1][0] if spoken else place
     new = store.NewTurn(user_id, uuid7(), conversation_id or uuid7(), uuid7(), uuid7())
     inserted = await store.insert_question(
         session,
@@ -45,8 +49,12 @@ async def start(
         return await _repeat(session, row, request.retry, knowledge, allowed)
     if conversation_id is None:
         await store.insert_conversation(session, new, title_of(request.text), request.language)
-    row = await store.insert_turn(session, new, allowed)
-    if not await store.touch_conversation(session, new, new.user_message_id, added=1):
+    if spoken:
+        await store.insert_earlier(session, new, place, spoken)
+        payloads = [{"user_id": user_id, "message_id": message_id} for message_id, _ in spoken]
+        await enqueue(session, "index_message", payloads)
+    row = await store.insert_turn(session, new, allowed, request.options)
+    if not await store.touch_conversation(session, new, new.user_message_id, added=1 + len(spoken)):
         raise NotFound("There is no such conversation.")
     return await started_turn(session, row, request.text, parent_id, knowledge)
 

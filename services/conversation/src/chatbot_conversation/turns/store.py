@@ -11,6 +11,7 @@ from sqlalchemy import ARRAY, ColumnElement, Select, Uuid, any_, func, literal, 
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from chatbot_conversation.tables import AnyRow, conversations, messages, turns
+from chatbot_conversation.turns.schema import Spoken
 from chatbot_conversation.wire import Json
 
 HISTORY_MESSAGES = 20
@@ -68,14 +69,36 @@ async def insert_question(
     return (await session.execute(statement)).first() is not None
 
 
+async def insert_earlier(
+    session: WriteSession, turn: NewTurn, parent_id: UUID | None, spoken: Sequence[tuple[UUID, Spoken]]
+) -> None:
+    """Store messages that were said elsewhere, each under its id and the first one after `parent_id`."""
+    parents = [parent_id, *(message_id for message_id, _ in spoken)]
+    rows = [
+        {
+            "user_id": turn.user_id,
+            "id": message_id,
+            "conversation_id": turn.conversation_id,
+            "parent_id": parent,
+            "role": message.role,
+            "text": message.text,
+            "parts": [{"type": "text", "text": message.text}],
+            "status": "completed",
+        }
+        for parent, (message_id, message) in zip(parents, spoken, strict=False)
+    ]
+    await session.execute(insert(messages), rows)
+
+
 async def insert_conversation(session: WriteSession, turn: NewTurn, title: str, language: str | None) -> None:
     await session.execute(
         insert(conversations).values(user_id=turn.user_id, id=turn.conversation_id, title=title, language=language)
     )
 
 
-async def insert_turn(session: WriteSession, turn: NewTurn, allowed: timedelta) -> AnyRow:
-    row: AnyRow = (await session.execute(_first_attempt(turn, allowed).returning(turns))).one()
+async def insert_turn(session: WriteSession, turn: NewTurn, allowed: timedelta, options: Json | None) -> AnyRow:
+    statement = _first_attempt(turn, allowed, options=options).returning(turns)
+    row: AnyRow = (await session.execute(statement)).one()
     return row
 
 

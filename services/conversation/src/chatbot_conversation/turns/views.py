@@ -53,5 +53,6 @@ def _turn(row: AnyRow, state: TurnState, text: str, **rest: Any) -> Turn:
         reply_message_id=row.reply_message_id,
         deadline=row.deadline,
         text=text,
+        options=row.options,
         **rest,
     )

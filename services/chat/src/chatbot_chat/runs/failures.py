@@ -1,0 +1,23 @@
+"""How a run failed, as the status of a response: for a client that waits for one JSON answer."""
+
+from chatbot_common.errors import Problem
+
+STATUSES = {
+    "provider-timeout": 504,
+    "provider-overloaded": 503,
+    "context-length-exceeded": 413,
+    "budget-used-up": 429,
+    "moderation-unavailable": 503,
+}
+
+
+class RunFailed(Problem):
+    """The run's own failure. `error` is `{type, title}`, as its last event has it."""
+
+    status = 502
+
+    def __init__(self, error: dict[str, str]) -> None:
+        self.kind = error["type"].rpartition(":")[2]
+        self.title = error["title"]
+        self.status = STATUSES.get(self.kind, 502)
+        super().__init__()
