@@ -126,6 +126,12 @@ class TestRounds:
         assert len(set(made)) == 5
         assert not any("/" in item for item in made)
 
+    async def test_halves_of_characters_do_not_get_further(self) -> None:
+        ask, told = scripted([ToolCall("1", "ec\ud83dho", '{"say": "\ud83d"}')], END)
+        [called, *_] = [event for event in await heard(ask, Echo()) if isinstance(event, Called)]
+        assert called.call == ToolCall("1", "ec\ufffdho", '{"say": "\ufffd"}')
+        assert str(told[1].exchange).encode()
+
 
 class TestStopping:
     async def test_whoever_leaves_ends_the_calls_under_way(self) -> None:

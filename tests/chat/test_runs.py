@@ -6,6 +6,7 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from chatbot_chat.runs import executor
 from chatbot_chat.runs.events import Position, event_of
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.settings import Settings
@@ -165,6 +166,20 @@ class TestCancel:
         events = await chat.stream(ADA, "Done", model="echo")
         await cancel(chat, events[0]["run_id"])
         assert (await chat.run(ADA, events[0]["run_id"]))["state"] == "completed"
+
+
+class TestDeadline:
+    """Of a run: later, its end could no longer be stored."""
+
+    @pytest.mark.parametrize(("model", "end"), [("hang", "failed"), ("endless", "interrupted")])
+    async def test_without_a_word_is_a_failure(
+        self, chat: Chat, monkeypatch: pytest.MonkeyPatch, model: str, end: str
+    ) -> None:
+        monkeypatch.setattr(executor, "_time_left", lambda _: 2.0)
+        *_, last = await chat.stream(ADA, "Hello", model=model)
+        assert last["type"] == f"run.{end}"
+        if end == "failed":
+            assert last["error"]["type"].endswith(":provider-timeout")
 
 
 class TestShutdown:

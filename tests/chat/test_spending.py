@@ -32,6 +32,12 @@ def ada() -> UUID:
 
 
 @pytest.fixture
+def told(told: dict[str, Any]) -> dict[str, Any]:
+    """Without tools, of which a model is told at a price."""
+    return told | {"tools": told["tools"] | {"enabled": []}}
+
+
+@pytest.fixture
 async def bounded(keys: Keys, told: dict[str, Any]) -> AsyncIterator[Chat]:
     """A user may spend 1,100 tokens a day, and an answer may have 1,000."""
     priced = [model | {"prices": PRICES} for model in told["models"]]

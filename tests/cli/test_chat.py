@@ -44,6 +44,10 @@ ANSWER = [
 ]
 
 
+ASKED_AGAIN = frame("tool.approval", 4, tool_call_id="b", name="order", arguments="{}", more=False)
+ASKED = [STARTED, frame("tool.approval", 3, tool_call_id="a", name="order", arguments="{}", more=True), ASKED_AGAIN]
+
+
 @dataclass
 class Bot:
     """Answers with a script and remembers what it was sent."""
@@ -54,6 +58,7 @@ class Bot:
     problem: tuple[int, dict[str, Any]] | None = None
     bodies: list[dict[str, Any]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    answers: list[tuple[str, bool]] = field(default_factory=list)
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def app(self) -> Starlette:
@@ -61,6 +66,7 @@ class Bot:
             routes=[
                 Route("/api/v1/chat/send", self._send, methods=["POST"]),
                 Route("/api/v1/chat/runs/{run}/cancel", self._cancel, methods=["POST"]),
+                Route("/api/v1/chat/runs/{run}/approvals/{call}", self._approve, methods=["POST"]),
             ]
         )
 
@@ -79,6 +85,11 @@ class Bot:
             await asyncio.sleep(0)
         if self.hang:
             await self.stopped.wait()
+
+    async def _approve(self, request: Request) -> Response:
+        self.answers.append((request.path_params["call"], (await request.json())["approved"]))
+        self.script = [ASKED_AGAIN] if len(self.answers) == 1 else ANSWER
+        return StreamingResponse(self._stream(), media_type="text/event-stream")
 
     async def _cancel(self, request: Request) -> Response:
         self.cancelled.append(request.path_params["run"])
@@ -104,6 +115,31 @@ class TestAsk:
             talk.client.close()
         assert screen.getvalue() == "We open at 8.[2J\n"
         assert "[1] Opening hours" in capsys.readouterr().err
+
+    async def test_the_user_is_asked_about_each_call_that_waits(self) -> None:
+        bot = Bot(script=ASKED)
+        questions: list[str] = []
+
+        def agrees(question: str) -> bool:
+            questions.append(question)
+            return len(questions) == 2
+
+        async with serving(bot.app()) as url:
+            talk, screen = talk_to(url)
+            talk.agrees = agrees
+            assert await asyncio.to_thread(talk.ask, "Order")
+            talk.client.close()
+        assert (bot.answers, questions) == ([("a", False), ("b", True)], ["order {}", "order {}"])
+        assert "We open" in screen.getvalue()
+
+    async def test_where_nobody_can_agree_nothing_is_called(self, capsys: pytest.CaptureFixture[str]) -> None:
+        bot = Bot(script=ASKED)
+        async with serving(bot.app()) as url:
+            talk, _ = talk_to(url)
+            await asyncio.to_thread(talk.ask, "Order")
+            talk.client.close()
+        assert bot.answers == [("a", False), ("b", False)]
+        assert "nobody is there to agree: order {}" in capsys.readouterr().err
 
     async def test_goes_on_with_the_conversation(self) -> None:
         bot = Bot()

@@ -58,6 +58,15 @@ class TestResolve:
         bot = BOT.replace("type: OpenAI", f"type: {kind}")
         assert resolved(bot + TEXTS, {name: " usual \n"}).provider_keys == {"one": "usual"}
 
+    def test_a_token_of_an_mcp_server_is_found_in_the_same_way(self) -> None:
+        servers = "  tools: {mcpServers: [{name: shop, url: 'http://shop', secretRef: {name: shop, key: token}}]}\n"
+        env = {"SHOP_TOKEN": "t", "OPENAI_API_KEY": "o"}
+        assert resolved(BOT + servers + TEXTS, env).mcp_tokens == {"shop": "t"}
+        with pytest.raises(CliError) as caught:
+            resolved(BOT + servers + TEXTS, env | {"SHOP_TOKEN": ""})
+        [missing] = caught.value.details
+        assert missing.startswith("spec.tools.mcpServers[shop].secretRef: no Secret shop with key token")
+
     def test_the_keys_own_variable_goes_before_the_usual_one(self) -> None:
         found = resolved(BOT + TEXTS, {"OPENAI_API_KEY": "usual", "MY_OPENAI_API_KEY": "own"})
         assert found.provider_keys == {"one": "own"}

@@ -32,7 +32,7 @@ def wish(tmp_path: Path, *, discovery: bool = True) -> Wish:
 
 def record(home: Home, wish: Wish) -> None:
     """What `up` writes down."""
-    keys.write_provider_keys(home, wish.references.provider_keys, None)
+    keys.write_provider_keys(home, wish.references.provider_keys, None, {})
     state.save(home, State(discovered=wish.discovered.as_json() if wish.discovered else None))
 
 
@@ -66,7 +66,7 @@ class TestLastTime:
         assert wish(tmp_path).discovered is None
 
     def test_without_its_key_it_is_gone(self, home: Home, tmp_path: Path) -> None:
-        keys.write_provider_keys(home, {}, None)
+        keys.write_provider_keys(home, {}, None, {})
         assert wish(tmp_path).discovered is None
 
     def test_a_server_that_is_not_there_is_named(self, tmp_path: Path) -> None:

@@ -30,15 +30,12 @@ async def old(postgres: Postgres) -> AsyncIterator[str]:
     await connection.execute(
         "INSERT INTO conversations (user_id, id, title) VALUES ($1, $2, $3)", USER, CONVERSATION, TEXT
     )
-    for number in range(3000):
-        await connection.execute(
-            "INSERT INTO messages (user_id, id, conversation_id, role, text, parts, status)"
-            " VALUES ($1, $2, $3, 'user', $4, '[]', 'completed')",
-            USER,
-            UUID(int=1000 + number),
-            CONVERSATION,
-            TEXT * 20,
-        )
+    messages = [(USER, UUID(int=1000 + number), CONVERSATION, TEXT * 20) for number in range(3000)]
+    await connection.executemany(
+        "INSERT INTO messages (user_id, id, conversation_id, role, text, parts, status)"
+        " VALUES ($1, $2, $3, 'user', $4, '[]', 'completed')",
+        messages,
+    )
     await connection.execute(
         "INSERT INTO documents (id, path, title, text, source, content_hash) VALUES ($1, 'a', 'a', '', 'seed', '')",
         DOCUMENT,

@@ -31,6 +31,7 @@ FULL: dict[str, Any] = spec("http://127.0.0.1:1/v1") | {
     "tools": {
         "enabled": ["weather", "http_fetch", "conversation_report"],
         "httpAllowList": ["*.example.com"],
+        "mcpServers": [{"name": "shop", "url": "http://shop:8000/mcp", "secretRef": {"name": "shop", "key": "token"}}],
         "weather": {"baseURL": "http://127.0.0.1:1/v1", "geocodingURL": "http://127.0.0.1:1/v1"},
     },
     "auth": {"signup": "Closed"},

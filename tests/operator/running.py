@@ -252,6 +252,16 @@ class Run:
                     return told
                 await asyncio.sleep(0.2)  # or the control plane gets nothing done beside us
 
+    async def rests(self) -> None:
+        """Until looking again, also after a restart, writes nothing. Autoscalers may still say their first words."""
+        async with asyncio.timeout(SECONDS):
+            while True:
+                before = self.world.writes()
+                await self.reconcile(self.world.key)
+                await Run(self.world).reconcile(self.world.key)
+                if self.world.writes() == before:
+                    return
+
     def status(self) -> Status:
         return Status.model_validate(self.world.bot()["status"])
 

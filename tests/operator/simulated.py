@@ -194,6 +194,8 @@ class Cluster:
             self._become(item, cluster_status(item))
         elif item["kind"] == "Database":
             self._become(item, seen | {"applied": True})
+        elif item["kind"] == "HorizontalPodAutoscaler":
+            self._become(item, {"conditions": [{"type": "ScalingActive", "status": "True", "reason": "Measured"}]})
         elif item["kind"] == "Job":
             self._become(item, {"conditions": [{"type": "Complete", "status": "True"}], "completionTime": NOW})
 

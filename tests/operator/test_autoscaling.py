@@ -222,6 +222,7 @@ class TestFinding:
         cluster.children["HorizontalPodAutoscaler", "keda-hpa-demo-chat"] = {
             "kind": "HorizontalPodAutoscaler",
             "metadata": metadata,
+            "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "demo-chat"}},
             "status": {"conditions": [failing]},
         }
         cluster.reconcile()
@@ -262,6 +263,38 @@ class TestFigures:
     def test_that_nobody_serves_are_told_at_once(self) -> None:
         message = "the server could not find the requested resource (get pods.metrics.k8s.io)"
         assert self.told(message, "2026-11-21T06:00:01Z") == "MetricsUnavailable"
+
+
+class TestBegin:
+    """Nothing is said to follow the load before it says so itself."""
+
+    def test_is_told_from_the_first_moment_on(self) -> None:
+        cluster = Cluster(make_bot(spec(minReplicas=1, maxReplicas=2)))
+        cluster.report([*cluster.plan()])
+        assert said(cluster.condition("AutoscalingReady"))[:2] == ("False", "NotCreated")
+        cluster.converge()
+        assert cluster.condition("AutoscalingReady").reason == "Autoscaling"
+
+    def test_of_a_new_one_is_waited_for_and_then_told(self) -> None:
+        cluster = converged(spec(minReplicas=1, maxReplicas=2))
+        live = cluster.child("HorizontalPodAutoscaler", "demo-chat")
+        del live["status"]
+        live["metadata"]["creationTimestamp"] = "2026-11-21T06:00:00Z"
+        for at, reason in (("2026-11-21T06:02:30Z", "MetricsPending"), ("2026-11-21T06:03:30Z", "MetricsUnavailable")):
+            cluster.at = at
+            cluster.report()
+            text = "HorizontalPodAutoscaler demo-chat: it has not asked for the load of its pods yet."
+            assert said(cluster.condition("AutoscalingReady")) == ("False", reason, text)
+            assert cluster.condition("Ready").status == "True"
+        cluster.child("Deployment", "demo-chat")["spec"]["replicas"] = 0
+        cluster.report()
+        assert cluster.condition("AutoscalingReady").status == "True", "there is nothing to be measured"
+
+    def test_is_no_matter_while_nothing_runs(self) -> None:
+        cluster = converged(spec(minReplicas=1, maxReplicas=2))
+        cluster.edit(mode="Hibernated")
+        cluster.reconcile()
+        assert cluster.condition("AutoscalingReady").status == "True"
 
 
 class TestIdle:

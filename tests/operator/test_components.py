@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from chatbot_operator import names
-from chatbot_operator.components import secrets
+from chatbot_operator.components import chat, secrets
 from chatbot_operator.components.metadata import OPTIONAL
 from chatbot_operator.world import Manifest, Observed, Reference
 from chatbot_resource.model import ChatbotDeployment
@@ -308,3 +308,15 @@ def config_of(workload: Manifest) -> str:
 
 def size(stateful_set: Manifest) -> str:
     return str(stateful_set["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"])
+
+
+def test_tokens_of_mcp_servers_are_files_beside_the_keys_of_models() -> None:
+    servers = [
+        {"name": "shop", "url": "http://shop:8000/mcp", "secretRef": {"name": "shop-token", "key": "token"}},
+        {"name": "open", "url": "https://open.example/mcp"},
+    ]
+    reads = {read.file: read for read in chat.reads(make_bot({"tools": {"mcpServers": servers}}))}
+    read = reads["mcp_tokens/shop"]
+    assert read.reference == Reference("Secret", "shop-token", "token")
+    assert read.origin == "spec.tools.mcpServers[shop].secretRef"
+    assert "mcp_tokens/open" not in reads

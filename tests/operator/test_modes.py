@@ -22,14 +22,6 @@ def scale(world: World, count: int) -> None:
     world.api.patch("Deployment", world.namespace, f"{BOT}-chat", {"spec": {"replicas": count}}, "somebody")
 
 
-async def unchanged(run: Run, world: World) -> bool:
-    """Whether looking again, also after a restart, writes nothing."""
-    before = world.writes()
-    await run.reconcile(world.key)
-    await Run(world).reconcile(world.key)
-    return world.writes() == before
-
-
 @pytest.fixture
 def run(world: World) -> Run:
     world.create_bot({"profile": "Dev"})
@@ -52,14 +44,14 @@ async def test_hibernation_takes_all_pods_and_gives_back_as_many(run: Run, world
             while [pod for pod in world.api.list("Pod", world.namespace) if pod["status"]["phase"] != "Succeeded"]:
                 await asyncio.sleep(0.1)
         assert world.api.list("HorizontalPodAutoscaler", world.namespace) == []
-        assert await unchanged(run, world)
+        await run.rests()
 
         run.edit(mode="Active")
         assert (await run.until("Ready", "True")).phase == "Ready"
         assert [replicas(world, part) for part in COMPONENTS] == [1, 1, 3, 1, 1]
         assert world.get("HorizontalPodAutoscaler", f"{BOT}-chat") is not None
         assert run.secret("postgres")["data"] == password
-        assert await unchanged(run, world)
+        await run.rests()
 
 
 async def test_hibernates_also_what_lacks_something(run: Run, world: World) -> None:
@@ -100,7 +92,7 @@ async def test_external_owner_of_replicas_is_left_alone(run: Run, world: World) 
         run.edit(components={"chat": {"scaling": {"mode": "External", "replicas": None}}})
         await run.until("Ready", "True")
         assert replicas(world) == 1
-        assert await unchanged(run, world)
+        await run.rests()
 
 
 async def test_paused_reports_and_changes_nothing(run: Run, world: World) -> None:

@@ -88,6 +88,11 @@ class TestPolicies:
             {"ports": [{"protocol": "TCP", "port": 8080}]},
             {"to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}], "ports": [{"protocol": "TCP", "port": 443}]},
         ]
+        servers = [{"name": "shop", "url": "http://shop.team-a.svc:8000/mcp"}]
+        found = policies(closed | {"tools": {"mcpServers": servers}})["chat"]["egress"]
+        assert [rule for rule in found if rule not in without] == [
+            {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "team-a"}}}]},
+        ]
         fetching = closed | {"tools": {"enabled": ["http_fetch"], "httpAllowList": ["example.com"]}}
         assert network.PUBLIC in policies(fetching)["chat"]["egress"]
         assert network.PUBLIC not in policies(fetching)["auth"]["egress"]

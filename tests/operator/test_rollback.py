@@ -130,7 +130,10 @@ class TestMessage:
                 f"A pod of Deployment demo-chat cannot pull image {BROKEN} (not found).",
             ),
             (
-                {"state": {"terminated": {"exitCode": 1, "message": "no: kubectl logs it"}}},
+                {
+                    "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                    "lastState": {"terminated": {"exitCode": 1, "message": "no: kubectl logs it"}},
+                },
                 "A pod of Deployment demo-chat ended with exit code 1, saying 'no: kubectl logs it'.",
             ),
             ({"state": {"running": {}}}, "Deployment demo-chat has made no progress in time."),

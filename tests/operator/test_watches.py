@@ -70,7 +70,8 @@ def running(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> 
         operator(api_server, folder, bot.namespace, command=(IMPATIENT,), kubeconfig=way.kubeconfig) as process,
     ):
         process.wait_ready()
-        bot.create()
+        scaling = {"mode": "Fixed", "replicas": 1}
+        bot.create({"profile": "Dev", "components": {"chat": {"scaling": scaling}}})
         bot.wait_condition("SecretsReady", "True")
         yield Scene(bot, way, process)
 

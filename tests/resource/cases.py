@@ -62,6 +62,10 @@ def fetching(*hosts: str) -> Spec:
     return tools("http_fetch", httpAllowList=[*hosts])
 
 
+def mcp(url: str, name: str = "shop") -> Spec:
+    return {"tools": {"mcpServers": [{"name": name, "url": url}]}}
+
+
 def budgets(**fields: Any) -> Spec:
     return {"budgets": fields}
 
@@ -169,6 +173,22 @@ CASES: tuple[Case, ...] = (
     *(
         Case(f"{wrong} is no host of the internet", fetching("a.example.com"), fetching(wrong), "should match")
         for wrong in ("localhost", "10.0.0.1", "*", "*.com", "https://example.com", "example.com:8443", "Example.com")
+    ),
+    *(
+        Case(f"an MCP server is asked safely: {wrong}", mcp(right), mcp(wrong), "an MCP server's url is https")
+        for right, wrong in [
+            ("https://tools.example.com/mcp", "http://tools.example.com/mcp"),
+            ("http://tools:8000/mcp", "http://10.0.0.1/mcp"),
+            ("http://tools.team-a.svc.cluster.local/mcp", "http://tools.svc.example.com/mcp"),
+            ("http://127.0.0.1:8000/mcp", "https://user:password@tools.example.com/mcp"),
+        ]
+    ),
+    Case("an MCP server has a short name", mcp("http://t", name="a" * 24), mcp("http://t", name="a" * 25), "24"),
+    Case(
+        "MCP servers have names of their own",
+        {"tools": {"mcpServers": [{"name": name, "url": "http://t"} for name in ("a", "b")]}},
+        {"tools": {"mcpServers": [{"name": name, "url": "http://t"} for name in ("a", "a")]}},
+        "Duplicate value",
     ),
     Case(
         "weather is asked at an address",

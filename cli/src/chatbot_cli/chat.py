@@ -4,7 +4,7 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,8 @@ class Talk:
     conversation_id: str | None = None
     model: str | None = None
     console: Console = out
+    agrees: Callable[[str], bool] = field(default_factory=lambda: _agrees)
+    """Asks the user whether a tool may be called."""
 
     def ask(self, text: str) -> bool:
         """Ask and print the answer as it comes; Ctrl-C stops the answer and keeps the conversation.
@@ -38,7 +40,15 @@ class Talk:
             CliError: the question was refused or the connection broke.
         """
         answer = _Answer(self.console)
-        stream = self.client.ask(text, self.conversation_id, self.model)
+        self._follow(answer, self.client.ask(text, self.conversation_id, self.model))
+        while answer.run_id and answer.questions:
+            call = answer.questions[0]
+            answer.questions = []  # those that are left come again
+            approved = self.agrees(f"{call.get('name')} {call.get('arguments')}")
+            self._follow(answer, self.client.answer(answer.run_id, str(call.get("tool_call_id")), approved))
+        return answer.completed
+
+    def _follow(self, answer: "_Answer", stream: Iterator[Event]) -> None:
         try:
             for event in _waiting(self.console, stream):
                 self.conversation_id = event.data.get("conversation_id") or self.conversation_id
@@ -47,7 +57,6 @@ class Talk:
             answer.stopped(self.client)
         finally:
             stream.close()  # type: ignore[attr-defined]
-        return answer.completed
 
     def repl(self) -> None:
         """Questions and answers until the user leaves."""
@@ -81,6 +90,18 @@ class Talk:
         self.console.print()
 
 
+def _agrees(question: str) -> bool:
+    """Nobody who could be asked agrees to nothing."""
+    if not sys.stdin.isatty():
+        err.print(f"[dim](declined, nobody is there to agree: {escape(printable(question))})[/]")
+        return False
+    err.print(f"\nMay the bot call [bold]{escape(printable(question))}[/]?")
+    try:
+        return input("[y/N] ").strip().lower() in ("y", "yes")
+    except (EOFError, KeyboardInterrupt):
+        return False
+
+
 @dataclass
 class _Answer:
     """The answer on the screen."""
@@ -89,6 +110,8 @@ class _Answer:
     run_id: str | None = None
     printed: str = ""
     citations: list[dict[str, Any]] = field(default_factory=list)
+    questions: list[dict[str, Any]] = field(default_factory=list)
+    """Calls of tools that wait for the user."""
     completed: bool = False
 
     def take(self, event: Event) -> None:
@@ -99,6 +122,8 @@ class _Answer:
             case "run.snapshot":
                 text = str(event.data.get("text", ""))
                 self._print(text.removeprefix(self.printed))
+            case "tool.approval":
+                self.questions.append(event.data)
             case "text.replaced":
                 self._close()
                 self.printed = ""

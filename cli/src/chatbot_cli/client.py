@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 import httpx2
@@ -56,9 +56,9 @@ class Client:
         except httpx2.HTTPError as error:
             raise _unreachable(str(self._http.base_url), error) from None
 
-    def _ask(self, body: dict[str, Any], *, again: bool) -> Iterator[Event]:
+    def _ask(self, body: dict[str, Any], *, again: bool, path: str = "/api/v1/chat/send") -> Iterator[Event]:
         headers = self._headers() | {"Accept": "text/event-stream"}
-        with self._http.stream("POST", "/api/v1/chat/send", json=body, headers=headers) as response:
+        with self._http.stream("POST", path, json=body, headers=headers) as response:
             if response.status_code == 401 and again:
                 self._token = None
             elif response.is_error:
@@ -67,7 +67,19 @@ class Client:
             else:
                 yield from _until_end(events(response.iter_lines()))
                 return
-        yield from self._ask(body, again=False)
+        yield from self._ask(body, again=False, path=path)
+
+    def answer(self, run_id: str, tool_call_id: str, approved: bool) -> Iterator[Event]:
+        """Say whether a tool may be called; what follows is as `ask` tells it, or the questions that are left.
+
+        Raises:
+            CliError: it was answered before, or the connection broke.
+        """
+        path = f"/api/v1/chat/runs/{run_id}/approvals/{quote(tool_call_id, safe='')}"
+        try:
+            yield from self._ask({"approved": approved}, again=True, path=path)
+        except httpx2.HTTPError as error:
+            raise _unreachable(str(self._http.base_url), error) from None
 
     def cancel(self, run_id: str) -> bool:
         """Stop a run; False when it could not be reached or has ended."""
@@ -107,7 +119,7 @@ def _event(text: str) -> Event | None:
 def _until_end(stream: Iterator[Event]) -> Iterator[Event]:
     for event in stream:
         yield event
-        if event.type in ENDINGS:
+        if event.type in ENDINGS or (event.type == "tool.approval" and not event.data.get("more")):
             return
     raise CliError("The connection ended before the answer did.", "It is being finished; look into the conversation.")
 

@@ -50,20 +50,26 @@ def write_urls(home: Home, databases: Mapping[str, str], redis_url: str) -> None
             file.unlink(missing_ok=True)  # a service refuses a secret it does not know
 
 
-def write_provider_keys(home: Home, provider_keys: Mapping[str, str], embeddings_key: str | None) -> None:
+def write_provider_keys(
+    home: Home, provider_keys: Mapping[str, str], embeddings_key: str | None, mcp_tokens: Mapping[str, str]
+) -> None:
     """Exactly these keys: one that is no longer wanted is removed."""
-    folder = home.secrets / "chat" / "provider_keys"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if path.name not in provider_keys:
-            path.unlink()
-    for name, key in provider_keys.items():
-        write(folder / name, key)
+    for folder, given in (("provider_keys", provider_keys), ("mcp_tokens", mcp_tokens)):
+        _write_all(home.secrets / "chat" / folder, given)
     embeddings = home.secrets / "conversation" / "embeddings_key"
     if embeddings_key is None:
         embeddings.unlink(missing_ok=True)
     else:
         write(embeddings, embeddings_key)
+
+
+def _write_all(folder: Path, given: Mapping[str, str]) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.name not in given:
+            path.unlink()
+    for name, key in given.items():
+        write(folder / name, key)
 
 
 def encode(raw: bytes) -> str:

@@ -33,6 +33,8 @@ class References:
     """Language → text."""
     provider_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     embeddings_key: str | None = field(default=None, repr=False)
+    mcp_tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """MCP server → token."""
     rules: str | None = None
     """Of moderation."""
 
@@ -67,6 +69,11 @@ def resolve(documents: Documents, bot: ChatbotDeployment, sources: list[Mapping[
             if (key := resolver.key(f"spec.llm.providers[{provider.name}]", provider.api_key_secret_ref, provider.type))
         },
         embeddings_key=resolver.key("spec.embeddings", spec.embeddings.api_key_secret_ref, "OpenAI"),
+        mcp_tokens={
+            server.name: token
+            for server in spec.tools.mcp_servers
+            if (token := resolver.key(f"spec.tools.mcpServers[{server.name}]", server.secret_ref, "MCP", "secretRef"))
+        },
     )
     resolver.check()
     return references
@@ -94,7 +101,7 @@ class _Resolver:
             return config_map[ref.key]
         return None
 
-    def key(self, path: str, ref: KeyRef | None, kind: str) -> str | None:
+    def key(self, path: str, ref: KeyRef | None, kind: str, field: str = "apiKeySecretRef") -> str | None:
         """One key of a Secret."""
         if ref is None:
             return None
@@ -106,7 +113,7 @@ class _Resolver:
                 if value := source.get(name, "").strip():
                     return value
         self._missing.append(
-            f"{path}.apiKeySecretRef: no Secret {ref.name} with key {ref.key} in this file; add one, or set "
+            f"{path}.{field}: no Secret {ref.name} with key {ref.key} in this file; add one, or set "
             f"{' or '.join(names)} in the environment or in the file of --env-file"
         )
         return None

@@ -175,7 +175,7 @@ class _Run:
             home, references = self._home, self._wish.references
             public_keys = keys.ensure(home)
             keys.write_urls(home, {name: self._postgres.url(name) for name in DATABASES}, self._valkey.url)
-            keys.write_provider_keys(home, references.provider_keys, references.embeddings_key)
+            keys.write_provider_keys(home, references.provider_keys, references.embeddings_key, references.mcp_tokens)
             ports = layout.choose_ports(self._state, port)
             plan = layout.lay_out(
                 home, self._wish.bot, references, ports=ports, public_keys=public_keys, knowledge=knowledge

@@ -82,6 +82,7 @@ def paused(found: Findings) -> Findings:
         migrations=waits(found.migrations),
         components={name: waits(finding) for name, finding in found.components.items()},
         available=available if isinstance(available, bool) else waits(available) or available,
+        autoscaling=waits(found.autoscaling),
         blocked=None,
     )
 

@@ -16,7 +16,9 @@ TAKEN_BY = {
     "KEDA": "nobody asks, and KEDA gives it one within minutes when somebody does",
     "External": "whoever scales it wants none (scaling.mode External)",
 }
-NO_FIGURES = ("no metrics returned", "did not receive metrics")
+UNASKED = "it has not asked for the load of its pods yet."
+"""Of an autoscaler that has just been made."""
+NO_FIGURES = ("no metrics returned", "did not receive metrics", UNASKED)
 """What an autoscaler says of pods that metrics-server has not measured yet; a missing server reads otherwise."""
 FIGURES_SECONDS = 180.0
 """A pod is measured once it has run for a minute or two."""
@@ -95,7 +97,7 @@ def autoscaler_finding(live: Manifest, at: str) -> Blocked | None:
     failing = _inactive(live)
     if failing is None:
         return None
-    text = f"HorizontalPodAutoscaler {live['metadata']['name']}: {failing.get('message', failing['reason'])}"
+    text = f"HorizontalPodAutoscaler {live['metadata']['name']}: {failing.get('message') or failing['reason']}"
     return Blocked(Reason.METRICS_PENDING if lacks_figures(live, at) else Reason.METRICS_UNAVAILABLE, text)
 
 
@@ -107,8 +109,11 @@ def lacks_figures(live: Manifest, at: str) -> bool:
 
 
 def _inactive(live: Manifest) -> Manifest | None:
+    """What it says while it does not follow the load; None while it does, or has no pods to scale."""
     found = [item for item in _status(live).get("conditions") or [] if item["type"] == "ScalingActive"]
-    return next((item for item in found if item["status"] == "False" and item["reason"] != "ScalingDisabled"), None)
+    unasked = {"status": "Unknown", "message": UNASKED, "lastTransitionTime": live["metadata"].get("creationTimestamp")}
+    said = found[0] if found else unasked
+    return None if said["status"] == "True" or said.get("reason") == "ScalingDisabled" else said
 
 
 def lacks_pods(live: Manifest) -> bool:

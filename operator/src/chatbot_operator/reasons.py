@@ -110,7 +110,7 @@ REASONS: Mapping[Reason, Meaning] = {
         "No controller has taken up the Ingress or HTTPRoute yet. Some controllers never say that they did."
     ),
     Reason.METRICS_PENDING: Meaning(
-        "An autoscaler has asked for the load of pods that have not been measured yet, as after each rollout."
+        "An autoscaler does not know the load of its pods yet: it or they have just been made, as after each rollout."
     ),
     Reason.WAITING_FOR_STORE: Meaning("A step waits until a store is ready."),
     Reason.WAITING_FOR_MIGRATION: Meaning("A step waits until a database has been migrated."),

@@ -25,7 +25,7 @@ OPERATOR = "operator"
 SECRET_FILES: Mapping[Service, tuple[str, ...]] = {
     "gateway": ("service_private_key", "redis_url"),
     "auth": ("service_private_key", "database_url", "signing_keys", "admin_password"),
-    "chat": ("service_private_key", "redis_url"),  # and provider_keys/NAME for each provider with a key
+    "chat": ("service_private_key", "redis_url"),  # and provider_keys/NAME, mcp_tokens/NAME where there is one
     "conversation": ("service_private_key", "database_url"),  # and embeddings_key, weaviate_key
 }
 
@@ -139,6 +139,7 @@ def _chat(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[str, Any
 def _tools(tools: Tools) -> dict[str, Any]:
     return {
         "enabled": list(dict.fromkeys(tools.enabled)),
+        "mcp_servers": [{"name": server.name, "url": server.url} for server in tools.mcp_servers],
         "http_allow_list": list(tools.http_allow_list),
         "weather": {"base_url": tools.weather.base_url, "geocoding_url": tools.weather.geocoding_url},
     }

@@ -1,11 +1,12 @@
 """What the model may do besides talking: the `tools` part of the resource."""
 
+import re
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from chatbot_resource.cel import Rule, rules
-from chatbot_resource.fields import Model, Url
+from chatbot_resource.cel import MapList, Rule, rules
+from chatbot_resource.fields import KeyRef, Model, Url, unique
 
 ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=64)]
 """As model providers take them."""
@@ -31,6 +32,35 @@ class Weather(Model):
     ] = "https://geocoding-api.open-meteo.com/v1"
 
 
+_SAFE_URL = (
+    r"^(https://[^@]*|http://([-a-z0-9]+|[-a-z0-9]+\.[-a-z0-9]+\.svc(\.[-a-z0-9.]*)?|127\.0\.0\.1)(:[0-9]+)?(/[^@]*)?)$"
+)
+_SAFE = (
+    "an MCP server's url is https, or http to a Service of the cluster (name or name.namespace.svc), with no password"
+)
+
+
+def _safe(url: str) -> str:
+    if not re.match(_SAFE_URL, url):
+        raise ValueError(_SAFE)
+    return url
+
+
+class McpServer(Model):
+    """Tools of another program, over MCP's streamable HTTP. They are called NAME_TOOL."""
+
+    name: Annotated[
+        str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=24), Field(description="Yours.")
+    ]
+    url: Annotated[
+        Url,
+        AfterValidator(_safe),
+        Rule(f"self.matches(r'{_SAFE_URL}')", _SAFE),
+        Field(description="Its endpoint, such as https://tools.example.com/mcp; http only inside of the cluster."),
+    ]
+    secret_ref: Annotated[KeyRef | None, Field(description="A token, sent as `Authorization: Bearer`.")] = None
+
+
 class Tools(Model):
     """What the model may do besides talking. Those that reach out of the platform are off until they are named."""
 
@@ -52,6 +82,15 @@ class Tools(Model):
             "http_fetch, and those of plug-ins in the chat image.",
         ),
     ] = ["calculator", "current_time", "knowledge_search"]  # noqa: RUF012 - copied for each
+    mcp_servers: Annotated[
+        list[McpServer],
+        MapList("name"),
+        Field(
+            max_length=16,
+            description="Servers whose tools the model has, too. The user is asked before each call of one that its "
+            "server does not mark as only reading.",
+        ),
+    ] = Field(default_factory=list)
     http_allow_list: Annotated[
         list[Host],
         Field(
@@ -64,6 +103,7 @@ class Tools(Model):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        unique("mcpServers", (server.name for server in self.mcp_servers))
         if HTTP_FETCH in self.enabled and not self.http_allow_list:
             raise ValueError(_NEEDS_HOSTS)
         return self

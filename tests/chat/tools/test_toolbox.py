@@ -127,7 +127,7 @@ class TestPerform:
 
 def settings(*enabled: str) -> ToolSettings:
     weather = WeatherSettings(base_url="http://127.0.0.1:1/v1", geocoding_url="http://127.0.0.1:1/v1")
-    return ToolSettings(enabled=list(enabled), http_allow_list=["example.com"], weather=weather)
+    return ToolSettings(enabled=list(enabled), mcp_servers=[], http_allow_list=["example.com"], weather=weather)
 
 
 async def _search(_: str) -> Knowledge:
@@ -167,8 +167,7 @@ class TestCatalog:
             await catalog.ping()
 
     async def test_tools_with_side_effects_are_left_out_where_nobody_can_be_asked(self) -> None:
-        catalog = ToolCatalog(
-            settings("order", "shout"), ToolFactory({"order": for_all(Order()), "shout": for_all(Shout())})
-        )
+        factory = ToolFactory({"order": for_all(Order()), "shout": for_all(Shout())})
+        catalog = ToolCatalog(settings("order", "shout"), factory=factory)
         assert [spec.name for spec in catalog.toolbox(ASKER).specs] == ["order", "shout"]
         assert [spec.name for spec in catalog.toolbox(ASKER, may_ask=False).specs] == ["shout"]

@@ -1,6 +1,6 @@
 """How many pods a service has, whose number that is, and how many of them may be away at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from chatbot_resource.components import Component
@@ -12,7 +12,8 @@ from chatbot_operator.components import dependencies, keda, load
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import API_VERSIONS, manifest, selector
 from chatbot_operator.kinds import AUTOSCALERS, CUSTOM_METRICS
-from chatbot_operator.readiness import autoscaler_finding
+from chatbot_operator.readiness import autoscaler_finding, desired
+from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest
 
 
@@ -76,8 +77,24 @@ def finding(context: Context) -> Blocked | None:
     wrong = (
         keda.finding(item) if item["kind"] == keda.KIND else autoscaler_finding(item, context.observed.at)
         for item in autoscalers(context)
+        if item["kind"] == keda.KIND or not _has_no_pods(context, item)
     )
-    return next(filter(None, (*missing, *wrong)), None)
+    return next(filter(None, (*missing, *_unmade(context), *wrong)), None)
+
+
+def _unmade(context: Context) -> Iterable[Blocked]:
+    """Autoscalers that are to be."""
+    for service in names.SERVICE_COMPONENTS:
+        for item in build(context, service):
+            kind, name = item["kind"], item["metadata"]["name"]
+            if kind in AUTOSCALERS and context.observed.child(kind, name) is None:
+                yield Blocked(Reason.NOT_CREATED, f"{kind} {name} does not exist yet.")
+
+
+def _has_no_pods(context: Context, scaler: Manifest) -> bool:
+    """Whether there is nothing whose load it could ask for: somebody else has taken the last pod."""
+    live = context.observed.child("Deployment", scaler["spec"]["scaleTargetRef"]["name"])
+    return live is not None and desired(live) == 0
 
 
 def disruption_budget(context: Context, service: Service, part: names.Component) -> Manifest:

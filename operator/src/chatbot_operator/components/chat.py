@@ -13,7 +13,7 @@ from chatbot_operator.world import Manifest
 
 def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
     own = (services.private_key(bot.name, "chat"), redis.address(bot))
-    return (*own, *_provider_keys(bot), *_prompts(bot), *_rules(bot))
+    return (*own, *_provider_keys(bot), *_tokens(bot), *_prompts(bot), *_rules(bot))
 
 
 def build(context: Context, configs: Configs) -> list[Manifest]:
@@ -37,6 +37,14 @@ def _provider_keys(bot: ChatbotDeployment) -> list[Read]:
         )
         for provider in bot.spec.llm.providers
         if provider.api_key_secret_ref is not None
+    ]
+
+
+def _tokens(bot: ChatbotDeployment) -> list[Read]:
+    return [
+        user_secret(server.secret_ref, f"mcp_tokens/{server.name}", f"spec.tools.mcpServers[{server.name}].secretRef")
+        for server in bot.spec.tools.mcp_servers
+        if server.secret_ref is not None
     ]
 
 

@@ -214,6 +214,7 @@ def _addresses(bot: ChatbotDeployment, part: str) -> Iterator[str]:
         for provider in resolve_llm(spec.llm).providers:
             if url := provider_url(provider):
                 yield url
+        yield from (server.url for server in spec.tools.mcp_servers)
         if WEATHER in spec.tools.enabled:
             yield from (spec.tools.weather.base_url, spec.tools.weather.geocoding_url)
     if part in ("conversation", "conversation-worker") and spec.embeddings.base_url:

@@ -14,6 +14,7 @@ from chatbot_common.ids import uuid7
 
 from chatbot_chat.prompt import ToolUse
 from chatbot_chat.providers import Message, ModelEvent, ProviderError, TextDelta, ToolCall
+from chatbot_chat.providers.text import whole_characters
 from chatbot_chat.tools.toolbox import DECLINED, Result, Toolbox
 
 ROUNDS = 8
@@ -110,9 +111,10 @@ def _calls(exchange: Sequence[Message]) -> list[ToolCall]:
 
 
 def _named(call: ToolCall, taken: Collection[str]) -> ToolCall:
-    """With an id of its own: servers give the same in each round, or none."""
+    """With an id of its own: servers give the same in each round, or none. What it says can be sent and stored."""
     fits = _ID.fullmatch(call.id) and call.id not in taken
-    return call if fits else replace(call, id=f"call_{uuid7().hex}")
+    name, arguments = whole_characters(call.name), whole_characters(call.arguments)
+    return replace(call, id=call.id if fits else f"call_{uuid7().hex}", name=name, arguments=arguments)
 
 
 async def _performed(

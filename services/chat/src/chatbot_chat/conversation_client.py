@@ -10,8 +10,9 @@ from chatbot_common.http import call
 from chatbot_common.identity import User
 from pydantic import BaseModel, ConfigDict, Field
 
-TurnState = Literal["started", "running", "completed", "failed", "cancelled", "interrupted"]
-EndState = Literal["completed", "failed", "cancelled", "interrupted"]
+TurnState = Literal["started", "running", "completed", "failed", "cancelled", "interrupted", "requires_action"]
+EndState = Literal["completed", "failed", "cancelled", "interrupted", "requires_action"]
+"""`requires_action`: for now, until the user has said whether tools may be called."""
 
 
 class View(BaseModel):
@@ -82,6 +83,22 @@ class Options(View):
     previous_response_id: str | None = None
 
 
+class WaitingCall(View):
+    """A call of a tool that the user must agree to; `approved` is None until they have answered."""
+
+    tool_call_id: str
+    name: str
+    arguments: str
+    approved: bool | None = None
+
+
+class Waiting(View):
+    """What a turn waits for, and what its next attempt goes on with: see runs/resuming.py."""
+
+    calls: list[WaitingCall]
+    resume: dict[str, Any]
+
+
 class Turn(View):
     """One question and its state. `started` tells this caller, and no other, to run the attempt."""
 
@@ -98,7 +115,14 @@ class Turn(View):
     instructions: str | None
     knowledge: Knowledge
     options: Options | None = None
+    waiting: Waiting | None = None
     reply: Reply | None
+
+    @property
+    def undecided(self) -> list[WaitingCall]:
+        """Calls of tools that the user has to answer."""
+        calls = self.waiting.calls if self.waiting and self.state == "requires_action" else []
+        return [call for call in calls if call.approved is None]
 
 
 class Attempt(View):
@@ -164,6 +188,15 @@ class ConversationClient:
     async def get_turn(self, user: User, turn_id: UUID) -> Turn:
         """The user's own turn; someone else's is a 404."""
         return Turn.model_validate(await call(self._client, "GET", f"/internal/turns/{turn_id}", user_token=user.token))
+
+    async def approve(self, user: User, turn_id: UUID, tool_call_id: str, approved: bool) -> Turn:
+        """Answer a call that waits; `started` tells this caller to run the next attempt.
+
+        Raises:
+            UpstreamProblem: status 404 for no such turn of this user or call of it, 409 when it does not wait any more.
+        """
+        path, body = f"/internal/turns/{turn_id}/approvals", {"tool_call_id": tool_call_id, "approved": approved}
+        return Turn.model_validate(await call(self._client, "POST", path, user_token=user.token, json=body))
 
     async def store_reply(self, turn_id: UUID, body: dict[str, Any]) -> StoredReply:
         """Commit the end of an attempt, as this service: the user's token may have expired meanwhile.

@@ -53,7 +53,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     conversation = ConversationClient(client)
     catalog = Catalog(settings)
     prompts = {language: Path(path).read_text() for language, path in settings.prompt_files.items()}
-    tools = ToolCatalog(settings.tools)
+    tools = ToolCatalog(settings.tools, settings.mcp_tokens)
     budgets = Budgets(conversation, settings.budgets, Counters(redis))
     moderation = make_moderation(settings)
     runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), prompts, budgets, moderation)
@@ -74,7 +74,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         drained = asyncio.create_task(_drain_when_leaving(runs, probes, settings.drain_seconds))
-        keeping = [asyncio.create_task(work) for work in (runs.leases.keep(), budgets.keep())]
+        keeping = [asyncio.create_task(work) for work in (runs.leases.keep(), budgets.keep(), tools.keep())]
         yield
         probes.leave()
         await drained
@@ -101,6 +101,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     )
     app.state.runs = runs
     app.state.catalog = catalog
+    app.state.tools = tools
     app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts, budgets, moderation)
     app.state.responses = ResponseService(app.state.completions, runs, catalog)
     app.state.moderation = moderation

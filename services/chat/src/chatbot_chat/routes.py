@@ -11,6 +11,7 @@ from chatbot_common.errors import Conflict, InvalidRequest, Problem, Unavailable
 from chatbot_common.identity import CurrentUser
 from chatbot_common.ids import uuid7
 from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import Path as PathParameter
 from starlette.responses import Response
 
 from chatbot_chat.conversation_client import Turn
@@ -18,8 +19,22 @@ from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position
 from chatbot_chat.runs.failures import RunFailed
 from chatbot_chat.runs.service import RunService
-from chatbot_chat.schema import Answer, Edit, Models, ModelView, Regenerate, RunView, SendRequest, run_view
+from chatbot_chat.schema import (
+    Answer,
+    Approval,
+    Edit,
+    Models,
+    ModelView,
+    Question,
+    Regenerate,
+    RunView,
+    SendRequest,
+    Tools,
+    ToolView,
+    run_view,
+)
 from chatbot_chat.sse import guarded, sse_response
+from chatbot_chat.tools.catalog import ToolCatalog
 
 router = APIRouter(prefix="/api/v1/chat", tags=["chat"])
 messages = APIRouter(prefix="/api/v1/conversations/{conversation_id}/messages/{message_id}", tags=["chat"])
@@ -28,6 +43,7 @@ messages = APIRouter(prefix="/api/v1/conversations/{conversation_id}/messages/{m
 EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "The answer, or its events"}
 }
+ANSWER = EVENT_STREAM | {202: {"model": RunView, "description": "Tools wait until the user has agreed to `approvals`"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +69,7 @@ Models_ = Annotated[Catalog, Depends(_catalog)]
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
 
 
-@router.post("/send", response_model=Answer, responses=EVENT_STREAM)
+@router.post("/send", response_model=Answer, responses=ANSWER)
 async def send(
     body: SendRequest,
     user: CurrentUser,
@@ -72,7 +88,7 @@ async def send(
     return await _respond(turn, runs.events(user, turn, Position()), accept)
 
 
-@messages.post("/edit", response_model=Answer, responses=EVENT_STREAM)
+@messages.post("/edit", response_model=Answer, responses=ANSWER)
 async def edit(
     place: Annotated[Place, Depends()],
     body: Edit,
@@ -90,7 +106,7 @@ async def edit(
     return await _respond(turn, runs.events(user, turn, Position()), accept)
 
 
-@messages.post("/regenerate", response_model=Answer, responses=EVENT_STREAM)
+@messages.post("/regenerate", response_model=Answer, responses=ANSWER)
 async def regenerate(
     place: Annotated[Place, Depends()],
     user: CurrentUser,
@@ -147,18 +163,23 @@ def _error_frame(problem: Problem) -> bytes:
     return f"event: error\ndata: {body}\n\n".encode()
 
 
-async def _answer(turn: Turn, events: AsyncIterator[Event]) -> Answer:
-    """Wait for the end of the run.
+async def _answer(turn: Turn, events: AsyncIterator[Event]) -> Answer | Response:
+    """Wait for the end of the run, or until it waits itself.
 
     Raises:
         RunFailed: it failed. Conflict: it was cancelled or interrupted. Unavailable: its end cannot be seen.
     """
     citations: list[dict[str, Any]] = []
     usage: dict[str, Any] | None = None
+    questions: list[Question] = []
     async for event in events:
         match event.type:
             case "run.started" | "run.snapshot":
                 citations, usage = [], None
+            case "tool.approval":
+                questions.append(Question.model_validate(event.data))
+                if event.terminal:
+                    return _waits(turn, event.attempt, questions)
             case "citation":
                 citations.append(event.data)
             case "usage":
@@ -178,6 +199,11 @@ async def _answer(turn: Turn, events: AsyncIterator[Event]) -> Answer:
             case "run.cancelled" | "run.interrupted":
                 raise Conflict(f"The run was {event.type.removeprefix('run.')}; send again with retry to repeat it.")
     raise Unavailable("The run goes on, but its end cannot be seen from here; look again shortly.")
+
+
+def _waits(turn: Turn, attempt: int, questions: list[Question]) -> Response:
+    told = {"state": "requires_action", "attempt": attempt, "approvals": questions}
+    return Response(run_view(turn).model_copy(update=told).model_dump_json(), 202, media_type="application/json")
 
 
 @router.get("/runs/{run_id}")
@@ -207,6 +233,39 @@ async def run_events(
 async def cancel_run(run_id: UUID, user: CurrentUser, runs: Runs) -> RunView:
     """Stop a run; the text so far is kept. A run that has ended stays as it ended."""
     return run_view(await runs.cancel(user, run_id))
+
+
+@router.post("/runs/{run_id}/approvals/{tool_call_id}", status_code=202, response_model=RunView, responses=EVENT_STREAM)
+async def approve_call(
+    run_id: UUID,
+    tool_call_id: Annotated[str, PathParameter(max_length=128)],
+    user: CurrentUser,
+    runs: Runs,
+    body: Approval | None = None,
+    accept: Annotated[str, Header()] = "",
+) -> Any:
+    """Say whether a tool may be called; the run goes on with the last answer. Each call is answered once.
+
+    With `Accept: text/event-stream` the events of the run's next attempt follow.
+    """
+    turn = await runs.approve(user, run_id, tool_call_id, body.approved if body else True)
+    return _stream(runs.events(user, turn, Position())) if "text/event-stream" in accept else run_view(turn)
+
+
+@router.get("/tools")
+async def list_tools(_: CurrentUser, request: Request) -> Tools:
+    """What models may do in a conversation besides talking."""
+    catalog: ToolCatalog = request.app.state.tools
+    views = [
+        ToolView(
+            name=tool.spec.name,
+            description=tool.spec.description,
+            parameters={**tool.spec.parameters},
+            asks=tool.asks,
+        )
+        for tool in catalog.all
+    ]
+    return Tools(data=views, missing=catalog.missing)
 
 
 @router.get("/models")

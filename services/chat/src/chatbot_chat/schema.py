@@ -92,18 +92,35 @@ class Answer(BaseModel):
     usage: dict[str, Any] | None
 
 
+class Approval(BaseModel):
+    """The user's answer to a call of a tool."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    approved: bool = True
+
+
+class Question(BaseModel):
+    """A call of a tool that waits for the user; `arguments` is JSON as the model wrote it."""
+
+    tool_call_id: str
+    name: str
+    arguments: str
+
+
 class RunView(BaseModel):
-    """How a run stands."""
+    """How a run stands. One that `requires_action` goes on once each of `approvals` is answered."""
 
     run_id: UUID
     attempt: int
-    state: Literal["running", "completed", "failed", "cancelled", "interrupted"]
+    state: Literal["running", "completed", "failed", "cancelled", "interrupted", "requires_action"]
     conversation_id: UUID
     user_message_id: UUID
     message_id: UUID
     deadline: datetime
     content: str | None
     citations: list[dict[str, Any]]
+    approvals: list[Question] = Field(default_factory=list)
 
 
 class ModelView(BaseModel):
@@ -115,6 +132,22 @@ class ModelView(BaseModel):
 
 class Models(BaseModel):
     data: list[ModelView]
+
+
+class ToolView(BaseModel):
+    """`asks`: the user must agree to each call. `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    asks: bool
+
+
+class Tools(BaseModel):
+    """`missing` names tools and MCP servers that the bot should have, and that are not there now."""
+
+    data: list[ToolView]
+    missing: list[str]
 
 
 def run_view(turn: Turn) -> RunView:
@@ -129,4 +162,5 @@ def run_view(turn: Turn) -> RunView:
         deadline=turn.deadline,
         content=reply.text if reply else None,
         citations=reply.citations if reply else [],
+        approvals=[Question.model_validate(call.model_dump()) for call in turn.undecided],
     )

@@ -61,10 +61,18 @@ class WeatherSettings(ClosedModel):
     geocoding_url: str
 
 
+class McpServerSettings(ClosedModel):
+    """A server of tools; its token is in `mcp_tokens`, if it has one."""
+
+    name: str
+    url: str
+
+
 class ToolSettings(ClosedModel):
     """`enabled` names tools, built in or plug-ins; `http_allow_list` the hosts that `http_fetch` may read."""
 
     enabled: list[str]
+    mcp_servers: list[McpServerSettings]
     http_allow_list: list[str]
     weather: WeatherSettings
 
@@ -109,6 +117,8 @@ class Settings(ServiceSettings):
     redis_url: RedisUrl
     provider_keys: dict[str, SecretStr] = Field(default_factory=dict)
     """Provider name → API key."""
+    mcp_tokens: dict[str, SecretStr] = Field(default_factory=dict)
+    """MCP server name → token."""
 
     @model_validator(mode="after")
     def _linked(self) -> Self:

@@ -14,7 +14,6 @@ from uuid import UUID
 
 import structlog
 from chatbot_common.errors import (
-    Conflict,
     InvalidRequest,
     NotFound,
     Problem,
@@ -154,8 +153,7 @@ class Socket:
             case Stop():
                 await self._stop(frame.run_id)
             case Approve():
-                await self._runs.turn(self._user, frame.run_id)
-                raise Conflict("No tool call of this run waits for an approval.")
+                await self._approve(frame)
             case Auth():
                 await self._renew(frame.token)
             case Ping():
@@ -176,6 +174,13 @@ class Socket:
             self._refuse_more()
         turn = await self._runs.turn(self._user, frame.run_id)
         self._follow(turn.turn_id, self._runs.events(self._user, turn, position))
+
+    async def _approve(self, frame: Approve) -> None:
+        """The next attempt is followed here; while other calls wait, it is told which."""
+        if frame.run_id not in self._followed:
+            self._refuse_more()
+        turn = await self._runs.approve(self._user, frame.run_id, frame.tool_call_id, frame.approved)
+        self._follow(turn.turn_id, self._runs.events(self._user, turn, Position()))
 
     async def _stop(self, run_id: UUID | None) -> None:
         wanted = run_id or self._last

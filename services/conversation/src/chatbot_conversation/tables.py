@@ -95,6 +95,7 @@ turns = Table(
     Column("request_id", Text),
     Column("attempt", Integer, nullable=False),
     Column("state", Text, nullable=False),
+    Column("waiting", _json),
     Column("options", _json),
     _time("deadline"),
     _time("leased_until", nullable=True),

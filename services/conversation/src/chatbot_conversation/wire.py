@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 MAX_TEXT = 200_000
 """Characters of one message."""
 
-Status = Literal["completed", "failed", "cancelled", "interrupted"]
+Status = Literal["completed", "failed", "cancelled", "interrupted", "requires_action"]
+"""How an answer ended; `requires_action`: for now, until the user has said whether tools may be called."""
 Role = Literal["user", "assistant"]
 Json = dict[str, JsonValue]
 

@@ -1,12 +1,12 @@
 """Events of a run: what clients see, the same from every replica."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from chatbot_chat.conversation_client import Reply, Turn
+from chatbot_chat.conversation_client import Reply, Turn, WaitingCall
 
 EventType = Literal[
     "run.started",
@@ -14,6 +14,7 @@ EventType = Literal[
     "text.delta",
     "reasoning.delta",
     "tool.started",
+    "tool.approval",
     "tool.finished",
     "text.replaced",
     "citation",
@@ -38,7 +39,8 @@ class Event:
 
     @property
     def terminal(self) -> bool:
-        return self.type in TERMINAL
+        """Whether the attempt ends here; one that has to wait ends with the last call that it asks about."""
+        return self.type in TERMINAL or (self.type == "tool.approval" and not self.data["more"])
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -110,10 +112,23 @@ def ending_of(turn: Turn, seq: int) -> list[Event]:
     events += [("citation", citation) for citation in reply.citations]
     if reply.usage:
         events.append(("usage", reply.usage))
-    events.append(terminal(turn, reply.status, reply.text, reply.error))
+    if turn.undecided:
+        events += approvals(turn.undecided)
+    else:
+        events.append(terminal(turn, reply.status, reply.text, reply.error))
     return [
         Event(kind, turn.turn_id, turn.attempt, number, data) for number, (kind, data) in enumerate(events, seq + 1)
     ]
+
+
+def approvals(calls: Sequence[WaitingCall]) -> list[tuple[EventType, dict[str, Any]]]:
+    """What the user is asked; `more` says that another question follows."""
+    last = len(calls) - 1
+    return [("tool.approval", asked(call) | {"more": number < last}) for number, call in enumerate(calls)]
+
+
+def asked(call: WaitingCall) -> dict[str, str]:
+    return {"tool_call_id": call.tool_call_id, "name": call.name, "arguments": call.arguments}
 
 
 def terminal(turn: Turn, status: str, text: str, error: str | None) -> tuple[EventType, dict[str, Any]]:

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
@@ -13,17 +13,28 @@ from chatbot_common.errors import Problem
 from chatbot_common.http import UpstreamProblem
 from opentelemetry import trace
 
-from chatbot_chat.agent import AgentEvent, Called, Returned, converse
+from chatbot_chat.agent import AgentEvent, Called, Returned, Wanted, converse
 from chatbot_chat.citations import citations_of
-from chatbot_chat.conversation_client import ConversationClient, EndState, ending
+from chatbot_chat.conversation_client import ConversationClient, EndState, WaitingCall, ending
 from chatbot_chat.moderation import Verdict
 from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.prompt import ToolUse
-from chatbot_chat.providers import Chosen, ModelEvent, ModelRequest, ReasoningDelta, TextDelta, Usage
+from chatbot_chat.providers import (
+    Chosen,
+    Message,
+    ModelEvent,
+    ModelRequest,
+    ProviderTimeout,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
 from chatbot_chat.providers.catalog import Catalog
-from chatbot_chat.runs.events import terminal
+from chatbot_chat.runs.events import approvals, asked, terminal
 from chatbot_chat.runs.log import RunLog
-from chatbot_chat.runs.parts import parts_of
+from chatbot_chat.runs.parts import call, parts_of
+from chatbot_chat.runs.resuming import Resume, waiting
 from chatbot_chat.runs.run import Run
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tools.knowledge import Shelf
@@ -52,6 +63,10 @@ class Task:
     prepare: Prepare
     toolbox: Toolbox
     shelf: Shelf
+    language: str | None = None
+    before: Resume | None = None
+    """Of the attempt that had to wait for the user, whose answers are `decided`: call id → agreed."""
+    decided: Mapping[str, bool] = field(default_factory=dict)
     fallbacks: bool = True
     """Whether another model may answer."""
 
@@ -63,6 +78,9 @@ class Said:
     model: str
     usage: Usage | None = None
     """Of all rounds."""
+    exchange: list[Message] = field(default_factory=list)
+    wanted: tuple[ToolCall, ...] = ()
+    """Calls that the user must agree to."""
     flagged: Verdict | None = None
 
 
@@ -78,9 +96,9 @@ class Executor:
     async def execute(self, run: Run, task: Task) -> None:
         """Run to the end. Nothing escapes: whatever happens becomes the run's last event."""
         with tracer.start_as_current_span("chat.run", attributes={"chatbot.run.id": str(run.id)}):
-            said, keeping = Said(task.model), None
+            said, keeping = Said(task.model, exchange=[*task.before.exchange] if task.before else []), None
             try:
-                await self._tell_start(run, task.model)
+                await self._tell_start(run, task)
                 keeping = asyncio.create_task(run.keep_log(self._log))
                 status, error = await self._answer(run, task, said)
                 await self._end(run, task, said, status, error)
@@ -91,16 +109,18 @@ class Executor:
             await run.account.close()
             await (keeping or run.keep_log(self._log))
 
-    async def _tell_start(self, run: Run, model: str) -> None:
+    async def _tell_start(self, run: Run, task: Task) -> None:
         turn = run.turn
         run.emit(
             "run.started",
             conversation_id=str(turn.conversation_id),
             user_message_id=str(turn.user_message_id),
             message_id=str(turn.reply_message_id),
-            model=model,
+            model=task.model,
             resumable=await self._log.opens(run.id, run.attempt),
         )
+        if task.before:
+            run.emit("run.snapshot", text=task.before.text, parts=task.before.parts, status="running")
 
     async def _answer(self, run: Run, task: Task, said: Said) -> tuple[EndState, Problem | None]:
         """Stream the model's answer into the run; how it went, and the failure if it failed."""
@@ -109,6 +129,8 @@ class Executor:
         try:
             await asyncio.wait({speaking, stopping}, timeout=_time_left(run), return_when=asyncio.FIRST_COMPLETED)
             if not speaking.done():
+                if run.stop_reason is None and not run.text:
+                    return "failed", ProviderTimeout("The model said nothing for as long as an answer may take.")
                 return ("cancelled" if run.stop_reason == "cancelled" else "interrupted"), None
             speaking.result()
         except Problem as problem:
@@ -120,7 +142,7 @@ class Executor:
             for part in (speaking, stopping):
                 part.cancel()
             await asyncio.wait({speaking, stopping})
-        return "completed", None
+        return ("requires_action" if said.wanted else "completed"), None
 
     async def _speak(self, run: Run, task: Task, said: Said) -> None:
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
@@ -129,13 +151,15 @@ class Executor:
             asked = self._catalog.stream(said.model, prepare, fallbacks=task.fallbacks, admit=run.account.admit)
             return run.account.watched(asked)
 
-        answer = self._moderation.watched(converse(ask, task.toolbox))
+        answer = self._moderation.watched(converse(ask, task.toolbox, said.exchange, task.decided))
         async with contextlib.aclosing(answer) as events:
             async for event in events:
                 if isinstance(event, Usage):
                     said.usage = said.usage + event if said.usage else event
                 elif isinstance(event, Chosen):
                     said.model = event.model
+                elif isinstance(event, Wanted):
+                    said.wanted = event.calls
                 elif isinstance(event, Withheld):
                     said.flagged = event.verdict
                     run.emit("text.replaced", text=event.text)
@@ -147,9 +171,16 @@ class Executor:
         usage = said.usage
         counted = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else None
         message = f"{error.kind}: {error}" if error else None
-        body = ending(run.attempt, status, model=said.model, text=run.text, parts=parts_of(run.events), error=message)
+        parts = parts_of(run.events)
+        body = ending(run.attempt, status, model=said.model, text=run.text, parts=parts, error=message)
         flagged = said.flagged or await self._moderation.flag(run.text)
         body |= {"citations": citations, "usage": counted, "moderation": flagged.as_json() if flagged else None}
+        calls = [_waiting(item) for item in said.wanted] if status == "requires_action" else []
+        if calls:
+            for item in calls:
+                call(parts, asked(item))
+            left = Resume(said.model, task.language, run.text, parts, said.exchange, task.shelf.knowledge)
+            body |= {"parts": parts, "waiting": waiting(left, calls)}
         outcome = await self._commit(run, body)
         await run.account.close()
         if outcome is not None:
@@ -159,8 +190,9 @@ class Executor:
                 run.emit("citation", **citation)
             if counted:
                 run.emit("usage", **counted)
-        kind, data = terminal(run.turn, status, run.text, message)
-        run.emit(kind, **data)
+        ends = approvals(calls) if status == "requires_action" else [terminal(run.turn, status, run.text, message)]
+        for kind, data in ends:
+            run.emit(kind, **data)
 
     async def _give_up(self, run: Run, said: Said) -> None:
         """Close a run that crashed, without whatever it crashed on."""
@@ -199,16 +231,20 @@ class Executor:
         run.account.entered = True
 
 
+def _waiting(item: ToolCall) -> WaitingCall:
+    return WaitingCall(tool_call_id=item.id, name=item.name, arguments=item.arguments)
+
+
 def _tell(run: Run, event: AgentEvent) -> None:
     match event:
         case TextDelta(text=text):
             run.emit("text.delta", text=text)
         case ReasoningDelta(text=text):
             run.emit("reasoning.delta", text=text)
-        case Called(call=call):
-            run.emit("tool.started", tool_call_id=call.id, name=call.name, arguments=call.arguments)
-        case Returned(call=call, result=result):
-            run.emit("tool.finished", tool_call_id=call.id, name=call.name, status=result.status, content=result.text)
+        case Called(call=made):
+            run.emit("tool.started", tool_call_id=made.id, name=made.name, arguments=made.arguments)
+        case Returned(call=made, result=result):
+            run.emit("tool.finished", tool_call_id=made.id, name=made.name, status=result.status, content=result.text)
 
 
 def _time_left(run: Run) -> float:

@@ -24,7 +24,7 @@ def parts_of(events: Iterable[Event]) -> list[Part]:
         if kind := _SPOKEN.get(event.type):
             _say(parts, kind, event.data["text"])
         elif event.type == "tool.started":
-            parts.append({"type": "tool_call"} | event.data)
+            call(parts, event.data)
         elif event.type == "tool.finished":
             parts.append({"type": "tool_result"} | event.data)
         elif event.type == "text.replaced":
@@ -32,6 +32,12 @@ def parts_of(events: Iterable[Event]) -> list[Part]:
         elif event.type == "run.snapshot":
             parts = [dict(part) for part in event.data["parts"]]
     return [part for part in parts if part.get("text") != ""]
+
+
+def call(parts: list[Part], called: dict[str, Any]) -> None:
+    """Once: a call that waited for the user was told before it was made."""
+    if not any(part["type"] == "tool_call" and part["tool_call_id"] == called["tool_call_id"] for part in parts):
+        parts.append({"type": "tool_call"} | called)
 
 
 def _say(parts: list[Part], kind: str, text: str) -> None:

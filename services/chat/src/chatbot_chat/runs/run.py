@@ -49,7 +49,7 @@ class Run:
         """Append an event and wake everybody who follows."""
         if kind == "text.delta":
             self.text += data["text"]
-        elif kind == "text.replaced":
+        elif kind in ("run.snapshot", "text.replaced"):
             self.text = data["text"]
         self.events.append(Event(kind, self.id, self.attempt, len(self.events) + 1, data))
         self._changed.set()

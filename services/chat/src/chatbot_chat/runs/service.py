@@ -27,6 +27,7 @@ from chatbot_chat.runs.events import Event, Position, ending_of
 from chatbot_chat.runs.executor import Executor, Task
 from chatbot_chat.runs.leases import Leases
 from chatbot_chat.runs.log import RunLog
+from chatbot_chat.runs.resuming import resumed
 from chatbot_chat.runs.run import Run
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tools.catalog import ToolCatalog
@@ -81,6 +82,15 @@ class RunService:
         """Answer a question once more; otherwise as `send`."""
         return await self._surely(self._begin(user, self._conversation.regenerate(user, body), model, language))
 
+    async def approve(self, user: User, run_id: UUID, tool_call_id: str, approved: bool) -> Turn:
+        """Answer a call of a tool that waits for the user. With the last answer the next attempt starts, here.
+
+        Raises:
+            UpstreamProblem: status 404 for a run of somebody else, or no such call; 409 when it does not wait any more.
+        """
+        answering = self._conversation.approve(user, run_id, tool_call_id, approved)
+        return await self._surely(self._begin(user, answering, self._catalog.default, None))
+
     async def _surely(self, beginning: Coroutine[Any, Any, Turn]) -> Turn:
         """Also when the caller is cancelled: a turn that was started and is not run has nobody who answers it."""
         return await asyncio.shield(self._task(beginning))
@@ -107,7 +117,8 @@ class RunService:
         settings = self._catalog.model(asked.model)
         try:
             with contextlib.suppress(PromptTooLong):  # that is for the run to tell, where no fallback has room for it
-                await account.admit(settings, asked.prepare(settings, ToolUse(asked.toolbox.specs)))
+                use = ToolUse(asked.toolbox.specs, asked.before.exchange if asked.before else ())
+                await account.admit(settings, asked.prepare(settings, use))
         except BudgetUsedUp as refusal:
             body = ending(turn.attempt, "failed", model=None, error=f"{refusal.kind}: {refusal}")
             with contextlib.suppress(Problem):  # the worker closes it later
@@ -115,9 +126,14 @@ class RunService:
             raise
 
     def _asked(self, user: User, turn: Turn, model: str, language: str | None) -> Task:
+        """What the turn asks; one that goes on asks whom it asked before, in the same language."""
         options = turn.options or Options(model=model, raw=False)
         if options.raw:
             return self._asked_raw(turn, model, options)
+        before = resumed(turn.waiting.resume) if turn.waiting else None
+        if before:
+            model, language = before.model, before.language
+        knowledge = before.knowledge if before else turn.knowledge
 
         def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
             return build_request(
@@ -125,7 +141,7 @@ class RunService:
                 system=system_prompt(self._prompts, language),
                 question=turn.text,
                 history=turn.history,
-                knowledge=turn.knowledge,
+                knowledge=knowledge,
                 summary=turn.summary,
                 instructions="\n\n".join(filter(None, (turn.instructions, options.instructions))) or None,
                 max_tokens=options.max_output_tokens,
@@ -133,13 +149,16 @@ class RunService:
                 use=use,
             )
 
-        shelf = Shelf(turn.knowledge)
+        shelf = Shelf(knowledge)
         asker = Asker(
             shelf,
             search=lambda query: self._conversation.search(user, query),
             messages=lambda: self._conversation.messages(user, turn.conversation_id),
         )
-        return Task(model, prepare, self._tools.toolbox(asker, may_ask=False), shelf)
+        calls = turn.waiting.calls if turn.waiting else []
+        decided = {call.tool_call_id: call.approved is True for call in calls}
+        toolbox = self._tools.toolbox(asker, may_ask=turn.options is None)  # OpenAI's clients know no way to agree
+        return Task(model, prepare, toolbox, shelf, language, before, decided)
 
     def _asked_raw(self, turn: Turn, model: str, options: Options) -> Task:
         """Without the team's prompt, knowledge and tools, and of no other model."""

@@ -7,7 +7,16 @@ from chatbot_common.identity import CurrentUser, calling_service
 from chatbot_common.telemetry import QUIET
 from fastapi import APIRouter, Depends, Request
 
-from chatbot_conversation.turns.schema import Leases, Regenerate, Renewal, StartTurn, StoredReply, StoreReply, Turn
+from chatbot_conversation.turns.schema import (
+    Approval,
+    Leases,
+    Regenerate,
+    Renewal,
+    StartTurn,
+    StoredReply,
+    StoreReply,
+    Turn,
+)
 from chatbot_conversation.turns.service import TurnService
 
 router = APIRouter(prefix="/internal/turns", tags=["turns"], dependencies=[Depends(calling_service("chat"))])
@@ -44,6 +53,12 @@ async def renew_leases(body: Renewal, turns: Turns, request: Request) -> Leases:
 async def get_turn(turn_id: UUID, user: CurrentUser, turns: Turns) -> Turn:
     """How a turn of the user stands."""
     return await turns.get(user.id, turn_id)
+
+
+@router.post("/{turn_id}/approvals")
+async def approve(turn_id: UUID, body: Approval, user: CurrentUser, turns: Turns) -> Turn:
+    """Store the user's answer to a call that waits for it; the last one starts the next attempt."""
+    return await turns.approve(user.id, turn_id, body)
 
 
 @router.put("/{turn_id}/reply")

@@ -1,10 +1,10 @@
 """Wire shapes of turns, as the chat service sends and reads them."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from chatbot_conversation.knowledge.schema import Knowledge
 from chatbot_conversation.usage.schema import Spent
@@ -21,7 +21,7 @@ from chatbot_conversation.wire import (
     Text,
 )
 
-TurnState = Literal["started", "running", "completed", "failed", "cancelled", "interrupted"]
+TurnState = Literal["started", "running", "completed", "failed", "cancelled", "interrupted", "requires_action"]
 """`started` is only ever an answer: it tells this caller, and no other, to run the attempt. Stored is `running`."""
 
 
@@ -74,10 +74,34 @@ class Reply(Response):
     error: str | None
 
 
+class WaitingCall(Request):
+    """A call of a tool that the user must agree to; `approved` is None until they have answered."""
+
+    tool_call_id: Annotated[Text, Field(min_length=1, max_length=128)]
+    name: CleanText
+    arguments: CleanText
+    approved: bool | None = None
+
+
+class Waiting(Request):
+    """What an attempt that ended as `requires_action` waits for; `resume` is the chat service's own, for the next."""
+
+    calls: Annotated[list[WaitingCall], Field(min_length=1, max_length=64)]
+    resume: CleanJson
+
+
+class Approval(Request):
+    """The user's answer."""
+
+    tool_call_id: Annotated[Text, Field(min_length=1, max_length=128)]
+    approved: bool
+
+
 class Turn(Response):
     """What the chat service needs to run a turn, or to repeat how it ended.
 
     `history`, `summary`, `instructions` and `knowledge` are filled only for the caller that is told `started`.
+    `waiting` is there while calls of tools wait, and for the caller whose answer to the last one `started` the turn.
     """
 
     turn_id: UUID
@@ -93,6 +117,7 @@ class Turn(Response):
     summary: str | None = None
     instructions: str | None = None
     knowledge: Knowledge = Knowledge()
+    waiting: Waiting | None = None
     reply: Reply | None = None
 
 
@@ -116,6 +141,13 @@ class StoreReply(Request):
     """What goes into the ledger with it; None when no model was asked."""
     abandoned: bool = False
     """Sent by another process than the one that answered, which is taken for dead: counts only while it is overdue."""
+    waiting: Waiting | None = None
+
+    @model_validator(mode="after")
+    def _waits_for_something(self) -> Self:
+        if (self.status == "requires_action") != (self.waiting is not None):
+            raise ValueError("waiting is for status requires_action, which needs it")
+        return self
 
 
 class Attempt(Request):

@@ -18,9 +18,10 @@ from chatbot_common.errors import Conflict, NotFound
 from chatbot_conversation.jobs import enqueue
 from chatbot_conversation.knowledge.service import KnowledgeService
 from chatbot_conversation.tables import AnyRow
-from chatbot_conversation.turns import starting, store
+from chatbot_conversation.turns import approving, starting, store
 from chatbot_conversation.turns.schema import (
     AbandonedTurn,
+    Approval,
     Leases,
     Regenerate,
     Renewal,
@@ -80,6 +81,17 @@ class TurnService:
             if row is None:
                 raise NotFound("There is no such turn.")
             return await turn_as_it_stands(session, row)
+
+    async def approve(self, user_id: UUID, turn_id: UUID, answer: Approval) -> Turn:
+        """Store whether a call of a tool may be made. With the last answer the turn starts its next attempt.
+
+        Raises:
+            NotFound: the turn is not this user's, or the call is not one of those that wait.
+            Conflict: nothing waits any more, or this call was answered before.
+        """
+        async with self._database.write() as session:
+            turn = await approving.approve(session, user_id, turn_id, answer, self._allowed)
+        return _counted(turn)
 
     async def store_reply(self, turn_id: UUID, reply: StoreReply) -> StoredReply:
         """Store the answer of an attempt: the first terminal state of the current attempt wins.
@@ -154,7 +166,7 @@ async def _is_stored(session: ReadSession, turn: AnyRow, reply: StoreReply) -> b
 
 async def _close(session: WriteSession, turn: AnyRow, reply: StoreReply) -> None:
     """Give a locked, running turn its terminal state, its reply, what that has cost, and the jobs that follow."""
-    await store.finish(session, turn, reply.status)
+    await store.finish(session, turn, reply.status, reply.waiting.model_dump(mode="json") if reply.waiting else None)
     added = await store.put_reply(
         session,
         turn,

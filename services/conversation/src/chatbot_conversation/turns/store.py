@@ -141,6 +141,7 @@ async def start_again(session: WriteSession, turn: AnyRow, allowed: timedelta) -
             deadline=func.now() + allowed,
             leased_until=None,
             finished_at=None,
+            waiting=None,
         )
         .returning(turns)
     )
@@ -182,6 +183,13 @@ async def is_being_answered(session: ReadSession, turn: AnyRow) -> bool:
     same = (turns.c.user_id == turn.user_id) & (turns.c.user_message_id == turn.user_message_id)
     running = (turns.c.id != turn.id) & (turns.c.state == "running") & ~_overdue(LEFT_TO_CHAT)
     return (await session.execute(select(turns.c.id).where(same, running).limit(1))).first() is not None
+
+
+async def lock_own(session: WriteSession, user_id: UUID, turn_id: UUID) -> AnyRow | None:
+    """A turn of the user, as `lock_by_client_id` has it."""
+    query = _turn_with_question().where(turns.c.user_id == user_id, turns.c.id == turn_id)
+    row: AnyRow | None = (await session.execute(query.with_for_update(of=turns))).first()
+    return row
 
 
 async def find(session: ReadSession, user_id: UUID, turn_id: UUID) -> AnyRow | None:
@@ -234,25 +242,39 @@ async def lock_overdue(session: WriteSession, by: timedelta) -> AnyRow | None:
     return (await session.execute(query.with_for_update(skip_locked=True))).first()
 
 
-async def finish(session: WriteSession, turn: AnyRow, state: str) -> None:
+async def finish(session: WriteSession, turn: AnyRow, state: str, waiting: Json | None) -> None:
     await session.execute(
         update(turns)
         .where(turns.c.user_id == turn.user_id, turns.c.id == turn.id)
-        .values(state=state, finished_at=func.now())
+        .values(state=state, finished_at=func.now(), waiting=waiting)
     )
+
+
+async def keep_waiting(session: WriteSession, turn: AnyRow, waiting: Json) -> AnyRow:
+    """What a turn whose row this transaction has locked waits for from now on."""
+    await session.execute(
+        update(turns).where(turns.c.user_id == turn.user_id, turns.c.id == turn.id).values(waiting=waiting)
+    )
+    row: AnyRow | None = await find(session, turn.user_id, turn.id)
+    assert row is not None  # noqa: S101 - it is locked
+    return row
 
 
 async def put_reply(session: WriteSession, turn: AnyRow, **content: Any) -> bool:
     """Store the reply message, in place of an earlier attempt's. False when it replaced one.
 
-    An attempt that ended without text leaves the words of the earlier one and changes only how they ended. The turn's
-    row is locked, so nobody else writes this message.
+    An attempt that ended without text leaves the words of the earlier one and changes only how they ended. One that
+    went on from where tools had waited counts on, too. The turn's row is locked: nobody else writes this message.
     """
     key = (messages.c.user_id == turn.user_id) & (messages.c.id == turn.reply_message_id)
-    existed = (await session.execute(select(messages.c.id).where(key))).first() is not None
-    if existed:
+    before = await find_message(session, turn.user_id, turn.reply_message_id)
+    existed = before is not None
+    if before is not None:
+        if before.status == "requires_action":
+            content |= {"usage": _sum(before.usage, content["usage"])}
         ending = {name: content[name] for name in ("status", "error")}
-        changes = content | {"created_at": func.now()} if content["text"] else ending
+        says = content["text"] or not before.text or content["status"] == "requires_action"
+        changes = content | {"created_at": func.now()} if says else ending
         await session.execute(update(messages).where(key).values(**changes))
     else:
         await session.execute(
@@ -266,6 +288,13 @@ async def put_reply(session: WriteSession, turn: AnyRow, **content: Any) -> bool
             )
         )
     return not existed
+
+
+def _sum(before: Json | None, usage: Json | None) -> Json | None:
+    """Of tokens, by name."""
+    if not (before and usage):
+        return before or usage
+    return {name: int(str(count)) + int(str(before.get(name, 0))) for name, count in usage.items()}
 
 
 async def find_message(session: ReadSession, user_id: UUID, message_id: UUID) -> AnyRow | None:

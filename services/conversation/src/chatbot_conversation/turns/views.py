@@ -8,11 +8,16 @@ from chatbot_common.database import ReadSession
 from chatbot_conversation.knowledge.schema import Knowledge
 from chatbot_conversation.tables import AnyRow
 from chatbot_conversation.turns import store
-from chatbot_conversation.turns.schema import HistoryMessage, Reply, Turn, TurnState
+from chatbot_conversation.turns.schema import HistoryMessage, Reply, Turn, TurnState, Waiting
 
 
 async def started_turn(
-    session: ReadSession, row: AnyRow, text: str, parent_id: UUID | None, knowledge: Knowledge
+    session: ReadSession,
+    row: AnyRow,
+    text: str,
+    parent_id: UUID | None,
+    knowledge: Knowledge,
+    waiting: Waiting | None = None,
 ) -> Turn:
     """The answer for the one caller who runs the attempt."""
     conversation = await store.find_conversation(session, row.user_id, row.conversation_id)
@@ -24,6 +29,7 @@ async def started_turn(
         history=[HistoryMessage.model_validate(message) for message in earlier],
         summary=conversation.summary if conversation else None,
         knowledge=knowledge,
+        waiting=waiting,
     )
 
 
@@ -31,7 +37,10 @@ async def turn_as_it_stands(session: ReadSession, row: AnyRow) -> Turn:
     if row.state == "running":
         return _turn(row, "running", row.text)
     message = await store.find_message(session, row.user_id, row.reply_message_id)
-    return _turn(row, row.state, row.text, reply=Reply.model_validate(message) if message else None)
+    reply = Reply.model_validate(message) if message else None
+    return _turn(
+        row, row.state, row.text, reply=reply, waiting=Waiting.model_validate(row.waiting) if row.waiting else None
+    )
 
 
 def _turn(row: AnyRow, state: TurnState, text: str, **rest: Any) -> Turn:

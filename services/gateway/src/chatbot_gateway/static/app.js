@@ -170,7 +170,7 @@ async function follow(text, id, begin) {
     note = take(event, answer, again) ?? note;
     if (event.type === "run.started") unfinished.remember(conversation, event.run_id, id);
     if (event.type === "run.finished") unfinished.forget(conversation);
-  });
+  }, (call) => answer.ask(call));
   try {
     await begin(current);
   } catch (failure) {

@@ -18,11 +18,16 @@ export class Run {
   #last = { attempt: 0, seq: 0 };
   #ended = false;
   #stopping = false;
+  #asked = [];
   id = null;
 
-  /** @param {(event: object) => void} onEvent gets each event's data once, in order */
-  constructor(onEvent) {
+  /**
+   * @param {(event: object) => void} onEvent gets each event's data once, in order
+   * @param {(call: object) => Promise<boolean>} onQuestion says whether a tool may be called
+   */
+  constructor(onEvent, onQuestion) {
     this.onEvent = onEvent;
+    this.onQuestion = onQuestion;
   }
 
   /** Resolves when the run has ended, however it ended. Throws `Failure` when it could not be started or followed. */
@@ -44,11 +49,14 @@ export class Run {
   async #toTheEnd(begin) {
     try {
       await begin();
-      for (const pause of PAUSES_MS) {
-        if (this.#ended || !this.id) break;
-        await new Promise((resume) => setTimeout(resume, pause));
-        await this.#resume().catch(this.#unlessTorn);
-      }
+      do {
+        if (this.#asked.length) await this.#answer();
+        for (const pause of PAUSES_MS) {
+          if (this.#ended || this.#asked.length || !this.id) break;
+          await new Promise((resume) => setTimeout(resume, pause));
+          await this.#resume().catch(this.#unlessTorn);
+        }
+      } while (this.#asked.length);
     } catch (error) {
       if (error.name !== "AbortError") throw error;
     }
@@ -72,6 +80,23 @@ export class Run {
     this.#abort.abort();
   }
 
+  /** Asks the user about each call that waits for it; with the last answer the run goes on. */
+  async #answer() {
+    const { signal } = this.#abort;
+    const left = new Promise((_, reject) => {
+      signal.addEventListener("abort", () => reject(new DOMException("Left", "AbortError")), { once: true });
+    });
+    left.catch(() => {});
+    const asked = this.#asked.splice(0);
+    for (const call of asked) {
+      const approved = await Promise.race([this.onQuestion(call), left]);
+      const path = `/api/v1/chat/runs/${this.id}/approvals/${encodeURIComponent(call.tool_call_id)}`;
+      const accept = call === asked.at(-1) ? "text/event-stream" : "application/json";
+      const response = await open("POST", path, { body: { approved }, accept, signal });
+      if (call === asked.at(-1)) await this.#follow(response).catch(this.#unlessTorn);
+    }
+  }
+
   async #resume() {
     const { attempt, seq } = this.#last;
     const response = await open("GET", `/api/v1/chat/runs/${this.id}/events?after=${attempt}-${seq}`, {
@@ -89,7 +114,7 @@ export class Run {
       const found = JSON.parse(data);
       if (event === "error") throw inWords(found.error ?? found);
       this.#take(found);
-      if (this.#ended) return;
+      if (this.#ended || (found.type === "tool.approval" && !found.more)) return;
     }
   }
 
@@ -101,6 +126,7 @@ export class Run {
     this.id ??= event.run_id;
     if (event.run_id) this.id = event.run_id;
     if (END.has(event.type)) this.#ended = true;
+    if (event.type === "tool.approval") this.#asked.push(event);
     this.onEvent(event);
   }
 }

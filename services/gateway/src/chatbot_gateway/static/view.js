@@ -19,6 +19,7 @@ export const OUTCOME = {
   failed: "This answer could not be finished.",
   cancelled: "Stopped.",
   interrupted: "This answer was interrupted.",
+  requires_action: "A tool waited for you to agree.",
 };
 
 /** A message as it is stored. */
@@ -67,6 +68,20 @@ export class Answer {
 
   cite(citation) {
     this.#citations = [...this.#citations.filter((known) => known.index !== citation.index), citation];
+  }
+
+  /** Whether a tool may be called, once the user has said so. */
+  ask({ name, arguments: given }) {
+    return new Promise((decide) => {
+      const node = element("p", { className: "notice" }, `May the assistant use ${name}?`, element("code", {}, ` ${given} `));
+      node.setAttribute("role", "alert");
+      for (const [label, yes] of [["Allow", true], ["Decline", false]]) {
+        const button = element("button", { type: "button", textContent: label });
+        button.addEventListener("click", () => { node.remove(); decide(yes); }, { once: true });
+        node.append(button, " ");
+      }
+      this.#notes.append(node);
+    });
   }
 
   /** The answer is complete, or as complete as it gets. */
