@@ -145,6 +145,13 @@ class StoredReply(View):
     user_id: UUID
 
 
+class EmbeddingModel(View):
+    """By which texts become vectors."""
+
+    model: str
+    dimensions: int
+
+
 class UsageSum(View):
     """`cost` is in millionths; `recent` names what was entered in the last seconds, as `run_id:attempt`."""
 
@@ -229,6 +236,15 @@ class ConversationClient:
         return Knowledge.model_validate(
             await call(self._client, "POST", "/api/v1/knowledge/search", user_token=user.token, json={"query": query})
         )
+
+    async def embedding_model(self) -> EmbeddingModel:
+        return EmbeddingModel.model_validate(await call(self._client, "GET", "/internal/embeddings"))
+
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        """One vector per text, in order; 32 texts at most."""
+        found = await call(self._client, "POST", "/internal/embeddings", json={"texts": texts})
+        vectors: list[list[float]] = found["vectors"]
+        return vectors
 
     async def messages(self, user: User, conversation_id: UUID) -> list[SpokenMessage]:
         """All messages of a conversation of the user, oldest first."""
