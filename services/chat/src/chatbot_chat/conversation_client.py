@@ -67,22 +67,6 @@ class Reply(View):
     error: str | None
 
 
-class WaitingCall(View):
-    """A call of a tool that the user must agree to; `approved` is None until they have answered."""
-
-    tool_call_id: str
-    name: str
-    arguments: str
-    approved: bool | None = None
-
-
-class Waiting(View):
-    """What a turn waits for, and what its next attempt goes on with: see runs/resuming.py."""
-
-    calls: list[WaitingCall]
-    resume: dict[str, Any]
-
-
 class Options(View):
     """How a turn of OpenAI's face is to be answered. `raw`: by the model as it is, without the team's prompt and tools.
 
@@ -97,6 +81,22 @@ class Options(View):
     metadata: dict[str, str] = Field(default_factory=dict)
     background: bool = False
     previous_response_id: str | None = None
+
+
+class WaitingCall(View):
+    """A call of a tool that the user must agree to; `approved` is None until they have answered."""
+
+    tool_call_id: str
+    name: str
+    arguments: str
+    approved: bool | None = None
+
+
+class Waiting(View):
+    """What a turn waits for, and what its next attempt goes on with: see runs/resuming.py."""
+
+    calls: list[WaitingCall]
+    resume: dict[str, Any]
 
 
 class Turn(View):
@@ -114,8 +114,8 @@ class Turn(View):
     summary: str | None
     instructions: str | None
     knowledge: Knowledge
-    waiting: Waiting | None = None
     options: Options | None = None
+    waiting: Waiting | None = None
     reply: Reply | None
 
     @property
@@ -143,6 +143,13 @@ class StoredReply(View):
     """Whose turn it was."""
 
     user_id: UUID
+
+
+class EmbeddingModel(View):
+    """By which texts become vectors."""
+
+    model: str
+    dimensions: int
 
 
 class UsageSum(View):
@@ -229,6 +236,15 @@ class ConversationClient:
         return Knowledge.model_validate(
             await call(self._client, "POST", "/api/v1/knowledge/search", user_token=user.token, json={"query": query})
         )
+
+    async def embedding_model(self) -> EmbeddingModel:
+        return EmbeddingModel.model_validate(await call(self._client, "GET", "/internal/embeddings"))
+
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        """One vector per text, in order; 32 texts at most."""
+        found = await call(self._client, "POST", "/internal/embeddings", json={"texts": texts})
+        vectors: list[list[float]] = found["vectors"]
+        return vectors
 
     async def messages(self, user: User, conversation_id: UUID) -> list[SpokenMessage]:
         """All messages of a conversation of the user, oldest first."""

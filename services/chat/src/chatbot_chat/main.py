@@ -16,8 +16,9 @@ from chatbot_chat.budgets.counters import Counters
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.moderation.service import make_moderation
-from chatbot_chat.openai_api import moderations
+from chatbot_chat.openai_api import embeddings, moderations
 from chatbot_chat.openai_api import routes as openai_routes
+from chatbot_chat.openai_api.embeddings import EmbeddingService
 from chatbot_chat.openai_api.responses import routes as response_routes
 from chatbot_chat.openai_api.responses.service import ResponseService
 from chatbot_chat.openai_api.service import CompletionService
@@ -95,7 +96,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         probes=probes,
         routers=[
             *(routes.router, routes.messages, socket.router),
-            *(openai_routes.router, response_routes.router, moderations.router),
+            *(openai_routes.router, response_routes.router, moderations.router, embeddings.router),
         ],
         lifespan=lifespan,
     )
@@ -105,6 +106,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts, budgets, moderation)
     app.state.responses = ResponseService(app.state.completions, runs, catalog)
     app.state.moderation = moderation
+    app.state.embeddings = EmbeddingService(conversation, budgets)
     return app
 
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from chatbot_conversation.context import Context, make_context
 from chatbot_conversation.conversations import routes as conversations
 from chatbot_conversation.conversations.service import ConversationService
+from chatbot_conversation.embeddings import routes as embeddings
 from chatbot_conversation.knowledge import routes as knowledge
 from chatbot_conversation.settings import Settings
 from chatbot_conversation.turns import routes as turns
@@ -26,11 +27,12 @@ def create_app(settings: Settings) -> FastAPI:
         identity=make_identity("conversation", settings),
         # Without the vector store turns go on, only without passages: that must not take us out of service.
         probes=Probes({"database": context.database.ping}, {"vectors": context.vectors.ping}),
-        routers=[turns.router, conversations.router, knowledge.router, usage.router],
+        routers=[turns.router, conversations.router, knowledge.router, usage.router, embeddings.router],
         lifespan=lambda _: _lifespan(context),
     )
     app.state.turns = context.turns
     app.state.knowledge = context.knowledge
+    app.state.embedder = context.embedder
     app.state.usage = UsageService(context.database)
     app.state.conversations = ConversationService(context.database)
     return app

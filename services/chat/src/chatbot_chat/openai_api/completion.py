@@ -8,7 +8,7 @@ from typing import Any
 
 from chatbot_common.ids import uuid7
 
-from chatbot_chat.providers import Usage
+from chatbot_chat.providers import ToolCall, Usage
 
 DONE = b"data: [DONE]\n\n"
 
@@ -22,9 +22,17 @@ class Completion:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def whole(
-        self, text: str, reason: str, usage: Usage | None, annotations: Sequence[dict[str, Any]]
+        self,
+        text: str,
+        reason: str,
+        usage: Usage | None,
+        annotations: Sequence[dict[str, Any]],
+        calls: Sequence[ToolCall] = (),
     ) -> dict[str, Any]:
-        message = {"role": "assistant", "content": text, "refusal": None, "annotations": list(annotations)}
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        message |= {"annotations": list(annotations)}
+        if calls:
+            message |= {"content": text or None, "tool_calls": list(map(call_of, calls))}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
         return self._body("chat.completion", [choice]) | {"usage": usage_of(usage) if usage else None}
 
@@ -42,6 +50,12 @@ class Completion:
 def usage_of(usage: Usage) -> dict[str, int]:
     total = usage.input_tokens + usage.output_tokens
     return {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens, "total_tokens": total}
+
+
+def call_of(call: ToolCall) -> dict[str, Any]:
+    """A call of a client's tool. Some providers want more of it back than the client reads."""
+    said = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
+    return said | ({"extra_content": dict(call.extra)} if call.extra else {})
 
 
 def annotations_of(text: str, citations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

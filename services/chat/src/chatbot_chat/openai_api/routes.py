@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from chatbot_chat.openai_api.completion import frame
 from chatbot_chat.openai_api.counting import Counting
+from chatbot_chat.openai_api.embeddings import EmbeddingService
 from chatbot_chat.openai_api.schema import CompletionRequest
 from chatbot_chat.openai_api.service import CompletionService, relayed
 from chatbot_chat.providers import ProviderError, RelayedAnswer
@@ -23,7 +24,13 @@ def _service(request: Request) -> CompletionService:
     return service
 
 
+def _embeddings(request: Request) -> EmbeddingService:
+    service: EmbeddingService = request.app.state.embeddings
+    return service
+
+
 Completions = Annotated[CompletionService, Depends(_service)]
+Embeddings = Annotated[EmbeddingService, Depends(_embeddings)]
 
 
 class RelayedResponse(StreamingResponse):
@@ -66,15 +73,27 @@ async def create_completion(
 
 
 @router.get("/models")
-async def list_models(_: CurrentUser, completions: Completions) -> dict[str, Any]:
-    """The assistant first, then the raw models."""
-    return {"object": "list", "data": [_model(name, completions) for name in completions.models]}
+async def list_models(_: CurrentUser, completions: Completions, embeddings: Embeddings) -> dict[str, Any]:
+    """The assistant first, then the raw models, then the one for `/v1/embeddings`."""
+    listed = [_model(name, completions) for name in completions.models]
+    return {"object": "list", "data": [*listed, *await _embedding_models(completions, embeddings)]}
 
 
 @router.get("/models/{name:path}")
-async def get_model(name: str, _: CurrentUser, completions: Completions) -> dict[str, Any]:
+async def get_model(name: str, _: CurrentUser, completions: Completions, embeddings: Embeddings) -> dict[str, Any]:
+    if name not in completions.models:
+        for model in await _embedding_models(completions, embeddings):
+            if model["id"] == name:
+                return model
     completions.check(name)
     return _model(name, completions)
+
+
+async def _embedding_models(completions: CompletionService, embeddings: EmbeddingService) -> list[dict[str, Any]]:
+    """The one there is; none where it cannot be looked up right now, or a model for chat has its name."""
+    name = await embeddings.name()
+    known = name is not None and name not in completions.models
+    return [{"id": name, "object": "model", "created": 0, "owned_by": "embeddings"}] if known else []
 
 
 def _model(name: str, completions: CompletionService) -> dict[str, Any]:

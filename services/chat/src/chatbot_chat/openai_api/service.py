@@ -1,7 +1,7 @@
 """Stateless completions: the assistant with the team's prompt and knowledge, or a raw model as it is."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -13,21 +13,27 @@ from chatbot_common.ids import uuid7
 from chatbot_chat.agent import AgentEvent, converse
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
-from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, HistoryMessage, Knowledge
 from chatbot_chat.moderation.service import Moderation, Withheld
-from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of, frame
+from chatbot_chat.openai_api.answering import Answering
+from chatbot_chat.openai_api.completion import Completion, frame
 from chatbot_chat.openai_api.counting import Counting
+from chatbot_chat.openai_api.raw import raw_request, refuse_forced_tools, refuse_formats
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
-from chatbot_chat.providers import Finish, ModelEvent, ModelRequest, ProviderError, RelayedAnswer, TextDelta, Usage
+from chatbot_chat.providers import (
+    ModelEvent,
+    ModelRequest,
+    ProviderError,
+    RelayedAnswer,
+    Usage,
+)
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
 from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_chat.tools.factory import Asker
 from chatbot_chat.tools.knowledge import Shelf
-from chatbot_chat.tools.toolbox import Toolbox
 
 log = structlog.get_logger(__name__)
 
@@ -99,19 +105,20 @@ class CompletionService:
         if model not in self.models:
             raise UnknownModel(model, self.models)
 
-    async def answer(self, user: User, request: CompletionRequest) -> "Answering":
+    async def answer(self, user: User, request: CompletionRequest) -> Answering:
         """Find what is known about the question, and be ready to stream."""
+        refuse_formats(request)
+        if request.model != self._assistant:
+            return await self._answer_raw(user, request)
+        refuse_forced_tools(request)
         question = _question(request.messages)
-        is_assistant = request.model == self._assistant
-        informed = is_assistant or self._catalog.quotes(request.model)
-        knowledge = await self._knowledge(user, question) if informed else Knowledge()
-
+        knowledge = await self._knowledge(user, question)
         shelf = Shelf(knowledge)
 
         def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
             return build_request(
                 settings,
-                system=system_prompt(self._prompts, None) if is_assistant else "",
+                system=system_prompt(self._prompts, None),
                 question=question,
                 history=_history(request.messages),
                 knowledge=knowledge,
@@ -121,19 +128,39 @@ class CompletionService:
                 use=use,
             )
 
-        model = self._catalog.default if is_assistant else request.model
+        model = self._catalog.default
         asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))
-        toolbox = self._tools.toolbox(asker, may_ask=False) if is_assistant else Toolbox()
+        toolbox = self._tools.toolbox(asker, may_ask=False)
         account = self._budgets.account(user.id, uuid7())
         if self._budgets.bounded:
             await self._admit(account, model, lambda settings: prepare(settings, ToolUse(toolbox.specs)))
 
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
             prepared = partial(prepare, use=use)
-            return account.watched(self._catalog.stream(model, prepared, fallbacks=is_assistant, admit=account.admit))
+            return account.watched(self._catalog.stream(model, prepared, admit=account.admit))
 
         events = self._moderation.watched(converse(ask, toolbox))
         return Answering(Completion(request.model), events, shelf, account)
+
+    async def _answer_raw(self, user: User, request: CompletionRequest) -> Answering:
+        """By the model as it is: calls of the client's tools are the client's to make."""
+        knowledge = Knowledge()
+        if not self._catalog.calls(request.model):
+            refuse_forced_tools(request)
+            request = request.model_copy(update={"tools": None, "tool_choice": None})
+        if self._catalog.quotes(request.model):
+            knowledge = await self._knowledge(user, _question(request.messages))
+
+        def prepare(settings: ModelSettings) -> ModelRequest:
+            return raw_request(settings, request, knowledge)
+
+        prepare(self._catalog.model(request.model))  # a refusal is the response's status
+        account = self._budgets.account(user.id, uuid7())
+        if self._budgets.bounded:
+            await self._admit(account, request.model, prepare)
+        answer = self._catalog.stream(request.model, prepare, fallbacks=False, admit=account.admit)
+        events: AsyncGenerator[AgentEvent | Withheld, None] = self._moderation.watched(account.watched(answer))
+        return Answering(Completion(request.model), events, Shelf(knowledge), account)
 
     async def _admit(self, account: Account, model: str, prepare: Callable[[ModelSettings], ModelRequest]) -> None:
         """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`."""
@@ -152,67 +179,6 @@ class CompletionService:
         except (Unavailable, UpstreamFailed) as problem:
             log.warning("answer goes on without passages", error=problem.kind)
             return Knowledge()
-
-
-class Answering:
-    """One answer on its way, in either form."""
-
-    def __init__(
-        self,
-        completion: Completion,
-        events: AsyncGenerator[AgentEvent | Withheld, None],
-        shelf: Shelf,
-        account: Account,
-    ) -> None:
-        self._completion = completion
-        self._events = events
-        self._shelf = shelf
-        self._account = account
-        self.text = ""
-        self.usage: Usage | None = None
-        self.reason = "stop"
-
-    async def whole(self) -> dict[str, Any]:
-        async with aclosing(self.deltas()) as deltas:
-            async for _ in deltas:
-                pass
-        return self._completion.whole(self.text, self.reason, self.usage, self._annotations())
-
-    async def frames(self, include_usage: bool) -> AsyncGenerator[bytes, None]:
-        """Server-sent chunks, the last one `[DONE]`. Raises `ProviderError`."""
-        yield frame(self._completion.chunk({"role": "assistant", "content": ""}))
-        async with aclosing(self.deltas()) as deltas:
-            async for text in deltas:
-                yield frame(self._completion.chunk({"content": text}))
-        annotations = self._annotations()
-        yield frame(self._completion.chunk({"annotations": annotations} if annotations else {}, self.reason))
-        if include_usage and self.usage:
-            yield frame(self._completion.usage_chunk(self.usage))
-        yield DONE
-
-    async def deltas(self) -> AsyncGenerator[str, None]:
-        """The text; however this ends, the provider's place is free again, and what was used is counted."""
-        try:
-            async with aclosing(self._events) as events:
-                async for event in events:
-                    if isinstance(event, TextDelta):
-                        self.text += event.text
-                        yield event.text
-                    elif isinstance(event, Withheld):  # a stream cannot take back what it has sent: its reason tells
-                        self.text = event.text
-                    elif isinstance(event, Usage):
-                        self.usage = self.usage + event if self.usage else event
-                    elif isinstance(event, Finish):
-                        self.reason = event.reason
-        finally:
-            await self._account.close()
-
-    @property
-    def citations(self) -> list[dict[str, Any]]:
-        return citations_of(self.text, self._shelf.knowledge)
-
-    def _annotations(self) -> list[dict[str, Any]]:
-        return annotations_of(self.text, self.citations)
 
 
 def _question(messages: list[ChatMessage]) -> str:
@@ -240,7 +206,7 @@ def _instructions(messages: list[ChatMessage]) -> str | None:
 
 def _estimate(model: ModelSettings, request: CompletionRequest) -> Usage:
     """The most that a raw model may use: all it is told, tools and images too, and the longest answer."""
-    told = request.model_dump_json(exclude={"model", "stream", "stream_options"})
+    told = request.model_dump_json(exclude={"model", "stream", "stream_options"}, exclude_none=True)
     return Usage(estimate_tokens(told), request.answer_tokens or model.max_output_tokens)
 
 

@@ -56,6 +56,8 @@ class ModelRequest:
     tools: tuple[ToolSpec, ...] = ()
     may_call: bool = True
     """False: the model is told of the tools, because it has used them, and has to answer without another call."""
+    must_call: bool | str = False
+    """Whether the model has to call a tool; a text names which."""
 
 
 @dataclass(frozen=True, slots=True)

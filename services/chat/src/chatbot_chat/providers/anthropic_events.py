@@ -42,6 +42,9 @@ def parameters(request: ModelRequest) -> dict[str, Any]:
         ]
         if not request.may_call:
             asked["tool_choice"] = {"type": "none"}
+        elif request.must_call:
+            named = {"type": "tool", "name": request.must_call}
+            asked["tool_choice"] = {"type": "any"} if request.must_call is True else named
     return asked
 
 

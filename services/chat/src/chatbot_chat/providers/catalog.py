@@ -63,6 +63,11 @@ class Catalog:
         """Whether a model answers from the passages that were found, instead of its own knowledge."""
         return any(self._providers[item.provider].protocol == "retrieval" for item in self.model(name).deployments)
 
+    def calls(self, name: str) -> bool:
+        """Whether a model may call tools that it is told of."""
+        protocols = {self._providers[item.provider].protocol for item in self.model(name).deployments}
+        return protocols <= {"openai", "anthropic"}
+
     async def stream(
         self,
         name: str,

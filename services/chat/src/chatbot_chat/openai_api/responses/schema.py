@@ -3,9 +3,9 @@
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from chatbot_common.errors import InvalidRequest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from chatbot_chat.openai_api.raw import Refused
 from chatbot_chat.openai_api.schema import ChatMessage, ContentPart
 
 Name = Annotated[str, StringConstraints(max_length=64)]
@@ -15,13 +15,6 @@ TEXTS = ("input_text", "output_text", "text")
 ROLES = ("user", "assistant", "system", "developer")
 SKIPPED = ("reasoning",)
 """Items that clients send back as they got them, and that no model here needs."""
-
-
-class Refused(InvalidRequest):
-    """Names the field, as OpenAI's clients show it."""
-
-    def __init__(self, field: str, detail: str) -> None:
-        super().__init__(detail, errors=[{"pointer": f"/{field}", "detail": detail}])
 
 
 class InputItem(BaseModel):

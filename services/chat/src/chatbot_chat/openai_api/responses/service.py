@@ -11,6 +11,7 @@ from chatbot_common.http import UpstreamProblem
 from chatbot_common.identity import User
 
 from chatbot_chat.conversation_client import Options, Turn
+from chatbot_chat.openai_api.answering import Answering
 from chatbot_chat.openai_api.responses.schema import ResponseRequest
 from chatbot_chat.openai_api.responses.wording import (
     INTERRUPTED,
@@ -26,7 +27,7 @@ from chatbot_chat.openai_api.responses.wording import (
     stateless,
 )
 from chatbot_chat.openai_api.schema import CompletionRequest
-from chatbot_chat.openai_api.service import Answering, CompletionService
+from chatbot_chat.openai_api.service import CompletionService
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Position
 from chatbot_chat.runs.failures import RunFailed
@@ -183,8 +184,8 @@ class Stateless:
         error: Problem | None = None
         try:
             async with contextlib.aclosing(self._answering.deltas()) as deltas:
-                async for piece in deltas:
-                    for told in telling.say(piece):
+                async for piece in deltas:  # no calls of tools: the client has offered none
+                    for told in telling.say(piece) if isinstance(piece, str) else ():
                         yield frame(told)
         except Problem as problem:
             error = problem

@@ -201,7 +201,7 @@ def response_of(turn: Turn, assistant: str) -> Response:
 
 
 def as_it_stands(turn: Turn) -> Ending:
-    if turn.state in ("started", "running") or turn.reply is None:
+    if turn.state in ("started", "running", "requires_action") or turn.reply is None:
         return Ending("in_progress")
     reply = turn.reply
     error = {"error": failure(reply.error)} if reply.error else {}

@@ -1,0 +1,118 @@
+"""A raw model's request where we word it ourselves: the client's messages and tools, as they are. Pure."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from chatbot_common.errors import InvalidRequest
+
+from chatbot_chat.agent import unanswered
+from chatbot_chat.conversation_client import Knowledge
+from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
+from chatbot_chat.prompt import MESSAGE_TOKENS, TEMPERATURE, PromptTooLong, answer_budget
+from chatbot_chat.providers import Message, ModelRequest, ToolCall, ToolSpec
+from chatbot_chat.settings import ModelSettings
+from chatbot_chat.tokens import estimate_tokens
+
+NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
+
+
+class Refused(InvalidRequest):
+    """Names the field, as OpenAI's clients show it."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(detail, errors=[{"pointer": f"/{field}", "detail": detail}])
+
+
+def raw_request(settings: ModelSettings, request: CompletionRequest, knowledge: Knowledge) -> ModelRequest:
+    """Nothing is left out and nothing added.
+
+    Raises:
+        Refused: messages or tools do not fit together. PromptTooLong: they do not fit into the model's window.
+    """
+    messages = [_message(item) for item in request.messages]
+    questions = [item.content for item in messages if item.role == "user"]
+    if messages[-1].role not in ("user", "tool") or not questions:
+        raise Refused("messages", "The last message must be a user's text, or the result of a tool.")
+    if missing := unanswered(messages):
+        raise Refused("messages", f"The result of tool call {missing[0].id!r} is missing.")
+    tools = tuple(map(_tool, request.tools or ()))
+    may_call, must_call = _choice(request.tool_choice, tools)
+    needed = sum(estimate_tokens(item.content) + MESSAGE_TOKENS for item in messages)
+    if needed > settings.context_window:
+        raise PromptTooLong(
+            f"The messages have about {needed} tokens; {settings.name} takes {settings.context_window}."
+        )
+    return ModelRequest(
+        model=settings.name,
+        messages=messages,
+        question=questions[-1],
+        knowledge=knowledge,
+        max_tokens=answer_budget(settings, request.answer_tokens),
+        temperature=TEMPERATURE if request.temperature is None else request.temperature,
+        tools=tools,
+        may_call=may_call,
+        must_call=must_call,
+    )
+
+
+def refuse_formats(request: CompletionRequest) -> None:
+    """What only a provider that is passed the request can hold. Raises `Refused`."""
+    kind = (request.response_format or {}).get("type", "text")
+    if kind != "text":
+        detail = (
+            f"Model {request.model!r} answers in plain text here; it cannot be held to the format {str(kind)[:40]!r}."
+        )
+        raise Refused("response_format", detail)
+
+
+def refuse_forced_tools(request: CompletionRequest) -> None:
+    """For who does not call the client's tools: it may offer them, and cannot insist. Raises `Refused`."""
+    if request.tools and request.tool_choice not in (None, "auto", "none"):
+        raise Refused("tool_choice", f"Model {request.model!r} does not call tools of the client.")
+
+
+def _message(item: ChatMessage) -> Message:
+    match item.role:
+        case "system" | "developer":
+            return Message("system", item.text)
+        case "user":
+            return Message("user", item.text)
+        case "assistant":
+            return Message("assistant", item.text, tuple(map(_call, item.tool_calls or ())))
+        case "tool" if item.tool_call_id:
+            return Message("tool", item.text, tool_call_id=item.tool_call_id)
+        case _:
+            raise Refused("messages", f"Messages of role {item.role[:40]!r} are not understood, or lack tool_call_id.")
+
+
+def _call(call: Mapping[str, Any]) -> ToolCall:
+    match call:
+        case {"id": str(name), "function": {"name": str(tool), "arguments": str(arguments)}}:
+            return ToolCall(name, tool, arguments, call.get("extra_content"))
+        case _:
+            raise Refused("messages", "A tool call has an id, and a function with name and arguments.")
+
+
+def _tool(tool: Mapping[str, Any]) -> ToolSpec:
+    match tool:
+        case {"type": "function", "function": {"name": str(name), **rest}}:
+            parameters = rest.get("parameters") or NO_ARGUMENTS
+            if isinstance(parameters, Mapping):
+                return ToolSpec(name, str(rest.get("description") or ""), parameters)
+    raise Refused("tools", f"This is no tool of type function: {json.dumps(tool)[:80]}")
+
+
+def _choice(wanted: object, tools: tuple[ToolSpec, ...]) -> tuple[bool, bool | str]:
+    """Whether the model may call, and whether it must: any tool, or the named one."""
+    match wanted:
+        case None | "auto":
+            return True, False
+        case "none":
+            return False, False
+        case "required" if tools:
+            return True, True
+        case {"type": "function", "function": {"name": str(name)}} if name in {tool.name for tool in tools}:
+            return True, name
+        case _:
+            raise Refused("tool_choice", "This is auto, none, required, or names one of the tools.")

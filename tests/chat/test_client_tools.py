@@ -1,0 +1,136 @@
+"""Tools of the client on raw models whose answers we word, as the official SDK sees them."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+from chatbot_chat.settings import Settings
+from chatbot_common.ids import uuid7
+from openai import AsyncOpenAI
+
+from tests.chat.running import Chat, running
+from tests.support.claude_server import ClaudeServer
+from tests.support.identity import BOT, Keys
+
+NUMBERS = {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}}
+ADD: Any = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": NUMBERS}}
+NOW: Any = {"type": "function", "function": {"name": "now"}}
+ASKED: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": '[[["add", {"a": 1}]]]'}]
+
+
+@pytest.fixture
+async def sdk(keys: Keys, told: dict[str, Any], running_claude: tuple[Any, str]) -> AsyncIterator[AsyncOpenAI]:
+    """Of a chat service that has models of Anthropic too: `claude-agent`, `claude-calling`."""
+    [*_, some] = [item for item in told["providers"] if item["name"] == "scripted"]
+    told["providers"].append(some | {"name": "claude", "type": "Anthropic", "base_url": running_claude[1]})
+    for script in ("agent", "calling"):
+        deployments = [{"provider": "claude", "model": script, "weight": 1}]
+        told["models"].append(told["models"][0] | {"name": f"claude-{script}", "deployments": deployments})
+    async with running(keys, Settings.model_validate(told)) as chat, client_of(chat) as client:
+        yield client
+
+
+def client_of(chat: Chat) -> AsyncOpenAI:
+    token = chat.keys.access_token(uuid7())
+    return AsyncOpenAI(base_url=f"{chat.client.base_url}/v1", api_key=token, max_retries=0, timeout=20)
+
+
+class TestAnthropic:
+    async def test_there_and_back(self, sdk: AsyncOpenAI, claude_server: ClaudeServer) -> None:
+        first = await sdk.chat.completions.create(model="claude-agent", messages=ASKED, tools=[ADD])
+        [choice] = first.choices
+        assert choice.finish_reason == "tool_calls"
+        assert choice.message.content is None
+        [call] = choice.message.tool_calls or []
+        assert call.type == "function"
+        assert (call.function.name, json.loads(call.function.arguments)) == ("add", {"a": 1})
+
+        result: Any = {"role": "tool", "tool_call_id": call.id, "content": "42"}
+        back: list[Any] = [*ASKED, choice.message.model_dump(exclude_none=True), result]
+        second = await sdk.chat.completions.create(model="claude-agent", messages=back, tools=[ADD])
+        assert (second.choices[0].finish_reason, second.choices[0].message.content) == ("stop", "42")
+        _, body = claude_server.requests[-1]
+        assert body["system"] == "Be brief."
+        assert body["tools"] == [{"name": "add", "description": "Adds.", "input_schema": NUMBERS}]
+        assert body["messages"][1]["content"][0] | {"id": ""} == {
+            "type": "tool_use",
+            "id": "",
+            "name": "add",
+            "input": {"a": 1},
+        }
+
+    async def test_streamed(self, sdk: AsyncOpenAI) -> None:
+        async with sdk.chat.completions.stream(model="claude-calling", messages=ASKED, tools=[ADD, NOW]) as stream:
+            completion = await stream.get_final_completion()
+        [choice] = completion.choices
+        assert choice.finish_reason == "tool_calls"
+        found = [(call.function.name, call.function.arguments) for call in choice.message.tool_calls or []]
+        assert found == [("add", '{"a": 1, "b": 2}'), ("now", "{}")]
+
+    @pytest.mark.parametrize(
+        ("choice", "sent"),
+        [
+            ("auto", None),
+            ("none", {"type": "none"}),
+            ("required", {"type": "any"}),
+            ({"type": "function", "function": {"name": "add"}}, {"type": "tool", "name": "add"}),
+        ],
+    )
+    async def test_choice(self, sdk: AsyncOpenAI, claude_server: ClaudeServer, choice: Any, sent: Any) -> None:
+        await sdk.chat.completions.create(model="claude-calling", messages=ASKED, tools=[ADD], tool_choice=choice)
+        assert claude_server.requests[-1][1].get("tool_choice") == sent
+
+    @pytest.mark.parametrize(
+        ("body", "param", "words"),
+        [
+            ({"tools": [{"type": "custom"}]}, "tools", "no tool of type function"),
+            ({"tool_choice": "required"}, "tool_choice", "names one of the tools"),
+            ({"tools": [ADD], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice", "names"),
+            ({"response_format": {"type": "json_object"}}, "response_format", "json_object"),
+            ({"messages": [*ASKED, {"role": "assistant", "content": "Hm"}]}, "messages", "last message"),
+            (
+                {"messages": [*ASKED, {"role": "assistant", "tool_calls": [{"id": "1", "function": {}}]}, ASKED[1]]},
+                "messages",
+                "name and arguments",
+            ),
+            (
+                {
+                    "messages": [
+                        {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "x", "arguments": ""}}]},
+                        ASKED[1],
+                    ]
+                },
+                "messages",
+                "'1' is missing",
+            ),
+            ({"messages": [*ASKED, {"role": "tool", "content": "x"}]}, "messages", "tool_call_id"),
+            ({"messages": [{"role": "user", "content": "x" * 2_000_000}]}, None, "tokens"),
+        ],
+    )
+    async def test_what_cannot_be_done(
+        self, sdk: AsyncOpenAI, body: dict[str, Any], param: str | None, words: str
+    ) -> None:
+        with pytest.raises(openai.APIStatusError, match=words) as caught:
+            await sdk.chat.completions.create(**({"model": "claude-agent", "messages": ASKED} | body))
+        assert caught.value.param == param
+        assert caught.value.status_code in (413, 422)
+
+
+class TestOthers:
+    @pytest.mark.parametrize("model", [BOT, "retrieval"])
+    async def test_may_be_offered_tools_and_not_be_made_to_call(self, sdk: AsyncOpenAI, model: str) -> None:
+        hello: list[Any] = [{"role": "user", "content": "Hello"}]
+        answer = await sdk.chat.completions.create(model=model, messages=hello, tools=[ADD])
+        assert answer.choices[0].message.content
+        with pytest.raises(openai.UnprocessableEntityError, match="does not call tools"):
+            await sdk.chat.completions.create(model=model, messages=hello, tools=[ADD], tool_choice="required")
+
+    async def test_a_format_goes_to_who_can_hold_it(self, sdk: AsyncOpenAI, model_server: Any) -> None:
+        form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+        hello: list[Any] = [{"role": "user", "content": "Hello"}]
+        await sdk.chat.completions.create(model="echo", messages=hello, response_format=form, tools=[ADD])
+        assert model_server.requests[-1][1]["response_format"] == form
+        with pytest.raises(openai.UnprocessableEntityError, match="plain text"):
+            await sdk.chat.completions.create(model=BOT, messages=hello, response_format=form)

@@ -1,0 +1,80 @@
+"""`/v1/embeddings` as the official SDK sees it, unmodified: by the model that searches the knowledge base."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import openai
+import pytest
+from chatbot_common.ids import uuid7
+from openai import AsyncOpenAI
+
+from tests.chat.running import Chat
+
+MODEL = "all-MiniLM-L6-v2"
+ADA = uuid7()
+
+
+@pytest.fixture
+async def sdk(chat: Chat) -> AsyncIterator[AsyncOpenAI]:
+    base = f"{chat.client.base_url}/v1"
+    async with AsyncOpenAI(base_url=base, api_key=chat.keys.access_token(ADA), max_retries=0, timeout=60) as client:
+        yield client
+
+
+def cosine(one: list[float], two: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, two, strict=True))
+
+
+class TestEmbeddings:
+    async def test_the_model_is_listed(self, sdk: AsyncOpenAI) -> None:
+        assert [model.id async for model in sdk.models.list()][-1] == MODEL
+        assert (await sdk.models.retrieve(MODEL)).owned_by == "embeddings"
+
+    async def test_both_encodings_say_the_same(self, sdk: AsyncOpenAI) -> None:
+        texts = ["The weather is lovely today.", "It's so sunny outside!"]
+        packed = await sdk.embeddings.create(model=MODEL, input=texts, dimensions=384)  # the SDK asks for base64
+        plain = await sdk.embeddings.create(model=MODEL, input=texts, encoding_format="float")
+        for one, other in zip(packed.data, plain.data, strict=True):
+            assert one.embedding == pytest.approx(other.embedding, abs=1e-6)
+        assert [item.index for item in plain.data] == [0, 1]
+        assert cosine(plain.data[0].embedding, plain.data[1].embedding) == pytest.approx(0.6660, abs=1e-4)
+        assert plain.usage.total_tokens == plain.usage.prompt_tokens > 0
+
+    async def test_many_keep_their_order(self, sdk: AsyncOpenAI) -> None:
+        texts = [f"{number}" for number in range(40)]
+        many = await sdk.embeddings.create(model=MODEL, input=texts)
+        alone = await sdk.embeddings.create(model=MODEL, input=texts[37])
+        assert [item.index for item in many.data] == list(range(40))
+        assert many.data[37].embedding == pytest.approx(alone.data[0].embedding, abs=1e-5)
+
+    async def test_is_entered_into_the_ledger(self, sdk: AsyncOpenAI, sql: asyncpg.Connection) -> None:
+        answer = await sdk.embeddings.create(model=MODEL, input="word " * 1234)
+        query = "SELECT output_tokens FROM ledger WHERE user_id = $1 AND model = $2 AND input_tokens = $3"
+        async with asyncio.timeout(20):
+            while await sql.fetchval(query, ADA, MODEL, answer.usage.prompt_tokens) != 0:
+                await asyncio.sleep(0.05)
+
+    async def test_another_model(self, sdk: AsyncOpenAI) -> None:
+        with pytest.raises(openai.NotFoundError, match=MODEL) as caught:
+            await sdk.embeddings.create(model="text-embedding-3-small", input="x")
+        assert caught.value.code == "model_not_found"
+
+    @pytest.mark.parametrize(
+        ("body", "param", "words"),
+        [
+            ({"input": [1, 2, 3]}, "input", "tokens"),
+            ({"input": [[1, 2], [3]]}, "input", "tokens"),
+            ({"input": []}, "input", "a list of texts"),
+            ({"input": ["x", " "]}, "input", "blank"),
+            ({"input": ["x"] * 257}, "input", "256 texts"),
+            ({"input": "x" * 500_001}, "input", "500000 characters"),
+            ({"dimensions": 256}, "dimensions", "384 dimensions"),
+            ({"encoding_format": "hex"}, "encoding_format", "base64"),
+        ],
+    )
+    async def test_what_cannot_be_done(self, sdk: AsyncOpenAI, body: dict[str, Any], param: str, words: str) -> None:
+        with pytest.raises(openai.UnprocessableEntityError, match=words) as caught:
+            await sdk.embeddings.create(**({"model": MODEL, "input": "x"} | body))
+        assert caught.value.param == param
