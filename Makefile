@@ -92,8 +92,8 @@ e2e: $(VENV)/.dev ## A user's day on a real cluster (E2E_KUBECONFIG=file for ano
 		$(BIN)/pytest -m cluster -n 0 tests/e2e/cluster $(E2E_ARGS)
 
 .PHONY: e2e-extra
-e2e-extra: $(VENV)/.dev ## What others' controllers make of a bot: real Traefik and CloudNativePG, built the first time (9 min), no cluster
-	@$(CLUSTER) build etcd kubernetes traefik cloudnative-pg
+e2e-extra: $(VENV)/.dev ## What others' controllers make of a bot: Traefik, KEDA, CloudNativePG, built the first time (15 min), no cluster
+	@$(CLUSTER) build etcd kubernetes traefik keda cloudnative-pg prometheus
 	@CHATBOT_REQUIRE_CLUSTER=1 $(BIN)/pytest -m extra -n 0 tests/e2e/extra $(E2E_ARGS)
 
 .PHONY: cluster-env

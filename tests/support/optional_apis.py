@@ -61,6 +61,21 @@ CLOUD_NATIVE_PG = Api(
     tuple(f"config/crd/bases/postgresql.cnpg.io_{plural}.yaml" for plural in ("clusters", "databases")),
 )
 
+KEDA_CONTROLLER = Api(
+    KEDA.module,
+    KEDA.checksum,
+    (
+        *(
+            f"config/crd/bases/keda.sh_{plural}.yaml"
+            for plural in ("scaledobjects", "scaledjobs", "triggerauthentications", "clustertriggerauthentications")
+        ),
+        *(
+            f"config/crd/bases/eventing.keda.sh_{plural}.yaml"
+            for plural in ("cloudeventsources", "clustercloudeventsources")
+        ),
+    ),
+)
+
 CLOUD_NATIVE_PG_CONTROLLER = Api(
     CLOUD_NATIVE_PG.module,
     CLOUD_NATIVE_PG.checksum,

@@ -25,6 +25,7 @@ USUAL_GO = Path("/usr/local/go/bin/go")
 KUBERNETES = "1.34.10"
 HELM = "3.19.4"
 METRICS_SERVER = "0.9.0"
+KEDA = "2.18.0"
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,17 @@ BUILDS = (
         minutes=6,
         gib=4,
         tags="netgo",
+        extra=True,
+    ),
+    Build(
+        "keda",
+        {
+            f"github.com/kedacore/keda/v2/cmd/{package}": f"keda-{package}"
+            for package in ("operator", "adapter", "webhooks")
+        },
+        minutes=7,
+        gib=4,
+        versions=(f"github.com/kedacore/keda/v2/version.Version={KEDA}",),
         extra=True,
     ),
     Build(
