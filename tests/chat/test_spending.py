@@ -39,10 +39,11 @@ def told(told: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 async def bounded(keys: Keys, told: dict[str, Any]) -> AsyncIterator[Chat]:
-    """A user may spend 1,100 tokens a day, and an answer may have 1,000."""
+    """A user may spend 1,100 tokens a day, and an answer may have 1,000; there are no tools to tell a model of."""
     priced = [model | {"prices": PRICES} for model in told["models"]]
     budgets = {"per_user": DAY, "total": NONE, "currency": "EUR"}
-    async with running(keys, Settings.model_validate(told | {"models": priced, "budgets": budgets})) as service:
+    told = told | {"models": priced, "budgets": budgets, "tools": told["tools"] | {"enabled": []}}
+    async with running(keys, Settings.model_validate(told)) as service:
         yield service
 
 

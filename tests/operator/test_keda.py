@@ -20,7 +20,7 @@ from chatbot_operator.world import Observed, Step
 from chatbot_resource.model import ChatbotDeployment
 
 from tests.operator.running import BOT, SECONDS, SETTINGS, Run, SmallPlan, World, deployment, step
-from tests.operator.test_modes import replicas, scale, unchanged
+from tests.operator.test_modes import replicas, scale
 from tests.support.apiserver import ApiServer, Object, again_and_again, playing_kubelet, wait_for
 from tests.support.optional_apis import KEDA, install, remove
 
@@ -236,7 +236,7 @@ async def test_without_keda_the_number_stays(world: World) -> None:
         assert world.api.list("HorizontalPodAutoscaler", world.namespace) == []
         message = next(item.message for item in told.conditions if item.type == "DependenciesDetected")
         assert "no ScaledObject (keda.sh), which spec.components.chat.scaling.mode asks for: install KEDA" in message
-        assert await unchanged(run, world)
+        await run.rests()
         # What KEDA left behind when it went.
         scale(world, 0)
         await run.until("Ready", "True")

@@ -143,6 +143,7 @@ class TestSchedule:
             ("signing-keys", "2026-11-01T00:00:00Z", clock.current())
         ]
         assert told[0].next_rotation == "2026-12-01T00:00:00Z"
+        assert told[0].rotation == ""
         assert keys(clock.secret)["keys"][0]["d"] not in clock.cluster.report().model_dump_json()
 
 
@@ -216,6 +217,17 @@ class TestAsked:
         document |= {"current": "another", "keys": document["keys"] * 2}
         clock.secret["data"]["signing_keys"] = b64encode(json.dumps(document).encode()).decode()
         assert clock.after(30 * DAY) == Rotation()
+
+
+def test_status_tells_what_it_is_at(clock: Clock) -> None:
+    stages = [clock.cluster.report().secrets[0].rotation]
+    clock.ask("now")
+    for seconds in (0, 1, PUBLISH_SECONDS, DAY):
+        if seconds:
+            assert clock.after(seconds).patch
+            clock.cluster.converge()
+        stages.append(clock.cluster.report().secrets[0].rotation)
+    assert stages == ["", "Asked", "Publishing", "Overlapping", ""]
 
 
 class TestLost:

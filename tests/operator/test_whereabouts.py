@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from chatbot_resource.status import Endpoints
+from chatbot_resource.status import Endpoints, Status
 
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import DEV, EXTERNAL
@@ -52,6 +52,14 @@ class TestStores:
         }
         cluster.child("StatefulSet", "demo-redis")["status"]["readyReplicas"] = 0
         assert "ready" not in self.told(cluster)["redis"]
+
+    def test_are_written_without_what_there_is_nothing_to_say_of(self, cluster: Cluster) -> None:
+        cluster.child("StatefulSet", "demo-redis")["status"]["readyReplicas"] = 0
+        told = cluster.report()
+        written = told.model_dump(mode="json", by_alias=True)
+        assert written["stores"]["redis"]["ready"] is False
+        assert all(value or value is False for store in written["stores"].values() for value in store.values())
+        assert Status.model_validate(written, extra="forbid") == told
 
     def test_of_yours_say_which_secret_leads_there(self) -> None:
         external = {"url": "https://user:word@vectors.example.com:8443/deep"}

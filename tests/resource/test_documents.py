@@ -28,6 +28,24 @@ def mistakes(text: str) -> list[str]:
     return [line.removeprefix("f.yaml:") for line in str(caught.value).splitlines()]
 
 
+class TestMistakes:
+    def test_of_one_rule_are_named_all_at_once(self) -> None:
+        models = "models: [{name: m, deployments: [{provider: p, model: x}]}], default: m"
+        fake = f"{{providers: [{{name: p, type: Fake}}], {models}}}"
+        text = f"{HEAD}spec:\n  profile: Production\n  stores: {{postgres: {{mode: Dev}}}}\n  llm: {fake}\n"
+        text += '  network: {policy: "Off"}\n'
+        assert [line.partition(" needs ")[2].split()[0] for line in mistakes(text)] == [
+            "network.policy",
+            "providers",
+            "stores",
+        ]
+        text = f"{HEAD}spec:\n  llm: {{default: nowhere, fallbacks: [away]}}\n"
+        assert [line.partition("spec.llm: ")[2] for line in mistakes(text)] == [
+            "'away' is not in models",
+            "'nowhere' is not in models",
+        ]
+
+
 class TestParse:
     def test_reads_the_bot_and_what_stands_beside_it(self) -> None:
         secret = b64encode(b"s3cret").decode()

@@ -170,6 +170,12 @@ def external_iff(store: StoreT, mode: str, external: Model | None) -> StoreT:
     return store
 
 
+def refuse(found: Iterable[str]) -> None:
+    """All mistakes of one validator at once, a line each: mistakes.py tells them apart again."""
+    if lines := list(found):
+        raise ValueError("\n".join(lines))
+
+
 def unique(what: str, names: Iterable[str]) -> set[str]:
     seen: set[str] = set()
     for name in names:

@@ -1,11 +1,12 @@
 """Where models run and what they are called: the `llm` part of the resource."""
 
+from collections.abc import Collection, Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from chatbot_resource.cel import MapList, Rule, rules
-from chatbot_resource.fields import Duration, KeyRef, Language, Model, ModelName, Name, Price, Url, unique
+from chatbot_resource.fields import Duration, KeyRef, Language, Model, ModelName, Name, Price, Url, refuse, unique
 
 ProviderType = Literal["OpenAI", "OpenAICompatible", "Anthropic", "Gemini", "Mistral", "Ollama", "Retrieval", "Fake"]
 
@@ -138,18 +139,19 @@ class Llm(Model):
         providers = unique("providers", (provider.name for provider in self.providers))
         models = unique("models", (model.name for model in self.models))
         unique("prompts", (prompt.language for prompt in self.prompts))
+        refuse(self._dangling(providers, models))
+        return self
+
+    def _dangling(self, providers: Collection[str], models: Collection[str]) -> Iterator[str]:
         for model in self.models:
             for deployment in model.deployments:
                 if deployment.provider not in providers:
-                    raise ValueError(
-                        f"model {model.name!r} names provider {deployment.provider!r}, which is not in providers"
-                    )
+                    yield f"model {model.name!r} names provider {deployment.provider!r}, which is not in providers"
         for name in filter(None, [self.default, *self.fallbacks]):
             if name not in models:
-                raise ValueError(f"{name!r} is not in models")
+                yield f"{name!r} is not in models"
         if self.models and self.default is None:
-            raise ValueError("default must name one of models")
-        return self
+            yield "default must name one of models"
 
 
 def resolve_llm(llm: Llm) -> Llm:

@@ -45,7 +45,7 @@ _KINDS = {
 
 def explain(error: ValidationError, document: Document, model: type[BaseModel]) -> list[Mistake]:
     """All mistakes that validating `document` as `model` showed."""
-    return [_one(dict(detail), document, model) for detail in error.errors(include_url=False)]
+    return [one for detail in error.errors(include_url=False) for one in _all(dict(detail), document, model)]
 
 
 def did_you_mean(word: object, known: typing.Iterable[str]) -> str | None:
@@ -73,9 +73,11 @@ def kind_of(value: Any) -> str:
     return "a mapping"
 
 
-def _one(detail: Mapping[str, Any], document: Document, model: type[BaseModel]) -> Mistake:
+def _all(detail: Mapping[str, Any], document: Document, model: type[BaseModel]) -> list[Mistake]:
+    """One, or several that one validator has found: see fields.refuse."""
     path: Path = detail["loc"]
-    return Mistake(document.line_of(path), dotted(path, document.data), _text(detail, path, model))
+    line, name = document.line_of(path), dotted(path, document.data)
+    return [Mistake(line, name, text) for text in _text(detail, path, model).split("\n")]
 
 
 def _text(detail: Mapping[str, Any], path: Path, model: type[BaseModel]) -> str:

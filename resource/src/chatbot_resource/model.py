@@ -5,7 +5,7 @@ stores, deletionPolicy); `chatbot up` says so of each that is written. Rules tha
 command line and, generated from the same source, by the API server.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
@@ -23,6 +23,7 @@ from chatbot_resource.fields import (
     ResourceName,
     Tag,
     Url,
+    refuse,
     seconds,
 )
 from chatbot_resource.llm import Llm
@@ -295,34 +296,30 @@ class Spec(Model):
     rollout: Rollout = Rollout()
 
     @model_validator(mode="after")
-    def _safe_in_production(self) -> Self:
-        if self.profile == "Production" and "Dev" in (self.stores.postgres.mode, self.stores.redis.mode):
-            raise ValueError(_ONE_COPY)
-        if self.profile == "Production" and self.network.policy == "Off":
-            raise ValueError("profile Production needs network.policy Enforce")
-        if self.profile == "Production" and any(provider.type == "Fake" for provider in self.llm.providers):
-            raise ValueError(_FAKE)
+    def _consistent(self) -> Self:
+        refuse([*self._unsafe_in_production(), *self._lacking()])
         return self
 
-    @model_validator(mode="after")
-    def _cost_can_be_counted(self) -> Self:
+    def _unsafe_in_production(self) -> Iterator[str]:
+        if self.profile != "Production":
+            return
+        if "Dev" in (self.stores.postgres.mode, self.stores.redis.mode):
+            yield _ONE_COPY
+        if self.network.policy == "Off":
+            yield "profile Production needs network.policy Enforce"
+        if any(provider.type == "Fake" for provider in self.llm.providers):
+            yield _FAKE
+
+    def _lacking(self) -> Iterator[str]:
+        """What one part asks for and another does not give."""
         if self.budgets.counts_cost and any(model.prices is None for model in self.llm.models):
-            raise ValueError(_PRICED)
-        return self
-
-    @model_validator(mode="after")
-    def _moderator_is_there(self) -> Self:
+            yield _PRICED
         if self.moderation.provider == "OpenAI" and all(provider.type != "OpenAI" for provider in self.llm.providers):
-            raise ValueError(_MODERATED)
-        return self
-
-    @model_validator(mode="after")
-    def _streams_can_be_counted(self) -> Self:
+            yield _MODERATED
         found = [getattr(self.components, name).scaling for name in SERVICES]
         asking = [scaling for scaling in found if scaling.mode == "KEDA" and scaling.targets.in_flight_streams]
         if asking and self.telemetry.prometheus_url is None:
-            raise ValueError(_NEEDS_PROMETHEUS)
-        return self
+            yield _NEEDS_PROMETHEUS
 
 
 class Metadata(Model):

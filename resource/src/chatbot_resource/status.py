@@ -1,8 +1,8 @@
 """What the operator reports of a resource. People read `phase`; programs read `conditions`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
 from chatbot_resource.cel import MapList
 from chatbot_resource.fields import Model
@@ -96,6 +96,11 @@ class StoreStatus(Reported):
     ready: bool = False
     """As its condition says."""
 
+    @model_serializer(mode="wrap")
+    def _said(self, made: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what there is nothing to say of."""
+        return {name: value for name, value in made(self).items() if value or value is False}
+
 
 class PostgresStatus(StoreStatus):
     """Where the accounts and conversations are. Another mode than the resource's: they are still to be copied."""
@@ -146,6 +151,8 @@ class SecretStatus(Reported):
     next_rotation: Annotated[str, StringConstraints(max_length=32)]
     digest: Annotated[str, StringConstraints(max_length=64)]
     """Which one is in use; its public name, nothing of the secret itself."""
+    rotation: Literal["", "Asked", "Publishing", "Overlapping"] = ""
+    """What a rotation is at: asked for by annotation, the next key is published, or the one before is still valid."""
 
 
 class RolledBack(Reported):

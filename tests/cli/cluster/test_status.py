@@ -62,6 +62,20 @@ class TestOne:
         world.api.patch("ChatbotDeployment", world.namespace, "harbour", {"spec": {"limits": {"perMinute": 7}}})
         assert "the operator has not seen generation 2 yet" in plugin("status", "harbour").out
 
+    @pytest.mark.parametrize(
+        ("stage", "words"), [("", ""), ("Asked", "asked for now"), ("Publishing", "is under way"), ("Newer", "")]
+    )
+    def test_says_what_a_rotation_of_keys_is_at(self, stage: str, words: str) -> None:
+        keys = {"purpose": "signing-keys", "rotatedAt": "2026-11-01T00:00:00Z", "nextRotation": "2026-12-01T00:00:00Z"}
+        told = {"secrets": [keys | {"rotation": stage}]}
+        bot = Bot({"metadata": {"name": "demo", "namespace": "team"}, "status": told})
+        console = Console(width=200)
+        with console.capture() as captured:
+            console.print(status.one(bot, datetime.now(UTC)))
+        [row] = [line.rstrip() for line in captured.get().splitlines() if "signing-keys" in line]
+        assert words in row
+        assert row.endswith("2026-12-01T00:00:00Z") is not bool(words)
+
     def test_nothing_is_cut_on_a_narrow_terminal(self) -> None:
         long = "Pod harbour-chat-7f9c-abcde cannot pull image registry.example.com/team/chat:9 (not found)"
         condition = {"type": "Ready", "status": "False", "reason": "ImagePullFailed", "message": long}

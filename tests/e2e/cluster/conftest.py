@@ -90,9 +90,10 @@ def operator(cluster: Cluster, figures: Figures) -> Iterator[None]:
     figures.note("helm install → operator ready", time.monotonic() - began)
     cluster.kubectl("label", "--overwrite", "namespace", SYSTEM, RESTRICTED)
     yield
-    cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
     cluster.run("helm", "uninstall", "chatbot-operator", "--namespace", SYSTEM, "--wait")
-    cluster.kubectl("delete", "namespace", SYSTEM, "--timeout=120s")
+    # Both at once: each has pods that take their time to end.
+    cluster.kubectl("delete", "namespace", NAMESPACE, SYSTEM, "--ignore-not-found", "--timeout=120s")
     cluster.kubectl("delete", "crd", CRD, "--ignore-not-found")
 
 

@@ -24,6 +24,12 @@ MAKE = "kubectl apply -f k8s/samples/minimal.yaml"
 STATES = {"True": "green", "False": "yellow"}
 STORES = (("postgres", "PostgresReady"), ("redis", "CacheReady"), ("vectors", "VectorStoreReady"))
 """Parts of `spec.stores` and the conditions that tell of them."""
+STAGES = {
+    "Asked": "  asked for now, and about to begin",
+    "Publishing": "  one is under way: the new key is published, and signs within minutes",
+    "Overlapping": "  the new key signs; the one before is valid for a while",
+}
+"""What a rotation of a Secret is at, as the status names it."""
 
 
 def show(kubectl: Kubectl, name: str | None, *, everywhere: bool, watch: bool) -> None:
@@ -208,7 +214,9 @@ def _migrations(found: list[Object], now: datetime) -> RenderableType:
 def _secrets(found: list[Object], now: datetime) -> RenderableType:
     made = table("secret", "rotated", last="next")
     for item in found:
-        made.add_row(str(item.get("purpose")), _ago(item.get("rotatedAt"), now), str(item.get("nextRotation") or ""))
+        stage = STAGES.get(str(item.get("rotation") or ""), "")
+        following = Text.assemble(str(item.get("nextRotation") or ""), (stage, "yellow"))
+        made.add_row(str(item.get("purpose")), _ago(item.get("rotatedAt"), now), following)
     return made
 
 

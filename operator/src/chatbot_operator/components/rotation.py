@@ -29,6 +29,7 @@ from chatbot_operator.components.secrets import KEYS, SIGNING_KEYS, new_signing_
 from chatbot_operator.readiness import count, current, desired
 from chatbot_operator.world import Manifest, Observed
 
+Stage = Literal["", "Asked", "Publishing", "Overlapping"]
 PURPOSE: Literal["signing-keys"] = "signing-keys"
 PUBLISH_SECONDS = 90.0
 """Verifiers fetch the published keys again after 30 s at the earliest; see chatbot_common.identity."""
@@ -96,8 +97,20 @@ def told(bot: ChatbotDeployment, observed: Observed, now: str) -> list[SecretSta
     rotated = keys.noted(names.ROTATED_AT, _time(now)) or keys.made
     following = rotated + _duration(bot.spec.auth.signing_keys.rotate_every)
     return [
-        SecretStatus(purpose=PURPOSE, rotated_at=_text(rotated), next_rotation=_text(following), digest=keys.current)
+        SecretStatus(
+            purpose=PURPOSE,
+            rotated_at=_text(rotated),
+            next_rotation=_text(following),
+            digest=keys.current,
+            rotation=_stage(bot, keys),
+        )
     ]
+
+
+def _stage(bot: ChatbotDeployment, keys: _Keys) -> Stage:
+    if len(keys.kids) > 1:
+        return "Publishing" if keys.current == keys.kids[0] else "Overlapping"
+    return "Asked" if _asked(bot) != keys.annotation(names.ROTATION_ASKED) else ""
 
 
 def lost(bot: ChatbotDeployment, observed: Observed, previous: Status | None) -> str:

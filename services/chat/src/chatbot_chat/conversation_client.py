@@ -67,22 +67,6 @@ class Reply(View):
     error: str | None
 
 
-class Options(View):
-    """How a turn of OpenAI's face is to be answered. `raw`: by the model as it is, without the team's prompt and tools.
-
-    `model` is as the client named it; it reads all of this back.
-    """
-
-    model: str
-    raw: bool
-    instructions: str | None = None
-    max_output_tokens: int | None = None
-    temperature: float | None = None
-    metadata: dict[str, str] = Field(default_factory=dict)
-    background: bool = False
-    previous_response_id: str | None = None
-
-
 class WaitingCall(View):
     """A call of a tool that the user must agree to; `approved` is None until they have answered."""
 
@@ -97,6 +81,22 @@ class Waiting(View):
 
     calls: list[WaitingCall]
     resume: dict[str, Any]
+
+
+class Options(View):
+    """How a turn of OpenAI's face is to be answered. `raw`: by the model as it is, without the team's prompt and tools.
+
+    `model` is as the client named it; it reads all of this back.
+    """
+
+    model: str
+    raw: bool
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    temperature: float | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    background: bool = False
+    previous_response_id: str | None = None
 
 
 class Turn(View):
@@ -114,8 +114,8 @@ class Turn(View):
     summary: str | None
     instructions: str | None
     knowledge: Knowledge
-    options: Options | None = None
     waiting: Waiting | None = None
+    options: Options | None = None
     reply: Reply | None
 
     @property

@@ -157,7 +157,7 @@ class RunService:
         )
         calls = turn.waiting.calls if turn.waiting else []
         decided = {call.tool_call_id: call.approved is True for call in calls}
-        toolbox = self._tools.toolbox(asker, may_ask=turn.options is None)  # OpenAI's clients know no way to agree
+        toolbox = self._tools.toolbox(asker, may_ask=turn.options is None)  # OpenAI's face has no way to ask
         return Task(model, prepare, toolbox, shelf, language, before, decided)
 
     def _asked_raw(self, turn: Turn, model: str, options: Options) -> Task:
