@@ -56,6 +56,15 @@ class TestOpenAI:
         assert options(request, set())["tool_choice"] == "none"
         assert not {"tools", "tool_choice"} & set(options(request, {"tools"}))
 
+    @pytest.mark.parametrize(
+        ("must_call", "sent"), [(True, "required"), ("add", {"type": "function", "function": {"name": "add"}})]
+    )
+    def test_who_has_to_call_is_told_so(self, must_call: bool | str, sent: object) -> None:
+        tools = (ToolSpec("add", "Adds.", {"type": "object"}),)
+        request = ModelRequest("m", TALK, "Add.", tools=tools, must_call=must_call)
+        assert options(request, set())["tool_choice"] == sent
+        assert not {"tools", "tool_choice"} & set(options(request, {"tools"}))
+
     def test_what_is_counted_with_every_chunk_is_told_once(self) -> None:
         reading = Reading()
         events: list[ModelEvent] = []

@@ -23,8 +23,8 @@ from chatbot_chat.tokens import estimate_tokens
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 MAX_INPUTS = 256
-MAX_CHARACTERS = 500_000
-"""Of all inputs together."""
+MAX_LENGTH, MAX_CHARACTERS = 200_000, 500_000
+"""Characters of one input, and of all together."""
 TOGETHER = 32
 """Texts of one call, see the callee."""
 LOOK_SECONDS = 1.0
@@ -44,8 +44,10 @@ def _texts(value: Any) -> Any:
 def _bounded(texts: list[str]) -> list[str]:
     if any(not text.strip() for text in texts):
         raise ValueError("a text must not be blank")
-    if len(texts) > MAX_INPUTS or sum(map(len, texts)) > MAX_CHARACTERS:
-        raise ValueError(f"at most {MAX_INPUTS} texts of {MAX_CHARACTERS} characters together are taken at once")
+    if len(texts) > MAX_INPUTS:
+        raise ValueError(f"at most {MAX_INPUTS} texts are taken at once")
+    if max(map(len, texts)) > MAX_LENGTH or sum(map(len, texts)) > MAX_CHARACTERS:
+        raise ValueError(f"a text has at most {MAX_LENGTH} characters, and all together {MAX_CHARACTERS}")
     return texts
 
 

@@ -52,7 +52,7 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
         wanted["tools"] = [_tool(tool) for tool in request.tools]
         if not request.may_call and "tools" not in refused:
             wanted["tool_choice"] = "none"
-        elif request.must_call:
+        elif request.must_call and "tools" not in refused:
             named = {"type": "function", "function": {"name": request.must_call}}
             wanted["tool_choice"] = "required" if request.must_call is True else named
     return {name: value for name, value in wanted.items() if name not in refused}
