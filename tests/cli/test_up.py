@@ -42,7 +42,8 @@ class Machine:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"PATH": os.environ["PATH"], "CHATBOT_HOME": str(self.home), "OLLAMA_HOST": "127.0.0.1:1"}
+        told = {"PATH": os.environ["PATH"], "CHATBOT_HOME": str(self.home), "OLLAMA_HOST": "127.0.0.1:1"}
+        return told | {"COLUMNS": "160"}  # whether a reason is folded depends on how much memory a process takes
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "chatbot_cli", *arguments]
@@ -172,9 +173,11 @@ class TestUp:
 
     def test_what_was_killed_is_shown_and_brought_back(self, machine: Machine) -> None:
         before = machine.pids()
-        for name in ("auth", "postgres"):
-            os.kill(before[name], signal.SIGKILL)
-        time.sleep(0.5)
+        killed = [before[name] for name in ("auth", "postgres")]
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        while any(map(identity, killed)):
+            time.sleep(0.1)
         ended = machine.run("status", code=1)
         assert re.search(r"auth +down .*ended on its own", ended.stdout)
         text = machine.up()

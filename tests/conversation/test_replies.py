@@ -99,6 +99,7 @@ class TestReply:
             "parts": [{"type": "text", "text": "half an ans"}],
             "status": "cancelled",
             "citations": [{"index": 1}],
+            "model": "retrieval",
             "usage": {"input_tokens": 3, "output_tokens": 4},
             "error": None,
         }
