@@ -10,6 +10,7 @@ from chatbot_common.app import Probes, create_service, make_identity
 from chatbot_common.http import service_client
 from chatbot_common.redis import open_redis
 from fastapi import FastAPI
+from redis.asyncio import Redis
 
 from chatbot_chat import routes, socket
 from chatbot_chat.budgets.counters import Counters
@@ -41,14 +42,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     Args:
         transport: replaces the network to conversation, for tests that put the real app behind it in process.
     """
-    url = settings.redis_url.get_secret_value()
-    redis = open_redis(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
-    blocking = open_redis(
-        url,
-        connections=FOLLOWERS,
-        socket_timeout=BLOCK_MILLISECONDS / 1000 + REDIS_SECONDS,
-        socket_connect_timeout=REDIS_SECONDS,
-    )
+    redis, blocking = _open_redis(settings.redis_url.get_secret_value())
     identity = make_identity("chat", settings)
     client = service_client(settings.conversation_url, identity.service, "conversation", transport)
     conversation = ConversationClient(client)
@@ -108,6 +102,13 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     app.state.moderation = moderation
     app.state.embeddings = EmbeddingService(conversation, budgets)
     return app
+
+
+def _open_redis(url: str) -> tuple[Redis, Redis]:
+    """A client for commands, and one for reads that wait."""
+    redis = open_redis(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
+    patience = BLOCK_MILLISECONDS / 1000 + REDIS_SECONDS
+    return redis, open_redis(url, connections=FOLLOWERS, socket_timeout=patience, socket_connect_timeout=REDIS_SECONDS)
 
 
 async def _drain_when_leaving(runs: RunService, probes: Probes, seconds: float) -> None:

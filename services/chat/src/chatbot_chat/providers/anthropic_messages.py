@@ -15,10 +15,9 @@ from chatbot_chat.providers import (
     ModelRequest,
     ProviderError,
     ProviderOverloaded,
-    ProviderUnreachable,
     anthropic_events,
 )
-from chatbot_chat.providers.errors import late, refusal, retry_after_of
+from chatbot_chat.providers.errors import late, refusal, retry_after_of, unreachable
 from chatbot_chat.providers.patience import Patience, http_timeout
 from chatbot_chat.settings import ProviderSettings
 
@@ -77,6 +76,6 @@ def _translated(name: str) -> Iterator[None]:
             raise ProviderOverloaded(f"Provider {name} is overloaded; try again later.") from error
         raise refusal(name, error.status_code, retry_after_of(error.response.headers)) from error
     except (anthropic.APIConnectionError, httpx2.TransportError) as error:
-        raise ProviderUnreachable(f"Provider {name} cannot be reached, or the connection broke.") from error
+        raise unreachable(name) from error
     except (anthropic.AnthropicError, json.JSONDecodeError, ValueError, TypeError, AttributeError) as error:
         raise ProviderError(f"Provider {name} sent something that is not an answer.") from error

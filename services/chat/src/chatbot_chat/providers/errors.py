@@ -78,9 +78,20 @@ def refusal(name: str, status: int, retry_after: float | None = None) -> Provide
 
 def late(name: str, error: Exception) -> ProviderError:
     """A connection that does not come is another failure than an answer that does not: it may be asked for again."""
-    if isinstance(error.__cause__ or error, httpx2.ConnectTimeout | httpx2.PoolTimeout):
-        return ProviderUnreachable(f"Provider {name} did not take a connection in time.")
+    connecting = isinstance(error.__cause__ or error, httpx2.ConnectTimeout | httpx2.PoolTimeout)
+    return unconnected(name) if connecting else unanswered(name)
+
+
+def unconnected(name: str) -> ProviderError:
+    return ProviderUnreachable(f"Provider {name} did not take a connection in time.")
+
+
+def unanswered(name: str) -> ProviderError:
     return ProviderTimeout(f"Provider {name} did not answer in time.")
+
+
+def unreachable(name: str) -> ProviderError:
+    return ProviderUnreachable(f"Provider {name} cannot be reached, or the connection broke.")
 
 
 def retry_after_of(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -15,10 +15,9 @@ from chatbot_chat.providers import (
     ModelEvent,
     ModelRequest,
     ProviderError,
-    ProviderUnreachable,
     openai_chunks,
 )
-from chatbot_chat.providers.errors import late, refusal, retry_after_of
+from chatbot_chat.providers.errors import late, refusal, retry_after_of, unreachable
 from chatbot_chat.providers.patience import Patience, http_timeout
 from chatbot_chat.providers.relaying import Relay, Relayed
 from chatbot_chat.settings import ProviderSettings
@@ -129,6 +128,6 @@ def _translated(name: str) -> Iterator[None]:
     except openai.APIStatusError as error:
         raise refusal(name, error.status_code, retry_after_of(error.response.headers)) from error
     except (openai.APIConnectionError, httpx2.TransportError) as error:
-        raise ProviderUnreachable(f"Provider {name} cannot be reached, or the connection broke.") from error
+        raise unreachable(name) from error
     except (openai.APIError, json.JSONDecodeError, ValueError, TypeError, AttributeError) as error:
         raise ProviderError(f"Provider {name} sent something that is not an answer.") from error

@@ -16,7 +16,7 @@ from aiohttp import (
     TCPConnector,
 )
 
-from chatbot_chat.providers.errors import ProviderError, ProviderTimeout, ProviderUnreachable
+from chatbot_chat.providers.errors import ProviderError, unanswered, unconnected, unreachable
 from chatbot_chat.settings import Timeouts
 
 
@@ -91,7 +91,5 @@ class Relay:
 def failure(name: str, error: Exception) -> ProviderError:
     """What aiohttp's error means."""
     if isinstance(error, ConnectionTimeoutError):
-        return ProviderUnreachable(f"Provider {name} did not take a connection in time.")
-    if isinstance(error, TimeoutError):
-        return ProviderTimeout(f"Provider {name} did not answer in time.")
-    return ProviderUnreachable(f"Provider {name} cannot be reached, or the connection broke.")
+        return unconnected(name)
+    return unanswered(name) if isinstance(error, TimeoutError) else unreachable(name)

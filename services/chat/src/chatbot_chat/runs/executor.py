@@ -167,32 +167,39 @@ class Executor:
                     _tell(run, event)
 
     async def _end(self, run: Run, task: Task, said: Said, status: EndState, error: Problem | None) -> None:
-        citations = citations_of(run.text, task.shelf.knowledge)
-        usage = said.usage
-        counted = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else None
         message = f"{error.kind}: {error}" if error else None
-        parts = parts_of(run.events)
-        body = ending(run.attempt, status, model=said.model, text=run.text, parts=parts, error=message)
-        flagged = said.flagged or await self._moderation.flag(run.text)
-        body |= {"citations": citations, "usage": counted, "moderation": flagged.as_json() if flagged else None}
         calls = [_waiting(item) for item in said.wanted] if status == "requires_action" else []
-        if calls:
-            for item in calls:
-                call(parts, asked(item))
-            left = Resume(said.model, task.language, run.text, parts, said.exchange, task.shelf.knowledge)
-            body |= {"parts": parts, "waiting": waiting(left, calls)}
+        body = await self._ending(run, task, said, status, message, calls)
         outcome = await self._commit(run, body)
         await run.account.close()
         if outcome is not None:
             status, message = outcome
         else:
-            for citation in citations:
+            for citation in body["citations"]:
                 run.emit("citation", **citation)
-            if counted:
-                run.emit("usage", **counted)
+            if body["usage"]:
+                run.emit("usage", **body["usage"])
         ends = approvals(calls) if status == "requires_action" else [terminal(run.turn, status, run.text, message)]
         for kind, data in ends:
             run.emit(kind, **data)
+
+    async def _ending(
+        self, run: Run, task: Task, said: Said, status: EndState, message: str | None, calls: list[WaitingCall]
+    ) -> dict[str, Any]:
+        """All of it that is stored. With calls to agree to, also what the next attempt goes on with."""
+        flagged = said.flagged or await self._moderation.flag(run.text)
+        parts = parts_of(run.events)
+        for item in calls:
+            call(parts, asked(item))
+        body = ending(run.attempt, status, model=said.model, text=run.text, parts=parts, error=message) | {
+            "citations": citations_of(run.text, task.shelf.knowledge),
+            "usage": said.usage.as_json() if said.usage else None,
+            "moderation": flagged.as_json() if flagged else None,
+        }
+        if calls:
+            left = Resume(said.model, task.language, run.text, parts, said.exchange, task.shelf.knowledge)
+            body |= {"waiting": waiting(left, calls)}
+        return body
 
     async def _give_up(self, run: Run, said: Said) -> None:
         """Close a run that crashed, without whatever it crashed on."""

@@ -24,7 +24,7 @@ from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_reque
 from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position, ending_of
-from chatbot_chat.runs.executor import Executor, Task
+from chatbot_chat.runs.executor import Executor, Prepare, Task
 from chatbot_chat.runs.leases import Leases
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.resuming import resumed
@@ -134,21 +134,14 @@ class RunService:
         if before:
             model, language = before.model, before.language
         knowledge = before.knowledge if before else turn.knowledge
-
-        def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
-            return build_request(
-                settings,
-                system=system_prompt(self._prompts, language),
-                question=turn.text,
-                history=turn.history,
-                knowledge=knowledge,
-                summary=turn.summary,
-                instructions="\n\n".join(filter(None, (turn.instructions, options.instructions))) or None,
-                max_tokens=options.max_output_tokens,
-                temperature=TEMPERATURE if options.temperature is None else options.temperature,
-                use=use,
-            )
-
+        prepare = _preparing(
+            turn,
+            options,
+            knowledge,
+            system=system_prompt(self._prompts, language),
+            summary=turn.summary,
+            instructions="\n\n".join(filter(None, (turn.instructions, options.instructions))) or None,
+        )
         shelf = Shelf(knowledge)
         asker = Asker(
             shelf,
@@ -163,20 +156,7 @@ class RunService:
     def _asked_raw(self, turn: Turn, model: str, options: Options) -> Task:
         """Without the team's prompt, knowledge and tools, and of no other model."""
         knowledge = turn.knowledge if self._catalog.quotes(model) else Knowledge()
-
-        def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
-            return build_request(
-                settings,
-                system="",
-                question=turn.text,
-                history=turn.history,
-                knowledge=knowledge,
-                instructions=options.instructions,
-                max_tokens=options.max_output_tokens,
-                temperature=TEMPERATURE if options.temperature is None else options.temperature,
-                use=use,
-            )
-
+        prepare = _preparing(turn, options, knowledge, system="", instructions=options.instructions)
         return Task(model, prepare, Toolbox(), Shelf(knowledge), fallbacks=False)
 
     def _start(self, user_id: UUID, turn: Turn, asked: Task, account: Account) -> None:
@@ -285,3 +265,31 @@ class RunService:
             run.stop("interrupted")
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
+
+
+def _preparing(
+    turn: Turn,
+    options: Options,
+    knowledge: Knowledge,
+    *,
+    system: str,
+    instructions: str | None,
+    summary: str | None = None,
+) -> Prepare:
+    """How a request for a model is made of the turn."""
+
+    def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
+        return build_request(
+            settings,
+            system=system,
+            question=turn.text,
+            history=turn.history,
+            knowledge=knowledge,
+            summary=summary,
+            instructions=instructions,
+            max_tokens=options.max_output_tokens,
+            temperature=TEMPERATURE if options.temperature is None else options.temperature,
+            use=use,
+        )
+
+    return prepare

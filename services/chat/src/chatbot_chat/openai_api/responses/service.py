@@ -194,7 +194,7 @@ class Stateless:
 
     def _ending(self, state: State, problem: Problem | None = None) -> Ending:
         usage = self._answering.usage
-        counted = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else None
+        counted = usage.as_json() if usage else None
         error = {"type": problem.as_json()["type"], "title": str(problem)} if problem else None
         cut = CUTS.get(self._answering.reason)
         return Ending(state, self._answering.text, self._answering.citations, counted, error, cut)
