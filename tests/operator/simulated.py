@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chatbot_operator import plan as planning
+from chatbot_operator import staying
 from chatbot_operator.components import secrets
 from chatbot_operator.components.cloudnativepg import HIBERNATION
 from chatbot_operator.components.metadata import applied_hash, component_of
@@ -102,7 +103,7 @@ class Cluster:
         for step in steps:
             for manifest in () if step.blocked else step.manifests:
                 self._put(manifest)
-        wanted = planning.wanted(steps, self.observed)
+        wanted = staying.wanted(steps, self.observed)
         self.children = {
             name: item for name, item in self.children.items() if name in wanted or not self._is_owned(item)
         }

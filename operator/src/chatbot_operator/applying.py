@@ -8,7 +8,7 @@ import structlog
 from chatbot_operator import names
 from chatbot_operator.cluster import Cluster, identify
 from chatbot_operator.components.metadata import applied_hash
-from chatbot_operator.drift import Path, differences, other_managers, show, we_own
+from chatbot_operator.drift import Path, differences, fixed, other_managers, show, we_own
 from chatbot_operator.faults import Conflict
 from chatbot_operator.kinds import DISK
 from chatbot_operator.metrics import Metrics
@@ -93,7 +93,7 @@ class Applier:
             return True
         moved = frozenset(differences(wanted, live))
         kept = self._kept.get(child) == (metadata["uid"], applied_hash(wanted), moved)
-        if not moved or kept or _fixed(live) or metadata.get("deletionTimestamp"):
+        if not moved or kept or fixed(live) or metadata.get("deletionTimestamp"):
             self._settled[child] = version
             return False
         if _outgrown(wanted, live):
@@ -224,8 +224,3 @@ def _outgrown(wanted: Manifest, live: Manifest) -> bool:
         for item in (wanted, live)
     ]
     return sizes[0] != sizes[1]
-
-
-def _fixed(live: Manifest) -> bool:
-    """Kinds that cannot be changed; their names carry the hash of what they say."""
-    return live["kind"] in ("Job", "ControllerRevision") or bool(live.get("immutable"))

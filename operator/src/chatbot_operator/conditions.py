@@ -66,8 +66,12 @@ PASSING: frozenset[Reason | str] = frozenset(
 """What would pass if the operator went on."""
 
 
-def paused(found: Findings) -> Findings:
-    """The same while nothing is applied: what would be done next waits for a person."""
+def paused(found: Findings, held: Blocked | None) -> Findings:
+    """The same while nothing is applied: what would be done next waits for a person.
+
+    Args:
+        held: what is not as the resource says, of everything.
+    """
 
     def waits(finding: Blocked | None) -> Blocked | None:
         if finding is None or finding.reason not in PASSING:
@@ -83,7 +87,7 @@ def paused(found: Findings) -> Findings:
         components={name: waits(finding) for name, finding in found.components.items()},
         available=available if isinstance(available, bool) else waits(available) or available,
         autoscaling=waits(found.autoscaling),
-        blocked=None,
+        blocked=waits(held),
     )
 
 

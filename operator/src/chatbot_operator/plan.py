@@ -37,12 +37,12 @@ from chatbot_operator.components import (
 )
 from chatbot_operator.components.configuration import Configs
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.metadata import SECRETS, applied_hash, component_of, uid
+from chatbot_operator.components.metadata import applied_hash, component_of, uid
 from chatbot_operator.components.reads import Read
 from chatbot_operator.components.stores import Store
 from chatbot_operator.kinds import DISK
 from chatbot_operator.names import Owner
-from chatbot_operator.readiness import asleep, count, ended, job_finding, job_state, rolled_out, settled
+from chatbot_operator.readiness import asleep, ended, job_finding, rolled_out, settled
 from chatbot_operator.reasons import MISSING, Reason
 from chatbot_operator.settings import Settings
 from chatbot_operator.world import Blocked, Manifest, Name, Observed, Reference, Step, StepName
@@ -64,21 +64,6 @@ STORES: Mapping[names.Store, Callable[[ChatbotDeployment], Store | None]] = {
     "redis": redis.store,
     "weaviate": weaviate.store,
 }
-PARTS: Mapping[StepName, frozenset[str]] = {
-    "secrets": frozenset({SECRETS}),
-    "stores": frozenset(STORES),
-    "copy": frozenset({moving.part(owner) for owner in names.OWNERS}),
-    "migrations": frozenset({migrations.part(owner) for owner in names.OWNERS}),
-    "conversation": frozenset({"conversation", "conversation-worker"}),
-    "auth": frozenset({"auth"}),
-    "chat": frozenset({"chat"}),
-    "gateway": frozenset({"gateway"}),
-    "monitoring": frozenset({monitoring.PART}),
-    "revision": frozenset({revisions.PART}),
-}
-"""Component labels of what belongs to a step."""
-
-
 SERVED = frozenset(READS)
 """Components that others call; nobody waits for the worker."""
 PODS = frozenset({*names.SERVICE_COMPONENTS, "conversation-worker"})
@@ -101,39 +86,6 @@ def plan(
     `stores` is there once per store that we run, `migrations` once per database: each has a gate of its own.
     """
     return _Planner(Context(bot, observed, settings, rolled_back)).steps()
-
-
-def wanted(steps: Iterable[Step], observed: Observed) -> set[Name]:
-    """Everything that is to stay: what the steps want, what exists of the steps that wait, and what is still in use."""
-    steps = list(steps)
-    waiting = {part for step in steps if step.blocked for part in PARTS[step.name]}
-    named = {_name(item) for step in steps for item in step.manifests}
-    return named | {_name(item) for item in observed.children if component_of(item) in waiting} | keep(observed)
-
-
-def keep(observed: Observed) -> frozenset[Name]:
-    """ConfigMaps that a pod may still be made to read: by a rollback, a restart, or a Job that has not ended."""
-    users = [item for item in observed.children if item["kind"] in ("Deployment", "ReplicaSet")]
-    users += [item for item in observed.children if item["kind"] == "Job" and job_state(item) == "running"]
-    configs = {volume["configMap"]["name"] for item in users for volume in _volumes(item) if "configMap" in volume}
-    return frozenset({("ConfigMap", name) for name in configs} | _stores_in_use(observed))
-
-
-def _stores_in_use(observed: Observed) -> set[Name]:
-    """Stores that pods still read the password of: they go when the last such pod has been replaced."""
-    running = [item for item in observed.children if item["kind"] == "ReplicaSet" and count(item, "replicas")]
-    running += [item for item in observed.children if item["kind"] == "Deployment"]
-    sources = [source for item in running for volume in _volumes(item) for source in _sources(volume)]
-    used = {source["secret"]["name"] for source in sources if "secret" in source}
-    return {(kind, name) for name in used for kind in ("Secret", "StatefulSet", "Service")}
-
-
-def _volumes(item: Manifest) -> list[Manifest]:
-    return item["spec"]["template"]["spec"].get("volumes") or []
-
-
-def _sources(volume: Manifest) -> list[Manifest]:
-    return (volume.get("projected") or {}).get("sources") or []
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,14 @@ from chatbot_operator.observing import RUNNING, observe, others, versions, with_
 from chatbot_operator.outside import Outside
 from chatbot_operator.pauses import CONFLICT_SECONDS, MAX_CONFLICTS, MISSING_SECONDS, SOON_SECONDS, after
 from chatbot_operator.progress import Progress
-from chatbot_operator.pruning import FIRST, LAST, claims, left_over, prune
+from chatbot_operator.pruning import FIRST, LAST, claims, prune
 from chatbot_operator.queue import Key, jitter
 from chatbot_operator.reachability import doing_without
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.reporting import Reports, written
 from chatbot_operator.rules import Rules
 from chatbot_operator.settings import Settings
+from chatbot_operator.staying import left_over
 from chatbot_operator.steps import apply_steps
 from chatbot_operator.world import Manifest, Observed, Step
 

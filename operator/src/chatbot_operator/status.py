@@ -12,13 +12,14 @@ from pydantic import ValidationError
 from chatbot_operator import names, store_findings, whereabouts
 from chatbot_operator.components import autoscaling, dependencies, exposure, rotation
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.metadata import applied_hash, generation
+from chatbot_operator.components.metadata import applied_hash, generation, uid
 from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true, paused
 from chatbot_operator.errors import invalid_spec
 from chatbot_operator.history import finished, given_up_finding, versions
 from chatbot_operator.readiness import count, current, desired
 from chatbot_operator.reasons import MISSING, STUCK, Reason
 from chatbot_operator.settings import Settings
+from chatbot_operator.staying import held_back
 from chatbot_operator.views import COMPONENTS, View, views_of
 from chatbot_operator.world import Blocked, Manifest, Observed, Step, StepName
 
@@ -62,7 +63,7 @@ def status_of(
         rolled_back=given_up_finding(rolled_back),
     )
     if bot.spec.mode == "Paused":
-        found = paused(found)
+        found = paused(found, held_back(steps, observed, uid(bot)))
     said = conditions(bot, found, previous, now)
     ready = is_true(said, "Ready")
     return Status(
