@@ -5,14 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import Condition, ConditionType, Status
+from chatbot_resource.status import MAX_TEXT, Condition, ConditionType, Status
 
 from chatbot_operator import names
 from chatbot_operator.components.metadata import generation
 from chatbot_operator.reasons import AT_REST, STUCK, Reason
 from chatbot_operator.world import Blocked
-
-MAX_MESSAGE = 1024
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ def _condition(kind: ConditionType, said: Said, seen: int, previous: Status | No
         type=kind,
         status=status,
         reason=str(reason),
-        message=message[:MAX_MESSAGE],
+        message=message[:MAX_TEXT],
         last_transition_time=since,
         observed_generation=seen,
     )

@@ -6,7 +6,7 @@ from importlib.metadata import version as installed
 
 from chatbot_resource.llm import resolve_llm
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import ComponentStatus, Phase, RolledBack, Status, VersionStatus
+from chatbot_resource.status import MAX_TEXT, ComponentStatus, Phase, RolledBack, Status, VersionStatus
 from pydantic import ValidationError
 
 from chatbot_operator import names, store_findings, whereabouts
@@ -25,7 +25,6 @@ from chatbot_operator.world import Blocked, Manifest, Observed, Step, StepName
 
 BESIDE: frozenset[StepName] = frozenset({"monitoring", "revision"})
 """Steps by which no pod runs: what becomes of them decides nothing about the bot itself."""
-MAX_TEXT = 1024
 
 
 def status_of(
@@ -78,7 +77,7 @@ def status_of(
         version=versions(bot, settings, previous, rolled_back, ready=ready, now=now),
         migrations=finished(steps, observed, previous),
         stores=whereabouts.stores(context, found.stores),
-        secrets=rotation.told(bot, observed, now),
+        secrets=rotation.told(bot, observed, now, previous),
         operator_version=operator_version(),
     )
 

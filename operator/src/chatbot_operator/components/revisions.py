@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import RolledBack, Status
+from chatbot_resource.status import MAX_TEXT, RolledBack, Status
 from pydantic import ValidationError
 
 from chatbot_operator.components.context import Context
@@ -90,7 +90,7 @@ def _lasting(message: str, live: Manifest) -> str:
     """What is true when the pod is gone that it was true of; commands that name it are left out."""
     name = live["metadata"]["name"]
     said = re.sub(rf"^Pod {re.escape(name)}-\S+", f"A pod of Deployment {name}", message)
-    said = re.sub(r": kubectl (logs|describe) [^:]*$", "", said).rstrip()
+    said = re.sub(r": kubectl (logs|describe) [^:]*$", "", said).rstrip()[: MAX_TEXT - 1]
     return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
