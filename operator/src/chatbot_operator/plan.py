@@ -6,13 +6,13 @@ nobody: only who reads it is blocked. What hibernates goes the other way: who st
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chatbot_resource.configuration import Service
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import RolledBack
 
-from chatbot_operator import names
+from chatbot_operator import names, renewing
 from chatbot_operator.cnpg import STORE_KINDS, store_finding
 from chatbot_operator.components import (
     auth,
@@ -146,7 +146,7 @@ class _Planner:
         if no_settings or not moving.started(self.context):
             begins = Blocked(Reason.COPYING_DATA, "The copy of the data is about to begin.")
             return [Step("copy", (), no_settings or begins)]
-        return [self._step("copy", moving.build(self.context, owner, configs), *gates) for owner in names.OWNERS]
+        return [self._job("copy", moving.build(self.context, owner, configs), *gates) for owner in names.OWNERS]
 
     def _migration(self, owner: Owner, configs: Configs, no_settings: Blocked | None, gate: Blocked | None) -> Step:
         if self.context.hibernated:
@@ -159,7 +159,14 @@ class _Planner:
         if lost:
             return Step("migrations", (), lost)
         made = migrations.build(self.context, owner, configs)
-        return self._step("migrations", made, gate)
+        return self._job("migrations", made, gate)
+
+    def _job(self, name: StepName, made: list[Manifest], *gates: Blocked | None) -> Step:
+        step = self._step(name, made, *gates)
+        job = _only(step, "Job")
+        if step.blocked is None and (going := renewing.outdated(job, self.context.observed)):
+            return replace(step, blocked=going, anew=frozenset({_name(job)}))
+        return replace(step, blocked=step.blocked or renewing.ending(job, self.context.observed))
 
     def _service(self, name: Service, configs: Configs, no_settings: Blocked | None, *gates: Blocked | None) -> Step:
         lost = no_settings or reads.missing(name, READS[name](self.context.bot), self.context)
