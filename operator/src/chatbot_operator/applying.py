@@ -63,6 +63,8 @@ class Applier:
         """uid, applied hash, and the fields the API server keeps otherwise: it writes some values in its own way."""
         self._fights: dict[Child, deque[float]] = {}
         self._answers: list[Manifest] = []
+        self.held: dict[str, float] = {}
+        """Since when the number of a Deployment's pods waits for who set it before; see handover.py."""
 
     async def settle(self, wanted: Manifest, live: Manifest | None) -> bool | Taken:
         """Apply what moved.

@@ -4,13 +4,11 @@ from collections.abc import Iterable
 
 import structlog
 
-from chatbot_operator.applying import REPLICAS
 from chatbot_operator.cluster import Cluster
-from chatbot_operator.drift import we_own
 from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import AUTOSCALERS, MAKERS, OPTIONAL, WRITTEN
 from chatbot_operator.progress import Progress
-from chatbot_operator.world import Manifest, Observed, Step
+from chatbot_operator.world import Manifest
 
 FIRST = frozenset(AUTOSCALERS)
 """Kinds that go before anything is applied: an autoscaler would undo it."""
@@ -18,13 +16,6 @@ LAST = frozenset({*WRITTEN, *OPTIONAL}) - FIRST
 """Kinds that go after: pods may use a configuration until the new one has been applied."""
 
 log = structlog.get_logger("reconcile")
-
-
-def claims(steps: Iterable[Step], observed: Observed) -> bool:
-    """Whether the number of a Deployment's pods is to become ours, and is somebody else's so far."""
-    wanted = (item for step in steps if not step.blocked for item in step.manifests if item["kind"] == "Deployment")
-    fixed = (observed.child("Deployment", item["metadata"]["name"]) for item in wanted if "replicas" in item["spec"])
-    return any(live is not None and not we_own(live, REPLICAS) for live in fixed)
 
 
 async def prune(cluster: Cluster, done: Progress, unwanted: Iterable[Manifest]) -> None:
@@ -40,4 +31,4 @@ async def prune(cluster: Cluster, done: Progress, unwanted: Iterable[Manifest]) 
                 done.gone.add((kind, name))
             log.info("pruned", kind=kind, name=name)
         except Refused as refused:
-            done.refusal(kind, name, refused)
+            done.kept[kind, name] = done.refusal(kind, name, refused)

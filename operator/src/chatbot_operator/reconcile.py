@@ -24,6 +24,7 @@ from chatbot_operator.components.revisions import Effective
 from chatbot_operator.events import Events
 from chatbot_operator.faults import Conflict, NamespaceGoing, NotFound
 from chatbot_operator.generated import GeneratedSecrets
+from chatbot_operator.handover import claims
 from chatbot_operator.hosts import taken_hosts
 from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
@@ -31,7 +32,7 @@ from chatbot_operator.observing import RUNNING, observe, others, versions, with_
 from chatbot_operator.outside import Outside
 from chatbot_operator.pauses import CONFLICT_SECONDS, MAX_CONFLICTS, MISSING_SECONDS, SOON_SECONDS, after
 from chatbot_operator.progress import Progress
-from chatbot_operator.pruning import FIRST, LAST, claims, prune
+from chatbot_operator.pruning import FIRST, LAST, prune
 from chatbot_operator.queue import Key, jitter
 from chatbot_operator.reachability import doing_without
 from chatbot_operator.referrers import Referrers
@@ -181,6 +182,7 @@ class Reconciler:
             if claims(steps, observed):
                 observed = await with_autoscalers(self._cluster, done.key, observed)
             await self._prune(done, applier, steps, observed, FIRST)
+            observed = done.seen(observed)
             steps = await apply_steps(done, applier, steps, observed, found)
             if turn == 0:  # what was in use before anything was written stays until the next look
                 await self._prune(done, applier, steps, observed, LAST)
