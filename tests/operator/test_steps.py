@@ -123,6 +123,41 @@ async def test_what_is_for_keda_does_not_hurry_where_it_was_refused(old: bool) -
     assert after(done, observed, RESYNC) >= 20
 
 
+class TestNothing:
+    """Of a component with an autoscaler, which leaves alone what was scaled to nothing."""
+
+    async def scaled(self, times: int, managers: Collection[str], asked: bool = False) -> tuple[Progress, Step]:
+        """It was scaled so that often, each time since it was woken."""
+        applier, done = Applier(cast("Cluster", Refusing()), Metrics("0"), UID), Progress(("team", "demo"))
+        wanted = Step("chat", (deployment(),))
+        for _ in range(times):
+            live = deployment(managers=managers)
+            live["spec"] = {"replicas": 0}
+            if asked:
+                live["metadata"]["annotations"] = {}
+            [step] = await apply_steps(done, applier, [wanted], Observed((live,)), Observed((live,)))
+        return done, step
+
+    async def test_is_taken_back_and_told(self) -> None:
+        done, step = await self.scaled(1, ["kube-downscaler", names.SCALE_MANAGER])
+        assert step.blocked is None
+        assert str(done.taken[0]).startswith(f"spec.replicas of Deployment {CHAT}, written by kube-downscaler")
+
+    async def test_is_not_fought_over_for_ever(self) -> None:
+        done, step = await self.scaled(4, ["kube-downscaler"])
+        assert len(done.taken) == 3
+        assert step.blocked
+        assert step.blocked.reason == Reason.FIELD_CONFLICT
+        assert (
+            "is changed by kube-downscaler. Leave the number to it with scaling.mode External." in step.blocked.message
+        )
+
+    async def test_is_no_fight_after_an_edit(self) -> None:
+        """Such as from KEDA, which may have none, to an autoscaler that never does."""
+        done, step = await self.scaled(4, ["keda-operator"], asked=True)
+        assert (done.taken, done.writes, step.blocked) == ([], 4, None)
+
+
 class TestNetworkPolicies:
     @pytest.mark.parametrize("runs", [False, True])
     async def test_no_pods_are_made_without_theirs_and_what_runs_goes_on(self, runs: bool) -> None:
