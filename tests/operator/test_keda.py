@@ -29,7 +29,8 @@ from tests.support.optional_apis import KEDA, install, remove
 
 CHAT = f"{BOT}-chat"
 FINALIZER = "finalizer.keda.sh"
-WANTS = "tests/wants"
+HELD = "example.com/scales-on"
+WANTS = "example.com/wants"
 """Annotation on the autoscaler that the played KEDA made: the number of pods."""
 READY = [{"type": "Ready", "status": "True", "reason": "ScaledObjectReady", "message": "ready for scaling"}]
 PROMETHEUS = {"prometheusURL": "http://prometheus:9090"}
@@ -103,7 +104,7 @@ def _hpa(scaled: Object) -> Object:
             "name": f"keda-hpa-{metadata['name']}",
             "labels": {"app.kubernetes.io/managed-by": "keda-operator"} | labels,
             "annotations": metadata["annotations"],
-            "finalizers": [FINALIZER],
+            "finalizers": [HELD],
             "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}],
         },
         "spec": {

@@ -51,7 +51,7 @@ def effective(
     asked = Effective(bot, settings)
     if not bot.spec.rollout.auto_rollback or bot.spec.mode != "Active":
         return asked
-    settled = _settled(observed)
+    settled = latest(observed)
     if settled is None or settled["data"] == _data(bot, settings) or _elsewhere(bot, settled):
         return asked
     given_up = _given_up(bot, previous, settings) or _failing(asked, observed, settled, render)
@@ -111,7 +111,7 @@ def _rendered(bot: ChatbotDeployment, settled: Manifest, settings: Settings, giv
     return Effective(before, told, given_up)
 
 
-def _settled(observed: Observed) -> Manifest | None:
+def latest(observed: Observed) -> Manifest | None:
     """The newest revision; two are there only for a moment."""
     found = [item for item in observed.children if item["kind"] == "ControllerRevision" and component_of(item) == PART]
     return max(found, key=lambda item: int(item["revision"]), default=None)
