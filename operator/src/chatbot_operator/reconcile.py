@@ -112,6 +112,7 @@ class Reconciler:
             self._forget(done.key)
             return "gone", None
         if raw["metadata"].get("deletionTimestamp"):
+            self._leave(done.key)
             return "gone", self._resync()
         previous = written(raw)
         try:
@@ -230,6 +231,10 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._appliers.pop(key, None)
+        self._leave(key)
+
+    def _leave(self, key: Key) -> None:
+        """It is going: nobody is asked about it any more, and it counts for nothing. Its status stays as it was."""
         self._referrers.refer(key, ())
         self._outside.note(key, (), {})
         self._reports.count_phase(key, None)
