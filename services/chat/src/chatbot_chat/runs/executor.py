@@ -150,8 +150,11 @@ class Executor:
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
             # The next round is for the model that spoke in the last one: it knows why it called.
             prepare = partial(task.prepare, use=use)
-            asked = self._catalog.stream(said.model, prepare, fallbacks=task.fallbacks, admit=run.account.admit)
-            return run.account.watched(asked)
+            account = run.account
+            asked = self._catalog.stream(
+                said.model, prepare, fallbacks=task.fallbacks, admit=account.admit, cut=account.cut
+            )
+            return account.watched(asked)
 
         answer = self._moderation.watched(converse(ask, task.toolbox, said.exchange, task.decided))
         async with contextlib.aclosing(answer) as events:
