@@ -53,7 +53,10 @@ def log(redis: Redis) -> RunLog:
 
 @pytest.fixture(scope="session")
 def conversation_database(postgres: Postgres) -> str:
-    url = postgres.url(postgres.create())
+    name = postgres.create()
+    # What a commit promises must outlive a crash of the server: see test_surviving.py.
+    postgres.server.psql(f"ALTER DATABASE {name} SET synchronous_commit = on;")
+    url = postgres.url(name)
     asyncio.run(migrate(url, MIGRATIONS))
     return url
 

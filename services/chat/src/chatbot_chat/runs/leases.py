@@ -128,7 +128,8 @@ class Leases:
             body = ending(attempt.attempt, "interrupted", model=_model(events), text=text, parts=parts)
             body |= {"abandoned": True, "spent": spent.as_json() if spent else None}
             stored = await self._conversation.store_reply(attempt.turn_id, body)
-            await self._budgets.settle(stored.user_id, f"{attempt.turn_id}:{attempt.attempt}", spent)
+            name = f"{attempt.turn_id}:{attempt.attempt}"
+            await self._budgets.settle(stored.user_id, name, spent, disputed=True)
             log.warning("abandoned run closed", run_id=str(attempt.turn_id), characters=len(text))
             await self._log.close(attempt.turn_id, attempt.attempt)
         except RedisError as error:
