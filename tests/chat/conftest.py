@@ -85,8 +85,9 @@ def conversation_url(conversation_settings: ConversationSettings) -> Iterator[st
 @pytest.fixture
 async def conversation(keys: Keys, conversation_url: str) -> AsyncIterator[ConversationClient]:
     identity = ServiceIdentity("chat", keys.services["chat"].private_text, keys.public)
-    async with service_client(conversation_url, identity, "conversation") as client:
-        yield ConversationClient(client)
+    clients = (service_client(conversation_url, identity, "conversation") for _ in range(2))
+    async with next(clients) as client, next(clients) as signs:
+        yield ConversationClient(client, signs)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -229,10 +230,15 @@ class World:
         """
         for item in asked:
             await self._is_stored(chat, item, doubted)
-        for item in asked:
-            spent = sum(row["tokens"] for row in await self.ledger(item.user))
-            await eventually(partial(left, chat, item.user, LIMIT - spent), PATIENCE)
+        await eventually(lambda: self.budgets_are_right(chat, asked), PATIENCE)
         await eventually(self._nothing_left, PATIENCE)
+
+    async def budgets_are_right(self, chat: Chat, asked: Sequence[Asked]) -> bool:
+        """Whether everybody has left what the ledger leaves them: nothing is held, nor uncounted, nor counted twice."""
+        spent = Counter[UUID]()
+        for row in await self.ledger(*(item.user for item in asked)):
+            spent[row["user_id"]] += row["tokens"]
+        return all(await asyncio.gather(*(left(chat, item.user, LIMIT - spent[item.user]) for item in asked)))
 
     async def _is_stored(self, chat: Chat, item: Asked, doubted: bool) -> None:
         async with asyncio.timeout(60):
@@ -253,10 +259,10 @@ class World:
             counted = sum(row["tokens"] for row in rows if not row["estimated"])
             assert counted == sum(reply["usage"].values()), (rows, reply)
 
-    async def ledger(self, user: UUID) -> list[Any]:
-        query = "SELECT run_id, attempt, input_tokens + output_tokens AS tokens, estimated FROM ledger"
+    async def ledger(self, *users: UUID) -> list[Any]:
+        query = "SELECT user_id, run_id, attempt, input_tokens + output_tokens AS tokens, estimated FROM ledger"
         async with self.sql() as sql:
-            return list(await sql.fetch(query + " WHERE user_id = $1", user))
+            return list(await sql.fetch(query + " WHERE user_id = ANY($1)", users))
 
     async def _nothing_left(self) -> bool:
         """No run, no provider that is listened to, no connection to Postgres in use."""

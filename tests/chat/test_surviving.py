@@ -7,7 +7,6 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import httpx2
@@ -206,8 +205,7 @@ class TestClients:
             await listening
             assert {item.last for item in asked} == {"run.cancelled"}
             await world.all_is_well(chat, asked)
-            for item in gone:
-                await eventually(partial(nothing_held, world, chat, item), PATIENCE)
+            await eventually(lambda: world.budgets_are_right(chat, gone), PATIENCE)
             await eventually(lambda: all_gone(before), PATIENCE)
 
 
@@ -218,11 +216,6 @@ async def leave(chat: Chat, item: Asked, *, at_once: bool) -> None:
     with contextlib.suppress(TimeoutError, httpx2.TransportError):
         async with asyncio.timeout(0.02 if at_once else 60), asking as response:
             await anext(response.aiter_bytes())
-
-
-async def nothing_held(world: World, chat: Chat, item: Asked) -> bool:
-    spent = sum(row["tokens"] for row in await world.ledger(item.user))
-    return await left(chat, item.user, LIMIT - spent)
 
 
 def tasks() -> Counter[str]:

@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 RENEW_SECONDS = 3.0
 """Less than a third of a lease: a renewal or two may get lost."""
-CALL_SECONDS = 2.0
+CALL_SECONDS = 3.0
 RETRY_SECONDS = 1.0
 SURE_SECONDS = 5.0
 """For how long a run must have been seen abandoned: after an outage of conversation every lease has ended, and the
