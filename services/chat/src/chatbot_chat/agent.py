@@ -123,7 +123,7 @@ async def _performed(
     """All at once; each is told when it is done."""
     declined = [call for call in calls if (decided or {}).get(call.id) is False]
     for call in declined:
-        yield Returned(call, DECLINED)
+        yield Returned(call, toolbox.instead(call, DECLINED))
     tasks: dict[asyncio.Task[Result], ToolCall] = {}
     try:
         for number, call in enumerate(call for call in calls if call not in declined):
@@ -131,7 +131,7 @@ async def _performed(
             if number < CALLS:
                 tasks[asyncio.create_task(toolbox.perform(call))] = call
             else:
-                yield Returned(call, TOO_MANY)
+                yield Returned(call, toolbox.instead(call, TOO_MANY))
         pending = set(tasks)
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

@@ -51,7 +51,8 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     tools = ToolCatalog(settings.tools, settings.mcp_tokens)
     budgets = Budgets(conversation, settings.budgets, Counters(redis))
     moderation = make_moderation(settings)
-    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), prompts, budgets, moderation)
+    run_log = RunLog(redis, blocking)
+    runs = RunService(catalog, tools, conversation, run_log, prompts, budgets, moderation, settings.bot)
 
     async def ping_redis() -> None:
         await redis.ping()

@@ -14,6 +14,7 @@ from chatbot_chat.agent import AgentEvent, converse
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import ConversationClient, HistoryMessage, Knowledge
+from chatbot_chat.invocation import followed
 from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.openai_api.answering import Answering
 from chatbot_chat.openai_api.completion import Completion, frame
@@ -139,7 +140,7 @@ class CompletionService:
             prepared = partial(prepare, use=use)
             return account.watched(self._catalog.stream(model, prepared, admit=account.admit))
 
-        events = self._moderation.watched(converse(ask, toolbox))
+        events = followed(self._assistant, model, self._moderation.watched(converse(ask, toolbox)))
         return Answering(Completion(request.model), events, shelf, account)
 
     async def _answer_raw(self, user: User, request: CompletionRequest) -> Answering:

@@ -54,6 +54,7 @@ class RunService:
         prompts: dict[str, str],
         budgets: Budgets | None = None,
         moderation: Moderation | None = None,
+        agent: str = "assistant",
     ) -> None:
         self._catalog = catalog
         self._tools = tools
@@ -62,7 +63,7 @@ class RunService:
         self._prompts = prompts
         self._budgets = budgets or Budgets(conversation)
         self._moderation = moderation or Moderation(Rules({}))
-        self._executor = Executor(catalog, conversation, run_log, self._moderation)
+        self._executor = Executor(agent, catalog, conversation, run_log, self._moderation)
         self._runs: dict[UUID, Run] = {}
         models = {name: catalog.model(name) for name in catalog.names}
         self.leases = Leases(conversation, run_log, lambda: self._runs.values(), budgets=self._budgets, models=models)
