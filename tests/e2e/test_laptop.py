@@ -98,7 +98,9 @@ class TestTrace:
         headers = {"traceparent": f"00-{trace_id}-{'1' * 16}-01"}
         with laptop.client(laptop.token()) as client:
             body = {"content": QUESTION, "model": "echo"}
-            assert client.post("/api/v1/chat/send?why=secret", json=body, headers=headers).status_code == 200
+            answer = client.post("/api/v1/chat/send?why=secret", json=body, headers=headers)
+        assert answer.status_code == 200
+        assert re.findall(r"(\w+);dur=[\d.]+", answer.headers["server-timing"]) == ["chat", "provider", "gw"]
         spans = await laptop.otlp.wait_for(trace_id, {"gateway", "chat", "conversation", "conversation-worker"})
         chain = [
             ("gateway", 2, "POST /api/v1/chat/{path}"),

@@ -15,6 +15,7 @@ from chatbot_common.ids import uuid7
 from chatbot_chat.prompt import ToolUse
 from chatbot_chat.providers import Message, ModelEvent, ProviderError, TextDelta, ToolCall
 from chatbot_chat.providers.text import whole_characters
+from chatbot_chat.timing import waiting
 from chatbot_chat.tools.toolbox import DECLINED, Result, Toolbox
 
 ROUNDS = 8
@@ -134,7 +135,8 @@ async def _performed(
                 yield Returned(call, toolbox.instead(call, TOO_MANY))
         pending = set(tasks)
         while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            with waiting():
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 yield Returned(tasks[task], task.result())
     finally:

@@ -10,6 +10,7 @@ from opentelemetry import trace
 
 from chatbot_chat.moderation import ModerationAway, Pace, Verdict, merged
 from chatbot_chat.settings import ProviderSettings
+from chatbot_chat.timing import waiting
 
 tracer = trace.get_tracer(__name__)
 
@@ -36,7 +37,7 @@ class OpenAIModerations:
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def judge(self, text: str) -> Verdict:
-        with self._operation.measured(tracer):
+        with self._operation.measured(tracer), waiting():
             return await self._judged(text)
 
     async def _judged(self, text: str) -> Verdict:

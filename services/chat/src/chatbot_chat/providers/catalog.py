@@ -16,6 +16,7 @@ from chatbot_chat.providers.metering import Series, metered
 from chatbot_chat.providers.retrieval import Retrieval
 from chatbot_chat.providers.routing import Opened, Route, first_to_answer, opened, shuffled
 from chatbot_chat.settings import DeploymentSettings, ModelSettings, ProviderSettings, Settings
+from chatbot_chat.timing import waiting
 
 
 class UnknownModel(NotFound):
@@ -140,7 +141,7 @@ class Catalog:
                 meter = own.enter_context(metered(route.series))
                 assert isinstance(route.provider, RelayingProvider)  # noqa: S101 - all are
                 asked = route.provider.relay({**body, "model": route.upstream_model})
-                with meter.current():
+                with meter.current(), waiting():
                     response = await own.enter_async_context(asked)
                 spoke()
                 stack.push_async_exit(own.pop_all())

@@ -22,6 +22,7 @@ from chatbot_chat.providers.guard import Guard
 from chatbot_chat.providers.metering import AI_FALLBACKS, AI_RETRIES, Series, metered
 from chatbot_chat.providers.retries import ACCOMPANIED_SECONDS, ALONE_SECONDS, next_round
 from chatbot_chat.settings import DeploymentSettings, ModelSettings
+from chatbot_chat.timing import waiting
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +95,8 @@ async def first_to_answer(
             failed = [item for item in failed if item[0].provider.name not in slow]
             pause, asked = next_round(failed, rounds, longest, random.random()) or (0.0, [])  # noqa: S311
             if asked:
-                await sleep(pause)
+                with waiting():
+                    await sleep(pause)
     raise failure
 
 
@@ -114,11 +116,13 @@ async def _answer(route: Route, request: ModelRequest) -> AsyncGenerator[ModelEv
         with metered(route.series) as meter:
             meter.asks(request)
             async with contextlib.aclosing(route.provider.stream(request)) as events:
-                with meter.current():  # only while nothing is yielded: the span must not become the consumer's
+                # Only while nothing is yielded: the span must not become the consumer's.
+                with meter.current(), waiting():
                     event = await anext(events, None)
                 while event is not None:
                     meter.heard(event)
                     if isinstance(event, SPEECH):
                         spoke()
                     yield event
-                    event = await anext(events, None)
+                    with waiting():
+                        event = await anext(events, None)

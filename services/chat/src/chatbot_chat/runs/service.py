@@ -30,6 +30,7 @@ from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.resuming import resumed
 from chatbot_chat.runs.run import Run
 from chatbot_chat.settings import ModelSettings
+from chatbot_chat.timing import untold
 from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_chat.tools.factory import Asker
 from chatbot_chat.tools.knowledge import Shelf
@@ -201,6 +202,8 @@ class RunService:
 
         What the log no longer holds arrives as one `run.snapshot`. Any replica may serve it.
         """
+        if turn.state == "running":  # which another request has started
+            untold()
         after = position.within(turn.attempt)
         if run := self._local(turn):
             return run.follow(min(after, len(run.events)))
