@@ -30,6 +30,9 @@ PARTS = {"gateway", "auth", "chat", "conversation", "conversation-worker"}
 NEEDS_MORE = {
     "Now: Phase": "the operator's metrics, see tests/operator/test_overview.py",
     "What people get: Refused because of a limit": "a user at the limit",
+    "Models: Cost an hour": "models with prices",
+    "Models: Providers in trouble": "a provider that fails",
+    "Models: Calls of tools": "a model that calls some",
     "Components: Not answered by a service": "a service that is away",
 }
 """Panels that have nothing to show of a bot that is well."""
