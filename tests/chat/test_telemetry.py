@@ -134,10 +134,12 @@ class TestTurn:
     ) -> None:
         """The assistant is an agent, a raw model is none."""
         for model in ("demo", "echo"):
-            body = {"model": model, "messages": [{"role": "user", "content": "a lovely secret"}]}
+            body = {"model": model, "messages": [{"role": "user", "content": "a lovely secret"}], "stream": True}
             answer = await chat.client.post("/v1/chat/completions", json=body, headers=chat.keys.bearer(ADA))
             assert answer.status_code == 200, answer.text
-        await one(spans, "chat echo")
+        assert attributes(await one(spans, "chat echo"))["gen_ai.response.time_to_first_chunk"] > 0
+        began = "gen_ai_client_operation_time_to_first_chunk_seconds_count"
+        assert counted(began, gen_ai_request_model="echo", gen_ai_provider_name="openai") == 1
         assert tree(spans) == {"": ["invoke_agent demo", "chat echo"], "invoke_agent demo": ["chat retrieval"]}
         assert counted("gen_ai_invoke_agent_duration_seconds_count", gen_ai_agent_name="demo") == 1
 

@@ -212,6 +212,8 @@ def _estimate(model: ModelSettings, request: CompletionRequest) -> Usage:
 
 
 async def _counted(relay: Relay, counting: Counting, account: Account) -> None:
+    if counting.streamed and counting.began:
+        relay.began(counting.began)
     if usage := counting.usage:
         relay.heard(usage)
     account.count(usage, 0 if usage else counting.said)

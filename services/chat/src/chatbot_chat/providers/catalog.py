@@ -28,10 +28,11 @@ class UnknownModel(NotFound):
 
 @dataclass(frozen=True)
 class Relay:
-    """A provider's own response, and whom to tell what was heard in it."""
+    """A provider's own response, and whom to tell what was heard in it, and when (`perf_counter`) its stream began."""
 
     response: RelayedAnswer
     heard: Callable[[ModelEvent], None]
+    began: Callable[[float], None]
 
 
 class Catalog:
@@ -145,7 +146,7 @@ class Catalog:
                     response = await own.enter_async_context(asked)
                 spoke()
                 stack.push_async_exit(own.pop_all())
-                return Relay(response, meter.heard)
+                return Relay(response, meter.heard, meter.began)
 
         return (await first_to_answer([routes], ask, self._sleep))[1]
 

@@ -55,8 +55,12 @@ class Series:
         return AI_SECONDS.labels(*self._labels), genai.OPERATION_SECONDS.labels(*self.operation.labels, "")
 
     @cached_property
-    def _first(self) -> tuple[Histogram, Histogram]:
-        return AI_FIRST_TOKEN.labels(*self._labels), genai.FIRST_CHUNK_SECONDS.labels(*self.operation.labels)
+    def first_token(self) -> Histogram:
+        return AI_FIRST_TOKEN.labels(*self._labels)
+
+    @cached_property
+    def first_chunk(self) -> Histogram:
+        return genai.FIRST_CHUNK_SECONDS.labels(*self.operation.labels)
 
     @cached_property
     def _tokens(self) -> list[tuple[Counter, Histogram]]:
@@ -72,10 +76,6 @@ class Series:
     @cached_property
     def _answered(self) -> Counter:
         return AI_REQUESTS.labels(*self._labels, "ok")
-
-    def began(self, seconds: float) -> None:
-        for histogram in self._first:
-            histogram.observe(seconds)
 
     def used(self, usage: Usage) -> None:
         for (counter, histogram), tokens in zip(self._tokens, (usage.input_tokens, usage.output_tokens), strict=True):
@@ -117,15 +117,20 @@ class Meter:
     def heard(self, event: ModelEvent) -> None:
         if self._silent and isinstance(event, SPEECH):
             self._silent = False
-            seconds = time.perf_counter() - self._started
-            self._series.began(seconds)
-            self._span.set_attribute("gen_ai.response.time_to_first_chunk", seconds)
+            now = time.perf_counter()
+            self._series.first_token.observe(now - self._started)
+            self.began(now)
         if isinstance(event, Usage):
             self._series.used(event)
             self._span.set_attribute("gen_ai.usage.input_tokens", event.input_tokens)
             self._span.set_attribute("gen_ai.usage.output_tokens", event.output_tokens)
         if isinstance(event, Finish):
             self._span.set_attribute("gen_ai.response.finish_reasons", [event.reason])
+
+    def began(self, moment: float) -> None:
+        """When a stream did, by `perf_counter`."""
+        self._series.first_chunk.observe(moment - self._started)
+        self._span.set_attribute("gen_ai.response.time_to_first_chunk", moment - self._started)
 
     def ended(self, status: str, error: BaseException | None = None) -> None:
         failure = genai.failed(self._span, error) if error is not None else ""
