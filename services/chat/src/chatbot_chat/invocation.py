@@ -1,6 +1,6 @@
 """What is measured and traced of the agent at work: from a question to the end of its answer, whoever asked.
 
-A model that is asked as it is, without the team's prompt and tools, is no agent; its requests are metered all the same.
+A raw model that is only asked is no agent, unless what it says is a turn; its requests are metered all the same.
 """
 
 import contextlib
