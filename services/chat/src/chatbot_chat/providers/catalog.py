@@ -44,6 +44,8 @@ class Catalog:
     ) -> None:
         self._sleep = sleep
         self._providers = {item.name: _build(item, settings) for item in settings.providers}
+        # Looked up once: to ask an object for its protocol takes longer than to ask it for an answer.
+        self._relaying = {name: item for name, item in self._providers.items() if isinstance(item, RelayingProvider)}
         self._guards = {item.name: Guard(item, clock) for item in settings.providers}
         self._models = {model.name: model for model in settings.models}
         self._fallbacks = settings.fallbacks
@@ -123,7 +125,7 @@ class Catalog:
             ProviderError: no deployment answered.
         """
         routes = self._routes(self.model(name))
-        if not all(isinstance(route.provider, RelayingProvider) for route in routes):
+        if not all(route.provider.name in self._relaying for route in routes):
             return None
         if admit:
             await admit(routes[0].model)
@@ -132,8 +134,7 @@ class Catalog:
             async with contextlib.AsyncExitStack() as own:
                 spoke = await own.enter_async_context(route.guard.admitted())
                 meter = own.enter_context(metered(route.provider, route.model, route.upstream_model))
-                assert isinstance(route.provider, RelayingProvider)  # noqa: S101 - all are
-                asked = route.provider.relay({**body, "model": route.upstream_model})
+                asked = self._relaying[route.provider.name].relay({**body, "model": route.upstream_model})
                 with meter.current():
                     response = await own.enter_async_context(asked)
                 spoke()
