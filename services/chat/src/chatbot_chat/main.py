@@ -100,6 +100,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
             *(openai_routes.router, response_routes.router, moderations.router, embeddings.router),
         ],
         lifespan=lifespan,
+        direct=openai_routes.DIRECT,
     )
     app.state.runs = runs
     app.state.catalog = catalog

@@ -132,6 +132,11 @@ class RelayedAnswer(Protocol):
     @property
     def content_type(self) -> str: ...
 
+    @property
+    def content_length(self) -> str | None:
+        """Of an answer that is not streamed."""
+        ...
+
     def pieces(self) -> AsyncIterator[bytes]:
         """The bytes as they come, once. Raises `ProviderError`."""
         ...
