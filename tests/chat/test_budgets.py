@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from chatbot_chat.budgets.counters import Counters, Hold
-from chatbot_chat.budgets.prices import MOST, cost_of, estimate_of, spent_of
+from chatbot_chat.budgets.prices import MOST, Spent, cost_of, estimate_of, spent_of
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, money, windows_of
 from chatbot_chat.conversation_client import ConversationClient
@@ -20,6 +20,7 @@ from chatbot_chat.tokens import estimate_json
 from chatbot_common.ids import uuid7
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 ADA = uuid7()
@@ -291,6 +292,20 @@ class TestLoading:
 
 
 class TestLedger:
+    async def test_one_entry_that_is_refused_keeps_no_other_waiting(
+        self, ada: UUID, conversation: ConversationClient, century: Clock
+    ) -> None:
+        budgets = Budgets(conversation, now=century)
+        for tokens in (1, 2, -1, 4, 8):
+            budgets.enter(ada, uuid7(), 1, Spent("m", tokens, 0, 0, False))
+        lost = REGISTRY.get_sample_value("chat_ledger_lost_total") or 0
+        async with asyncio.timeout(20):
+            await budgets.ledger.flush()
+        assert REGISTRY.get_sample_value("chat_ledger_lost_total") == lost + 1
+        [found] = await conversation.usage_sums([(ada, (century() - timedelta(hours=1)).isoformat())])
+        assert found.tokens == 15
+        await budgets.close()
+
     async def test_what_waits_is_sent_once_conversation_is_back(
         self, ada: UUID, conversation: ConversationClient, century: Clock
     ) -> None:
