@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 from chatbot_chat.budgets.service import Budgets
-from chatbot_chat.conversation_client import ConversationClient, Turn, ending
+from chatbot_chat.conversation_client import ConversationClient, StoredReply, Turn, ending
 from chatbot_chat.providers import ModelEvent, TextDelta
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event
@@ -220,6 +220,25 @@ class TestBegun:
         await runs.drain(30)
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "failed"
         assert [event.type for event in await log.said(turn.turn_id, 1)] == ["run.failed"]
+
+    async def test_is_stored_once_conversation_knows_us_again(
+        self, catalog: Catalog, tools: ToolCatalog, conversation: ConversationClient, log: RunLog, ada: User
+    ) -> None:
+        class Rotating(ConversationClient):
+            """Does not know our new key at first."""
+
+            known = False
+
+            async def store_reply(self, turn_id: UUID, body: dict[str, Any]) -> StoredReply:
+                if not self.known:
+                    self.known = True
+                    raise UpstreamProblem({}, 401)
+                return await super().store_reply(turn_id, body)
+
+        runs = RunService(catalog, tools, Rotating(conversation._client), log, {"en": ""})
+        turn = await runs.send(ada, question(), "echo", "en")
+        await runs.drain(30)
+        assert (await conversation.get_turn(ada, turn.turn_id)).state == "completed"
 
     async def test_ends_also_when_a_cancellation_leaks_into_it(
         self, told: dict[str, Any], tools: ToolCatalog, conversation: ConversationClient, log: RunLog, ada: User
