@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.openai_api.answering import Answering
 from chatbot_chat.openai_api.completion import Completion, frame
 from chatbot_chat.openai_api.counting import Counting
-from chatbot_chat.openai_api.raw import raw_request, refuse_forced_tools, refuse_formats
+from chatbot_chat.openai_api.raw import raw_request, refuse_forced_tools, refuse_unheld
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import (
@@ -99,7 +100,7 @@ class CompletionService:
             raise
         if relay is None:
             return None
-        counting = Counting(streamed=request.stream, hidden=not request.includes_usage)
+        counting = Counting(streamed=bool(request.stream), hidden=not request.includes_usage)
         stack.push_async_exit(_counted(relay, counting, account))
         return relay.response, counting
 
@@ -110,7 +111,7 @@ class CompletionService:
 
     async def answer(self, user: User, request: CompletionRequest) -> Answering:
         """Find what is known about the question, and be ready to stream."""
-        refuse_formats(request)
+        refuse_unheld(request)
         if request.model != self._assistant:
             return await self._answer_raw(user, request)
         refuse_forced_tools(request)
@@ -119,7 +120,7 @@ class CompletionService:
         shelf = Shelf(knowledge)
 
         def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
-            return build_request(
+            wanted = build_request(
                 settings,
                 system=system_prompt(self._prompts, None),
                 question=question,
@@ -130,6 +131,7 @@ class CompletionService:
                 temperature=TEMPERATURE if request.temperature is None else request.temperature,
                 use=use,
             )
+            return replace(wanted, top_p=request.top_p, stop=request.stops)
 
         model = self._catalog.default
         asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))

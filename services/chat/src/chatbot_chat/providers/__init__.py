@@ -53,6 +53,9 @@ class ModelRequest:
     knowledge: Knowledge = field(default_factory=Knowledge)
     max_tokens: int = 1000
     temperature: float = 0.7
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    """Texts before which the answer ends."""
     tools: tuple[ToolSpec, ...] = ()
     may_call: bool = True
     """False: the model is told of the tools, because it has used them, and has to answer without another call."""

@@ -50,6 +50,10 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
     bound = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
     wanted: dict[str, Any] = {bound: request.max_tokens, "temperature": request.temperature}
     wanted["stream_options"] = {"include_usage": True}
+    if request.top_p is not None:
+        wanted["top_p"] = request.top_p
+    if request.stop:
+        wanted["stop"] = list(request.stop)
     if request.tools:
         wanted["tools"] = [_tool(tool) for tool in request.tools]
         if not request.may_call and "tools" not in refused:
