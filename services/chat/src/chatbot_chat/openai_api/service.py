@@ -15,6 +15,7 @@ from chatbot_chat.agent import AgentEvent, converse
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import ConversationClient, HistoryMessage, Knowledge
+from chatbot_chat.invocation import followed
 from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.openai_api.answering import Answering
 from chatbot_chat.openai_api.completion import Completion, frame
@@ -144,7 +145,7 @@ class CompletionService:
             prepared = partial(prepare, use=use)
             return account.watched(self._catalog.stream(model, prepared, admit=account.admit, cut=account.cut))
 
-        events = self._moderation.watched(converse(ask, toolbox))
+        events = followed(self._assistant, model, self._moderation.watched(converse(ask, toolbox)))
         return Answering(Completion(request.model), events, shelf, account)
 
     async def _answer_raw(self, user: User, request: CompletionRequest) -> Answering:
@@ -223,6 +224,8 @@ def _counted(relay: Relay, counting: Counting, account: Account) -> Ended:
     """How a relayed answer ends. One that its client has left costs its prompt at least; a refusal costs nothing."""
 
     async def ended(_: object, error: BaseException | None, __: object) -> None:
+        if counting.streamed and counting.began:
+            relay.began(counting.began)
         if 200 <= relay.response.status < 300:
             if usage := counting.usage:
                 relay.heard(usage)
