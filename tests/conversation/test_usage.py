@@ -8,6 +8,8 @@ import asyncpg
 import httpx2
 import pytest
 from chatbot_common.ids import uuid7
+from chatbot_conversation.usage.store import sums
+from sqlalchemy.dialects import postgresql
 
 from tests.conversation.running import Conversation
 
@@ -82,6 +84,16 @@ class TestEntries:
         assert (await total(service, ada, NOW - timedelta(days=41)))["tokens"] == 84
         await sql.execute("UPDATE ledger SET entered_at = now() - interval '1 minute'")
         assert (await total(service, ada))["recent"] == []
+
+    async def test_of_all_users_are_summed_by_an_index_alone(
+        self, service: Conversation, ada: UUID, sql: asyncpg.Connection
+    ) -> None:
+        await enter(service, entry(ada))
+        query = sums(None, NOW).compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+        async with sql.transaction():
+            await sql.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+            plan = [row[0] for row in await sql.fetch(f"EXPLAIN {query}")]
+        assert sum("Index Only Scan" in line for line in plan) == 16
 
     @pytest.mark.parametrize(
         "wrong", [{"cost": -1}, {"cost": 10**16}, {"cost": 0.5}, {"spent_at": "2026-11-21T00:00:00"}]

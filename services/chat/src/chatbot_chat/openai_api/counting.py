@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from chatbot_chat.providers import Usage
+from chatbot_chat.providers.counts import usage_of
 
 _COUNTED = re.compile(rb'"usage"\s*:\s*\{')
 _ENDS = (b"\n\n", b"\r\n\r\n")
@@ -55,7 +56,7 @@ class Counting:
         seen = b"".join(self._seen)
         if not _COUNTED.search(seen):
             return None
-        counts = [count for body in self._bodies(seen) if (count := _usage(body))]
+        counts = [count for body in self._bodies(seen) if (count := usage_of(body.get("usage")))]
         return counts[-1] if counts else None
 
     @property
@@ -80,15 +81,7 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
 
 def _only_counts(frame: bytes) -> bool:
     body = _parsed(frame.strip().removeprefix(b"data:")) if _COUNTED.search(frame) else None
-    return body is not None and _usage(body) is not None and not body.get("choices")
-
-
-def _usage(body: dict[str, Any]) -> Usage | None:
-    match body.get("usage"):
-        case {"prompt_tokens": int(asked), "completion_tokens": int(said)} if asked >= 0 and said >= 0:
-            return Usage(asked, said)
-        case _:
-            return None
+    return body is not None and isinstance(body.get("usage"), dict) and not body.get("choices")
 
 
 def _said(body: dict[str, Any]) -> int:

@@ -53,6 +53,8 @@ CANCEL_PATIENCE_SECONDS = 5.0
 COMMIT_PATIENCE_SECONDS = 60.0
 NOT_STORED = "not-stored: The answer could not be stored; send the question again."
 COMMIT_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+FINAL = (404, 409, 413, 422)
+"""What conversation says of the reply; what else it says may be different the next time."""
 
 
 class Prepare(Protocol):
@@ -237,17 +239,18 @@ class Executor:
     async def _commit(self, run: Run, body: dict[str, Any]) -> tuple[EndState, str | None] | None:
         """Store the reply; None when it is stored, else how the run ends for those who watch it.
 
-        Retried while conversation is away. A 409 means that somebody else ended this attempt first: their end counts.
+        Retried while conversation is away, or does not take us for whom we are: keys are renewed, and clocks set. A 409
+        means that somebody else ended this attempt first: their end counts.
         """
         deadline = asyncio.get_running_loop().time() + COMMIT_PATIENCE_SECONDS
         pauses = iter(COMMIT_RETRY_SECONDS)
         while True:
             try:
                 await self._store(run, body)
-            except UpstreamProblem as problem:
-                log.warning("reply refused", run_id=str(run.id), status=problem.status, error=problem.kind)
-                return ("interrupted", None) if problem.status == 409 else ("failed", NOT_STORED)
             except Problem as problem:
+                if isinstance(problem, UpstreamProblem) and problem.status in FINAL:
+                    log.warning("reply refused", run_id=str(run.id), status=problem.status, error=problem.kind)
+                    return ("interrupted", None) if problem.status == 409 else ("failed", NOT_STORED)
                 if asyncio.get_running_loop().time() > deadline:
                     log.error("reply lost", run_id=str(run.id), error=problem.kind)
                     return "failed", NOT_STORED

@@ -10,6 +10,7 @@ from chatbot_common.errors import Conflict, NotFound, Problem, Unavailable
 from chatbot_common.http import UpstreamProblem
 from chatbot_common.identity import User
 
+from chatbot_chat.budgets.windows import BudgetUsedUp
 from chatbot_chat.conversation_client import Options, Turn
 from chatbot_chat.openai_api.answering import Answering
 from chatbot_chat.openai_api.responses.schema import ResponseRequest
@@ -30,7 +31,7 @@ from chatbot_chat.openai_api.schema import CompletionRequest
 from chatbot_chat.openai_api.service import CompletionService
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Position
-from chatbot_chat.runs.failures import RunFailed
+from chatbot_chat.runs.failures import ONCE, RunFailed
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.sse import guarded
 
@@ -77,7 +78,11 @@ class ResponseService:
         if len(request.messages) > 1:  # the question itself is judged by who starts the run
             await self._completions.moderate(CompletionRequest(model=request.model, messages=request.messages[:-1]))
         model = request.model if options.raw else self._catalog.default
-        return await self._runs.send(user, body, model, None)
+        try:
+            return await self._runs.send(user, body, model, None)
+        except BudgetUsedUp as refusal:
+            refusal.headers |= ONCE
+            raise
 
     def _options(self, request: ResponseRequest) -> Options:
         """Raises `UnknownModel`."""
@@ -117,11 +122,12 @@ class ResponseService:
             if event.type == "run.failed":
                 raise RunFailed(event.data["error"])
             if event.type == "run.interrupted":
-                raise Unavailable(INTERRUPTED)
+                raise Unavailable(INTERRUPTED, headers=ONCE)
             if event.terminal:
                 response: Json = told[-1]["response"]
                 return response
-        raise Unavailable("The response goes on, but its end cannot be seen from here; look again shortly.")
+        detail = "The response goes on, but its end cannot be seen from here; look again shortly."
+        raise Unavailable(detail, headers=ONCE)
 
     def frames(self, user: User, turn: Turn, after: int = -1) -> AsyncGenerator[bytes, None]:
         """Events after this number, until the end, from any replica."""
