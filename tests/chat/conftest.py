@@ -53,7 +53,10 @@ def log(redis: Redis) -> RunLog:
 
 @pytest.fixture(scope="session")
 def conversation_database(postgres: Postgres) -> str:
-    url = postgres.url(postgres.create())
+    name = postgres.create()
+    # What a commit promises must outlive a crash of the server: see test_surviving.py.
+    postgres.server.psql(f"ALTER DATABASE {name} SET synchronous_commit = on;")
+    url = postgres.url(name)
     asyncio.run(migrate(url, MIGRATIONS))
     return url
 
@@ -82,8 +85,9 @@ def conversation_url(conversation_settings: ConversationSettings) -> Iterator[st
 @pytest.fixture
 async def conversation(keys: Keys, conversation_url: str) -> AsyncIterator[ConversationClient]:
     identity = ServiceIdentity("chat", keys.services["chat"].private_text, keys.public)
-    async with service_client(conversation_url, identity, "conversation") as client:
-        yield ConversationClient(client)
+    clients = (service_client(conversation_url, identity, "conversation") for _ in range(2))
+    async with next(clients) as client, next(clients) as signs:
+        yield ConversationClient(client, signs)
 
 
 @pytest.fixture

@@ -44,8 +44,10 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     """
     redis, blocking = _open_redis(settings.redis_url.get_secret_value())
     identity = make_identity("chat", settings)
-    client = service_client(settings.conversation_url, identity.service, "conversation", transport)
-    conversation = ConversationClient(client)
+    client, signs = (
+        service_client(settings.conversation_url, identity.service, "conversation", transport) for _ in range(2)
+    )
+    conversation = ConversationClient(client, signs)
     catalog = Catalog(settings)
     prompts = {language: Path(path).read_text() for language, path in settings.prompt_files.items()}
     tools = ToolCatalog(settings.tools, settings.mcp_tokens)
@@ -81,6 +83,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         await tools.close()
         await moderation.close()
         await client.aclose()
+        await signs.aclose()
         await redis.aclose()
         await blocking.aclose()
 

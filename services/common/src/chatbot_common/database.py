@@ -49,7 +49,7 @@ class WriteSession(ReadSession):
 
 
 class Database:
-    """The process's pool. `read` and `write` each give one session for one block.
+    """The process's pool, or a second one, not `observed`. `read` and `write` each give one session for one block.
 
     Raises:
         Unavailable: Postgres cannot be reached, is full, or was not migrated yet. Everything else is a defect.
@@ -62,6 +62,7 @@ class Database:
         pool_size: int = 20,
         max_overflow: int = 30,
         statement_seconds: float = STATEMENT_SECONDS,
+        observed: bool = True,
     ) -> None:
         self.engine = engine_of(
             url,
@@ -74,7 +75,8 @@ class Database:
         )
         self._read = async_sessionmaker(self.engine, class_=ReadSession, expire_on_commit=False)
         self._write = async_sessionmaker(self.engine, class_=WriteSession, expire_on_commit=False)
-        CONNECTIONS_ACTIVE.set_function(lambda: self.engine.pool.checkedout())  # type: ignore[attr-defined]
+        if observed:
+            CONNECTIONS_ACTIVE.set_function(lambda: self.engine.pool.checkedout())  # type: ignore[attr-defined]
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:

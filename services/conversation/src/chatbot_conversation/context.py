@@ -20,10 +20,13 @@ class Context:
     vectors: VectorStore
     knowledge: KnowledgeService
     turns: TurnService
+    signs: Database
+    """For signs of life, which must not wait behind a thousand replies for a connection."""
 
     async def close(self) -> None:
         await self.embedder.close()
         await self.vectors.close()
+        await self.signs.close()
         await self.database.close()
 
 
@@ -33,11 +36,14 @@ def make_context(settings: Settings, *, pool_size: int, max_overflow: int) -> Co
     Raises:
         ValueError: the settings name something that does not exist or does not fit together.
     """
-    database = Database(settings.database_url.get_secret_value(), pool_size=pool_size, max_overflow=max_overflow)
+    url = settings.database_url.get_secret_value()
+    database = Database(url, pool_size=pool_size, max_overflow=max_overflow)
+    signs = Database(url, pool_size=1, max_overflow=0, observed=False)
     embedder = make_embedder(settings)
     vectors = make_vectors(settings, database)
     knowledge = KnowledgeService(database, embedder, vectors)
-    return Context(database, embedder, vectors, knowledge, TurnService(database, knowledge, settings.turn_seconds))
+    turns = TurnService(database, signs, knowledge, settings.turn_seconds)
+    return Context(database, embedder, vectors, knowledge, turns, signs)
 
 
 def make_embedder(settings: Settings) -> Embedder:

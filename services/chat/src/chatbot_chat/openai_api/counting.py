@@ -24,6 +24,8 @@ class Counting:
         self._hidden = streamed and hidden
         self._seen: list[bytes] = []
         self._tail = b""
+        self.complete = False
+        """Whether all of it was passed on."""
 
     def passed(self, piece: bytes) -> bytes:
         """What of it, and of what was held back before, the client gets now."""
@@ -39,7 +41,7 @@ class Counting:
 
     def rest(self) -> bytes:
         """What was held back, once nothing follows."""
-        tail, self._tail = self._tail, b""
+        tail, self._tail, self.complete = self._tail, b"", True
         return tail
 
     @property
