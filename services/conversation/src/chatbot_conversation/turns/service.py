@@ -43,8 +43,9 @@ GRACE = timedelta(minutes=1)
 
 
 class TurnService:
-    def __init__(self, database: Database, knowledge: KnowledgeService, turn_seconds: int) -> None:
+    def __init__(self, database: Database, signs: Database, knowledge: KnowledgeService, turn_seconds: int) -> None:
         self._database = database
+        self._signs = signs
         self._knowledge = knowledge
         self._allowed = timedelta(seconds=turn_seconds)
 
@@ -115,7 +116,8 @@ class TurnService:
     async def store_reply(self, turn_id: UUID, reply: StoreReply) -> StoredReply:
         """Store the answer of an attempt: the first terminal state of the current attempt wins.
 
-        Sent again because the response was lost, the same answer gets the same response.
+        One that waits for its user may be cancelled. Sent again because the response was lost, the same answer gets the
+        same response.
 
         Raises:
             NotFound: there is no such turn (any more).
@@ -128,7 +130,8 @@ class TurnService:
             stored = StoredReply(state=reply.status, message_id=turn.reply_message_id, user_id=turn.user_id)
             if await _is_stored(session, turn, reply):
                 return stored
-            if turn.attempt != reply.attempt or turn.state != "running":
+            given_up = turn.state == "requires_action" and reply.status == "cancelled"
+            if turn.attempt != reply.attempt or not (turn.state == "running" or given_up):
                 raise Conflict(f"Attempt {turn.attempt} of this turn is {turn.state}; this reply comes too late.")
             if reply.abandoned and not turn.overdue:
                 raise Conflict("The process that answers this turn has given a sign of life.")
@@ -140,9 +143,9 @@ class TurnService:
         """Renew the leases of the caller's attempts. An idle caller only reads."""
         wanted = [(turn.turn_id, turn.attempt) for turn in request.turns]
         if not wanted:
-            async with self._database.read() as reading:
+            async with self._signs.read() as reading:
                 return _leases([], await store.abandoned(reading))
-        async with self._database.write() as session:
+        async with self._signs.write() as session:
             running = await store.renew(session, wanted)
             lost = [turn_id for turn_id, attempt in wanted if (turn_id, attempt) not in running]
             return _leases(lost, await store.abandoned(session))

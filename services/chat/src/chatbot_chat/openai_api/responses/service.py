@@ -241,6 +241,7 @@ class Stateless:
     def __init__(self, answering: Answering, options: Options) -> None:
         self._answering = answering
         self._response = stateless(options)
+        self.close = answering.close
 
     async def whole(self) -> Json:
         """Raises `ProviderError`."""
