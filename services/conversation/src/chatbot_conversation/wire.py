@@ -55,6 +55,13 @@ class Response(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
+class Rating(Response):
+    """What the reader thinks of an answer."""
+
+    rating: Literal["up", "down"]
+    comment: str | None
+
+
 class Message(Response):
     """One message of a conversation; `parts` and `citations` are stored as the chat service sent them."""
 
@@ -71,6 +78,7 @@ class Message(Response):
     error: str | None
     moderation: Json | None
     """`{flagged, categories, category_scores}` where it was flagged."""
+    feedback: Rating | None
     created_at: datetime
 
 

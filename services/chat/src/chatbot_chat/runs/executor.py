@@ -182,6 +182,9 @@ class Executor:
                     said.usage = said.usage + event if said.usage else event
                 elif isinstance(event, Chosen):
                     said.model = event.model
+                elif isinstance(event, Wanted) and task.toolbox.handed_over:
+                    for item in event.calls:
+                        _tell(run, Called(item))
                 elif isinstance(event, Wanted):
                     said.wanted = event.calls
                 elif isinstance(event, Withheld):

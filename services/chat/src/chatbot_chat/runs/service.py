@@ -24,6 +24,7 @@ from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position, ending_of
 from chatbot_chat.runs.executor import Executor, Prepare, Task
+from chatbot_chat.runs.handing_over import handing_over
 from chatbot_chat.runs.leases import Leases
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.resuming import resumed
@@ -163,6 +164,8 @@ class RunService:
     def _asked_raw(self, turn: Turn, model: str, options: Options) -> Task:
         """Without the team's prompt, knowledge and tools, and of no other model."""
         knowledge = turn.knowledge if self._catalog.quotes(model) else Knowledge()
+        if options.tools or options.exchange:
+            return handing_over(turn, options, knowledge)
         prepare = _preparing(turn, options, knowledge, system="", instructions=options.instructions)
         return Task(model, prepare, Toolbox(), Shelf(knowledge), fallbacks=False)
 
@@ -186,6 +189,11 @@ class RunService:
     async def turn(self, user: User, run_id: UUID) -> Turn:
         """The user's own run; someone else's is a 404."""
         return await self._conversation.get_turn(user, run_id)
+
+    async def delete(self, user: User, run_id: UUID) -> None:
+        """Stop a run and erase it, with what was asked and said. Raises what `cancel` does."""
+        await self.cancel(user, run_id)
+        await self._conversation.delete_turn(user, run_id)
 
     async def cancel(self, user: User, run_id: UUID) -> Turn:
         """Ask for the run to stop, wherever it is; one that waits for its user ends at once. An ended one stays so.

@@ -57,6 +57,8 @@ class Regenerate(Request):
     message_id: Id
     client_message_id: Annotated[Text, Field(min_length=1, max_length=128)]
     retry: bool = False
+    options: CleanJson | None = None
+    """As of `StartTurn`."""
 
 
 class HistoryMessage(Response):
