@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from chatbot_chat.providers import (
@@ -15,6 +17,7 @@ from chatbot_chat.providers import (
     ProviderRefused,
     ProviderTimeout,
     ProviderUnreachable,
+    TextDelta,
 )
 from chatbot_chat.providers.breaker import FAILURES, REST_SECONDS
 from chatbot_chat.providers.errors import ProviderSpared
@@ -200,6 +203,32 @@ class TestBreaker:
 
 def resting() -> float | None:
     return REGISTRY.get_sample_value("ai_provider_resting", {"provider": "open"})
+
+
+class TestLeaving:
+    @BOTH
+    async def test_early_closes_everything_at_once(self, make: Make, provider: str) -> None:
+        """What is left to the garbage collector is closed at any time, or when the loop has gone: seen as a flake."""
+        left, hooks = list[str](), sys.get_asyncgen_hooks()
+
+        def finalize(generator: Any) -> None:
+            left.append(generator.__qualname__)
+            assert hooks.finalizer is not None
+            hooks.finalizer(generator)
+
+        async with make("endless", provider=provider) as world:
+            sys.set_asyncgen_hooks(finalizer=finalize)
+            try:
+                stream = world.catalog.stream(
+                    "endless", lambda _: ModelRequest("", [Message("user", "Count")], "Count")
+                )
+                async with contextlib.aclosing(stream):
+                    while not isinstance(await anext(stream), TextDelta):
+                        pass
+                del stream
+            finally:
+                sys.set_asyncgen_hooks(*hooks)
+        assert left == []
 
 
 class TestConcurrency:

@@ -47,8 +47,8 @@ class Anthropic:
             async with patience.wait():
                 stream = await self._open(request)
             reading = anthropic_events.Reading()
-            async with stream:
-                async for item in patience.over(aiter(stream), anthropic_events.speaks):
+            async with stream, contextlib.aclosing(patience.over(stream, anthropic_events.speaks)) as heard:
+                async for item in heard:
                     for event in reading.events(item):
                         yield event
             if not reading.finished:

@@ -56,9 +56,9 @@ class OpenAICompatible:
             async with patience.wait():
                 stream = await self._open(request)
             reading = openai_chunks.Reading()
-            async with stream:
-                chunks = cast(AsyncIterator[openai_chunks.Chunk], aiter(stream))
-                async for chunk in patience.over(chunks, openai_chunks.speaks):
+            chunks = cast(AsyncIterator[openai_chunks.Chunk], stream)
+            async with stream, contextlib.aclosing(patience.over(chunks, openai_chunks.speaks)) as heard:
+                async for chunk in heard:
                     for event in reading.events(chunk):
                         yield event
             if not reading.finished:
