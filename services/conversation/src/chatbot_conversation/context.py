@@ -6,6 +6,7 @@ from chatbot_common.database import Database
 
 from chatbot_conversation.embeddings import Embedder
 from chatbot_conversation.embeddings.local import LocalEmbedder
+from chatbot_conversation.embeddings.measured import Measured
 from chatbot_conversation.knowledge.service import KnowledgeService
 from chatbot_conversation.settings import EmbeddingSettings, Settings, VectorSettings
 from chatbot_conversation.turns.service import TurnService
@@ -49,7 +50,7 @@ def make_context(settings: Settings, *, pool_size: int, max_overflow: int) -> Co
 def make_embedder(settings: Settings) -> Embedder:
     match settings.embeddings:
         case EmbeddingSettings(type="Local", dimensions=LocalEmbedder.dimensions):
-            return LocalEmbedder()
+            return Measured(LocalEmbedder(), "local", LocalEmbedder.name)
         case EmbeddingSettings(type="Local", dimensions=dimensions):
             raise ValueError(f"the bundled model has {LocalEmbedder.dimensions} dimensions, not {dimensions}")
         case EmbeddingSettings(base_url=str(base_url), model=str(model), dimensions=dimensions):
@@ -57,7 +58,8 @@ def make_embedder(settings: Settings) -> Embedder:
             from chatbot_conversation.embeddings.openai_compatible import OpenAICompatibleEmbedder
 
             key = settings.embeddings_key.get_secret_value() if settings.embeddings_key else None
-            return OpenAICompatibleEmbedder(base_url, model, dimensions, key)
+            embedder = OpenAICompatibleEmbedder(base_url, model, dimensions, key)
+            return Measured(embedder, "openai", model, base_url)
         case _:
             raise ValueError("embeddings of type OpenAICompatible need base_url and model")
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import openai
@@ -15,10 +15,11 @@ from chatbot_chat.providers import (
     ModelEvent,
     ModelRequest,
     ProviderError,
+    Taken,
     openai_chunks,
 )
 from chatbot_chat.providers.errors import late, refusal, retry_after_of, unreachable
-from chatbot_chat.providers.patience import Patience, http_timeout
+from chatbot_chat.providers.patience import Patience, http_timeout, reader_of
 from chatbot_chat.providers.relaying import Relay, Relayed
 from chatbot_chat.settings import ProviderSettings
 
@@ -56,9 +57,9 @@ class OpenAICompatible:
             async with patience.wait():
                 stream = await self._open(request)
             reading = openai_chunks.Reading()
-            chunks = cast(AsyncIterator[openai_chunks.Chunk], stream)
-            async with stream, contextlib.aclosing(patience.over(chunks, openai_chunks.speaks)) as heard:
-                async for chunk in heard:
+            async with stream, patience.listening(reader_of(stream), openai_chunks.speaks) as chunks:
+                yield Taken()
+                async for chunk in chunks:
                     for event in reading.events(chunk):
                         yield event
             if not reading.finished:
@@ -84,25 +85,26 @@ class OpenAICompatible:
                 self._dialects[request.model].add(refused)
 
     @contextlib.asynccontextmanager
-    async def relay(self, body: Mapping[str, Any]) -> AsyncIterator[Relayed]:
+    async def relay(self, body: Mapping[str, Any], longest: int | None = None) -> AsyncIterator[Relayed]:
         """See `RelayingProvider`."""
-        answer = await self._counted(dict(body))
+        answer = await self._asked(dict(body), longest)
         with contextlib.closing(answer):
             if not 200 <= answer.status < 300 and answer.status not in CLIENT_MISTAKES:
                 raise refusal(self.name, answer.status, retry_after_of(answer.headers))
             yield answer
 
-    async def _counted(self, body: dict[str, Any]) -> Relayed:
-        """A stream is asked to count, unless the model is known to refuse that."""
-        counted = {"stream_options": {"include_usage": True}}
-        if not body.get("stream") or body.get("stream_options") or "stream_options" in self._dialects[body["model"]]:
-            return await self._relay.post(body)
-        answer = await self._relay.post(body | counted)
-        if answer.status not in CLIENT_MISTAKES:
-            return answer
-        with contextlib.closing(answer):
-            if _refused(await answer.whole(), counted):
-                self._dialects[body["model"]].add("stream_options")
+    async def _asked(self, body: dict[str, Any], longest: int | None) -> Relayed:
+        """With what we add, unless the model is known to refuse that."""
+        refused = self._dialects[body["model"]]
+        while added := openai_chunks.added(body, longest, refused):
+            answer = await self._relay.post(body | added)
+            if answer.status not in CLIENT_MISTAKES:
+                return answer
+            with contextlib.closing(answer):
+                unknown = _refused(await answer.whole(), added)
+            if unknown is None:
+                break
+            refused.add(unknown)
         return await self._relay.post(body)
 
     async def close(self) -> None:

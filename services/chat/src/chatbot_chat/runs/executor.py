@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import structlog
 from chatbot_common.errors import Problem
 from chatbot_common.http import UpstreamProblem
-from opentelemetry import trace
+from prometheus_client import Counter
 
 from chatbot_chat.agent import AgentEvent, Called, Returned, Wanted, converse
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, EndState, WaitingCall, ending
+from chatbot_chat.invocation import Invocation, invoked
 from chatbot_chat.moderation import Verdict
 from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.prompt import ToolUse
@@ -31,7 +32,7 @@ from chatbot_chat.providers import (
     Usage,
 )
 from chatbot_chat.providers.catalog import Catalog
-from chatbot_chat.runs.events import approvals, asked, terminal
+from chatbot_chat.runs.events import Event, approvals, asked, terminal
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.parts import call, parts_of
 from chatbot_chat.runs.resuming import Resume, waiting
@@ -41,7 +42,10 @@ from chatbot_chat.tools.knowledge import Shelf
 from chatbot_chat.tools.toolbox import Toolbox
 
 log = structlog.get_logger(__name__)
-tracer = trace.get_tracer(__name__)
+
+STATES = {"run.finished": "completed", "tool.approval": "requires_action"}
+"""In the words of the turn, by the run's last event."""
+RUNS = Counter("chat_runs_total", "Runs that this process executed, by how they ended", ["state"])
 
 COMMIT_MARGIN_SECONDS = 5.0
 CANCEL_PATIENCE_SECONDS = 5.0
@@ -87,9 +91,12 @@ class Said:
 
 
 class Executor:
+    """`agent` is the bot's name."""
+
     def __init__(
-        self, catalog: Catalog, conversation: ConversationClient, run_log: RunLog, moderation: Moderation
+        self, agent: str, catalog: Catalog, conversation: ConversationClient, run_log: RunLog, moderation: Moderation
     ) -> None:
+        self._agent = agent
         self._catalog = catalog
         self._conversation = conversation
         self._log = run_log
@@ -97,7 +104,8 @@ class Executor:
 
     async def execute(self, run: Run, task: Task) -> None:
         """Run to the end. Nothing escapes: whatever happens becomes the run's last event."""
-        with tracer.start_as_current_span("chat.run", attributes={"chatbot.run.id": str(run.id)}):
+        named = {"gen_ai.conversation.id": str(run.turn.conversation_id), "chatbot.run.id": str(run.id)}
+        with invoked(self._agent, **named) as invocation:
             said, keeping = Said(task.model, exchange=[*task.before.exchange] if task.before else []), None
             try:
                 await self._tell_start(run, task)
@@ -108,6 +116,7 @@ class Executor:
                 # A defect of ours: whoever follows must not wait for an end that never comes.
                 log.error("run crashed", run_id=str(run.id), exc_info=crash)
                 await self._give_up(run, said)
+            _record(invocation, run.events[-1], said)
             await run.account.close()
             await (keeping or run.keep_log(self._log))
 
@@ -138,6 +147,8 @@ class Executor:
                 if run.stop_reason is None and not run.text:
                     return "failed", ProviderTimeout("The model said nothing for as long as an answer may take.")
                 return _stopped(run), None
+            if speaking.cancelled():
+                raise RuntimeError("somebody else's cancellation has leaked into the answer")
             speaking.result()
         except Problem as problem:
             return "failed", problem
@@ -156,8 +167,11 @@ class Executor:
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
             # The next round is for the model that spoke in the last one: it knows why it called.
             prepare = partial(task.prepare, use=use)
-            asked = self._catalog.stream(said.model, prepare, fallbacks=task.fallbacks, admit=run.account.admit)
-            return run.account.watched(asked)
+            account = run.account
+            asked = self._catalog.stream(
+                said.model, prepare, fallbacks=task.fallbacks, admit=account.admit, cut=account.cut
+            )
+            return account.watched(asked)
 
         answer = self._moderation.watched(converse(ask, task.toolbox, said.exchange, task.decided))
         async with contextlib.aclosing(answer) as events:
@@ -212,9 +226,11 @@ class Executor:
     async def _give_up(self, run: Run, said: Said) -> None:
         """Close a run that crashed, without whatever it crashed on."""
         message = f"{Problem.kind}: {Problem.title}"
-        with contextlib.suppress(Problem):
+        try:
             body = ending(run.attempt, "failed", model=said.model, error=message)
             await self._store(run, body)
+        except Exception as failure:  # its lease ends
+            log.warning("crashed run not closed", run_id=str(run.id), error=type(failure).__name__)
         kind, data = terminal(run.turn, "failed", run.text, message)
         run.emit(kind, **data)
 
@@ -248,6 +264,15 @@ class Executor:
 
 def _stopped(run: Run) -> EndState:
     return "cancelled" if run.stop_reason == "cancelled" else "interrupted"
+
+
+def _record(invocation: Invocation, end: Event, said: Said) -> None:
+    state = STATES.get(end.type, end.type.removeprefix("run."))
+    RUNS.labels(state).inc()
+    invocation.spoke(said.model, said.usage)
+    invocation.span.set_attribute("chatbot.run.state", state)
+    if end.type == "run.failed":
+        invocation.failed(end.data["error"]["type"].rpartition(":")[2])
 
 
 def _waiting(item: ToolCall) -> WaitingCall:

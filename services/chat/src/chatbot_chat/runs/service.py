@@ -29,6 +29,7 @@ from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.resuming import resumed
 from chatbot_chat.runs.run import Run
 from chatbot_chat.settings import ModelSettings
+from chatbot_chat.timing import untold
 from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_chat.tools.factory import Asker
 from chatbot_chat.tools.knowledge import Shelf
@@ -53,6 +54,7 @@ class RunService:
         prompts: dict[str, str],
         budgets: Budgets | None = None,
         moderation: Moderation | None = None,
+        agent: str = "assistant",
     ) -> None:
         self._catalog = catalog
         self._tools = tools
@@ -61,7 +63,7 @@ class RunService:
         self._prompts = prompts
         self._budgets = budgets or Budgets(conversation)
         self._moderation = moderation or Moderation(Rules({}))
-        self._executor = Executor(catalog, conversation, run_log, self._moderation)
+        self._executor = Executor(agent, catalog, conversation, run_log, self._moderation)
         self._runs: dict[UUID, Run] = {}
         models = {name: catalog.model(name) for name in catalog.names}
         self.leases = Leases(conversation, run_log, lambda: self._runs.values(), budgets=self._budgets, models=models)
@@ -220,6 +222,8 @@ class RunService:
 
         What the log no longer holds arrives as one `run.snapshot`. Any replica may serve it.
         """
+        if turn.state == "running":  # which another request has started
+            untold()
         after = position.within(turn.attempt)
         if run := self._local(turn):
             return run.follow(min(after, len(run.events)))
