@@ -104,6 +104,8 @@ ACCEPTED: list[dict[str, Any]] = [
     *(provider(type=kind, baseURL=None) for kind in ("Retrieval", "Fake")),
     models(prices={"input": "0.25", "output": "2"}),
     models(prices={"input": "0", "output": "1" + "0" * 19}),
+    {"llm": models()["llm"] | {"variants": [{"name": "a", "model": "m", "weight": 1000}, {"name": "b"}]}},
+    {"llm": {"variants": [{"name": "a"}]}},
     {"tools": {"enabled": []}},
     {"tools": {"enabled": ["a_plug-in", "calculator", "calculator"]}},
     {"tools": {"enabled": ["http_fetch"], "httpAllowList": ["xn--e1afmkfd.example"]}},
@@ -194,6 +196,17 @@ def test_prices_are_told_where_there_are_any(keys: Keys) -> None:
     prices = {"input": "0.25", "output": "2"}
     assert mapping("chat", keys, spec=models(prices=prices))["models"][0]["prices"] == prices
     assert "prices" not in mapping("chat", keys, spec=models())["models"][0]
+
+
+def test_variants_are_told_where_there_are_any(keys: Keys) -> None:
+    variants = [{"name": "a"}, {"name": "b", "weight": 3, "model": "m"}]
+    spec = {"llm": models()["llm"] | {"variants": variants}}
+    told = mapping("chat", keys, spec=spec, variant_prompt_files={"a": {"en": "p"}})["variants"]
+    assert told == [
+        {"name": "a", "weight": 1, "model": None, "prompt_files": {"en": "p"}},
+        {"name": "b", "weight": 3, "model": "m", "prompt_files": {}},
+    ]
+    assert "variants" not in mapping("chat", keys)
 
 
 def test_budgets_are_told_where_there_are_any(keys: Keys) -> None:

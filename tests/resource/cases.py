@@ -542,6 +542,36 @@ CASES: tuple[Case, ...] = (
         {"llm": {"prompts": [{"language": "en", "ref": KEY}] * 2}},
         "Duplicate value",
     ),
+    Case(
+        "variants name models",
+        llm(variants=[{"name": "plain"}, {"name": "b", "weight": 3, "model": "m"}]),
+        llm(variants=[{"name": "plain"}, {"name": "b", "weight": 3, "model": "n"}]),
+        "model of each of variants must name one of models",
+    ),
+    Case(
+        "variants name models, where there are none",
+        {"llm": {"variants": [{"name": "a"}]}},
+        {"llm": {"variants": [{"name": "a", "model": "m"}]}},
+        "model of each of variants must name one of models",
+    ),
+    Case(
+        "names of variants are unique",
+        llm(variants=[{"name": "a"}, {"name": "b"}]),
+        llm(variants=[{"name": "a"}] * 2),
+        "Duplicate value",
+    ),
+    Case(
+        "one prompt per language of a variant",
+        {"llm": {"variants": [{"name": "a", "prompts": [{"language": "en", "ref": KEY}]}]}},
+        {"llm": {"variants": [{"name": "a", "prompts": [{"language": "en", "ref": KEY}] * 2}]}},
+        "Duplicate value",
+    ),
+    Case(
+        "a variant has users",
+        llm(variants=[{"name": "a", "weight": 1}]),
+        llm(variants=[{"name": "a", "weight": 0}]),
+        "greater than or equal to 1",
+    ),
     *(
         Case(
             f"{kind} needs a key",

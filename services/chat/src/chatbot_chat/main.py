@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx2
 from chatbot_common.app import Probes, create_service, make_identity
@@ -28,6 +27,7 @@ from chatbot_chat.runs.log import BLOCK_MILLISECONDS, RunLog
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
 from chatbot_chat.tools.catalog import ToolCatalog
+from chatbot_chat.variants import make_choices
 
 REDIS_SECONDS = 1.0
 FOLLOWERS = 2000
@@ -47,11 +47,11 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     client = service_client(settings.conversation_url, identity.service, "conversation", transport)
     conversation = ConversationClient(client)
     catalog = Catalog(settings)
-    prompts = {language: Path(path).read_text() for language, path in settings.prompt_files.items()}
+    choices = make_choices(settings)
     tools = ToolCatalog(settings.tools, settings.mcp_tokens)
     budgets = Budgets(conversation, settings.budgets, Counters(redis))
     moderation = make_moderation(settings)
-    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), prompts, budgets, moderation)
+    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), choices, budgets, moderation)
 
     async def ping_redis() -> None:
         await redis.ping()
@@ -97,7 +97,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     app.state.runs = runs
     app.state.catalog = catalog
     app.state.tools = tools
-    app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts, budgets, moderation)
+    app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, choices, budgets, moderation)
     app.state.responses = ResponseService(app.state.completions, runs, catalog)
     app.state.moderation = moderation
     app.state.embeddings = EmbeddingService(conversation, budgets)

@@ -83,7 +83,7 @@ async def send(
     A client that goes away does not lose the answer: the run goes on and is stored. Sent again under the same
     `client_message_id`, or without one under the same `Idempotency-Key`, it attaches to the run there is.
     """
-    model = catalog.model(body.model or catalog.default).name
+    model = catalog.named(body.model)
     turn = await runs.send(user, start_of(body, _name("send", idempotency_key)), model, body.language)
     return await _respond(turn, runs.events(user, turn, Position()), accept)
 
@@ -99,7 +99,7 @@ async def edit(
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
     """Ask something else in a question's stead; the answer comes as from `/chat/send`. Both questions stay."""
-    model = catalog.model(body.model or catalog.default).name
+    model = catalog.named(body.model)
     name = _name(f"edit:{place.message_id}", idempotency_key)
     start = start_of(body, name, place.conversation_id) | {"edited_message_id": str(place.message_id)}
     turn = await runs.send(user, start, model, body.language)
@@ -118,7 +118,7 @@ async def regenerate(
 ) -> Any:
     """Answer a question again, named by itself or by an answer of it, as `/chat/send` does. Both answers stay."""
     body = body or Regenerate()
-    model = catalog.model(body.model or catalog.default).name
+    model = catalog.named(body.model)
     start = {
         "conversation_id": str(place.conversation_id),
         "message_id": str(place.message_id),

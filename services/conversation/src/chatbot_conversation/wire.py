@@ -71,6 +71,8 @@ class Message(Response):
     error: str | None
     moderation: Json | None
     """`{flagged, categories, category_scores}` where it was flagged."""
+    variant: str | None
+    """The user's side of an A/B test, where it decided who answers."""
     created_at: datetime
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 class Account:
     """Of one attempt at an answer, which may ask models several times. Must be closed."""
 
-    def __init__(self, budgets: "Budgets", user_id: UUID, run_id: UUID, attempt: int) -> None:
-        self.user_id, self.run_id, self.attempt = user_id, run_id, attempt
+    def __init__(self, budgets: "Budgets", user_id: UUID, run_id: UUID, attempt: int, variant: str | None) -> None:
+        self.user_id, self.run_id, self.attempt, self.variant = user_id, run_id, attempt, variant
         self.spent: Spent | None = None
         self.entered = False
         """Whether somebody has brought to the ledger what was spent: the reply that was stored."""
@@ -67,7 +68,8 @@ class Account:
             return
         model, estimate = self._asked
         counted = usage or Usage(estimate().input_tokens, -(-said // BYTES_PER_TOKEN))
-        self.spent = spent_of(model, counted, self.spent, estimated=usage is None)
+        spent = spent_of(model, counted, self.spent, estimated=usage is None)
+        self.spent = replace(spent, variant=self.variant)
 
     async def close(self) -> None:
         """Count what was spent and let go of the rest, however this is called or cancelled."""

@@ -34,6 +34,7 @@ from chatbot_chat.tokens import estimate_tokens
 from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_chat.tools.factory import Asker
 from chatbot_chat.tools.knowledge import Shelf
+from chatbot_chat.variants import Choices
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +50,7 @@ class CompletionService:
         catalog: Catalog,
         tools: ToolCatalog,
         conversation: ConversationClient,
-        prompts: dict[str, str],
+        choices: Choices,
         budgets: Budgets,
         moderation: Moderation,
     ) -> None:
@@ -57,7 +58,7 @@ class CompletionService:
         self._catalog = catalog
         self._tools = tools
         self._conversation = conversation
-        self._prompts = prompts
+        self._choices = choices
         self._budgets = budgets
         self._moderation = moderation
 
@@ -114,11 +115,12 @@ class CompletionService:
         question = _question(request.messages)
         knowledge = await self._knowledge(user, question)
         shelf = Shelf(knowledge)
+        chosen = self._choices.of(user.id)
 
         def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
             return build_request(
                 settings,
-                system=system_prompt(self._prompts, None),
+                system=system_prompt(chosen.prompts, None),
                 question=question,
                 history=_history(request.messages),
                 knowledge=knowledge,
@@ -128,10 +130,10 @@ class CompletionService:
                 use=use,
             )
 
-        model = self._catalog.default
+        model = chosen.model
         asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))
         toolbox = self._tools.toolbox(asker, may_ask=False)
-        account = self._budgets.account(user.id, uuid7())
+        account = self._budgets.account(user.id, uuid7(), variant=chosen.variant)
         if self._budgets.bounded:
             await self._admit(account, model, lambda settings: prepare(settings, ToolUse(toolbox.specs)))
 

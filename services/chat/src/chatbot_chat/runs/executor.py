@@ -39,6 +39,7 @@ from chatbot_chat.runs.run import Run
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tools.knowledge import Shelf
 from chatbot_chat.tools.toolbox import Toolbox
+from chatbot_chat.variants import marked
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -69,6 +70,7 @@ class Task:
     decided: Mapping[str, bool] = field(default_factory=dict)
     fallbacks: bool = True
     """Whether another model may answer."""
+    variant: str | None = None
 
 
 @dataclass
@@ -118,6 +120,7 @@ class Executor:
             message_id=str(turn.reply_message_id),
             model=task.model,
             resumable=await self._log.opens(run.id, run.attempt),
+            **marked(run.account.variant),
         )
         if task.before:
             run.emit("run.snapshot", text=task.before.text, parts=task.before.parts, status="running")
@@ -191,13 +194,15 @@ class Executor:
         parts = parts_of(run.events)
         for item in calls:
             call(parts, asked(item))
-        body = ending(run.attempt, status, model=said.model, text=run.text, parts=parts, error=message) | {
+        variant = run.account.variant
+        body = ending(run.attempt, status, model=said.model, text=run.text, parts=parts, error=message, variant=variant)
+        body |= {
             "citations": citations_of(run.text, task.shelf.knowledge),
             "usage": said.usage.as_json() if said.usage else None,
             "moderation": flagged.as_json() if flagged else None,
         }
         if calls:
-            left = Resume(said.model, task.language, run.text, parts, said.exchange, task.shelf.knowledge)
+            left = Resume(said.model, task.language, run.text, parts, said.exchange, task.shelf.knowledge, variant)
             body |= {"waiting": waiting(left, calls)}
         return body
 
@@ -205,7 +210,7 @@ class Executor:
         """Close a run that crashed, without whatever it crashed on."""
         message = f"{Problem.kind}: {Problem.title}"
         with contextlib.suppress(Problem):
-            body = ending(run.attempt, "failed", model=said.model, error=message)
+            body = ending(run.attempt, "failed", model=said.model, error=message, variant=run.account.variant)
             await self._store(run, body)
         kind, data = terminal(run.turn, "failed", run.text, message)
         run.emit(kind, **data)

@@ -34,6 +34,7 @@ from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_chat.tools.factory import Asker
 from chatbot_chat.tools.knowledge import Shelf
 from chatbot_chat.tools.toolbox import Toolbox
+from chatbot_chat.variants import Choices
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,7 @@ class RunService:
         tools: ToolCatalog,
         conversation: ConversationClient,
         run_log: RunLog,
-        prompts: dict[str, str],
+        choices: Choices,
         budgets: Budgets | None = None,
         moderation: Moderation | None = None,
     ) -> None:
@@ -59,7 +60,7 @@ class RunService:
         self._tools = tools
         self._conversation = conversation
         self._log = run_log
-        self._prompts = prompts
+        self._choices = choices
         self._budgets = budgets or Budgets(conversation)
         self._moderation = moderation or Moderation(Rules({}))
         self._executor = Executor(catalog, conversation, run_log, self._moderation)
@@ -68,8 +69,11 @@ class RunService:
         self.leases = Leases(conversation, run_log, lambda: self._runs.values(), budgets=self._budgets, models=models)
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def send(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:
+    async def send(self, user: User, body: dict[str, Any], model: str | None, language: str | None) -> Turn:
         """Start the turn, or find the one this message started before; its events come from `events`.
+
+        Args:
+            model: the one that the client named, if it did.
 
         Raises:
             ContentBlocked: moderation refused it; nothing is stored. Problem: the turn could not be started.
@@ -78,7 +82,7 @@ class RunService:
             body = body | {"moderation": flagged.as_json()}
         return await self._surely(self._begin(user, self._conversation.start_turn(user, body), model, language))
 
-    async def regenerate(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:
+    async def regenerate(self, user: User, body: dict[str, Any], model: str | None, language: str | None) -> Turn:
         """Answer a question once more; otherwise as `send`."""
         return await self._surely(self._begin(user, self._conversation.regenerate(user, body), model, language))
 
@@ -89,7 +93,7 @@ class RunService:
             UpstreamProblem: status 404 for a run of somebody else, or no such call; 409 when it does not wait any more.
         """
         answering = self._conversation.approve(user, run_id, tool_call_id, approved)
-        return await self._surely(self._begin(user, answering, self._catalog.default, None))
+        return await self._surely(self._begin(user, answering, None, None))
 
     async def _surely(self, beginning: Coroutine[Any, Any, Turn]) -> Turn:
         """Also when the caller is cancelled: a turn that was started and is not run has nobody who answers it."""
@@ -101,11 +105,11 @@ class RunService:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _begin(self, user: User, starting: Awaitable[Turn], model: str, language: str | None) -> Turn:
+    async def _begin(self, user: User, starting: Awaitable[Turn], model: str | None, language: str | None) -> Turn:
         turn = await starting
         if turn.state == "started":
             asked = self._asked(user, turn, model, language)
-            account = self._budgets.account(user.id, turn.turn_id, turn.attempt)
+            account = self._budgets.account(user.id, turn.turn_id, turn.attempt, asked.variant)
             await self._admit(turn, asked, account)
             self._start(user.id, turn, asked, account)
         return turn
@@ -125,20 +129,20 @@ class RunService:
                 await self._conversation.store_reply(turn.turn_id, body)
             raise
 
-    def _asked(self, user: User, turn: Turn, model: str, language: str | None) -> Task:
+    def _asked(self, user: User, turn: Turn, model: str | None, language: str | None) -> Task:
         """What the turn asks; one that goes on asks whom it asked before, in the same language."""
-        options = turn.options or Options(model=model, raw=False)
-        if options.raw:
-            return self._asked_raw(turn, model, options)
+        if turn.options and turn.options.raw:
+            return self._asked_raw(turn, model or turn.options.model, turn.options)
         before = resumed(turn.waiting.resume) if turn.waiting else None
-        if before:
-            model, language = before.model, before.language
+        language = before.language if before else language
+        chosen = self._choices.again(before.model, before.variant) if before else self._choices.of(user.id, model)
+        options = turn.options or Options(model=chosen.model, raw=False)
         knowledge = before.knowledge if before else turn.knowledge
         prepare = _preparing(
             turn,
             options,
             knowledge,
-            system=system_prompt(self._prompts, language),
+            system=system_prompt(chosen.prompts, language),
             summary=turn.summary,
             instructions="\n\n".join(filter(None, (turn.instructions, options.instructions))) or None,
         )
@@ -151,7 +155,7 @@ class RunService:
         calls = turn.waiting.calls if turn.waiting else []
         decided = {call.tool_call_id: call.approved is True for call in calls}
         toolbox = self._tools.toolbox(asker, may_ask=turn.options is None)  # OpenAI's clients know no way to agree
-        return Task(model, prepare, toolbox, shelf, language, before, decided)
+        return Task(chosen.model, prepare, toolbox, shelf, language, before, decided, variant=chosen.variant)
 
     def _asked_raw(self, turn: Turn, model: str, options: Options) -> Task:
         """Without the team's prompt, knowledge and tools, and of no other model."""

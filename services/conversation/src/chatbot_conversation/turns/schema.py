@@ -137,6 +137,8 @@ class StoreReply(Request):
     error: CleanText | None
     moderation: CleanJson | None = None
     """How the answer was flagged, where it was."""
+    variant: CleanText | None = None
+    """The user's side of an A/B test, where it decided who answers."""
     spent: Spent | None = None
     """What goes into the ledger with it; None when no model was asked."""
     abandoned: bool = False

@@ -178,6 +178,7 @@ async def _close(session: WriteSession, turn: AnyRow, reply: StoreReply) -> None
         usage=reply.usage.model_dump() if reply.usage else None,
         error=reply.error,
         moderation=reply.moderation,
+        variant=reply.variant,
     )
     if reply.spent:
         row = {"user_id": turn.user_id, "run_id": turn.id, "attempt": turn.attempt}

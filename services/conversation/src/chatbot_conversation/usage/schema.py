@@ -15,7 +15,7 @@ Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 class Spent(Request):
     """What an attempt has used. `cost` is in millionths of the currency that prices are in.
 
-    `estimated`: the provider did not count, so the words were.
+    `estimated`: the provider did not count, so the words were. `variant` is the user's side of an A/B test.
     """
 
     model: CleanText | None
@@ -23,6 +23,7 @@ class Spent(Request):
     output_tokens: Count
     cost: Count
     estimated: bool
+    variant: CleanText | None = None
 
 
 class Entry(Spent):

@@ -20,9 +20,8 @@ async def enter(session: WriteSession, rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
     statement = insert(ledger).values(list(rows))
-    counted = {
-        name: statement.excluded[name] for name in ("model", "input_tokens", "output_tokens", "cost", "estimated")
-    }
+    changed = ("model", "input_tokens", "output_tokens", "cost", "estimated", "variant")
+    counted = {name: statement.excluded[name] for name in changed}
     await session.execute(
         statement.on_conflict_do_update(
             index_elements=["user_id", "run_id", "attempt"],

@@ -76,7 +76,7 @@ class ResponseService:
             body["parent_message_id"] = str(previous.reply_message_id)
         if len(request.messages) > 1:  # the question itself is judged by who starts the run
             await self._completions.moderate(CompletionRequest(model=request.model, messages=request.messages[:-1]))
-        model = request.model if options.raw else self._catalog.default
+        model = request.model if options.raw else None
         return await self._runs.send(user, body, model, None)
 
     def _options(self, request: ResponseRequest) -> Options:
