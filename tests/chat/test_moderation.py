@@ -9,13 +9,15 @@ from uuid import UUID
 import httpx2
 import openai
 import pytest
+from chatbot_chat.agent import Called, Returned, Wanted
 from chatbot_chat.moderation import Pace, Verdict, merged
 from chatbot_chat.moderation.builtin import BUILT_IN
 from chatbot_chat.moderation.rules import LONGEST, MalformedRules, Rules, rules_of
 from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.moderation.window import Window
-from chatbot_chat.providers import Finish, ModelEvent, ReasoningDelta, TextDelta, Usage
+from chatbot_chat.providers import Finish, ModelEvent, ReasoningDelta, TextDelta, ToolCall, Usage
 from chatbot_chat.settings import ModerationSettings, Settings
+from chatbot_chat.tools.toolbox import Result
 from chatbot_common.ids import uuid7
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,6 +157,24 @@ class TestAnswers:
         assert Usage(1, 2) in events
         assert len(events) > 100
         assert not any(isinstance(event, ReasoningDelta) for event in events)
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            ToolCall("1", "say", '{"text": "forbidden fruit"}'),
+            Called(ToolCall("1", "say", '{"text": "forbidden fruit"}')),
+            Wanted((ToolCall("1", "say", "{}"), ToolCall("2", "say", '{"text": "forbidden fruit"}'))),
+            Returned(ToolCall("1", "say", "{}"), Result("forbidden fruit")),
+        ],
+    )
+    async def test_say_it_in_no_call_either(self, event: ToolCall | Called | Wanted | Returned) -> None:
+        async def calling() -> AsyncGenerator[ToolCall | Called | Wanted | Returned | Finish, None]:
+            yield event
+            yield Finish("tool_calls")
+
+        events = [event async for event in Moderation(Rules(LISTS), BLOCK).watched(calling())]
+        assert isinstance(events[0], Withheld)
+        assert events[1:] == [Finish("content_filter")]
 
 
 FORBIDDEN = "Please say nothing at all about any forbidden fruit " + "and so on " * 30

@@ -7,6 +7,10 @@ import sys
 from typing import Any
 
 import pytest
+from chatbot_common.telemetry import HideQuery
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 TRACES = ("0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736")
 
@@ -83,3 +87,15 @@ class TestResource:
         assert (attributes["service.name"], attributes["service.namespace"]) == ("chat", "harbour")
         assert attributes["k8s.namespace.name"] == "bots"
         assert attributes["k8s.pod.name"] == "harbour-chat-7d-x"
+
+
+@pytest.mark.parametrize("name", ["http.url", "url.full", "http.target"])
+def test_no_trace_holds_a_query(name: str) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(HideQuery())
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with provider.get_tracer("test").start_as_current_span("GET", attributes={name: "https://a/mcp?key=hunter22"}):
+        pass
+    (span,) = exporter.get_finished_spans()
+    assert (span.attributes or {})[name] == "https://a/mcp"

@@ -8,6 +8,7 @@ import httpx2
 from chatbot_common.ids import uuid7
 
 from tests.conversation.running import Conversation
+from tests.conversation.test_branches import regenerate
 
 RESUME = {"exchange": ["whatever chat wants back"]}
 
@@ -71,6 +72,21 @@ class TestApprovals:
         assert (reply["text"], reply["status"]) == ("Let me order. Done.", "completed")
         assert reply["usage"] == {"input_tokens": 6, "output_tokens": 8}
         assert (await service.get(path.removesuffix("/messages"), ada)).json()["message_count"] == 2
+
+    async def test_who_waits_may_be_cancelled_and_until_then_is_the_only_answer(
+        self, service: Conversation, ada: UUID
+    ) -> None:
+        turn = await waits(service, ada, "a", text="Let me order.")
+        assert (await regenerate(service, ada, turn)).status_code == 409
+
+        assert (await service.reply(turn, "", status="interrupted")).status_code == 409
+        assert (await service.reply(turn, "", status="cancelled")).status_code == 200
+
+        assert (await answer(service, ada, turn, "a")).status_code == 409
+        path = f"/conversations/{turn['conversation_id']}/messages"
+        [_, reply] = (await service.get(path, ada)).json()["data"]
+        assert (reply["text"], reply["status"]) == ("Let me order.", "cancelled")
+        assert (await regenerate(service, ada, turn)).json()["state"] == "started"
 
     async def test_waiting_is_for_those_who_wait(self, service: Conversation, ada: UUID) -> None:
         turn = await service.started(ada)

@@ -103,6 +103,21 @@ class TestRegenerate:
         await sql.execute("UPDATE turns SET leased_until = now() - interval '30 seconds'")
         assert (await regenerate(service, ada, turn, **question)).json()["state"] == "started"
 
+    async def test_runs_beside_no_other_attempt(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada, client_message_id="m1")
+        await service.reply(turn, "", status="failed")
+
+        again = (await regenerate(service, ada, turn)).json()
+        retried = await service.start_turn(ada, client_message_id="m1", retry=True)
+        assert (again["state"], retried.status_code) == ("started", 409)
+        assert "is being answered right now" in retried.json()["detail"]
+        assert (await service.start_turn(ada, client_message_id="m1")).json()["state"] == "failed"
+
+        await service.reply(again, "", status="failed")
+        retried = await service.start_turn(ada, client_message_id="m1", retry=True)
+        assert retried.json()["attempt"] == 2
+        assert (await regenerate(service, ada, turn)).status_code == 409
+
     async def test_of_several_at_once_one_runs(self, service: Conversation, ada: UUID, sql: asyncpg.Connection) -> None:
         turn = await service.exchange(ada, "one", "eins")
         waiting = (

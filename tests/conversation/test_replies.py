@@ -193,22 +193,6 @@ class TestOverdue:
 
         assert (await service.reply(turn)).status_code == 200
 
-    async def test_turn_of_a_release_without_leases_has_until_its_deadline(
-        self, service: Conversation, ada: UUID, sql: asyncpg.Connection
-    ) -> None:
-        """Which renews none: a turn begins without one, and so does each attempt."""
-        gone, turn = await service.started(ada), await service.started(ada, client_message_id="m1")
-        await service.reply(turn, "", status="failed")
-        again = (await service.start_turn(ada, client_message_id="m1", retry=True)).json()
-        assert await sql.fetchval("SELECT count(*) = 2 FROM turns WHERE leased_until IS NULL")
-        late = "UPDATE turns SET deadline = now() - interval '2 minutes' WHERE id = $1"
-        await sql.execute(late, UUID(gone["turn_id"]))
-
-        async with working(service.settings):
-            await eventually(lambda: sql.fetchval("SELECT count(*) = 1 FROM turns WHERE state = 'running'"))
-
-        assert (await service.reply(again)).status_code == 200
-
 
 class TestLeases:
     async def renewed(self, service: Conversation, *turns: dict[str, Any]) -> dict[str, Any]:
@@ -227,6 +211,17 @@ class TestLeases:
 
         assert await self.renewed(service) == {"lost": [], "abandoned": [here]}
         assert await self.renewed(service, turn) == {"lost": [], "abandoned": []}
+        assert await self.renewed(service) == {"lost": [], "abandoned": []}
+
+    async def test_begin_with_each_attempt(self, service: Conversation, ada: UUID, sql: asyncpg.Connection) -> None:
+        """Who was told to run it may never hear of it: then nobody else gives a sign, and nobody may wait for long."""
+        first = await service.started(ada, client_message_id="m1")
+        leased = "SELECT leased_until BETWEEN now() AND now() + interval '20 seconds' FROM turns"
+        assert await sql.fetchval(leased)
+        await service.reply(first, "", status="failed")
+        await sql.execute("UPDATE turns SET leased_until = now() - interval '1 second'")
+        await service.start_turn(ada, client_message_id="m1", retry=True)
+        assert await sql.fetchval(leased)
         assert await self.renewed(service) == {"lost": [], "abandoned": []}
 
     async def test_of_what_has_ended_are_lost(self, service: Conversation, ada: UUID) -> None:

@@ -32,6 +32,8 @@ ROUTES: dict[str, Callable[[Request], Any]] = {
     "/page": _page,
     "/cookie": lambda request: PlainTextResponse(request.headers.get("cookie", "none")),
     "/latin": lambda _: Response("caf\u00e9".encode("latin-1"), media_type="text/plain; charset=latin-1"),
+    "/slow-to-read": lambda _: Response(b"-" + b"a" * LARGEST, media_type="text/plain; charset=punycode"),
+    "/no-text": lambda _: Response(b"cafe", media_type="text/plain; charset=hex"),
     "/long": lambda _: PlainTextResponse("x" * (LARGEST + 1)),
     "/image": lambda _: Response(b"\x89PNG", media_type="image/png"),
     "/zipped": lambda _: Response(b"bomb", media_type="text/plain", headers={"Content-Encoding": "gzip"}),
@@ -90,6 +92,12 @@ class TestPages:
 
     async def test_its_encoding_is_honoured(self, fetch: Callable[[str], Any]) -> None:
         assert await fetch(f"https://{HOST}$/latin") == "caf\u00e9"
+
+    @pytest.mark.parametrize(("page", "begins"), [("slow-to-read", "-aaaa"), ("no-text", "cafe")])
+    async def test_an_encoding_that_the_web_does_not_have_is_not_used(
+        self, fetch: Callable[[str], Any], page: str, begins: str
+    ) -> None:
+        assert (await fetch(f"https://{HOST}$/{page}")).startswith(begins)
 
     async def test_a_redirect_is_followed(self, fetch: Callable[[str], Any]) -> None:
         assert (await fetch(f"https://{HOST}$/moved")).startswith("A & B")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from chatbot_chat.providers import ToolCall
 from chatbot_chat.settings import McpServerSettings, Settings
-from chatbot_chat.tools.mcp_servers import LARGEST_SCHEMA, McpServer, named
+from chatbot_chat.tools.mcp_servers import LARGEST_SCHEMA, MOST_TOOLS, McpServer, named
 from chatbot_chat.tools.toolbox import Toolbox
 from chatbot_common.ids import uuid7
 from mcp.server.mcpserver import MCPServer
-from mcp_types import Tool, ToolAnnotations
+from mcp_types import ListToolsResult, PaginatedRequestParams, Tool, ToolAnnotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.chat.running import running
@@ -40,6 +40,16 @@ def shop() -> MCPServer:
     return server
 
 
+class Paging(MCPServer):
+    """Has more tools than are taken, and tells them twenty at a time."""
+
+    async def _handle_list_tools(self, ctx: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
+        first = int(params.cursor) if params and params.cursor else 0
+        numbers = range(first, min(first + 20, MOST_TOOLS + 6))
+        tools = [Tool(name=f"tool{number}", input_schema={"type": "object"}) for number in numbers]
+        return ListToolsResult(tools=tools, next_cursor=str(numbers.stop) if numbers.stop == first + 20 else None)
+
+
 def guarded(app: ASGIApp) -> ASGIApp:
     """Lets in only who has the token."""
 
@@ -57,6 +67,10 @@ def guarded(app: ASGIApp) -> ASGIApp:
 def url() -> Iterator[str]:
     with in_thread(guarded(shop().streamable_http_app())) as found:
         yield f"{found}/mcp"
+
+
+def deep(levels: int) -> dict[str, Any]:
+    return {"not": deep(levels - 1)} if levels else {}
 
 
 @contextlib.asynccontextmanager
@@ -96,7 +110,32 @@ class TestServer:
             await found.refresh()
             assert (await perform(found, "shop_place_order", article="socks"))[0] == "failed"
             status, text = await perform(found, "shop_stock")
-            assert (status, "'article' is a required property" in text) == ("failed", True)
+            assert status == "failed"
+            assert "article" in text
+
+    async def test_its_schema_cannot_stop_us(self) -> None:
+        """Each would take longer than anybody waits: a pattern that goes back, and references that double."""
+        doubling = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)} | {"d40": {}}
+        schema = {
+            "type": "object",
+            "properties": {"a": {"pattern": "^(a+)+$"}},
+            "$defs": doubling,
+            "$ref": "#/$defs/d0",
+        }
+        async with server("http://127.0.0.1:1/mcp") as found:
+            listed = Tool.model_construct(name="t", description="", title=None, annotations=None, input_schema=schema)
+            (tool,) = found._ready([listed])
+            assert Toolbox([tool]).asks(ToolCall("1", "shop_t", json.dumps({"a": "a" * 60 + "!"})))
+            assert not Toolbox([tool]).asks(ToolCall("1", "shop_t", "[]"))
+
+    async def test_all_pages_of_its_tools_are_read(self) -> None:
+        port = free_port()
+        async with (
+            server(f"http://127.0.0.1:{port}/mcp") as found,
+            serving(Paging("shop", log_level="ERROR").streamable_http_app(), port),
+        ):
+            await found.refresh()
+            assert [tool.spec.name for tool in found.tools] == [f"shop_tool{number}" for number in range(MOST_TOOLS)]
 
     async def test_who_is_not_let_in_has_no_tools(self, url: str) -> None:
         async with server(url, token="wrong") as found:
@@ -128,6 +167,7 @@ class TestServer:
         ({"type": "object", "title": "half \ud83d"}, False),
         ({"type": "string"}, False),
         ({}, False),
+        ({"type": "object", "not": deep(150)}, False),
     ],
 )
 def test_a_schema_that_providers_would_refuse_is_none(schema: dict[str, Any], usable: bool) -> None:

@@ -171,8 +171,12 @@ def _quoted(text: str, tokens: int) -> str:
     """Within marks that the text cannot close."""
     kept = text.encode()[: tokens * BYTES_PER_TOKEN].decode(errors="ignore")
     cut = "" if len(kept) == len(text) else "\n(cut here: the result is longer than fits)"
-    safe = re.sub("<(?=/?tool_result)", "&lt;", kept, flags=re.IGNORECASE)
-    return f"<tool_result>\n{safe}{cut}\n</tool_result>"
+    return f"<tool_result>\n{_unmarked(kept)}{cut}\n</tool_result>"
+
+
+def _unmarked(text: str) -> str:
+    """Without marks of ours: what others have written stays within those around it."""
+    return re.sub("<(?=/?(?:tool_result|passages))", "&lt;", text, flags=re.IGNORECASE)
 
 
 def helps(passage: Passage) -> bool:
@@ -183,7 +187,7 @@ def helps(passage: Passage) -> bool:
 def passages_text(knowledge: Knowledge, count: int | None = None) -> str:
     """The `count` best of the passages that help, numbered as they were found; empty when there is none."""
     lines = [
-        f"[{number}] {passage.title}\n{passage.text.strip()}"
+        _unmarked(f"[{number}] {passage.title}\n{passage.text.strip()}")
         for number, passage in enumerate(knowledge.passages, 1)
         if helps(passage)
     ][:count]

@@ -112,11 +112,14 @@ def configure_tracing(
 
 
 class HideQuery(SpanProcessor):
-    """Query strings hold what people search for and, on sockets, tickets; the framework would export them."""
+    """Query strings hold what people search for, tickets of sockets, others' keys; the frameworks would export them."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        if span.attributes and "url.query" in span.attributes:
-            span.set_attribute("url.query", "REDACTED")
+        for name, value in (span.attributes or {}).items():
+            if name == "url.query":
+                span.set_attribute(name, "REDACTED")
+            elif name in ("url.full", "http.url", "http.target"):
+                span.set_attribute(name, str(value).partition("?")[0])
 
 
 class HttpTelemetry:

@@ -14,6 +14,8 @@ SECONDS = 5.0
 PIECE = 20_000
 """Characters that are judged at once; the API takes about 32,000 tokens."""
 OVERLAP = 200
+AT_ONCE = 8
+"""Requests of this process; what one large text needs must not use up the key's rate for everybody."""
 
 
 class OpenAIModerations:
@@ -26,6 +28,7 @@ class OpenAIModerations:
         self._client = AsyncOpenAI(
             base_url=provider.base_url, api_key=api_key or "none", max_retries=1, timeout=httpx2.Timeout(SECONDS)
         )
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     async def judge(self, text: str) -> Verdict:
         starts = range(0, max(len(text) - OVERLAP, 1), PIECE - OVERLAP)
@@ -33,7 +36,8 @@ class OpenAIModerations:
 
     async def _judge(self, text: str) -> Verdict:
         try:
-            answer = await self._client.moderations.create(model=MODEL, input=text)
+            async with self._places:
+                answer = await self._client.moderations.create(model=MODEL, input=text)
             found = answer.results[0]
             categories = {name: bool(there) for name, there in found.categories.model_dump(by_alias=True).items()}
             scores = {

@@ -5,6 +5,7 @@ ending; `/…/` is a pattern in RE2's syntax. Text is compared as it looks: comp
 invisible characters do not hide a word.
 """
 
+import asyncio
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from chatbot_chat.moderation.builtin import BUILT_IN
 MEMORY = 64 << 20
 TOGETHER = 500
 """Words of one expression; more in one would need more memory than RE2 is given."""
+AT_ONCE = 20_000
+"""Characters that are judged where they are: up to 5 ms."""
 LONGEST = 100
 """Characters of a word or a phrase; so many are held back of an answer on its way."""
 NO_LETTER = r"[^\pL\pM\pN_]"
@@ -41,6 +44,10 @@ class Rules:
         self._rules = {category: list(_compiled(category, entries)) for category, entries in lists.items()}
 
     async def judge(self, text: str) -> Verdict:
+        """A text as long as a book takes a quarter of a second; the others' answers must not wait for that."""
+        return self._judged(text) if len(text) <= AT_ONCE else await asyncio.to_thread(self._judged, text)
+
+    def _judged(self, text: str) -> Verdict:
         seen = _as_it_looks(text)
         found = {name: any(rule.search(seen) for rule in rules) for name, rules in self._rules.items()}
         return Verdict(any(found.values()), found, {name: float(there) for name, there in found.items()})

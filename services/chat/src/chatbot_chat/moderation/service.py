@@ -8,10 +8,11 @@ from typing import TypeVar
 import structlog
 from prometheus_client import Counter
 
+from chatbot_chat.agent import Called, Returned, Wanted
 from chatbot_chat.moderation import ContentBlocked, ModerationAway, Moderator, Verdict
 from chatbot_chat.moderation.rules import rules_of
 from chatbot_chat.moderation.window import Window
-from chatbot_chat.providers import Chosen, Finish, ReasoningDelta, TextDelta, Usage
+from chatbot_chat.providers import Chosen, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
 from chatbot_chat.settings import ModerationSettings, Settings
 
 log = structlog.get_logger(__name__)
@@ -91,6 +92,8 @@ class Moderation:
                     continue
                 # A model that calls a tool, or ends, adds nothing to what was held back.
                 shown = await self._shown(window, last=not isinstance(event, TextDelta | Chosen | Usage))
+                if not isinstance(shown, Withheld):
+                    shown = await self._judged(_of_tools(event), shown)
                 if isinstance(shown, Withheld):
                     yield shown
                     yield Finish("content_filter")
@@ -101,11 +104,13 @@ class Moderation:
                     yield event
 
     async def _shown(self, window: Window, *, last: bool) -> str | Withheld:
-        if text := window.due(last=last):
-            verdict = await self._verdict("output", text, lenient=False)
-            if verdict:
-                return Withheld(notice(verdict), verdict)
-        return window.released(last=last)
+        shown = await self._judged(window.due(last=last) or "")
+        return shown if isinstance(shown, Withheld) else window.released(last=last)
+
+    async def _judged(self, text: str, shown: str = "") -> str | Withheld:
+        """`shown`, unless the text is flagged."""
+        verdict = await self._verdict("output", text, lenient=False) if text else None
+        return Withheld(notice(verdict), verdict) if verdict else shown
 
     async def _verdict(self, direction: str, text: str, *, lenient: bool) -> Verdict | None:
         """None when it is harmless, or (lenient) nobody could judge it."""
@@ -122,6 +127,20 @@ class Moderation:
 
     async def close(self) -> None:
         await self._moderator.close()
+
+
+def _of_tools(event: object) -> str:
+    """What a call or its result says to whoever sees it; a model can say anything in an argument."""
+    if isinstance(event, Returned):
+        return event.result.text
+    calls: tuple[ToolCall, ...] = ()
+    if isinstance(event, ToolCall):
+        calls = (event,)
+    elif isinstance(event, Called):
+        calls = (event.call,)
+    elif isinstance(event, Wanted):
+        calls = event.calls
+    return "\n".join(f"{call.name} {call.arguments}" for call in calls)
 
 
 def notice(verdict: Verdict) -> str:

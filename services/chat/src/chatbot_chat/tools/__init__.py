@@ -59,11 +59,15 @@ Run = Callable[[Mapping[str, Any]], Any]
 
 @dataclass(frozen=True)
 class Ready:
-    """A tool as the turn uses it, whichever form it was written in. `asks`: the user must agree to each call."""
+    """A tool as the turn uses it, whichever form it was written in. `asks`: the user must agree to each call.
+
+    `foreign`: its schema is somebody else's, who checks the arguments; a pattern or reference in it could stop us.
+    """
 
     spec: ToolSpec
     run: Callable[[Mapping[str, Any]], Awaitable[str]]
     asks: bool = False
+    foreign: bool = False
 
 
 def ready(tool: AnyTool, name: str | None = None) -> Ready:

@@ -26,6 +26,23 @@ LARGEST = 512 * 1024
 """Bytes that are read of a page; the rest is left out."""
 REDIRECTS = 4
 LONGEST_URL = 2000
+WEB_ENCODINGS = (
+    *(
+        "utf-8",
+        "utf8",
+        "utf-16",
+        "ascii",
+        "us-ascii",
+        "iso-8859-",
+        "iso8859-",
+        "latin",
+        "windows-",
+        "cp125",
+        "macintosh",
+    ),
+    *("koi8-", "gb", "big5", "euc-", "shift_jis", "shift-jis", "sjis", "iso-2022-jp", "tis-620"),
+)
+"""How the names of those begin that pages are written in, as the WHATWG lists them."""
 READABLE = ("text/", "application/json", "application/xml", "application/xhtml+xml", "application/ld+json")
 
 
@@ -134,12 +151,20 @@ async def _text(response: httpx2.Response) -> str:
         body += piece
         if len(body) >= LARGEST:
             break
-    written = bytes(body[:LARGEST]).decode(_encoding(response), "replace")
-    return await asyncio.to_thread(text_of, written) if "html" in kind else written
+    return await asyncio.to_thread(_written, bytes(body[:LARGEST]), _encoding(response), "html" in kind)
+
+
+def _written(body: bytes, encoding: str, html: bool) -> str:
+    text = body.decode(encoding, "replace")
+    return text_of(text) if html else text
 
 
 def _encoding(response: httpx2.Response) -> str:
+    """Of the encodings that the web has. Python knows others too, some of which take a second for each 200 kB."""
+    name = (response.charset_encoding or "utf-8").lower()
+    if not name.startswith(WEB_ENCODINGS):
+        return "utf-8"
     try:
-        return codecs.lookup(response.charset_encoding or "utf-8").name
+        return codecs.lookup(name).name
     except LookupError:
         return "utf-8"

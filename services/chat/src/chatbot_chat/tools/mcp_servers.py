@@ -16,7 +16,6 @@ from typing import Any
 import httpx2
 import structlog
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, TextContent
@@ -61,16 +60,14 @@ class McpServer:
         """What the server offers now; nothing while it is away."""
         try:
             async with asyncio.timeout(LIST_SECONDS), self._connected() as client:
-                listed = (await client.list_tools(cache_mode="bypass")).tools
+                self.tools, self.away = self._ready(await _listed(client)), False
         except Exception as error:
             log.warning("MCP server is away, and its tools with it", server=self.name, error=type(error).__name__)
             self.tools, self.away = [], True
-            return
-        self.tools, self.away = self._ready(listed), False
 
     def _ready(self, listed: list[Listed]) -> list[Ready]:
         found: dict[str, Ready] = {}
-        for tool in listed[:MOST_TOOLS]:
+        for tool in listed:
             name = named(self.name, tool.name)
             if name in found or not _usable(tool.input_schema):
                 log.warning("tool of an MCP server left out", server=self.name, tool=tool.name)
@@ -78,7 +75,7 @@ class McpServer:
             description = tool.description or tool.title or tool.name
             spec = ToolSpec(name, whole_characters(description[:LONGEST_DESCRIPTION]), tool.input_schema)
             reads = tool.annotations is not None and tool.annotations.read_only_hint is True
-            found[name] = Ready(spec, partial(self._call, tool.name), asks=not reads)
+            found[name] = Ready(spec, partial(self._call, tool.name), asks=not reads, foreign=True)
         return list(found.values())
 
     async def _call(self, name: str, arguments: Mapping[str, Any]) -> str:
@@ -102,17 +99,32 @@ class McpServer:
         await self._http.aclose()
 
 
+async def _listed(client: Client) -> list[Listed]:
+    """Page after page, up to the most that are taken."""
+    page = await client.list_tools(cache_mode="bypass")
+    tools = page.tools
+    while page.next_cursor is not None and len(tools) < MOST_TOOLS:
+        page = await client.list_tools(cursor=page.next_cursor, cache_mode="bypass")
+        tools = [*tools, *page.tools]
+    return tools[:MOST_TOOLS]
+
+
 def named(server: str, tool: str) -> str:
     """As models take names: the server's before the tool's, so that two servers may have the same."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}_{tool}")[:LONGEST_NAME]
 
 
 def _usable(schema: Mapping[str, Any]) -> bool:
-    """Whether a provider will take it: one that is none makes it refuse the whole question."""
+    """Whether a provider will take it: one that is none makes it refuse the whole question.
+
+    Nothing is known of what it holds: also what nests too deeply to be looked at is not usable.
+    """
     try:
+        if len(json.dumps(schema, ensure_ascii=False).encode()) > LARGEST_SCHEMA:
+            return False
         Draft202012Validator.check_schema(schema)
-        return len(json.dumps(schema, ensure_ascii=False).encode()) <= LARGEST_SCHEMA and schema.get("type") == "object"
-    except (SchemaError, UnicodeEncodeError):
+        return schema.get("type") == "object"
+    except Exception:
         return False
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,7 +56,7 @@ class Toolbox:
     def asks(self, call: ToolCall) -> bool:
         """Whether the user must agree first; a call that will fail as it is needs no asking."""
         tool = self._tools.get(call.name)
-        return tool is not None and tool.asks and not isinstance(arguments_of(call, tool.spec), ToolError)
+        return tool is not None and tool.asks and not isinstance(arguments_of(call, tool), ToolError)
 
     async def perform(self, call: ToolCall) -> Result:
         """Run the tool. Its failure, whichever, is a result too."""
@@ -74,7 +74,7 @@ class Toolbox:
         return result
 
     async def _run(self, tool: Ready, call: ToolCall) -> Result:
-        arguments = arguments_of(call, tool.spec)
+        arguments = arguments_of(call, tool)
         if isinstance(arguments, ToolError):
             return Result(str(arguments), "failed")
         try:
@@ -89,17 +89,15 @@ class Toolbox:
             return Result("The tool failed.", "failed")
 
 
-def arguments_of(call: ToolCall, spec: ToolSpec) -> dict[str, Any] | ToolError:
+def arguments_of(call: ToolCall, tool: Ready) -> dict[str, Any] | ToolError:
     """The arguments as the tool takes them, or what is wrong with them. An empty text stands for no arguments."""
     try:
         given = json.loads(call.arguments.strip() or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return ToolError(f"The arguments are not valid JSON: {error}.")
     try:
-        # An empty registry: a schema that refers to another document must not have it fetched.
-        validator = Draft202012Validator(_object(spec.parameters), registry=Registry())
-        mistake = best_match(validator.iter_errors(given))
-    except Exception as error:  # the schema may be another's: nothing is known of what it holds
+        mistake = best_match(_checked_by(tool).iter_errors(given))
+    except Exception as error:  # a plug-in's schema may hold anything
         return ToolError(f"The tool's own description of its arguments cannot be used: {type(error).__name__}.")
     if mistake is None:
         arguments: dict[str, Any] = given
@@ -108,8 +106,10 @@ def arguments_of(call: ToolCall, spec: ToolSpec) -> dict[str, Any] | ToolError:
     return ToolError(f"The arguments do not fit{f' at {where}' if where else ''}: {mistake.message[:500]}")
 
 
-def _object(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "object"} | dict(parameters)
+def _checked_by(tool: Ready) -> Draft202012Validator:
+    """An empty registry: a schema that refers to another document must not have it fetched."""
+    parameters = {} if tool.foreign else tool.spec.parameters
+    return Draft202012Validator({"type": "object"} | dict(parameters), registry=Registry())
 
 
 def _capped(text: str) -> str:

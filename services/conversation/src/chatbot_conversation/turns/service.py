@@ -96,7 +96,8 @@ class TurnService:
     async def store_reply(self, turn_id: UUID, reply: StoreReply) -> StoredReply:
         """Store the answer of an attempt: the first terminal state of the current attempt wins.
 
-        Sent again because the response was lost, the same answer gets the same response.
+        One that waits for its user may be cancelled. Sent again because the response was lost, the same answer gets the
+        same response.
 
         Raises:
             NotFound: there is no such turn (any more).
@@ -109,7 +110,8 @@ class TurnService:
             stored = StoredReply(state=reply.status, message_id=turn.reply_message_id, user_id=turn.user_id)
             if await _is_stored(session, turn, reply):
                 return stored
-            if turn.attempt != reply.attempt or turn.state != "running":
+            given_up = turn.state == "requires_action" and reply.status == "cancelled"
+            if turn.attempt != reply.attempt or not (turn.state == "running" or given_up):
                 raise Conflict(f"Attempt {turn.attempt} of this turn is {turn.state}; this reply comes too late.")
             if reply.abandoned and not turn.overdue:
                 raise Conflict("The process that answers this turn has given a sign of life.")

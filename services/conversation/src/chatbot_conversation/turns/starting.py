@@ -77,11 +77,7 @@ async def regenerate(
         if row.user_message_id != question.id:
             raise _used_for_another("message")
         return await _repeat(session, row, request.retry, knowledge, allowed)
-    # Locks the conversation: of two simultaneous requests the second sees the turn of the first.
-    if not await store.touch_conversation(session, new, question.id, added=0):
-        raise NotFound("There is no such conversation.")
-    if await store.is_being_answered(session, row):
-        raise Conflict("This question is being answered right now; wait for the answer, or cancel its run first.")
+    await _refuse_a_second(session, row)
     return await started_turn(session, row, question.text, question.parent_id, knowledge)
 
 
@@ -99,9 +95,19 @@ async def _repeat(session: WriteSession, row: AnyRow, retry: bool, knowledge: Kn
     if abandoned:
         TURNS.labels("interrupted").inc()
     if abandoned or (retry and row.state in ("failed", "cancelled", "interrupted")):
+        await _refuse_a_second(session, row)
         again = await store.start_again(session, row, allowed)
         return await started_turn(session, again, row.text, row.parent_id, knowledge)
     return await turn_as_it_stands(session, row)
+
+
+async def _refuse_a_second(session: WriteSession, turn: AnyRow) -> None:
+    """One answer to a question at a time. Raises `Conflict`, `NotFound`."""
+    # Locks the conversation: of two simultaneous requests the second sees the turn of the first.
+    if not await store.touch_conversation(session, turn, turn.user_message_id, added=0):
+        raise NotFound("There is no such conversation.")
+    if await store.is_being_answered(session, turn):
+        raise Conflict("This question is being answered right now; wait for the answer, or cancel its run first.")
 
 
 async def _place(session: ReadSession, user_id: UUID, request: StartTurn) -> tuple[UUID | None, UUID | None]:

@@ -17,6 +17,8 @@ from chatbot_conversation.wire import Json
 HISTORY_MESSAGES = 20
 LEASE = timedelta(seconds=10)
 """How long a turn is taken for alive after the last sign of the process that answers it; it gives one every 3 s."""
+FIRST_LEASE = timedelta(seconds=20)
+"""Of an attempt that was started: who was told to run it may have died before it heard of it, or says so late."""
 LATEST = timedelta(minutes=1)
 """No lease goes on for longer than this after the turn's deadline: time enough to store what was said until then."""
 LEFT_TO_CHAT = timedelta(seconds=20)
@@ -125,7 +127,7 @@ def _first_attempt(turn: NewTurn, allowed: timedelta, **more: Any) -> Insert:
         attempt=1,
         state="running",
         deadline=func.now() + allowed,
-        leased_until=None,  # the first renewal sets it: a chat of the release before renews none, its deadline rules
+        leased_until=func.now() + FIRST_LEASE,
         **more,
     )
 
@@ -139,7 +141,7 @@ async def start_again(session: WriteSession, turn: AnyRow, allowed: timedelta) -
             attempt=turn.attempt + 1,
             state="running",
             deadline=func.now() + allowed,
-            leased_until=None,
+            leased_until=func.now() + FIRST_LEASE,
             finished_at=None,
             waiting=None,
         )
@@ -179,10 +181,11 @@ async def lock_by_request_id(session: WriteSession, user_id: UUID, request_id: s
 
 
 async def is_being_answered(session: ReadSession, turn: AnyRow) -> bool:
-    """Whether another turn of the same question is running, and its process alive, or about to be buried."""
+    """Whether another turn of the same question runs, its process alive or about to be buried, or waits for one."""
     same = (turns.c.user_id == turn.user_id) & (turns.c.user_message_id == turn.user_message_id)
-    running = (turns.c.id != turn.id) & (turns.c.state == "running") & ~_overdue(LEFT_TO_CHAT)
-    return (await session.execute(select(turns.c.id).where(same, running).limit(1))).first() is not None
+    running = (turns.c.state == "running") & ~_overdue(LEFT_TO_CHAT)
+    other = (turns.c.id != turn.id) & (running | (turns.c.state == "requires_action"))
+    return (await session.execute(select(turns.c.id).where(same, other).limit(1))).first() is not None
 
 
 async def lock_own(session: WriteSession, user_id: UUID, turn_id: UUID) -> AnyRow | None:
