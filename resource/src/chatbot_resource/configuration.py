@@ -134,6 +134,7 @@ def _chat(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[str, Any
         "prompt_files": dict(resolved.prompt_files),
         "tools": _tools(spec.tools),
         **_variants(llm, resolved),
+        **_cache(llm),
         **_budgets(spec.budgets),
         **_moderation(spec, resolved),
     }
@@ -151,6 +152,15 @@ def _variants(llm: Llm, resolved: Resolved) -> dict[str, Any]:
         for variant in llm.variants
     ]
     return {"variants": told} if told else {}
+
+
+def _cache(llm: Llm) -> dict[str, Any]:
+    """Told only where it is on, as budgets are."""
+    cache = llm.cache
+    if cache.mode == "Off":
+        return {}
+    similarity = float(cache.similarity) if cache.mode == "Semantic" else None
+    return {"cache": {"seconds": int(seconds(cache.ttl)), "similarity": similarity}}
 
 
 def _tools(tools: Tools) -> dict[str, Any]:

@@ -6,7 +6,20 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from chatbot_resource.cel import MapList, Rule, rules
-from chatbot_resource.fields import Duration, KeyRef, Language, Model, ModelName, Name, Price, Url, refuse, unique
+from chatbot_resource.fields import (
+    Duration,
+    KeyRef,
+    Language,
+    Model,
+    ModelName,
+    Name,
+    Price,
+    Ratio,
+    Url,
+    refuse,
+    seconds,
+    unique,
+)
 
 ProviderType = Literal["OpenAI", "OpenAICompatible", "Anthropic", "Gemini", "Mistral", "Ollama", "Retrieval", "Fake"]
 
@@ -99,6 +112,38 @@ class Prompt(Model):
     ref: KeyRef
 
 
+_TTL = "cache.ttl is between 1s and 24h"
+_SIMILARITY = "cache.similarity is above 0"
+
+
+class Cache(Model):
+    """Answers given again: to the same user only, and only where model, prompt, passages and history are the same."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule("duration(self.ttl) >= duration('1s') && duration(self.ttl) <= duration('24h')", _TTL),
+            Rule("double(self.similarity) > 0.0", _SIMILARITY),
+        )
+    )
+
+    mode: Annotated[
+        Literal["Off", "Exact", "Semantic"],
+        Field(description="Exact: to the same words. Semantic: also to a last question in other words, by embeddings."),
+    ] = "Off"
+    ttl: Annotated[Duration, Field(description="How long an answer is kept.")] = "1h"
+    similarity: Annotated[
+        Ratio, Field(description="Cosine from which on two questions count as one, with mode Semantic.")
+    ] = "0.95"
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if not 1 <= seconds(self.ttl) <= 86_400:
+            raise ValueError(_TTL)
+        if not float(self.similarity):
+            raise ValueError(_SIMILARITY)
+        return self
+
+
 class Variant(Model):
     """One side of an A/B test: the model and the prompts of its users. What is unset is as without a test."""
 
@@ -156,6 +201,8 @@ class Llm(Model):
         MapList("name"),
         Field(description="An A/B test: each user has one of them, unless they name a model themselves."),
     ] = Field(default_factory=list, max_length=16)
+
+    cache: Cache = Cache()
 
     @model_validator(mode="after")
     def _linked(self) -> Self:

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from chatbot_chat import routes, socket
 from chatbot_chat.budgets.counters import Counters
 from chatbot_chat.budgets.service import Budgets
+from chatbot_chat.caching.service import make_cache
 from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.moderation.service import make_moderation
 from chatbot_chat.openai_api import embeddings, moderations
@@ -51,7 +52,8 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     tools = ToolCatalog(settings.tools, settings.mcp_tokens)
     budgets = Budgets(conversation, settings.budgets, Counters(redis))
     moderation = make_moderation(settings)
-    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), choices, budgets, moderation)
+    cache = make_cache(settings, conversation, redis)
+    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), choices, budgets, moderation, cache)
 
     async def ping_redis() -> None:
         await redis.ping()
@@ -97,7 +99,9 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     app.state.runs = runs
     app.state.catalog = catalog
     app.state.tools = tools
-    app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, choices, budgets, moderation)
+    app.state.completions = CompletionService(
+        settings.bot, catalog, tools, conversation, choices, budgets, moderation, cache
+    )
     app.state.responses = ResponseService(app.state.completions, runs, catalog)
     app.state.moderation = moderation
     app.state.embeddings = EmbeddingService(conversation, budgets)

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi import Path as PathParameter
 from starlette.responses import Response
 
+from chatbot_chat.caching.service import CacheUse
 from chatbot_chat.conversation_client import Turn
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position
@@ -75,6 +76,7 @@ async def send(
     user: CurrentUser,
     runs: Runs,
     catalog: Models_,
+    use: CacheUse,
     accept: Annotated[str, Header()] = "",
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
@@ -84,7 +86,7 @@ async def send(
     `client_message_id`, or without one under the same `Idempotency-Key`, it attaches to the run there is.
     """
     model = catalog.named(body.model)
-    turn = await runs.send(user, start_of(body, _name("send", idempotency_key)), model, body.language)
+    turn = await runs.send(user, start_of(body, _name("send", idempotency_key)), model, body.language, use)
     return await _respond(turn, runs.events(user, turn, Position()), accept)
 
 
@@ -95,6 +97,7 @@ async def edit(
     user: CurrentUser,
     runs: Runs,
     catalog: Models_,
+    use: CacheUse,
     accept: Annotated[str, Header()] = "",
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
@@ -102,7 +105,7 @@ async def edit(
     model = catalog.named(body.model)
     name = _name(f"edit:{place.message_id}", idempotency_key)
     start = start_of(body, name, place.conversation_id) | {"edited_message_id": str(place.message_id)}
-    turn = await runs.send(user, start, model, body.language)
+    turn = await runs.send(user, start, model, body.language, use)
     return await _respond(turn, runs.events(user, turn, Position()), accept)
 
 
@@ -112,6 +115,7 @@ async def regenerate(
     user: CurrentUser,
     runs: Runs,
     catalog: Models_,
+    use: CacheUse,
     body: Regenerate | None = None,
     accept: Annotated[str, Header()] = "",
     idempotency_key: IdempotencyKey = None,
@@ -125,7 +129,7 @@ async def regenerate(
         "client_message_id": body.client_message_id or _name(f"regenerate:{place.message_id}", idempotency_key),
         "retry": body.retry,
     }
-    turn = await runs.regenerate(user, start, model, body.language)
+    turn = await runs.regenerate(user, start, model, body.language, use)
     return await _respond(turn, runs.events(user, turn, Position()), accept)
 
 

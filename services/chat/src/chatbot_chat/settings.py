@@ -63,6 +63,13 @@ class VariantSettings(ClosedModel):
     prompt_files: dict[str, str]
 
 
+class CacheSettings(ClosedModel):
+    """Seconds that an answer is kept, and from which cosine on questions count as one; None is never."""
+
+    seconds: Count
+    similarity: Annotated[float, Field(gt=0, le=1)] | None
+
+
 class WeatherSettings(ClosedModel):
     """Addresses of an API that speaks like Open-Meteo; both end in its version path."""
 
@@ -121,6 +128,7 @@ class Settings(ServiceSettings):
     prompt_files: dict[str, str]
     """Language → path of its system prompt."""
     variants: list[VariantSettings] = Field(default_factory=list)
+    cache: CacheSettings | None = None
     tools: ToolSettings
     budgets: BudgetsSettings | None = None
     moderation: ModerationSettings | None = None

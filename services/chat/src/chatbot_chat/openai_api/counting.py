@@ -13,6 +13,7 @@ from chatbot_chat.providers import Usage
 
 _COUNTED = re.compile(rb'"usage"\s*:\s*\{')
 _ENDS = (b"\n\n", b"\r\n\r\n")
+_DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
 _FRAME = re.compile(rb".*?(?:\r\n\r\n|\n\n)", re.DOTALL)
 
 
@@ -50,6 +51,20 @@ class Counting:
             return None
         counts = [count for body in self._bodies(seen) if (count := _usage(body))]
         return counts[-1] if counts else None
+
+    @property
+    def seen(self) -> bytes:
+        """All that the provider has sent."""
+        return b"".join(self._seen)
+
+    @property
+    def complete(self) -> bool:
+        """Whether this is a whole answer in words, which has ended by itself."""
+        bodies = list(self._bodies(self.seen))
+        choices = [choice for body in bodies for choice in body.get("choices") or () if isinstance(choice, dict)]
+        called = any((choice.get("delta") or choice.get("message") or {}).get("tool_calls") for choice in choices)
+        ends = {choice.get("finish_reason") for choice in choices} - {None}
+        return not called and ends == {"stop"} and (not self._streamed or _DONE.search(self.seen) is not None)
 
     @property
     def said(self) -> int:

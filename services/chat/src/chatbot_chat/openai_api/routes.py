@@ -1,13 +1,15 @@
 """`/v1`: the routes OpenAI's clients call."""
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 from chatbot_common.identity import CurrentUser
 from fastapi import APIRouter, Depends, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from chatbot_chat.caching.service import wished
 from chatbot_chat.openai_api.completion import frame
 from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.embeddings import EmbeddingService
@@ -36,9 +38,11 @@ Embeddings = Annotated[EmbeddingService, Depends(_embeddings)]
 class RelayedResponse(StreamingResponse):
     """A provider's response on its way; its connection is let go however this ends, also before the first byte."""
 
-    def __init__(self, response: RelayedAnswer, counting: Counting, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, response: RelayedAnswer, counting: Counting, headers: Mapping[str, str], stack: AsyncExitStack
+    ) -> None:
         pieces = relayed(response, counting, self._broke)
-        super().__init__(pieces, response.status, HEADERS, media_type=response.content_type)
+        super().__init__(pieces, response.status, {**HEADERS, **headers}, media_type=response.content_type)
         self._stack = stack
         self._error: ProviderError | None = None
 
@@ -59,17 +63,23 @@ class RelayedResponse(StreamingResponse):
 @router.post("/chat/completions", response_model=None)
 async def create_completion(
     body: CompletionRequest, request: Request, user: CurrentUser, completions: Completions
-) -> Response | dict[str, Any]:
+) -> Response:
     """One answer, whole or streamed. The bot's own name is the assistant; the other models are raw."""
     completions.check(body.model)
     await completions.moderate(body)
+    use = wished(request.headers.get("cache-control", ""))
     stack = AsyncExitStack()
-    if found := await completions.relay(user, body, await request.json(), stack):
+    if found := await completions.relay(user, body, await request.json(), stack, use):
         return RelayedResponse(*found, stack)
-    answering = await completions.answer(user, body)
+    answering = await completions.answer(user, body, use)
     if body.stream:
-        return sse_response(guarded(answering.frames(body.includes_usage), lambda problem: frame(problem.as_openai())))
-    return await answering.whole()
+        response: Response = sse_response(
+            guarded(answering.frames(body.includes_usage), lambda problem: frame(problem.as_openai()))
+        )
+    else:
+        response = JSONResponse(await answering.whole())
+    response.headers.update(answering.headers)
+    return response
 
 
 @router.get("/models")

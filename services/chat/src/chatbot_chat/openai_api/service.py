@@ -1,8 +1,9 @@
 """Stateless completions: the assistant with the team's prompt and knowledge, or a raw model as it is."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -13,8 +14,10 @@ from chatbot_common.ids import uuid7
 from chatbot_chat.agent import AgentEvent, converse
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
+from chatbot_chat.caching.recall import Recall, Replayed
+from chatbot_chat.caching.service import USUAL, Cache, Use
 from chatbot_chat.conversation_client import ConversationClient, HistoryMessage, Knowledge
-from chatbot_chat.moderation.service import Moderation, Withheld
+from chatbot_chat.moderation.service import Moderation
 from chatbot_chat.openai_api.answering import Answering
 from chatbot_chat.openai_api.completion import Completion, frame
 from chatbot_chat.openai_api.counting import Counting
@@ -53,6 +56,7 @@ class CompletionService:
         choices: Choices,
         budgets: Budgets,
         moderation: Moderation,
+        cache: Cache,
     ) -> None:
         self._assistant = assistant
         self._catalog = catalog
@@ -61,6 +65,7 @@ class CompletionService:
         self._choices = choices
         self._budgets = budgets
         self._moderation = moderation
+        self._cache = cache
 
     @property
     def models(self) -> list[str]:
@@ -71,9 +76,15 @@ class CompletionService:
         await self._moderation.question("\n\n".join(item.text for item in request.messages if item.role != "assistant"))
 
     async def relay(
-        self, user: User, request: CompletionRequest, body: dict[str, Any], stack: AsyncExitStack
-    ) -> tuple[RelayedAnswer, Counting] | None:
-        """The provider's own response for a raw model that speaks this protocol; None where we word or judge it.
+        self,
+        user: User,
+        request: CompletionRequest,
+        body: dict[str, Any],
+        stack: AsyncExitStack,
+        use: Use = USUAL,
+    ) -> tuple[RelayedAnswer, Counting, Mapping[str, str]] | None:
+        """The provider's own response for a raw model that speaks this protocol, and headers for it; None where we word
+        or judge it.
 
         Args:
             stack: holds the provider's connection until the caller has passed everything on, through the counting.
@@ -84,6 +95,10 @@ class CompletionService:
         self.check(request.model)
         if request.model == self._assistant or self._moderation.blocks_answers:
             return None
+        counting = Counting(streamed=request.stream, hidden=not request.includes_usage)
+        recall = await self._cache.recall_relayed(user.id, request.model, body, use)
+        if recall.found:
+            return Replayed(recall.found), counting, recall.headers
         account = self._budgets.account(user.id, uuid7())
         try:
             relay = await self._catalog.relay(
@@ -97,20 +112,19 @@ class CompletionService:
             raise
         if relay is None:
             return None
-        counting = Counting(streamed=request.stream, hidden=not request.includes_usage)
-        stack.push_async_callback(_counted, relay, counting, account)
-        return relay.response, counting
+        stack.push_async_callback(_counted, relay, counting, account, recall)
+        return relay.response, counting, recall.headers
 
     def check(self, model: str) -> None:
         """Raises `UnknownModel`, naming those there are."""
         if model not in self.models:
             raise UnknownModel(model, self.models)
 
-    async def answer(self, user: User, request: CompletionRequest) -> Answering:
+    async def answer(self, user: User, request: CompletionRequest, use: Use = USUAL) -> Answering:
         """Find what is known about the question, and be ready to stream."""
         refuse_formats(request)
         if request.model != self._assistant:
-            return await self._answer_raw(user, request)
+            return await self._answer_raw(user, request, use)
         refuse_forced_tools(request)
         question = _question(request.messages)
         knowledge = await self._knowledge(user, question)
@@ -134,17 +148,19 @@ class CompletionService:
         asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))
         toolbox = self._tools.toolbox(asker, may_ask=False)
         account = self._budgets.account(user.id, uuid7(), variant=chosen.variant)
-        if self._budgets.bounded:
-            await self._admit(account, model, lambda settings: prepare(settings, ToolUse(toolbox.specs)))
+        begun = partial(prepare, use=ToolUse(toolbox.specs))
+        recall = await self._recall(user, model, begun, use)
+        if self._budgets.bounded and not recall.hit:
+            await self._admit(account, model, begun)
 
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
             prepared = partial(prepare, use=use)
             return account.watched(self._catalog.stream(model, prepared, admit=account.admit))
 
-        events = self._moderation.watched(converse(ask, toolbox))
-        return Answering(Completion(request.model), events, shelf, account)
+        events = self._moderation.watched(recall.through(converse(ask, toolbox)))
+        return Answering(Completion(request.model), events, shelf, account, recall)
 
-    async def _answer_raw(self, user: User, request: CompletionRequest) -> Answering:
+    async def _answer_raw(self, user: User, request: CompletionRequest, use: Use) -> Answering:
         """By the model as it is: calls of the client's tools are the client's to make."""
         knowledge = Knowledge()
         if not self._catalog.calls(request.model):
@@ -158,11 +174,20 @@ class CompletionService:
 
         prepare(self._catalog.model(request.model))  # a refusal is the response's status
         account = self._budgets.account(user.id, uuid7())
-        if self._budgets.bounded:
+        recall = await self._recall(user, request.model, prepare, use)
+        if self._budgets.bounded and not recall.hit:
             await self._admit(account, request.model, prepare)
         answer = self._catalog.stream(request.model, prepare, fallbacks=False, admit=account.admit)
-        events: AsyncGenerator[AgentEvent | Withheld, None] = self._moderation.watched(account.watched(answer))
-        return Answering(Completion(request.model), events, Shelf(knowledge), account)
+        spoken: AsyncGenerator[AgentEvent, None] = recall.through(account.watched(answer))
+        return Answering(Completion(request.model), self._moderation.watched(spoken), Shelf(knowledge), account, recall)
+
+    async def _recall(
+        self, user: User, model: str, prepare: Callable[[ModelSettings], ModelRequest], use: Use
+    ) -> Recall:
+        """Nothing for models that quote: they cost nothing."""
+        if self._catalog.quotes(model):
+            return Recall()
+        return await self._cache.recall(user.id, model, partial(prepare, self._catalog.model(model)), use)
 
     async def _admit(self, account: Account, model: str, prepare: Callable[[ModelSettings], ModelRequest]) -> None:
         """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`."""
@@ -212,11 +237,13 @@ def _estimate(model: ModelSettings, request: CompletionRequest) -> Usage:
     return Usage(estimate_tokens(told), request.answer_tokens or model.max_output_tokens)
 
 
-async def _counted(relay: Relay, counting: Counting, account: Account) -> None:
+async def _counted(relay: Relay, counting: Counting, account: Account, recall: Recall) -> None:
     if usage := counting.usage:
         relay.heard(usage)
     account.count(usage, 0 if usage else counting.said)
     await account.close()
+    if recall.keeps and relay.response.status == HTTPStatus.OK and counting.complete:
+        await recall.keep_bytes(counting.seen, relay.response.content_type)
 
 
 async def relayed(

@@ -14,6 +14,7 @@ from chatbot_common.http import UpstreamProblem
 from opentelemetry import trace
 
 from chatbot_chat.agent import AgentEvent, Called, Returned, Wanted, converse
+from chatbot_chat.caching.recall import Recall
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, EndState, WaitingCall, ending
 from chatbot_chat.moderation import Verdict
@@ -71,6 +72,7 @@ class Task:
     fallbacks: bool = True
     """Whether another model may answer."""
     variant: str | None = None
+    recall: Recall = field(default_factory=Recall)
 
 
 @dataclass
@@ -154,7 +156,8 @@ class Executor:
             asked = self._catalog.stream(said.model, prepare, fallbacks=task.fallbacks, admit=run.account.admit)
             return run.account.watched(asked)
 
-        answer = self._moderation.watched(converse(ask, task.toolbox, said.exchange, task.decided))
+        spoken = task.recall.through(converse(ask, task.toolbox, said.exchange, task.decided))
+        answer = self._moderation.watched(spoken)
         async with contextlib.aclosing(answer) as events:
             async for event in events:
                 if isinstance(event, Usage):
@@ -178,6 +181,8 @@ class Executor:
         if outcome is not None:
             status, message = outcome
         else:
+            if status == "completed" and not body["moderation"]:
+                await task.recall.keep()
             for citation in body["citations"]:
                 run.emit("citation", **citation)
             if body["usage"]:

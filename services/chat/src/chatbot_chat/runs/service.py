@@ -17,19 +17,19 @@ from redis import RedisError
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.budgets.windows import BudgetUsedUp
+from chatbot_chat.caching.service import USUAL, Cache, Use
 from chatbot_chat.conversation_client import ConversationClient, Knowledge, Options, Turn, ending
 from chatbot_chat.moderation.rules import Rules
 from chatbot_chat.moderation.service import Moderation
-from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
-from chatbot_chat.providers import ModelRequest
+from chatbot_chat.prompt import PromptTooLong, ToolUse, system_prompt
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position, ending_of
-from chatbot_chat.runs.executor import Executor, Prepare, Task
+from chatbot_chat.runs.executor import Executor, Task
 from chatbot_chat.runs.leases import Leases
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.resuming import resumed
 from chatbot_chat.runs.run import Run
-from chatbot_chat.settings import ModelSettings
+from chatbot_chat.runs.tasks import preparing, recalled
 from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_chat.tools.factory import Asker
 from chatbot_chat.tools.knowledge import Shelf
@@ -55,6 +55,7 @@ class RunService:
         choices: Choices,
         budgets: Budgets | None = None,
         moderation: Moderation | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self._catalog = catalog
         self._tools = tools
@@ -62,6 +63,7 @@ class RunService:
         self._log = run_log
         self._choices = choices
         self._budgets = budgets or Budgets(conversation)
+        self._cache = cache or Cache(conversation)
         self._moderation = moderation or Moderation(Rules({}))
         self._executor = Executor(catalog, conversation, run_log, self._moderation)
         self._runs: dict[UUID, Run] = {}
@@ -69,22 +71,29 @@ class RunService:
         self.leases = Leases(conversation, run_log, lambda: self._runs.values(), budgets=self._budgets, models=models)
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def send(self, user: User, body: dict[str, Any], model: str | None, language: str | None) -> Turn:
+    async def send(
+        self, user: User, body: dict[str, Any], model: str | None, language: str | None, use: Use = USUAL
+    ) -> Turn:
         """Start the turn, or find the one this message started before; its events come from `events`.
 
         Args:
             model: the one that the client named, if it did.
+            use: of the cache.
 
         Raises:
             ContentBlocked: moderation refused it; nothing is stored. Problem: the turn could not be started.
         """
         if flagged := await self._moderation.question(body["text"]):
             body = body | {"moderation": flagged.as_json()}
-        return await self._surely(self._begin(user, self._conversation.start_turn(user, body), model, language))
+        return await self._surely(self._begin(user, self._conversation.start_turn(user, body), model, language, use))
 
-    async def regenerate(self, user: User, body: dict[str, Any], model: str | None, language: str | None) -> Turn:
-        """Answer a question once more; otherwise as `send`."""
-        return await self._surely(self._begin(user, self._conversation.regenerate(user, body), model, language))
+    async def regenerate(
+        self, user: User, body: dict[str, Any], model: str | None, language: str | None, use: Use = USUAL
+    ) -> Turn:
+        """Answer a question once more, by the model; otherwise as `send`."""
+        return await self._surely(
+            self._begin(user, self._conversation.regenerate(user, body), model, language, use.anew)
+        )
 
     async def approve(self, user: User, run_id: UUID, tool_call_id: str, approved: bool) -> Turn:
         """Answer a call of a tool that waits for the user. With the last answer the next attempt starts, here.
@@ -105,12 +114,16 @@ class RunService:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _begin(self, user: User, starting: Awaitable[Turn], model: str | None, language: str | None) -> Turn:
+    async def _begin(
+        self, user: User, starting: Awaitable[Turn], model: str | None, language: str | None, use: Use = USUAL
+    ) -> Turn:
         turn = await starting
         if turn.state == "started":
             asked = self._asked(user, turn, model, language)
+            asked = await recalled(self._cache, self._catalog, user.id, asked, use)
             account = self._budgets.account(user.id, turn.turn_id, turn.attempt, asked.variant)
-            await self._admit(turn, asked, account)
+            if not asked.recall.hit:  # which costs nothing
+                await self._admit(turn, asked, account)
             self._start(user.id, turn, asked, account)
         return turn
 
@@ -138,7 +151,7 @@ class RunService:
         chosen = self._choices.again(before.model, before.variant) if before else self._choices.of(user.id, model)
         options = turn.options or Options(model=chosen.model, raw=False)
         knowledge = before.knowledge if before else turn.knowledge
-        prepare = _preparing(
+        prepare = preparing(
             turn,
             options,
             knowledge,
@@ -160,7 +173,7 @@ class RunService:
     def _asked_raw(self, turn: Turn, model: str, options: Options) -> Task:
         """Without the team's prompt, knowledge and tools, and of no other model."""
         knowledge = turn.knowledge if self._catalog.quotes(model) else Knowledge()
-        prepare = _preparing(turn, options, knowledge, system="", instructions=options.instructions)
+        prepare = preparing(turn, options, knowledge, system="", instructions=options.instructions)
         return Task(model, prepare, Toolbox(), Shelf(knowledge), fallbacks=False)
 
     def _start(self, user_id: UUID, turn: Turn, asked: Task, account: Account) -> None:
@@ -269,31 +282,3 @@ class RunService:
             run.stop("interrupted")
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
-
-
-def _preparing(
-    turn: Turn,
-    options: Options,
-    knowledge: Knowledge,
-    *,
-    system: str,
-    instructions: str | None,
-    summary: str | None = None,
-) -> Prepare:
-    """How a request for a model is made of the turn."""
-
-    def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
-        return build_request(
-            settings,
-            system=system,
-            question=turn.text,
-            history=turn.history,
-            knowledge=knowledge,
-            summary=summary,
-            instructions=instructions,
-            max_tokens=options.max_output_tokens,
-            temperature=TEMPERATURE if options.temperature is None else options.temperature,
-            use=use,
-        )
-
-    return prepare

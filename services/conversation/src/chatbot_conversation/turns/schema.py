@@ -124,6 +124,8 @@ class Turn(Response):
 class Usage(Request):
     input_tokens: Annotated[int, Field(ge=0)]
     output_tokens: Annotated[int, Field(ge=0)]
+    cached: Literal[True] | None = None
+    """The answer is one that was given before: it has cost nothing."""
 
 
 class StoreReply(Request):
