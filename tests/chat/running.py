@@ -17,6 +17,7 @@ from tests.support.serving import serving
 
 SCRIPTS = (
     *("echo", "endless", "picky", "surrogate", "half", "agent"),
+    *("silent", "large"),
     *("hang", "hang-midway", "garbage", "cut", "early", "refuse", "busy", "broken", "unknown"),
 )
 

@@ -10,12 +10,13 @@ from uuid import UUID
 
 import pytest
 from chatbot_chat.budgets.counters import Counters, Hold
-from chatbot_chat.budgets.prices import cost_of, estimate_of, spent_of
+from chatbot_chat.budgets.prices import MOST, cost_of, estimate_of, spent_of
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, money, windows_of
 from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.providers import Message, ModelRequest, Usage
 from chatbot_chat.settings import BudgetsSettings, ModelSettings
+from chatbot_chat.tokens import estimate_json
 from chatbot_common.ids import uuid7
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,7 +64,7 @@ class TestPrices:
 
     @given(st.decimals(0, 10**6, places=6), st.integers(0, 10**9), st.integers(0, 10**9))
     def test_never_less_than_exactly(self, price: Any, asked: int, said: int) -> None:
-        exact = price * (asked + said)
+        exact = min(price * (asked + said), MOST)
         assert exact <= cost_of(model({"input": str(price), "output": str(price)}), Usage(asked, said)) < exact + 1
 
     def test_add_up_over_several_questions(self) -> None:
@@ -71,6 +72,20 @@ class TestPrices:
         both = spent_of(model(name="other"), Usage(1, 2), first, estimated=False)
         assert (both.input_tokens, both.output_tokens, both.cost) == (11, 7, 15)
         assert (both.model, both.estimated) == ("other", True)
+
+    def test_a_picture_is_no_text(self) -> None:
+        def asked(url: str) -> int:
+            return estimate_json([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}])
+
+        assert asked("data:image/png;base64," + "A" * 600_000) == asked("https://example.com/cat.png") < 2000
+        assert estimate_json({"type": "object", "description": "A" * 4000}) > 1000
+
+    def test_however_deep(self) -> None:
+        told: Any = "word"
+        for _ in range(100_000):
+            told = {"a": [told]}
+        assert estimate_json(told) > 100_000
+        assert estimate_json({"half": "\ud83d", "none": None, "type": []}) == 8
 
     def test_estimated_at_the_most(self) -> None:
         assert estimate_of(request(10, 50)) == Usage(10, 50)
@@ -187,6 +202,15 @@ class TestHolds:
             await account.admit(model(), request(50, 50))
             await account.close()
             assert account.spent is None
+
+    async def test_of_who_leaves_before_the_first_word_cost_the_prompt(self, ada: UUID, budgets: Budgets) -> None:
+        account = budgets.account(ada, uuid7())
+        await account.admit(model(), request(50, 50))
+        account.cut()
+        account.count(None, 0)
+        assert account.spent is not None
+        assert (account.spent.input_tokens, account.spent.output_tokens, account.spent.estimated) == (50, 0, True)
+        await account.close()
 
     async def test_grow_with_a_dearer_fallback_and_with_each_question(
         self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock

@@ -1,7 +1,7 @@
 """Leases: who lives is left alone; a run whose process has died ends as interrupted, with the words from its log."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import ConversationClient, Turn, ending
+from chatbot_chat.providers import ModelEvent, TextDelta
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event
 from chatbot_chat.runs.leases import CALL_SECONDS, RENEW_SECONDS, RETRY_SECONDS, SURE_SECONDS, Leases
@@ -220,6 +221,21 @@ class TestBegun:
         await runs.drain(30)
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "failed"
         assert [event.type for event in await log.said(turn.turn_id, 1)] == ["run.failed"]
+
+    async def test_ends_also_when_a_cancellation_leaks_into_it(
+        self, told: dict[str, Any], tools: ToolCatalog, conversation: ConversationClient, log: RunLog, ada: User
+    ) -> None:
+        class Leaking(Catalog):
+            async def stream(self, *_: Any, **__: Any) -> AsyncGenerator[ModelEvent, None]:
+                yield TextDelta("So far")
+                raise asyncio.CancelledError
+
+        runs = RunService(Leaking(Settings.model_validate(told)), tools, conversation, log, {"en": ""})
+        turn = await runs.send(ada, question(), "echo", "en")
+        await runs.drain(30)
+        reply = (await conversation.get_turn(ada, turn.turn_id)).reply
+        assert reply is not None
+        assert (reply.text, reply.status) == ("So far", "failed")
 
 
 class TestLiving:

@@ -175,6 +175,42 @@ class TestRelay:
             with pytest.raises(ProviderSpared):
                 await self.relayed(world, "echo")
 
+    @pytest.mark.parametrize("told", [None, {"include_usage": False}, {"include_obfuscation": False}])
+    async def test_a_stream_counts_whatever_its_client_wants(
+        self, make: Make, model_server: ModelServer, told: dict[str, Any] | None
+    ) -> None:
+        own = {} if told is None else {"stream_options": told}
+        body = {"messages": [{"role": "user", "content": "Hello"}], "stream": True} | own
+        async with make("echo", "strict") as world:
+            for model in ("echo", "strict"):
+                async with contextlib.AsyncExitStack() as stack:
+                    await world.catalog.relay(model, body, stack)
+        sent = [asked.get("stream_options") for _, asked in model_server.requests]
+        assert sent == [*[(told or {}) | {"include_usage": True}] * 2, told]
+
+    @pytest.mark.parametrize(
+        ("model", "own", "sent"),
+        [
+            ("echo", {}, {"max_tokens": 1000}),
+            ("echo", {"max_tokens": None}, {"max_tokens": 1000}),
+            ("picky", {}, {"max_completion_tokens": 1000}),
+            ("echo", {"max_completion_tokens": 5}, {"max_completion_tokens": 5}),
+            ("echo", {"max_tokens": 2000}, {"max_tokens": 2000}),
+        ],
+    )
+    async def test_has_a_bound(
+        self, make: Make, model_server: ModelServer, model: str, own: dict[str, Any], sent: dict[str, int]
+    ) -> None:
+        """Where there are budgets: what was held may not be less than what is asked for."""
+        body = {"model": model, "messages": [{"role": "user", "content": "Hello"}]} | own
+        async with make(model) as world:
+            for bounded in (True, False):
+                async with contextlib.AsyncExitStack() as stack:
+                    await world.catalog.relay(model, body, stack, bounded=bounded)
+        *_, bounded_one, plain = [asked for _, asked in model_server.requests]
+        assert bounded_one == body | sent
+        assert plain == body
+
     async def test_not_where_another_protocol_is_spoken(self, make: Make) -> None:
         async with make("echo", provider="claude") as world:
             assert await self.relayed(world, "echo") is None

@@ -176,14 +176,48 @@ class TestLedger:
         assert [row["model"] for row in await entered(sql, ada)] == ["retrieval"]
 
     async def test_has_what_a_client_left_alone(self, chat: Chat, ada: UUID, sql: asyncpg.Connection) -> None:
-        body = {"model": "endless", "messages": HELLO, "stream": True}
-        async with chat.client.stream(
-            "POST", "/v1/chat/completions", json=body, headers=chat.keys.bearer(ada)
-        ) as response:
-            await anext(response.aiter_bytes())
-            await asyncio.sleep(0.1)
-        [row] = await entered(sql, ada)
-        assert row["estimated"]
+        """Also before its first word: its prompt."""
+        for model in ("endless", "silent"):
+            body = {"model": model, "messages": HELLO, "stream": True}
+            async with chat.client.stream(
+                "POST", "/v1/chat/completions", json=body, headers=chat.keys.bearer(ada)
+            ) as response:
+                await anext(response.aiter_bytes())
+                await asyncio.sleep(0.1)
+
+        async def both() -> list[Any]:
+            return found if len(found := await entered(sql, ada)) == 2 else []
+
+        rows = {row["model"]: row for row in await eventually(both)}
+        assert all(row["estimated"] and row["input_tokens"] > 0 for row in rows.values())
+        assert rows["silent"]["output_tokens"] == 0
+
+
+class TestRelayed:
+    """What a client may say of a raw model, where there are budgets."""
+
+    async def test_is_held_and_only_answers_cost(
+        self, bounded: Chat, ada: UUID, model_server: ModelServer, sql: asyncpg.Connection
+    ) -> None:
+        deep: Any = "deep"
+        for _ in range(300):
+            deep = [deep]
+
+        async def asked(**told: Any) -> int:
+            body = {"model": "echo", "messages": HELLO} | told
+            response = await bounded.client.post("/v1/chat/completions", json=body, headers=bounded.keys.bearer(ada))
+            return response.status_code
+
+        assert await asked() == 200
+        assert model_server.requests[-1][1]["max_tokens"] == 1000
+        assert await asked(max_tokens=100_000, max_completion_tokens=1) == 429
+        assert await asked(model="large", max_tokens=50) == 413
+        assert await asked(metadata={"deep": deep}, max_tokens=50) == 200
+
+        async def both() -> list[Any]:
+            return found if len(found := await entered(sql, ada)) > 1 else []
+
+        assert [row["model"] for row in await eventually(both)] == ["echo", "echo"]
 
 
 COUNTED = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}\n\n'

@@ -80,6 +80,12 @@ async def _counting(body: dict[str, Any]) -> AsyncIterator[bytes]:
         await asyncio.sleep(0.02)
 
 
+async def _silent(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Begins, and says nothing."""
+    yield _chunk(body["model"], {"role": "assistant", "content": ""})
+    await asyncio.sleep(120)
+
+
 async def _hang_midway(body: dict[str, Any]) -> AsyncIterator[bytes]:
     async for piece in _words(body):
         yield piece
@@ -161,6 +167,7 @@ async def _half(_: dict[str, Any]) -> AsyncIterator[bytes]:
 
 STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "endless": _endless,
+    "silent": _silent,
     "hang-midway": _hang_midway,
     "garbage": _garbage,
     "cut": _cut,
@@ -198,6 +205,8 @@ class ModelServer:
         if model in RECOVERING and sum(asked["model"] == model for _, asked in self.requests) == 1:
             status, headers = RECOVERING[model]
             return JSONResponse({"error": {"message": "scripted", "type": "scripted"}}, status, headers)
+        if model == "large":
+            return Response("<html>413 Request Entity Too Large</html>", 413, media_type="text/html")
         if model == "hang":
             await asyncio.sleep(120)
         if model == "picky" and (refused := next((name for name in PICKY if name in body), None)):

@@ -22,6 +22,8 @@ ROUNDS = 8
 CALLS = 16
 """That are made of one round's."""
 TOO_MANY = Result(f"Not more than {CALLS} calls are made at once; call again what is still needed.", "failed")
+LEAKED = Result("The tool failed.", "failed")
+"""Of a call that nobody has cancelled, and that ended so: what it waited for was, and a library let that through."""
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 """Ids that are safe in the path of an address; a provider may send others."""
 
@@ -136,7 +138,7 @@ async def _performed(
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                yield Returned(tasks[task], task.result())
+                yield Returned(tasks[task], LEAKED if task.cancelled() else task.result())
     finally:
         for task in tasks:
             task.cancel()

@@ -62,9 +62,17 @@ class Account:
         finally:
             self.count(usage, characters)
 
-    def count(self, usage: Usage | None, said: int) -> None:
-        """Who was asked last has spoken, or has not: `said` is in bytes. A provider that did not count is estimated."""
-        if self._asked is None or (usage is None and not said):
+    def cut(self) -> None:
+        """Who was asked last has the prompt, and nobody waits for its first word any more."""
+        self.count(None, 0, taken=True)
+
+    def count(self, usage: Usage | None, said: int, *, taken: bool = False) -> None:
+        """Who was asked last has spoken, or has not: `said` is in bytes. A provider that did not count is estimated.
+
+        Args:
+            taken: whether it charges for the prompt also when it has said nothing.
+        """
+        if self._asked is None or (usage is None and not said and not taken):
             return
         model, estimate = self._asked
         counted = usage or Usage(estimate().input_tokens, -(-said // BYTES_PER_TOKEN))

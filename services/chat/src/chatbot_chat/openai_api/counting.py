@@ -25,6 +25,8 @@ class Counting:
         self._hidden = streamed and hidden
         self._seen: list[bytes] = []
         self._tail = b""
+        self.complete = False
+        """Whether all of it was passed on."""
 
     def passed(self, piece: bytes) -> bytes:
         """What of it, and of what was held back before, the client gets now."""
@@ -40,7 +42,7 @@ class Counting:
 
     def rest(self) -> bytes:
         """What was held back, once nothing follows."""
-        tail, self._tail = self._tail, b""
+        tail, self._tail, self.complete = self._tail, b"", True
         return tail
 
     @property
@@ -58,13 +60,12 @@ class Counting:
         return b"".join(self._seen)
 
     @property
-    def complete(self) -> bool:
-        """Whether this is a whole answer in words, which has ended by itself."""
-        bodies = list(self._bodies(self.seen))
-        choices = [choice for body in bodies for choice in body.get("choices") or () if isinstance(choice, dict)]
-        called = any((choice.get("delta") or choice.get("message") or {}).get("tool_calls") for choice in choices)
-        ends = {choice.get("finish_reason") for choice in choices} - {None}
-        return not called and ends == {"stop"} and (not self._streamed or _DONE.search(self.seen) is not None)
+    def plain(self) -> bool:
+        """Whether this is a whole answer in words alone, which has ended by itself."""
+        choices = [choice for body in self._bodies(self.seen) for choice in _choices(body)]
+        ends = [reason for choice in choices if (reason := choice.get("finish_reason")) is not None]
+        stopped = bool(ends) and all(reason == "stop" for reason in ends) and not any(map(_calls, choices))
+        return stopped and (not self._streamed or _DONE.search(self.seen) is not None)
 
     @property
     def said(self) -> int:
@@ -97,6 +98,16 @@ def _usage(body: dict[str, Any]) -> Usage | None:
             return Usage(asked, said)
         case _:
             return None
+
+
+def _choices(body: dict[str, Any]) -> list[dict[str, Any]]:
+    choices = body.get("choices")
+    return [item for item in choices if isinstance(item, dict)] if isinstance(choices, list) else []
+
+
+def _calls(choice: dict[str, Any]) -> bool:
+    message = choice.get("delta") or choice.get("message")
+    return isinstance(message, dict) and bool(message.get("tool_calls"))
 
 
 def _said(body: dict[str, Any]) -> int:

@@ -1,7 +1,8 @@
 """Stateless completions: the assistant with the team's prompt and knowledge, or a raw model as it is."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -21,7 +22,7 @@ from chatbot_chat.moderation.service import Moderation
 from chatbot_chat.openai_api.answering import Answering
 from chatbot_chat.openai_api.completion import Completion, frame
 from chatbot_chat.openai_api.counting import Counting
-from chatbot_chat.openai_api.raw import raw_request, refuse_forced_tools, refuse_formats
+from chatbot_chat.openai_api.raw import raw_request, refuse_forced_tools, refuse_unheld
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import (
@@ -33,7 +34,7 @@ from chatbot_chat.providers import (
 )
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
 from chatbot_chat.settings import ModelSettings
-from chatbot_chat.tokens import estimate_tokens
+from chatbot_chat.tokens import estimate_json
 from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_chat.tools.factory import Asker
 from chatbot_chat.tools.knowledge import Shelf
@@ -42,6 +43,8 @@ from chatbot_chat.variants import Choices
 log = structlog.get_logger(__name__)
 
 MAX_QUERY = 4000
+
+Ended = Callable[[object, BaseException | None, object], Awaitable[None]]
 
 
 class CompletionService:
@@ -95,7 +98,7 @@ class CompletionService:
         self.check(request.model)
         if request.model == self._assistant or self._moderation.blocks_answers:
             return None
-        counting = Counting(streamed=request.stream, hidden=not request.includes_usage)
+        counting = Counting(streamed=bool(request.stream), hidden=not request.includes_usage)
         recall = await self._cache.recall_relayed(user.id, request.model, body, use)
         if recall.found:
             return Replayed(recall.found), counting, recall.headers
@@ -105,14 +108,15 @@ class CompletionService:
                 request.model,
                 body,
                 stack,
-                lambda model: account.admit_estimated(model, lambda: _estimate(model, request)),
+                lambda model: account.admit_estimated(model, lambda: _estimate(model, request, body)),
+                bounded=self._budgets.bounded,
             )
         except BaseException:
             await account.close()
             raise
         if relay is None:
             return None
-        stack.push_async_callback(_counted, relay, counting, account, recall)
+        stack.push_async_exit(_counted(relay, counting, account, recall))
         return relay.response, counting, recall.headers
 
     def check(self, model: str) -> None:
@@ -122,7 +126,7 @@ class CompletionService:
 
     async def answer(self, user: User, request: CompletionRequest, use: Use = USUAL) -> Answering:
         """Find what is known about the question, and be ready to stream."""
-        refuse_formats(request)
+        refuse_unheld(request)
         if request.model != self._assistant:
             return await self._answer_raw(user, request, use)
         refuse_forced_tools(request)
@@ -132,7 +136,7 @@ class CompletionService:
         chosen = self._choices.of(user.id)
 
         def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
-            return build_request(
+            wanted = build_request(
                 settings,
                 system=system_prompt(chosen.prompts, None),
                 question=question,
@@ -143,6 +147,7 @@ class CompletionService:
                 temperature=TEMPERATURE if request.temperature is None else request.temperature,
                 use=use,
             )
+            return replace(wanted, top_p=request.top_p, stop=request.stops)
 
         model = chosen.model
         asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))
@@ -155,7 +160,7 @@ class CompletionService:
 
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
             prepared = partial(prepare, use=use)
-            return account.watched(self._catalog.stream(model, prepared, admit=account.admit))
+            return account.watched(self._catalog.stream(model, prepared, admit=account.admit, cut=account.cut))
 
         events = self._moderation.watched(recall.through(converse(ask, toolbox)))
         return Answering(Completion(request.model), events, shelf, account, recall)
@@ -177,7 +182,7 @@ class CompletionService:
         recall = await self._recall(user, request.model, prepare, use)
         if self._budgets.bounded and not recall.hit:
             await self._admit(account, request.model, prepare)
-        answer = self._catalog.stream(request.model, prepare, fallbacks=False, admit=account.admit)
+        answer = self._catalog.stream(request.model, prepare, fallbacks=False, admit=account.admit, cut=account.cut)
         spoken: AsyncGenerator[AgentEvent, None] = recall.through(account.watched(answer))
         return Answering(Completion(request.model), self._moderation.watched(spoken), Shelf(knowledge), account, recall)
 
@@ -231,19 +236,30 @@ def _instructions(messages: list[ChatMessage]) -> str | None:
     return "\n\n".join(item.text for item in messages if item.role in ("system", "developer")) or None
 
 
-def _estimate(model: ModelSettings, request: CompletionRequest) -> Usage:
-    """The most that a raw model may use: all it is told, tools and images too, and the longest answer."""
-    told = request.model_dump_json(exclude={"model", "stream", "stream_options"}, exclude_none=True)
-    return Usage(estimate_tokens(told), request.answer_tokens or model.max_output_tokens)
+def _estimate(model: ModelSettings, request: CompletionRequest, body: Mapping[str, Any]) -> Usage:
+    """The most that a raw model may use: all it is told, tools and images too, and the longest answer.
+
+    Of two bounds it may know the one or the other.
+    """
+    told = {name: body[name] for name in body.keys() - {"model", "stream", "stream_options"} if body[name] is not None}
+    longest = max(request.max_tokens or 0, request.max_completion_tokens or 0)
+    return Usage(estimate_json(told), longest or model.max_output_tokens)
 
 
-async def _counted(relay: Relay, counting: Counting, account: Account, recall: Recall) -> None:
-    if usage := counting.usage:
-        relay.heard(usage)
-    account.count(usage, 0 if usage else counting.said)
-    await account.close()
-    if recall.keeps and relay.response.status == HTTPStatus.OK and counting.complete:
-        await recall.keep_bytes(counting.seen, relay.response.content_type)
+def _counted(relay: Relay, counting: Counting, account: Account, recall: Recall) -> Ended:
+    """How a relayed answer ends. One that its client has left costs its prompt at least; a refusal costs nothing."""
+
+    async def ended(_: object, error: BaseException | None, __: object) -> None:
+        if 200 <= relay.response.status < 300:
+            if usage := counting.usage:
+                relay.heard(usage)
+            left = not (counting.complete or isinstance(error, ProviderError))
+            account.count(usage, 0 if usage else counting.said, taken=left)
+        await account.close()
+        if recall.keeps and relay.response.status == HTTPStatus.OK and counting.complete and counting.plain:
+            await recall.keep_bytes(counting.seen, relay.response.content_type)
+
+    return ended
 
 
 async def relayed(

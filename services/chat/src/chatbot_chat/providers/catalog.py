@@ -79,6 +79,7 @@ class Catalog:
         *,
         fallbacks: bool = True,
         admit: Callable[[ModelSettings, ModelRequest], Awaitable[None]] | None = None,
+        cut: Callable[[], None] | None = None,
     ) -> AsyncGenerator[ModelEvent, None]:
         """Events of one answer, from the first route that speaks; `Chosen` says whose it is.
 
@@ -89,6 +90,7 @@ class Catalog:
             prepare: makes the request for a model, fitted to its window.
             fallbacks: whether another model may answer; who asks for a raw model means that one.
             admit: is told whom is about to be asked for what; what it raises ends the answer.
+            cut: is told when who waits is cancelled between a provider's taking the request and its first word.
 
         Raises:
             ProviderError: of the last route tried, or of the one that spoke.
@@ -98,7 +100,7 @@ class Catalog:
             request = prepare(route.model)
             if admit:
                 await admit(route.model, request)
-            return await opened(route, request)
+            return await opened(route, request, cut)
 
         names = [name, *(item for item in self._fallbacks if fallbacks and item != name)]
         routes = [self._routes(self.model(item)) for item in names]
@@ -116,12 +118,15 @@ class Catalog:
         body: Mapping[str, Any],
         stack: contextlib.AsyncExitStack,
         admit: Callable[[ModelSettings], Awaitable[None]] | None = None,
+        *,
+        bounded: bool = False,
     ) -> Relay | None:
         """A provider's own response to a chat completion; None when not all of the model's speak that protocol.
 
         Args:
             stack: holds the provider's connection until the caller has passed everything on.
             admit: is told the model before somebody is asked; what it raises ends this.
+            bounded: whether an answer that the client has not bounded is, by what the model may say.
 
         Raises:
             ProviderError: no deployment answered.
@@ -137,7 +142,8 @@ class Catalog:
                 spoke = await own.enter_async_context(route.guard.admitted())
                 meter = own.enter_context(metered(route.provider, route.model, route.upstream_model))
                 assert isinstance(route.provider, RelayingProvider)  # noqa: S101 - all are
-                asked = route.provider.relay({**body, "model": route.upstream_model})
+                longest = route.model.max_output_tokens if bounded else None
+                asked = route.provider.relay({**body, "model": route.upstream_model}, longest)
                 with meter.current():
                     response = await own.enter_async_context(asked)
                 spoke()

@@ -17,6 +17,7 @@ from chatbot_chat.providers import (
     ModelRequest,
     ProviderError,
     ProviderTimeout,
+    Taken,
 )
 from chatbot_chat.providers.guard import Guard
 from chatbot_chat.providers.metering import metered
@@ -91,14 +92,23 @@ async def first_to_answer(
     raise failure
 
 
-async def opened(route: Route, request: ModelRequest) -> Opened:
-    """The answer of one route, from its first words on. Raises `ProviderError`."""
+async def opened(route: Route, request: ModelRequest, cut: Callable[[], None] | None = None) -> Opened:
+    """The answer of one route, from its first words on; `cut`: see `Catalog.stream`. Raises `ProviderError`."""
     events = _answer(route, replace(request, model=route.upstream_model))
     heard: list[ModelEvent] = []
-    async for event in events:
-        heard.append(event)
-        if isinstance(event, (*SPEECH, Finish)):
-            break
+    taken = False
+    try:
+        async for event in events:
+            if isinstance(event, Taken):
+                taken = True
+                continue
+            heard.append(event)
+            if isinstance(event, (*SPEECH, Finish)):
+                break
+    except asyncio.CancelledError:
+        if cut and taken:
+            cut()
+        raise
     return Opened(heard, events)
 
 

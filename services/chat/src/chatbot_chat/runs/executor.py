@@ -137,6 +137,8 @@ class Executor:
                 if run.stop_reason is None and not run.text:
                     return "failed", ProviderTimeout("The model said nothing for as long as an answer may take.")
                 return ("cancelled" if run.stop_reason == "cancelled" else "interrupted"), None
+            if speaking.cancelled():
+                raise RuntimeError("somebody else's cancellation has leaked into the answer")
             speaking.result()
         except Problem as problem:
             return "failed", problem
@@ -153,8 +155,11 @@ class Executor:
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
             # The next round is for the model that spoke in the last one: it knows why it called.
             prepare = partial(task.prepare, use=use)
-            asked = self._catalog.stream(said.model, prepare, fallbacks=task.fallbacks, admit=run.account.admit)
-            return run.account.watched(asked)
+            account = run.account
+            asked = self._catalog.stream(
+                said.model, prepare, fallbacks=task.fallbacks, admit=account.admit, cut=account.cut
+            )
+            return account.watched(asked)
 
         spoken = task.recall.through(converse(ask, task.toolbox, said.exchange, task.decided))
         answer = self._moderation.watched(spoken)
@@ -214,9 +219,11 @@ class Executor:
     async def _give_up(self, run: Run, said: Said) -> None:
         """Close a run that crashed, without whatever it crashed on."""
         message = f"{Problem.kind}: {Problem.title}"
-        with contextlib.suppress(Problem):
+        try:
             body = ending(run.attempt, "failed", model=said.model, error=message, variant=run.account.variant)
             await self._store(run, body)
+        except Exception as failure:  # its lease ends
+            log.warning("crashed run not closed", run_id=str(run.id), error=type(failure).__name__)
         kind, data = terminal(run.turn, "failed", run.text, message)
         run.emit(kind, **data)
 
