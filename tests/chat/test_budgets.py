@@ -22,6 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from tests.conversation.running import eventually
+
 ADA = uuid7()
 NOON = datetime(2026, 2, 28, 12, tzinfo=UTC)
 NONE = {"tokens_per_day": None, "tokens_per_month": None, "cost_per_day": None, "cost_per_month": None}
@@ -236,6 +238,13 @@ class TestHolds:
         await budgets.close()
 
 
+async def left(budgets: Budgets, user_id: UUID, tokens: int) -> bool:
+    """Whether so many tokens are left, by what somebody is told who asks for too many."""
+    with pytest.raises(BudgetUsedUp) as refused:
+        await budgets.account(user_id, uuid7()).admit(model(), request(5000, 50))
+    return f"{tokens} tokens are left" in str(refused.value)
+
+
 class TestLoading:
     """Whatever comes first: the ledger, Redis, or somebody who loads a window from the one into the other."""
 
@@ -247,6 +256,7 @@ class TestLoading:
         counters, name = Counters(redis), f"{uuid7()}:1"
         windows = windows_of(settings({"tokens_per_day": 100}), uuid7(), century())
         tokens, recent = (50, [name]) if in_the_ledger else (10, [])
+        await counters.renew([(Hold(name, 90, 0), windows)])
         if counted_first:
             await counters.settle(Hold(name, 40, 0), windows)
         await counters.load(windows[0], tokens, 0, recent)
@@ -270,6 +280,45 @@ class TestLoading:
             await budgets.account(uuid7(), uuid7()).admit(model(), request(10, 11))
         assert refused.value.budget == "total.tokensPerMonth"
         await budgets.account(uuid7(), uuid7()).admit(model(), request(10, 10))
+
+    @pytest.mark.parametrize("thaws", [True, False])
+    async def test_what_a_process_entered_before_it_died_or_froze_counts_once(
+        self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock, thaws: bool
+    ) -> None:
+        limits = settings({"tokens_per_day": 1000})
+        frozen = Budgets(conversation, limits, Counters(redis, hold_milliseconds=300), century)
+        account = frozen.account(ada, uuid7())
+        await account.admit(model(), request(50, 50))
+        account.count(Usage(60, 20), 0)
+        assert account.spent
+        frozen.enter(ada, account.run_id, 1, account.spent)
+        account.entered = True
+        await frozen.ledger.flush()
+        living = Budgets(conversation, limits, Counters(redis), century)
+        await eventually(lambda: left(living, ada, 920))
+        if thaws:
+            await redis.hdel(f"chat:budgets:user:{ada}:{century():%Y-%m-%d}", account.name)  # as a while later
+            await account.close()
+            await frozen.renew()
+        assert await left(living, ada, 920)
+
+    async def test_what_several_processes_have_ended_counts_once(
+        self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock
+    ) -> None:
+        replicas = [Budgets(conversation, settings({"tokens_per_day": 1000}), Counters(redis), century) for _ in "123"]
+        account = replicas[0].account(ada, uuid7())
+        await account.admit(model(), request(50, 50))
+        account.count(Usage(60, 20), 0)
+        for replica in replicas[1:]:  # by its words; the one that thaws knows better
+            words = spent_of(model(), Usage(0, 19), estimated=True)
+            replica.enter(ada, account.run_id, 1, words)
+            await replica.ledger.flush()
+            await replica.settle(ada, account.name, words, disputed=True)
+        await account.close(disputed=True)
+        for replica in replicas:
+            await replica.ledger.flush()
+            await replica.renew()
+        assert await left(replicas[1], ada, 920)
 
     async def test_what_was_spent_without_redis_counts_once_it_is_back(
         self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock

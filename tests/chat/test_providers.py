@@ -15,14 +15,11 @@ from chatbot_chat.providers import (
     ToolCall,
     ToolSpec,
     Usage,
-    metering,
 )
 from chatbot_chat.providers.breaker import FAILURES
 from chatbot_chat.providers.catalog import UnknownModel
 from chatbot_chat.providers.errors import ProviderSpared
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 from prometheus_client import REGISTRY
@@ -105,13 +102,6 @@ class TestAnswers:
 class TestTrace:
     """One span for each request, worded alike for every protocol, and none of what is said in it."""
 
-    @pytest.fixture
-    def spans(self, monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-        exporter, provider = InMemorySpanExporter(), TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(exporter))
-        monkeypatch.setattr(metering, "tracer", provider.get_tracer("test"))
-        return exporter
-
     @BOTH
     async def test_of_an_answer(self, make: Make, provider: str, spans: InMemorySpanExporter) -> None:
         async with make("alias=echo", provider=provider) as world:
@@ -125,12 +115,17 @@ class TestTrace:
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": {"open": "openai", "claude": "anthropic"}[provider],
             "gen_ai.request.model": "echo",
+            "gen_ai.request.max_tokens": 50,
+            "gen_ai.request.stream": True,
             "gen_ai.response.finish_reasons": ("stop",),
             "gen_ai.usage.input_tokens": 11,
             "gen_ai.usage.output_tokens": 7,
             "chatbot.provider": provider,
             "chatbot.model": "alias",
+            "server.address": "127.0.0.1",
+            "server.port": found["server.port"],
         }
+        assert isinstance(found["server.port"], int)
 
     async def test_of_a_failure(self, make: Make, spans: InMemorySpanExporter) -> None:
         async with make("refuse") as world:

@@ -1,13 +1,16 @@
 """What people see of budgets, on every face, and what the ledger holds of every kind of answer."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import httpx2
 import openai
 import pytest
+from chatbot_chat.main import create_app
 from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.providers import Usage
 from chatbot_chat.settings import Settings
@@ -142,6 +145,31 @@ class TestLedger:
             assert (await bounded.stream(ada, "Hello", model="refuse"))[-1]["type"] == "run.failed"
         await bounded.stream(ada, "Hello", model="echo")
         assert [row["model"] for row in await entered(sql, ada)] == ["echo"]
+
+    async def test_has_nothing_of_who_was_gone_before_the_first_frame(
+        self, keys: Keys, told: dict[str, Any], ada: UUID
+    ) -> None:
+        """What was held for them, more than half of what there is, is free again."""
+        body = {"model": "retrieval", "messages": HELLO, "stream": True}
+        headers = [(name.lower().encode(), value.encode()) for name, value in keys.bearer(ada).items()]
+        scope = {"type": "http", "asgi": {"spec_version": "2.3"}, "method": "POST", "path": "/v1/chat/completions"}
+        scope |= {"headers": [*headers, (b"content-type", b"application/json")], "query_string": b""}
+        budgets = {"per_user": DAY, "total": NONE, "currency": "EUR"}
+        app = create_app(Settings.model_validate(told | {"budgets": budgets}))
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            assert message["type"] != "http.response.start" or message["status"] == 200
+
+        async with app.router.lifespan_context(app):
+            for _ in range(2):
+                messages = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+                await app(scope, receive, send)
+            async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://chat") as client:
+                response = await client.post("/v1/chat/completions", json=body, headers=keys.bearer(ada))
+        assert response.status_code == 200, response.text
 
     async def test_has_who_spoke_in_anothers_stead(
         self, keys: Keys, told: dict[str, Any], ada: UUID, sql: asyncpg.Connection

@@ -15,6 +15,7 @@ from chatbot_common.ids import uuid7
 from chatbot_chat.prompt import ToolUse
 from chatbot_chat.providers import Message, ModelEvent, ProviderError, TextDelta, ToolCall
 from chatbot_chat.providers.text import whole_characters
+from chatbot_chat.timing import waiting
 from chatbot_chat.tools.toolbox import DECLINED, Result, Toolbox
 
 ROUNDS = 8
@@ -125,7 +126,7 @@ async def _performed(
     """All at once; each is told when it is done."""
     declined = [call for call in calls if (decided or {}).get(call.id) is False]
     for call in declined:
-        yield Returned(call, DECLINED)
+        yield Returned(call, toolbox.instead(call, DECLINED))
     tasks: dict[asyncio.Task[Result], ToolCall] = {}
     try:
         for number, call in enumerate(call for call in calls if call not in declined):
@@ -133,10 +134,11 @@ async def _performed(
             if number < CALLS:
                 tasks[asyncio.create_task(toolbox.perform(call))] = call
             else:
-                yield Returned(call, TOO_MANY)
+                yield Returned(call, toolbox.instead(call, TOO_MANY))
         pending = set(tasks)
         while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            with waiting():
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 yield Returned(tasks[task], LEAKED if task.cancelled() else task.result())
     finally:

@@ -10,6 +10,7 @@ from chatbot_common.http import service_client
 from chatbot_common.redis import open_redis
 from fastapi import FastAPI
 from redis.asyncio import Redis
+from starlette.middleware import Middleware
 
 from chatbot_chat import routes, socket
 from chatbot_chat.budgets.counters import Counters
@@ -27,6 +28,7 @@ from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.log import BLOCK_MILLISECONDS, RunLog
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
+from chatbot_chat.timing import Timed
 from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_chat.variants import make_choices
 
@@ -45,15 +47,18 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     """
     redis, blocking = _open_redis(settings.redis_url.get_secret_value())
     identity = make_identity("chat", settings)
-    client = service_client(settings.conversation_url, identity.service, "conversation", transport)
-    conversation = ConversationClient(client)
+    client, signs = (
+        service_client(settings.conversation_url, identity.service, "conversation", transport) for _ in range(2)
+    )
+    conversation = ConversationClient(client, signs)
     catalog = Catalog(settings)
     choices = make_choices(settings)
     tools = ToolCatalog(settings.tools, settings.mcp_tokens)
     budgets = Budgets(conversation, settings.budgets, Counters(redis))
     moderation = make_moderation(settings)
     cache = make_cache(settings, conversation, redis)
-    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), choices, budgets, moderation, cache)
+    run_log = RunLog(redis, blocking)
+    runs = RunService(catalog, tools, conversation, run_log, choices, budgets, moderation, settings.bot, cache)
 
     async def ping_redis() -> None:
         await redis.ping()
@@ -83,12 +88,14 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         await tools.close()
         await moderation.close()
         await client.aclose()
+        await signs.aclose()
         await redis.aclose()
         await blocking.aclose()
 
     app = create_service(
         "chat",
         identity=identity,
+        middleware=[Middleware(Timed)],
         probes=probes,
         routers=[
             *(routes.router, routes.messages, socket.router),

@@ -79,16 +79,20 @@ class Account:
         spent = spent_of(model, counted, self.spent, estimated=usage is None)
         self.spent = replace(spent, variant=self.variant)
 
-    async def close(self) -> None:
-        """Count what was spent and let go of the rest, however this is called or cancelled."""
+    async def close(self, *, disputed: bool = False) -> None:
+        """Count what was spent and let go of the rest, however this is called or cancelled.
+
+        Args:
+            disputed: another process has ended this attempt as well, and may have counted it.
+        """
         if not self._closed:
             self._closed = True
-            await asyncio.shield(self._budgets.task(self._close()))
+            await asyncio.shield(self._budgets.task(self._close(disputed)))
 
-    async def _close(self) -> None:
+    async def _close(self, disputed: bool) -> None:
         if self.spent and not self.entered:
             self._budgets.enter(self.user_id, self.run_id, self.attempt, self.spent)
-        await self._budgets.settle(self.user_id, self.name, self.spent)
+        await self._budgets.settle(self.user_id, self.name, self.spent, disputed=disputed)
 
 
 def _length(event: ModelEvent) -> int:

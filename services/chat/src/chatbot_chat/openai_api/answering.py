@@ -33,6 +33,7 @@ class Answering:
         self._shelf = shelf
         self._account = account
         self._recall = recall
+        self._begun = False
         self.text = ""
         self.calls: list[ToolCall] = []
         self.usage: Usage | None = None
@@ -65,6 +66,7 @@ class Answering:
 
         However this ends, the provider's place is free again, and what was used is counted.
         """
+        self._begun = True
         try:
             async with aclosing(self._events) as events:
                 async for event in events:
@@ -82,6 +84,11 @@ class Answering:
                         self.reason = event.reason
             await self._recall.keep()
         finally:
+            await self._account.close()
+
+    async def close(self) -> None:
+        """For an answer that nobody has begun to read; else its reading ends it."""
+        if not self._begun:
             await self._account.close()
 
     @property

@@ -73,9 +73,8 @@ async def create_completion(
         return RelayedResponse(*found, stack)
     answering = await completions.answer(user, body, use)
     if body.stream:
-        response: Response = sse_response(
-            guarded(answering.frames(body.includes_usage), lambda problem: frame(problem.as_openai()))
-        )
+        frames = guarded(answering.frames(body.includes_usage), lambda problem: frame(problem.as_openai()))
+        response: Response = sse_response(frames, answering.close)
     else:
         response = JSONResponse(await answering.whole())
     response.headers.update(answering.headers)

@@ -18,6 +18,7 @@ from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.caching.recall import Recall, Replayed
 from chatbot_chat.caching.service import USUAL, Cache, Use
 from chatbot_chat.conversation_client import ConversationClient, HistoryMessage, Knowledge
+from chatbot_chat.invocation import followed
 from chatbot_chat.moderation.service import Moderation
 from chatbot_chat.openai_api.answering import Answering
 from chatbot_chat.openai_api.completion import Completion, frame
@@ -162,7 +163,8 @@ class CompletionService:
             prepared = partial(prepare, use=use)
             return account.watched(self._catalog.stream(model, prepared, admit=account.admit, cut=account.cut))
 
-        events = self._moderation.watched(recall.through(converse(ask, toolbox)))
+        spoken = self._moderation.watched(recall.through(converse(ask, toolbox)))
+        events = followed(self._assistant, model, spoken)
         return Answering(Completion(request.model), events, shelf, account, recall)
 
     async def _answer_raw(self, user: User, request: CompletionRequest, use: Use) -> Answering:
@@ -250,6 +252,8 @@ def _counted(relay: Relay, counting: Counting, account: Account, recall: Recall)
     """How a relayed answer ends. One that its client has left costs its prompt at least; a refusal costs nothing."""
 
     async def ended(_: object, error: BaseException | None, __: object) -> None:
+        if counting.streamed and counting.began:
+            relay.began(counting.began)
         if 200 <= relay.response.status < 300:
             if usage := counting.usage:
                 relay.heard(usage)

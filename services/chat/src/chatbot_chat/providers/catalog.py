@@ -12,10 +12,11 @@ from chatbot_common.errors import NotFound
 from chatbot_chat.providers import ChatProvider, Chosen, ModelEvent, ModelRequest, RelayedAnswer, RelayingProvider
 from chatbot_chat.providers.fake import Fake
 from chatbot_chat.providers.guard import Guard
-from chatbot_chat.providers.metering import metered
+from chatbot_chat.providers.metering import Series, metered
 from chatbot_chat.providers.retrieval import Retrieval
 from chatbot_chat.providers.routing import Opened, Route, first_to_answer, opened, shuffled
-from chatbot_chat.settings import ModelSettings, ProviderSettings, Settings
+from chatbot_chat.settings import DeploymentSettings, ModelSettings, ProviderSettings, Settings
+from chatbot_chat.timing import waiting
 
 
 class UnknownModel(NotFound):
@@ -27,10 +28,11 @@ class UnknownModel(NotFound):
 
 @dataclass(frozen=True)
 class Relay:
-    """A provider's own response, and whom to tell what was heard in it."""
+    """A provider's own response, and whom to tell what was heard in it, and when (`perf_counter`) its stream began."""
 
     response: RelayedAnswer
     heard: Callable[[ModelEvent], None]
+    began: Callable[[float], None]
 
 
 class Catalog:
@@ -46,6 +48,12 @@ class Catalog:
         self._providers = {item.name: _build(item, settings) for item in settings.providers}
         self._guards = {item.name: Guard(item, clock) for item in settings.providers}
         self._models = {model.name: model for model in settings.models}
+        told = {item.name: item for item in settings.providers}
+        self._series = {
+            (model.name, item): Series(self._providers[item.provider], told[item.provider], model, item.model)
+            for model in settings.models
+            for item in model.deployments
+        }
         self._fallbacks = settings.fallbacks
         self.default = settings.default_model
 
@@ -140,23 +148,24 @@ class Catalog:
         async def ask(route: Route) -> Relay:
             async with contextlib.AsyncExitStack() as own:
                 spoke = await own.enter_async_context(route.guard.admitted())
-                meter = own.enter_context(metered(route.provider, route.model, route.upstream_model))
+                meter = own.enter_context(metered(route.series))
                 assert isinstance(route.provider, RelayingProvider)  # noqa: S101 - all are
                 longest = route.model.max_output_tokens if bounded else None
                 asked = route.provider.relay({**body, "model": route.upstream_model}, longest)
-                with meter.current():
+                with meter.current(), waiting():
                     response = await own.enter_async_context(asked)
                 spoke()
                 stack.push_async_exit(own.pop_all())
-                return Relay(response, meter.heard)
+                return Relay(response, meter.heard, meter.began)
 
         return (await first_to_answer([routes], ask, self._sleep))[1]
 
     def _routes(self, model: ModelSettings) -> list[Route]:
-        return [
-            Route(model, self._providers[item.provider], self._guards[item.provider], item.model)
-            for item in shuffled(model.deployments)
-        ]
+        return [self._route(model, item) for item in shuffled(model.deployments)]
+
+    def _route(self, model: ModelSettings, item: DeploymentSettings) -> Route:
+        provider, guard = self._providers[item.provider], self._guards[item.provider]
+        return Route(model, provider, guard, item.model, self._series[model.name, item])
 
     async def ping(self) -> None:
         """Raises `ProviderSpared` while one keeps failing. Asks nobody: that would cost money."""

@@ -16,24 +16,20 @@ from redis import RedisError
 
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
-from chatbot_chat.budgets.windows import BudgetUsedUp
 from chatbot_chat.caching.service import USUAL, Cache, Use
-from chatbot_chat.conversation_client import ConversationClient, Knowledge, Options, Turn, ending
+from chatbot_chat.conversation_client import ConversationClient, Turn, ending
 from chatbot_chat.moderation.rules import Rules
 from chatbot_chat.moderation.service import Moderation
-from chatbot_chat.prompt import PromptTooLong, ToolUse, system_prompt
+from chatbot_chat.prompt import PromptTooLong, ToolUse
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position, ending_of
-from chatbot_chat.runs.executor import Executor, Task
+from chatbot_chat.runs.executor import Executor
 from chatbot_chat.runs.leases import Leases
 from chatbot_chat.runs.log import RunLog
-from chatbot_chat.runs.resuming import resumed
 from chatbot_chat.runs.run import Run
-from chatbot_chat.runs.tasks import preparing, recalled
+from chatbot_chat.runs.tasks import Asking, Task
+from chatbot_chat.timing import untold
 from chatbot_chat.tools.catalog import ToolCatalog
-from chatbot_chat.tools.factory import Asker
-from chatbot_chat.tools.knowledge import Shelf
-from chatbot_chat.tools.toolbox import Toolbox
 from chatbot_chat.variants import Choices
 
 log = structlog.get_logger(__name__)
@@ -55,21 +51,21 @@ class RunService:
         choices: Choices,
         budgets: Budgets | None = None,
         moderation: Moderation | None = None,
+        agent: str = "assistant",
         cache: Cache | None = None,
     ) -> None:
         self._catalog = catalog
-        self._tools = tools
         self._conversation = conversation
         self._log = run_log
-        self._choices = choices
         self._budgets = budgets or Budgets(conversation)
-        self._cache = cache or Cache(conversation)
+        self._asking = Asking(catalog, tools, conversation, choices, cache or Cache(conversation))
         self._moderation = moderation or Moderation(Rules({}))
-        self._executor = Executor(catalog, conversation, run_log, self._moderation)
+        self._executor = Executor(agent, catalog, conversation, run_log, self._moderation)
         self._runs: dict[UUID, Run] = {}
         models = {name: catalog.model(name) for name in catalog.names}
         self.leases = Leases(conversation, run_log, lambda: self._runs.values(), budgets=self._budgets, models=models)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._leaving = False
 
     async def send(
         self, user: User, body: dict[str, Any], model: str | None, language: str | None, use: Use = USUAL
@@ -119,65 +115,40 @@ class RunService:
     ) -> Turn:
         turn = await starting
         if turn.state == "started":
-            asked = self._asked(user, turn, model, language)
-            asked = await recalled(self._cache, self._catalog, user.id, asked, use)
-            account = self._budgets.account(user.id, turn.turn_id, turn.attempt, asked.variant)
-            if not asked.recall.hit:  # which costs nothing
-                await self._admit(turn, asked, account)
+            account = self._budgets.account(user.id, turn.turn_id, turn.attempt)
+            try:
+                asked = await self._asking.of(user, turn, model, language, use)
+                account.variant = asked.variant
+                if not asked.recall.hit:  # which costs nothing
+                    await self._admit(asked, account)
+            except Exception as failure:
+                await account.close()
+                await self._refuse(turn, failure if isinstance(failure, Problem) else Problem())
+                raise
             self._start(user.id, turn, asked, account)
         return turn
 
-    async def _admit(self, turn: Turn, asked: Task, account: Account) -> None:
-        """Raises `BudgetUsedUp`; then the turn has ended as failed, and can be tried again."""
+    async def _admit(self, asked: Task, account: Account) -> None:
+        """Raises `BudgetUsedUp`, `UnknownModel`: while it waited for its user, its model may have gone."""
         if not self._budgets.bounded:
             return
         settings = self._catalog.model(asked.model)
-        try:
-            with contextlib.suppress(PromptTooLong):  # that is for the run to tell, where no fallback has room for it
-                use = ToolUse(asked.toolbox.specs, asked.before.exchange if asked.before else ())
-                await account.admit(settings, asked.prepare(settings, use))
-        except BudgetUsedUp as refusal:
-            body = ending(turn.attempt, "failed", model=None, error=f"{refusal.kind}: {refusal}")
-            with contextlib.suppress(Problem):  # the worker closes it later
-                await self._conversation.store_reply(turn.turn_id, body)
-            raise
+        with contextlib.suppress(PromptTooLong):  # that is for the run to tell, where no fallback has room for it
+            use = ToolUse(asked.toolbox.specs, asked.before.exchange if asked.before else ())
+            await account.admit(settings, asked.prepare(settings, use))
 
-    def _asked(self, user: User, turn: Turn, model: str | None, language: str | None) -> Task:
-        """What the turn asks; one that goes on asks whom it asked before, in the same language."""
-        if turn.options and turn.options.raw:
-            return self._asked_raw(turn, model or turn.options.model, turn.options)
-        before = resumed(turn.waiting.resume) if turn.waiting else None
-        language = before.language if before else language
-        chosen = self._choices.again(before.model, before.variant) if before else self._choices.of(user.id, model)
-        options = turn.options or Options(model=chosen.model, raw=False)
-        knowledge = before.knowledge if before else turn.knowledge
-        prepare = preparing(
-            turn,
-            options,
-            knowledge,
-            system=system_prompt(chosen.prompts, language),
-            summary=turn.summary,
-            instructions="\n\n".join(filter(None, (turn.instructions, options.instructions))) or None,
-        )
-        shelf = Shelf(knowledge)
-        asker = Asker(
-            shelf,
-            search=lambda query: self._conversation.search(user, query),
-            messages=lambda: self._conversation.messages(user, turn.conversation_id),
-        )
-        calls = turn.waiting.calls if turn.waiting else []
-        decided = {call.tool_call_id: call.approved is True for call in calls}
-        toolbox = self._tools.toolbox(asker, may_ask=turn.options is None)  # OpenAI's clients know no way to agree
-        return Task(chosen.model, prepare, toolbox, shelf, language, before, decided, variant=chosen.variant)
-
-    def _asked_raw(self, turn: Turn, model: str, options: Options) -> Task:
-        """Without the team's prompt, knowledge and tools, and of no other model."""
-        knowledge = turn.knowledge if self._catalog.quotes(model) else Knowledge()
-        prepare = preparing(turn, options, knowledge, system="", instructions=options.instructions)
-        return Task(model, prepare, Toolbox(), Shelf(knowledge), fallbacks=False)
+    async def _refuse(self, turn: Turn, problem: Problem) -> None:
+        """The turn ends as failed before it is run, and can be tried again."""
+        body = ending(turn.attempt, "failed", model=None, error=f"{problem.kind}: {problem}")
+        with contextlib.suppress(Problem):  # its lease ends
+            await self._conversation.store_reply(turn.turn_id, body)
 
     def _start(self, user_id: UUID, turn: Turn, asked: Task, account: Account) -> None:
+        if before := self._runs.get(turn.turn_id):
+            before.stop("superseded")  # another process has closed it while this one was frozen
         run = self._runs[turn.turn_id] = Run(user_id, turn, account)
+        if self._leaving:
+            run.stop("interrupted")
         # A task of its own: a client that goes away must not take the answer with it.
         task = self._task(self._executor.execute(run, asked))
         RUNS_IN_FLIGHT.inc()
@@ -194,7 +165,7 @@ class RunService:
         return await self._conversation.get_turn(user, run_id)
 
     async def cancel(self, user: User, run_id: UUID) -> Turn:
-        """Ask for the run to stop, wherever it is; a run that has ended stays as it ended.
+        """Ask for the run to stop, wherever it is; one that waits for its user ends at once. An ended one stays so.
 
         Raises:
             Unavailable: the run is elsewhere and Redis, which carries the wish, is away.
@@ -204,6 +175,8 @@ class RunService:
             run.stop("cancelled")
             return run.turn
         turn = await self.turn(user, run_id)
+        if turn.state == "requires_action":
+            turn = await self._end_waiting(user, turn)
         if turn.state != "running":
             return turn
         try:
@@ -212,11 +185,22 @@ class RunService:
             raise Unavailable("The run cannot be reached right now; try again shortly.") from error
         return turn
 
+    async def _end_waiting(self, user: User, turn: Turn) -> Turn:
+        """The turn as it stands then: the user may have answered meanwhile, so that it goes on."""
+        try:
+            await self._conversation.store_reply(turn.turn_id, ending(turn.attempt, "cancelled", model=None))
+        except UpstreamProblem as problem:
+            if problem.status != 409:
+                raise
+        return await self.turn(user, turn.turn_id)
+
     def events(self, user: User, turn: Turn, position: Position) -> AsyncIterator[Event]:
         """The run's events after `position`, until it has ended.
 
         What the log no longer holds arrives as one `run.snapshot`. Any replica may serve it.
         """
+        if turn.state == "running":  # which another request has started
+            untold()
         after = position.within(turn.attempt)
         if run := self._local(turn):
             return run.follow(min(after, len(run.events)))
@@ -278,6 +262,7 @@ class RunService:
             async with asyncio.timeout(seconds):
                 while self._tasks:  # a turn that is being started becomes a run
                     await asyncio.wait(self._tasks)
+        self._leaving = True
         for run in list(self._runs.values()):
             run.stop("interrupted")
         if self._tasks:
