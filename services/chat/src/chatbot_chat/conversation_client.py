@@ -176,10 +176,11 @@ def ending(
     text: str = "",
     parts: Sequence[dict[str, Any]] = (),
     error: str | None = None,
+    variant: str | None = None,
 ) -> dict[str, Any]:
     """How an attempt ended, in conversation's words, as yet without citations and usage."""
     known = {"attempt": attempt, "status": status, "model": model, "text": text, "parts": [*parts], "error": error}
-    return known | {"citations": [], "usage": None}
+    return known | {"citations": [], "usage": None} | ({"variant": variant} if variant else {})
 
 
 class ConversationClient:

@@ -1,5 +1,6 @@
 """A provider's response on its way to the client: an ASGI response that does nothing else per piece."""
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from chatbot_common.leaving import ClientGone, WhileThere
@@ -17,7 +18,10 @@ _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.i
 class RelayedResponse(Response):
     """The provider's connection is let go however this ends, also before the first byte."""
 
-    def __init__(self, response: RelayedAnswer, counting: Counting, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, response: RelayedAnswer, counting: Counting, headers: Mapping[str, str], stack: AsyncExitStack
+    ) -> None:
+        self._more = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         self._response = response
         self._counting = counting
         self._stack = stack
@@ -48,7 +52,7 @@ class RelayedResponse(Response):
 
     def _head(self) -> list[tuple[bytes, bytes]]:
         kind, length = self._response.content_type, self._response.content_length
-        headers = [*_HEADERS, (b"content-type", kind.encode())]
+        headers = [*_HEADERS, *self._more, (b"content-type", kind.encode())]
         # Of a stream a chunk may be left out.
         if length and "text/event-stream" not in kind:
             headers.append((b"content-length", length.encode()))

@@ -8,6 +8,7 @@ from chatbot_common.identity import CurrentUser, current_user
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
+from chatbot_chat.caching.service import wished
 from chatbot_chat.openai_api.completion import frame
 from chatbot_chat.openai_api.embeddings import EmbeddingService
 from chatbot_chat.openai_api.relayed import RelayedResponse
@@ -39,14 +40,18 @@ async def create_completion(
     """One answer, whole or streamed. The bot's own name is the assistant; the other models are raw."""
     completions.check(body.model)
     await completions.moderate(body)
+    use = wished(request.headers.get("cache-control", ""))
     stack = AsyncExitStack()
-    if found := await completions.relay(user, body, await request.json(), stack):
+    if found := await completions.relay(user, body, await request.json(), stack, use):
         return RelayedResponse(*found, stack)
-    answering = await completions.answer(user, body)
+    answering = await completions.answer(user, body, use)
     if body.stream:
         frames = guarded(answering.frames(body.includes_usage), lambda problem: frame(problem.as_openai()))
-        return sse_response(frames, answering.close)
-    return JSONResponse(await answering.whole())
+        response: Response = sse_response(frames, answering.close)
+    else:
+        response = JSONResponse(await answering.whole())
+    response.headers.update(answering.headers)
+    return response
 
 
 async def _create_completion(request: Request) -> Response:

@@ -69,6 +69,10 @@ class Catalog:
             raise UnknownModel(name, self.names)
         return self._models[name]
 
+    def named(self, name: str | None) -> str | None:
+        """A model that a client may have named. Raises `UnknownModel`."""
+        return self.model(name).name if name else None
+
     def quotes(self, name: str) -> bool:
         """Whether a model answers from the passages that were found, instead of its own knowledge."""
         return any(self._providers[item.provider].protocol == "retrieval" for item in self.model(name).deployments)

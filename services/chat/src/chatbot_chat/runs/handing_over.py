@@ -10,20 +10,17 @@ from dataclasses import replace
 from pydantic import TypeAdapter
 
 from chatbot_chat.conversation_client import Knowledge, Options, Turn
-from chatbot_chat.prompt import TEMPERATURE, ToolUse, build_request
+from chatbot_chat.prompt import TEMPERATURE, Prepare, ToolUse, build_request
 from chatbot_chat.providers import Message, ModelRequest, ToolSpec
-from chatbot_chat.runs.executor import Task
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
-from chatbot_chat.tools.knowledge import Shelf
-from chatbot_chat.tools.toolbox import ClientTools
 
 NO_ARGUMENTS = {"type": "object", "properties": {}}
 _MESSAGES = TypeAdapter(list[Message])
 
 
-def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Task:
-    """Asks a raw model, and makes none of its calls. Results of calls reach it as they are, and whole."""
+def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
+    """How a raw model is asked whose calls nobody here makes. Results of calls reach it as they are, and whole."""
     exchange = _MESSAGES.validate_python(options.exchange)
     tools = tuple(
         ToolSpec(tool["name"], tool.get("description") or "", tool.get("parameters") or NO_ARGUMENTS)
@@ -45,4 +42,4 @@ def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Task:
         messages = [*request.messages, *exchange]
         return replace(request, messages=messages, tools=tools, may_call=options.may_call, must_call=options.must_call)
 
-    return Task(options.model, prepare, ClientTools(), Shelf(knowledge), fallbacks=False)
+    return prepare

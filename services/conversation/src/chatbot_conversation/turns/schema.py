@@ -126,6 +126,8 @@ class Turn(Response):
 class Usage(Request):
     input_tokens: Annotated[int, Field(ge=0)]
     output_tokens: Annotated[int, Field(ge=0)]
+    cached: Literal[True] | None = None
+    """The answer is one that was given before: it has cost nothing."""
 
 
 class StoreReply(Request):
@@ -139,6 +141,8 @@ class StoreReply(Request):
     error: CleanText | None
     moderation: CleanJson | None = None
     """How the answer was flagged, where it was."""
+    variant: CleanText | None = None
+    """The user's side of an A/B test, where it decided who answers."""
     spent: Spent | None = None
     """What goes into the ledger with it; None when no model was asked."""
     abandoned: bool = False

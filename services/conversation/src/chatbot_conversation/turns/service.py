@@ -197,9 +197,10 @@ async def _close(session: WriteSession, turn: AnyRow, reply: StoreReply) -> None
         citations=reply.citations,
         status=reply.status,
         model=reply.model,
-        usage=reply.usage.model_dump() if reply.usage else None,
+        usage=reply.usage.model_dump(exclude_none=True) if reply.usage else None,
         error=reply.error,
         moderation=reply.moderation,
+        variant=reply.variant,
     )
     if reply.spent:
         row = {"user_id": turn.user_id, "run_id": turn.id, "attempt": turn.attempt}

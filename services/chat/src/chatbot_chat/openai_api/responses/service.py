@@ -88,7 +88,7 @@ class ResponseService:
         if previous:
             body["conversation_id"] = str(previous.conversation_id)
             body["parent_message_id"] = str(previous.reply_message_id)
-        model = request.model if options.raw else self._catalog.default
+        model = request.model if options.raw else None
         try:
             return await self._runs.send(user, body, model, None)
         except BudgetUsedUp as refusal:

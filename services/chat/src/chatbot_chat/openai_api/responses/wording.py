@@ -279,7 +279,7 @@ def _error(error: dict[str, str] | None) -> Json | None:
 def _usage(usage: Json) -> Json:
     return {
         "input_tokens": usage["input_tokens"],
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": usage["input_tokens"] if usage.get("cached") else 0},
         "output_tokens": usage["output_tokens"],
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": usage["input_tokens"] + usage["output_tokens"],
