@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from chatbot_chat.budgets.prices import Spent
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import Attempt, ConversationClient, StoredReply, Turn, ending
 from chatbot_chat.providers import ModelEvent, TextDelta
@@ -24,6 +25,7 @@ from chatbot_common.ids import uuid7
 from chatbot_conversation.turns.store import LEASE, LEFT_TO_CHAT
 from redis.asyncio import Redis
 
+from tests.chat.test_budgets import model
 from tests.conversation.running import eventually
 from tests.support.identity import Keys
 
@@ -85,6 +87,15 @@ class TestAbandoned:
         assert ended.reply is not None
         assert (ended.reply.text, ended.reply.parts) == ("half an ", [{"type": "text", "text": "half an "}])
         assert await sql.fetchval("SELECT model FROM messages WHERE id = $1", turn.reply_message_id) == "echo"
+
+    async def test_costs_what_its_process_has_told_and_the_words_since(
+        self, conversation: ConversationClient, log: RunLog, turn: Turn, sql: asyncpg.Connection
+    ) -> None:
+        await log.append(turn.turn_id, 1, [], Spent("echo", 40, 1, 0, True))
+        await sql.execute(OVERDUE, turn.turn_id)
+        await rounds(Leases(conversation, log, list, models={"echo": model(name="echo")}, sure_seconds=0))
+        row = await sql.fetchrow("SELECT input_tokens, output_tokens FROM ledger WHERE run_id = $1", turn.turn_id)
+        assert tuple(row) == (40, 2)
 
     async def test_who_thaws_can_neither_append_nor_commit(
         self, leases: Leases, conversation: ConversationClient, log: RunLog, turn: Turn, sql: asyncpg.Connection
@@ -199,6 +210,9 @@ class TestBegun:
         async with asyncio.timeout(30):
             while not await sql.fetchval(leased, turn.turn_id):
                 await asyncio.sleep(0.02)
+            while not (spent := await log.spent(turn.turn_id, 1)):  # for who closes it, should this process die
+                await asyncio.sleep(0.02)
+        assert spent.input_tokens > 0
         await runs.drain(0)
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "interrupted"
 

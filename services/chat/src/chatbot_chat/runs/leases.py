@@ -124,7 +124,8 @@ class Leases:
         try:
             events = await self._log.said(attempt.turn_id, attempt.attempt)
             text, parts = text_of(events), parts_of(events)
-            spent = self._spent(_model(events), text)
+            told = await self._log.spent(attempt.turn_id, attempt.attempt)
+            spent = self._spent(_model(events), told, events)
             body = ending(attempt.attempt, "interrupted", model=_model(events), text=text, parts=parts)
             body |= {"abandoned": True, "spent": spent.as_json() if spent else None}
             stored = await self._conversation.store_reply(attempt.turn_id, body)
@@ -137,11 +138,14 @@ class Leases:
         except Problem as problem:  # it lives, another replica was faster, or conversation is away: the next round sees
             log.info("abandoned run not closed", run_id=str(attempt.turn_id), error=problem.kind)
 
-    def _spent(self, model: str | None, text: str) -> Spent | None:
-        """As far as the words tell: what the prompt was, nobody knows any more."""
-        if model is None or model not in self._models or not text:
-            return None
-        return spent_of(self._models[model], Usage(0, estimate_tokens(text)), estimated=True)
+    def _spent(self, model: str | None, told: Spent | None, events: Iterable[Event]) -> Spent | None:
+        """What its process has told, and the words that are not in it; what it has not told of prompts nobody knows."""
+        said = "".join(event.data["text"] for event in events if event.type in ("text.delta", "reasoning.delta"))
+        left = estimate_tokens(said) - (told.output_tokens if told else 0)
+        name = told.model if told else model
+        if left <= 0 or name is None or name not in self._models:
+            return told
+        return spent_of(self._models[name], Usage(0, left), told, estimated=True)
 
 
 def _attempts(runs: Iterable[Run]) -> list[Attempt]:
