@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
 
 import pytest
 from chatbot_chat.providers import (
@@ -16,6 +19,7 @@ from chatbot_chat.providers import (
     ProviderTimeout,
     ProviderUnreachable,
     Taken,
+    TextDelta,
 )
 from chatbot_chat.providers.breaker import FAILURES, REST_SECONDS
 from chatbot_chat.providers.errors import ProviderSpared
@@ -234,6 +238,35 @@ class TestBreaker:
 
 def resting() -> float | None:
     return REGISTRY.get_sample_value("ai_provider_resting", {"provider": "open"})
+
+
+class TestLeaving:
+    @BOTH
+    async def test_early_leaves_nothing_to_the_garbage_collector(self, make: Make, provider: str) -> None:
+        """Which would close it at any time, or after the loop has gone."""
+        left, hooks = list[str](), sys.get_asyncgen_hooks()
+
+        def finalize(generator: Any) -> None:
+            left.append(generator.__qualname__)
+            assert hooks.finalizer is not None
+            hooks.finalizer(generator)
+
+        async with make("endless", provider=provider) as world:
+            sys.set_asyncgen_hooks(finalizer=finalize)
+            try:
+                stream = world.catalog.stream(
+                    "endless", lambda _: ModelRequest("", [Message("user", "Count")], "Count")
+                )
+                async with contextlib.aclosing(stream):
+                    while not isinstance(await anext(stream), TextDelta):
+                        pass
+                del stream
+            finally:
+                sys.set_asyncgen_hooks(*hooks)
+            await asyncio.sleep(0.05)  # what nobody refers to any more has been told, and is being closed
+            left.clear()
+            gc.collect()
+        assert left == []
 
 
 class TestConcurrency:

@@ -19,6 +19,7 @@ from chatbot_chat.runs.run import Run
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
 from chatbot_chat.tools.catalog import ToolCatalog
+from chatbot_chat.variants import Choices
 from chatbot_common.http import UpstreamProblem
 from chatbot_common.identity import User
 from chatbot_common.ids import uuid7
@@ -204,7 +205,7 @@ class TestBegun:
         ada: User,
         sql: asyncpg.Connection,
     ) -> None:
-        runs = RunService(catalog, tools, conversation, log, {"en": ""})
+        runs = RunService(catalog, tools, conversation, log, Choices(catalog.default, {"en": ""}))
         turn = await runs.send(ada, question(), "endless", "en")
         leased = "SELECT leased_until > now() FROM turns WHERE id = $1"
         async with asyncio.timeout(30):
@@ -219,7 +220,7 @@ class TestBegun:
     async def test_is_answered_although_who_asked_has_gone(
         self, catalog: Catalog, tools: ToolCatalog, conversation: ConversationClient, log: RunLog, ada: User
     ) -> None:
-        runs, asked = RunService(catalog, tools, conversation, log, {"en": ""}), question()
+        runs, asked = RunService(catalog, tools, conversation, log, Choices(catalog.default, {"en": ""})), question()
         sending = asyncio.create_task(runs.send(ada, asked, "echo", "en"))
         await asyncio.sleep(0)
         sending.cancel()
@@ -236,7 +237,7 @@ class TestBegun:
                 raise RuntimeError
 
         log = Crashing(redis, redis)
-        runs = RunService(catalog, tools, conversation, log, {"en": ""})
+        runs = RunService(catalog, tools, conversation, log, Choices(catalog.default, {"en": ""}))
         turn = await runs.send(ada, question(), "echo", "en")
         await runs.drain(30)
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "failed"

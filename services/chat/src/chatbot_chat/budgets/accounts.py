@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 class Account:
     """Of one attempt at an answer, which may ask models several times. Must be closed."""
 
-    def __init__(self, budgets: "Budgets", user_id: UUID, run_id: UUID, attempt: int) -> None:
-        self.user_id, self.run_id, self.attempt = user_id, run_id, attempt
+    def __init__(self, budgets: "Budgets", user_id: UUID, run_id: UUID, attempt: int, variant: str | None) -> None:
+        self.user_id, self.run_id, self.attempt, self.variant = user_id, run_id, attempt, variant
         self.spent: Spent | None = None
         self.so_far: Spent | None = None
         """With the prompt of the answer that is being heard: what must not be lost with this process."""
@@ -85,7 +86,7 @@ class Account:
             return self.spent
         model, estimate = self._asked
         counted = usage or Usage(estimate().input_tokens, -(-said // BYTES_PER_TOKEN))
-        return spent_of(model, counted, self.spent, estimated=usage is None)
+        return replace(spent_of(model, counted, self.spent, estimated=usage is None), variant=self.variant)
 
     async def close(self, *, disputed: bool = False) -> None:
         """Count what was spent and let go of the rest, however this is called or cancelled.

@@ -72,8 +72,8 @@ class Budgets:
     def bounded(self) -> bool:
         return self._settings is not None
 
-    def account(self, user_id: UUID, run_id: UUID, attempt: int = 1) -> Account:
-        return Account(self, user_id, run_id, attempt)
+    def account(self, user_id: UUID, run_id: UUID, attempt: int = 1, variant: str | None = None) -> Account:
+        return Account(self, user_id, run_id, attempt, variant)
 
     def task(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """One that `close` waits for."""

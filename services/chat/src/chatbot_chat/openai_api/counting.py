@@ -15,6 +15,7 @@ from chatbot_chat.providers.counts import usage_of
 
 _COUNTED = re.compile(rb'"usage"\s*:\s*\{')
 _ENDS = (b"\n\n", b"\r\n\r\n")
+_DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
 _FRAME = re.compile(rb".*?(?:\r\n\r\n|\n\n)", re.DOTALL)
 
 
@@ -60,6 +61,19 @@ class Counting:
         return counts[-1] if counts else None
 
     @property
+    def seen(self) -> bytes:
+        """All that the provider has sent."""
+        return b"".join(self._seen)
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is a whole answer in words alone, which has ended by itself."""
+        choices = [choice for body in self._bodies(self.seen) for choice in _choices(body)]
+        ends = [reason for choice in choices if (reason := choice.get("finish_reason")) is not None]
+        stopped = bool(ends) and all(reason == "stop" for reason in ends) and not any(map(_calls, choices))
+        return stopped and (not self.streamed or _DONE.search(self.seen) is not None)
+
+    @property
     def said(self) -> int:
         """Bytes of what the model said, for when nobody counted."""
         seen = b"".join(self._seen)
@@ -82,6 +96,16 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
 def _only_counts(frame: bytes) -> bool:
     body = _parsed(frame.strip().removeprefix(b"data:")) if _COUNTED.search(frame) else None
     return body is not None and isinstance(body.get("usage"), dict) and not body.get("choices")
+
+
+def _choices(body: dict[str, Any]) -> list[dict[str, Any]]:
+    choices = body.get("choices")
+    return [item for item in choices if isinstance(item, dict)] if isinstance(choices, list) else []
+
+
+def _calls(choice: dict[str, Any]) -> bool:
+    message = choice.get("delta") or choice.get("message")
+    return isinstance(message, dict) and bool(message.get("tool_calls"))
 
 
 def _said(body: dict[str, Any]) -> int:

@@ -19,7 +19,7 @@ from chatbot_chat.providers import (
     anthropic_events,
 )
 from chatbot_chat.providers.errors import late, refusal, retry_after_of, unreachable
-from chatbot_chat.providers.patience import Patience, http_timeout
+from chatbot_chat.providers.patience import Patience, http_timeout, reader_of
 from chatbot_chat.settings import ProviderSettings
 
 NO_KEY = "not-needed"  # without one the SDK would look for other credentials in the environment
@@ -48,9 +48,9 @@ class Anthropic:
             async with patience.wait():
                 stream = await self._open(request)
             reading = anthropic_events.Reading()
-            async with stream:
+            async with stream, patience.listening(reader_of(stream), anthropic_events.speaks) as items:
                 yield Taken()
-                async for item in patience.over(aiter(stream), anthropic_events.speaks):
+                async for item in items:
                     for event in reading.events(item):
                         yield event
             if not reading.finished:

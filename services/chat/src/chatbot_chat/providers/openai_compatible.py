@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import openai
@@ -19,7 +19,7 @@ from chatbot_chat.providers import (
     openai_chunks,
 )
 from chatbot_chat.providers.errors import late, refusal, retry_after_of, unreachable
-from chatbot_chat.providers.patience import Patience, http_timeout
+from chatbot_chat.providers.patience import Patience, http_timeout, reader_of
 from chatbot_chat.providers.relaying import Relay, Relayed
 from chatbot_chat.settings import ProviderSettings
 
@@ -57,10 +57,9 @@ class OpenAICompatible:
             async with patience.wait():
                 stream = await self._open(request)
             reading = openai_chunks.Reading()
-            async with stream:
+            async with stream, patience.listening(reader_of(stream), openai_chunks.speaks) as chunks:
                 yield Taken()
-                chunks = cast(AsyncIterator[openai_chunks.Chunk], aiter(stream))
-                async for chunk in patience.over(chunks, openai_chunks.speaks):
+                async for chunk in chunks:
                     for event in reading.events(chunk):
                         yield event
             if not reading.finished:

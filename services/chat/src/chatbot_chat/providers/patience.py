@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import TypeVar
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeVar
 
 import httpx2
 
@@ -15,6 +16,13 @@ def http_timeout(timeouts: Timeouts) -> httpx2.Timeout:
     """For the connection; whether an answer comes in time is for `Patience` to say."""
     longest = max(timeouts.first_token, timeouts.idle)
     return httpx2.Timeout(longest, connect=timeouts.connect, pool=timeouts.connect)
+
+
+def reader_of(stream: Any) -> AsyncGenerator[Any, None]:
+    """What an SDK's stream reads by. They hold each other: unless it is closed, only the garbage collector ends it, at
+    any later time, or never when the loop has gone."""
+    reader: AsyncGenerator[Any, None] = stream._iterator
+    return reader
 
 
 class Patience:
@@ -31,6 +39,14 @@ class Patience:
         Only what is waited for counts: a consumer that takes its time is not the provider's fault.
         """
         return asyncio.timeout(self._idle) if self._heard else asyncio.timeout_at(self._first)
+
+    @asynccontextmanager
+    async def listening(
+        self, items: AsyncGenerator[T, None], speaks: Callable[[T], bool]
+    ) -> AsyncIterator[AsyncGenerator[T, None]]:
+        """The items as `over` has them; they end with the block."""
+        async with aclosing(items), aclosing(self.over(items, speaks)) as heard:
+            yield heard
 
     async def over(self, items: AsyncIterator[T], speaks: Callable[[T], bool]) -> AsyncGenerator[T, None]:
         """The items as they come. Raises `TimeoutError`."""

@@ -107,11 +107,11 @@ async def insert_turn(session: WriteSession, turn: NewTurn, allowed: timedelta, 
 
 
 async def insert_regeneration(
-    session: WriteSession, turn: NewTurn, allowed: timedelta, request_id: str
+    session: WriteSession, turn: NewTurn, allowed: timedelta, request_id: str, options: Json | None
 ) -> AnyRow | None:
     """Another turn of a question that has one. None when this request has made it; waits for a rival to commit."""
     statement = (
-        _first_attempt(turn, allowed, request_id=request_id)
+        _first_attempt(turn, allowed, request_id=request_id, options=options)
         .on_conflict_do_nothing(index_elements=["user_id", "request_id"])
         .returning(turns)
     )
