@@ -257,7 +257,8 @@ class TestBegun:
                     raise UpstreamProblem({}, 401)
                 return await super().store_reply(turn_id, body)
 
-        runs = RunService(catalog, tools, Rotating(conversation._client), log, {"en": ""})
+        choices = Choices(catalog.default, {"en": ""})
+        runs = RunService(catalog, tools, Rotating(conversation._client), log, choices)
         turn = await runs.send(ada, question(), "echo", "en")
         await runs.drain(30)
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "completed"
@@ -270,7 +271,8 @@ class TestBegun:
                 yield TextDelta("So far")
                 raise asyncio.CancelledError
 
-        runs = RunService(Leaking(Settings.model_validate(told)), tools, conversation, log, {"en": ""})
+        leaking = Leaking(Settings.model_validate(told))
+        runs = RunService(leaking, tools, conversation, log, Choices(leaking.default, {"en": ""}))
         turn = await runs.send(ada, question(), "echo", "en")
         await runs.drain(30)
         reply = (await conversation.get_turn(ada, turn.turn_id)).reply

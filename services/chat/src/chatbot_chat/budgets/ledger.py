@@ -13,7 +13,7 @@ from chatbot_chat.conversation_client import ConversationClient
 
 log = structlog.get_logger(__name__)
 
-LOST = Counter("chat_ledger_lost_total", "Answers whose usage was given up, because conversation was away for too long")
+LOST = Counter("chat_ledger_lost_total", "Answers whose usage was given up: conversation was away, or refused it")
 REFUSALS = (400, 413, 422)
 """What conversation says of the entries; what it says of us, or of the moment, may be different the next time."""
 ROOM = 20_000
