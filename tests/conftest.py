@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -45,6 +46,8 @@ trust_hardly_anybody()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell that runs this in its background has Ctrl-C ignored, and so would all be whom tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if FOLDER not in os.environ:
         config.add_cleanup(begin())
     # Until all modules are imported there is nothing to collect, and afterwards they stay.

@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
         case "up":
             _say_up(cluster.up())
         case "down":
-            cleared = str(cluster.down())
+            cleared = str(cluster.down(make.loaded()))
             screen.say("Stopped", f"and removed: {cleared}" if cleared else "nothing ran")
         case "status":
             return 0 if status.show(paths.this_machine()) else 1

@@ -117,6 +117,19 @@ class TestRounds:
         assert len(results) == CALLS + 1
         assert results.count(TOO_MANY) == 1
 
+    async def test_nobody_is_asked_about_too_many_and_none_is_made_unasked(self) -> None:
+        many = [call(str(number), "order", number=str(number)) for number in range(CALLS + 1)]
+        exchange: list[Message] = []
+        events = await heard(scripted(many)[0], Order(), exchange=exchange)
+        [wanted] = [event for event in events if isinstance(event, Wanted)]
+        assert wanted.calls == tuple(many[:CALLS])
+        assert [event.result for event in events if isinstance(event, Returned)] == [TOO_MANY]
+        decided = {item.id: True for item in wanted.calls}
+        made = await heard(scripted(END)[0], Order(), exchange=exchange, decided=decided)
+        assert sorted(event.result.text for event in made if isinstance(event, Returned)) == sorted(
+            str(number) for number in range(CALLS)
+        )
+
     async def test_a_cancellation_that_leaks_out_of_a_tool_is_its_failure(self) -> None:
         class Leaking(Echo):
             async def run(self, arguments: Mapping[str, Any]) -> str:

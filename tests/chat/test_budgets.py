@@ -3,23 +3,25 @@
 import asyncio
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from chatbot_chat.budgets import service
 from chatbot_chat.budgets.counters import Counters, Hold
-from chatbot_chat.budgets.prices import MOST, cost_of, estimate_of, spent_of
+from chatbot_chat.budgets.prices import MOST, Spent, cost_of, estimate_of, spent_of
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, money, windows_of
-from chatbot_chat.conversation_client import ConversationClient
+from chatbot_chat.conversation_client import ConversationClient, UsageSum
 from chatbot_chat.providers import Message, ModelRequest, Usage
 from chatbot_chat.settings import BudgetsSettings, ModelSettings
 from chatbot_chat.tokens import estimate_json
 from chatbot_common.ids import uuid7
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from tests.conversation.running import eventually
@@ -198,6 +200,19 @@ class TestHolds:
         with pytest.raises(BudgetUsedUp):
             await budgets.account(ada, uuid7()).admit(model(), request(5, 5))
 
+    async def test_that_were_forgotten_are_not_renewed_for_ever(
+        self, ada: UUID, budgets: Budgets, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(service, "LONGEST_HOLD_SECONDS", -1)
+        await budgets.account(ada, uuid7()).admit(model(), request(50, 50))
+        async with asyncio.timeout(20):
+            while True:
+                await budgets.renew()
+                try:
+                    return await budgets.account(ada, uuid7()).admit(model(), request(5, 5))
+                except BudgetUsedUp:
+                    await asyncio.sleep(0.05)
+
     async def test_are_given_back_by_who_fails(self, ada: UUID, budgets: Budgets) -> None:
         for _ in range(3):
             account = budgets.account(ada, uuid7())
@@ -320,6 +335,29 @@ class TestLoading:
             await replica.renew()
         assert await left(replicas[1], ada, 920)
 
+    async def test_that_takes_long_goes_on_while_questions_pass(
+        self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Slow(ConversationClient):
+            asked, ready = 0, asyncio.Event()
+
+            async def usage_sums(self, windows: Iterable[tuple[UUID | None, str]]) -> list[UsageSum]:
+                self.asked += 1
+                await self.ready.wait()
+                return await super().usage_sums(windows)
+
+        monkeypatch.setattr(service, "LOAD_SECONDS", 0)
+        monkeypatch.setattr(service, "LONGEST_LOAD_SECONDS", 60)
+        slow = Slow(conversation._client)
+        budgets = Budgets(slow, settings({"tokens_per_day": 100}), Counters(redis), century)
+        for _ in range(3):
+            await budgets.account(ada, uuid7()).admit(model(), request(60, 50))
+        slow.ready.set()
+        await asyncio.wait(budgets._tasks)
+        with pytest.raises(BudgetUsedUp):
+            await budgets.account(ada, uuid7()).admit(model(), request(60, 50))
+        assert slow.asked == 1
+
     async def test_what_was_spent_without_redis_counts_once_it_is_back(
         self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock
     ) -> None:
@@ -340,6 +378,20 @@ class TestLoading:
 
 
 class TestLedger:
+    async def test_one_entry_that_is_refused_keeps_no_other_waiting(
+        self, ada: UUID, conversation: ConversationClient, century: Clock
+    ) -> None:
+        budgets = Budgets(conversation, now=century)
+        for tokens in (1, 2, -1, 4, 8):
+            budgets.enter(ada, uuid7(), 1, Spent("m", tokens, 0, 0, False))
+        lost = REGISTRY.get_sample_value("chat_ledger_lost_total") or 0
+        async with asyncio.timeout(20):
+            await budgets.ledger.flush()
+        assert REGISTRY.get_sample_value("chat_ledger_lost_total") == lost + 1
+        [found] = await conversation.usage_sums([(ada, (century() - timedelta(hours=1)).isoformat())])
+        assert found.tokens == 15
+        await budgets.close()
+
     async def test_what_waits_is_sent_once_conversation_is_back(
         self, ada: UUID, conversation: ConversationClient, century: Clock
     ) -> None:

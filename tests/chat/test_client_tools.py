@@ -13,6 +13,7 @@ from openai import AsyncOpenAI
 from tests.chat.running import Chat, running
 from tests.support.claude_server import ClaudeServer
 from tests.support.identity import BOT, Keys
+from tests.support.model_server import ModelServer
 
 NUMBERS = {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}}
 ADD: Any = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": NUMBERS}}
@@ -154,3 +155,88 @@ class TestOthers:
         assert model_server.requests[-1][1]["response_format"] == form
         with pytest.raises(openai.BadRequestError, match="plain text"):
             await sdk.chat.completions.create(model=BOT, messages=hello, response_format=form)
+
+
+QUESTION = '[[["add", {"a": 1}]], [["add", {"a": 2}]]]'
+"""Makes the model call the client's tool twice, then repeat what came of it."""
+FUNCTION: Any = {"type": "function", "name": "add", "description": "Adds.", "parameters": NUMBERS, "strict": None}
+
+
+def output_of(response: Any, output: str) -> Any:
+    """What came of the one call of a response."""
+    [call] = response.output
+    assert (call.type, call.name) == ("function_call", "add")
+    return {"type": "function_call_output", "call_id": call.call_id, "output": output}
+
+
+class TestResponses:
+    @pytest.mark.parametrize("model", ["agent", "claude-agent"])
+    async def test_go_on_from_the_response_that_called(
+        self, sdk: AsyncOpenAI, model_server: ModelServer, model: str
+    ) -> None:
+        told: dict[str, Any] = {"model": model, "tools": [FUNCTION], "instructions": "Be brief."}
+        first = await sdk.responses.create(**told, input=QUESTION)
+        assert json.loads(first.output[0].arguments) == {"a": 1}  # type: ignore[union-attr]
+        back = {"previous_response_id": first.id}
+        second = await sdk.responses.create(**told, **back, input=[output_of(first, "41")])
+        back = {"previous_response_id": second.id}
+        third = await sdk.responses.create(**told, **back, input=[output_of(second, "42")])
+        assert (third.status, third.output_text) == ("completed", "41 & 42")
+        assert third.conversation == second.conversation == first.conversation
+        for response in (first, second, third):
+            assert await sdk.responses.retrieve(response.id) == response
+        # What follows is told of question and answer, and not of the way there.
+        await sdk.responses.create(model="echo", input="And?", previous_response_id=third.id)
+        _, body = model_server.requests[-1]
+        assert [item["content"] for item in body["messages"]] == [QUESTION, "41 & 42", "And?"]
+
+    async def test_streamed(self, sdk: AsyncOpenAI) -> None:
+        async with sdk.responses.stream(model="agent", input=QUESTION, tools=[FUNCTION]) as stream:
+            events = [event async for event in stream]
+            response = await stream.get_final_response()
+        kinds = [event.type.removeprefix("response.") for event in events]
+        assert kinds == [
+            *("created", "in_progress", "output_item.added", "function_call_arguments.delta"),
+            *("function_call_arguments.done", "output_item.done", "completed"),
+        ]
+        assert output_of(response, "")["call_id"]
+        rest = [e async for e in await sdk.responses.retrieve(response.id, stream=True, starting_after=3)]
+        assert [(event.type, event.sequence_number) for event in rest] == [
+            (event.type, event.sequence_number) for event in events[4:]
+        ]
+
+    @pytest.mark.parametrize("store", [True, False])
+    async def test_with_all_that_was_said_sent_along(self, sdk: AsyncOpenAI, store: bool) -> None:
+        told: dict[str, Any] = {"model": "agent", "tools": [FUNCTION], "store": store}
+        said: list[Any] = [{"role": "user", "content": QUESTION}]
+        for output in ("41", "42"):
+            response = await sdk.responses.create(**told, input=said)
+            said += [*response.output, output_of(response, output)]
+        assert (await sdk.responses.create(**told, input=said)).output_text == "41 & 42"
+
+    async def test_streamed_and_not_stored(self, sdk: AsyncOpenAI) -> None:
+        told: dict[str, Any] = {"model": "claude-agent", "tools": [FUNCTION], "store": False}
+        async with sdk.responses.stream(**told, input=QUESTION) as stream:
+            assert output_of(await stream.get_final_response(), "")
+
+    async def test_a_choice_reaches_the_model(self, sdk: AsyncOpenAI, model_server: ModelServer) -> None:
+        choice: Any = {"type": "function", "name": "add"}
+        response = await sdk.responses.create(model="agent", input=QUESTION, tools=[FUNCTION], tool_choice=choice)
+        assert response.tools[0].name == "add"  # type: ignore[union-attr]
+        _, body = model_server.requests[-1]
+        assert body["tool_choice"] == {"type": "function", "function": {"name": "add"}}
+
+    async def test_what_cannot_be_done(self, sdk: AsyncOpenAI) -> None:
+        called = await sdk.responses.create(
+            model="agent", input='[[["add", {"a": 1}], ["add", {"a": 2}]]]', tools=[FUNCTION]
+        )
+        one: Any = {"type": "function_call_output", "call_id": called.output[0].call_id, "output": "1"}  # type: ignore[union-attr]
+        plain = await sdk.responses.create(model="echo", input="Hello")
+        for body, words in (
+            ({"previous_response_id": called.id, "input": [one]}, "is missing"),
+            ({"previous_response_id": plain.id, "input": [one]}, "belong to no call"),
+            ({"input": QUESTION, "tool_choice": "required"}, "names one of the tools"),
+            ({"model": "retrieval", "input": "x", "tools": [FUNCTION], "tool_choice": "required"}, "does not call"),
+        ):
+            with pytest.raises(openai.UnprocessableEntityError, match=words):
+                await sdk.responses.create(**({"model": "agent"} | body))  # type: ignore[call-overload]

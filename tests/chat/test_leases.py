@@ -7,8 +7,9 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from chatbot_chat.budgets.prices import Spent
 from chatbot_chat.budgets.service import Budgets
-from chatbot_chat.conversation_client import Attempt, ConversationClient, Turn, ending
+from chatbot_chat.conversation_client import Attempt, ConversationClient, StoredReply, Turn, ending
 from chatbot_chat.providers import ModelEvent, TextDelta
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event
@@ -18,12 +19,14 @@ from chatbot_chat.runs.run import Run
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
 from chatbot_chat.tools.catalog import ToolCatalog
+from chatbot_chat.variants import Choices
 from chatbot_common.http import UpstreamProblem
 from chatbot_common.identity import User
 from chatbot_common.ids import uuid7
 from chatbot_conversation.turns.store import LEASE, LEFT_TO_CHAT
 from redis.asyncio import Redis
 
+from tests.chat.test_budgets import model
 from tests.conversation.running import eventually
 from tests.support.identity import Keys
 
@@ -85,6 +88,15 @@ class TestAbandoned:
         assert ended.reply is not None
         assert (ended.reply.text, ended.reply.parts) == ("half an ", [{"type": "text", "text": "half an "}])
         assert await sql.fetchval("SELECT model FROM messages WHERE id = $1", turn.reply_message_id) == "echo"
+
+    async def test_costs_what_its_process_has_told_and_the_words_since(
+        self, conversation: ConversationClient, log: RunLog, turn: Turn, sql: asyncpg.Connection
+    ) -> None:
+        await log.append(turn.turn_id, 1, [], Spent("echo", 40, 1, 0, True))
+        await sql.execute(OVERDUE, turn.turn_id)
+        await rounds(Leases(conversation, log, list, models={"echo": model(name="echo")}, sure_seconds=0))
+        row = await sql.fetchrow("SELECT input_tokens, output_tokens FROM ledger WHERE run_id = $1", turn.turn_id)
+        assert tuple(row) == (40, 2)
 
     async def test_who_thaws_can_neither_append_nor_commit(
         self, leases: Leases, conversation: ConversationClient, log: RunLog, turn: Turn, sql: asyncpg.Connection
@@ -193,19 +205,22 @@ class TestBegun:
         ada: User,
         sql: asyncpg.Connection,
     ) -> None:
-        runs = RunService(catalog, tools, conversation, log, {"en": ""})
+        runs = RunService(catalog, tools, conversation, log, Choices(catalog.default, {"en": ""}))
         turn = await runs.send(ada, question(), "endless", "en")
         leased = "SELECT leased_until > now() FROM turns WHERE id = $1"
         async with asyncio.timeout(30):
             while not await sql.fetchval(leased, turn.turn_id):
                 await asyncio.sleep(0.02)
+            while not (spent := await log.spent(turn.turn_id, 1)):  # for who closes it, should this process die
+                await asyncio.sleep(0.02)
+        assert spent.input_tokens > 0
         await runs.drain(0)
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "interrupted"
 
     async def test_is_answered_although_who_asked_has_gone(
         self, catalog: Catalog, tools: ToolCatalog, conversation: ConversationClient, log: RunLog, ada: User
     ) -> None:
-        runs, asked = RunService(catalog, tools, conversation, log, {"en": ""}), question()
+        runs, asked = RunService(catalog, tools, conversation, log, Choices(catalog.default, {"en": ""})), question()
         sending = asyncio.create_task(runs.send(ada, asked, "echo", "en"))
         await asyncio.sleep(0)
         sending.cancel()
@@ -222,11 +237,30 @@ class TestBegun:
                 raise RuntimeError
 
         log = Crashing(redis, redis)
-        runs = RunService(catalog, tools, conversation, log, {"en": ""})
+        runs = RunService(catalog, tools, conversation, log, Choices(catalog.default, {"en": ""}))
         turn = await runs.send(ada, question(), "echo", "en")
         await runs.drain(30)
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "failed"
         assert [event.type for event in await log.said(turn.turn_id, 1)] == ["run.failed"]
+
+    async def test_is_stored_once_conversation_knows_us_again(
+        self, catalog: Catalog, tools: ToolCatalog, conversation: ConversationClient, log: RunLog, ada: User
+    ) -> None:
+        class Rotating(ConversationClient):
+            """Does not know our new key at first."""
+
+            known = False
+
+            async def store_reply(self, turn_id: UUID, body: dict[str, Any]) -> StoredReply:
+                if not self.known:
+                    self.known = True
+                    raise UpstreamProblem({}, 401)
+                return await super().store_reply(turn_id, body)
+
+        runs = RunService(catalog, tools, Rotating(conversation._client), log, {"en": ""})
+        turn = await runs.send(ada, question(), "echo", "en")
+        await runs.drain(30)
+        assert (await conversation.get_turn(ada, turn.turn_id)).state == "completed"
 
     async def test_ends_also_when_a_cancellation_leaks_into_it(
         self, told: dict[str, Any], tools: ToolCatalog, conversation: ConversationClient, log: RunLog, ada: User

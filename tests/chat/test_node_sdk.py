@@ -66,12 +66,14 @@ async def test_the_official_sdk_understands_everything(chat: Chat) -> None:
     both = found["followed"] + found["resumed"]
     assert _numbers(both) == list(range(len(both)))
     assert _text(both) == found["cancelled"]["output"][0]["content"][0]["text"]
+    assert (json.loads(found["called"]), found["given"]) == ({"a": 1}, "42")
     assert found["embedding"] == 384
 
     errors = found["errors"]
     assert (errors["model"]["name"], errors["model"]["code"]) == ("NotFoundError", "model_not_found")
     assert (errors["messages"]["name"], errors["messages"]["param"]) == ("BadRequestError", "messages")
     assert (errors["response"]["name"], errors["response"]["code"]) == ("NotFoundError", "response_not_found")
+    assert errors["deleted"]["name"] == "NotFoundError"
     assert (errors["provider"]["name"], errors["provider"]["status"]) == ("InternalServerError", 502)
     assert errors["stream"]["name"] == "APIError"
     assert errors["token"]["name"] == "AuthenticationError"

@@ -1,5 +1,8 @@
 """What a conversation with tools becomes in each protocol, and what a refusal says."""
 
+from types import SimpleNamespace as Said
+from typing import Any
+
 import pytest
 from anthropic.types import RawContentBlockDeltaEvent
 from chatbot_chat.providers import (
@@ -14,6 +17,7 @@ from chatbot_chat.providers import (
     anthropic_events,
 )
 from chatbot_chat.providers.anthropic_events import messages, parameters
+from chatbot_chat.providers.counts import usage_of
 from chatbot_chat.providers.openai_chunks import Reading, message, options, refused_option
 
 CALLS = (ToolCall("1", "add", '{"a": 1}', {"google": {"thought_signature": "s"}}), ToolCall("2", "now", "not JSON"))
@@ -27,6 +31,30 @@ TALK = [
     Message("assistant", "  "),
     Message("user", "Thanks."),
 ]
+
+
+class TestCounts:
+    @pytest.mark.parametrize("count", [-1, 12.5, "12", True, 4294967295, [], None])
+    def test_what_is_no_count_is_estimated(self, count: Any) -> None:
+        assert usage_of({"prompt_tokens": count, "completion_tokens": 1}) is None
+        assert usage_of({"prompt_tokens": 1, "completion_tokens": count}) == (None if count else Usage(1, 0))
+        reading = Reading()
+        assert not list(reading.events({"choices": [{"finish_reason": "stop"}], "usage": {"prompt_tokens": count}}))
+        assert list(reading.end()) == [Finish("stop")]
+
+    @pytest.mark.parametrize("told", [None, [], "12", {}, {"total_tokens": 3}])
+    def test_who_counts_in_another_way_is_estimated(self, told: Any) -> None:
+        assert usage_of(told) is None
+
+    @pytest.mark.parametrize(("asked", "said", "counted"), [(5, 7, Usage(11, 7)), (-1, 7, None), (5, "7", None)])
+    def test_of_anthropic(self, asked: Any, said: Any, counted: Usage | None) -> None:
+        usage = {"input_tokens": asked, "cache_read_input_tokens": 6, "output_tokens": 1}
+        started = Said(type="message_start", message=Said(usage=Said(cache_creation_input_tokens=None, **usage)))
+        ended = Said(type="message_delta", delta=Said(stop_reason="end_turn"), usage=Said(output_tokens=said))
+        reading = anthropic_events.Reading()
+        for event in (started, ended):
+            assert not list(reading.events(event))
+        assert list(reading.end()) == [*([counted] if counted else []), Finish("stop")]
 
 
 class TestAnthropic:

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from tests.chat.running import Chat, running
 from tests.support.identity import BOT
-from tests.support.model_server import ModelServer
+from tests.support.model_server import ModelServer, hung_up
 
 HELLO = "Hello there"
 SAID = "You said: Hello there"
@@ -190,6 +190,35 @@ class TestBackground:
         assert rest[-1].response == response  # type: ignore[union-attr]
 
 
+class TestDeleted:
+    async def test_is_gone_with_its_conversation(self, chat: Chat, sdk: AsyncOpenAI) -> None:
+        first = await sdk.responses.create(model="echo", input=HELLO)
+        second = await sdk.responses.create(model="echo", input="And?", previous_response_id=first.id)
+        assert first.conversation is not None
+        async with client_of(chat, uuid7()) as other:
+            with pytest.raises(openai.NotFoundError):
+                await other.responses.delete(first.id)
+        await sdk.responses.delete(first.id)
+        for asked in (sdk.responses.retrieve(first.id), sdk.responses.delete(first.id)):
+            with pytest.raises(openai.NotFoundError) as caught:
+                await asked
+            assert caught.value.code == "response_not_found"
+        assert (await sdk.responses.retrieve(second.id)).output_text == second.output_text
+        await sdk.responses.delete(second.id)
+        with pytest.raises(openai.NotFoundError):
+            await sdk.responses.create(model="echo", input=HELLO, conversation=first.conversation.id)
+
+    async def test_is_not_answered_any_longer(self, sdk: AsyncOpenAI) -> None:
+        response = await sdk.responses.create(model="endless", input="Do not go on", background=True)
+        async for event in await sdk.responses.retrieve(response.id, stream=True):
+            if event.type == "response.output_text.delta":
+                break
+        await sdk.responses.delete(response.id)
+        async with asyncio.timeout(20):
+            while "Do not go on" not in hung_up:
+                await asyncio.sleep(0.02)
+
+
 class TestNotStored:
     async def test_whole(self, chat: Chat, conversation_url: str) -> None:
         user = uuid7()
@@ -219,9 +248,12 @@ class TestNotStored:
 
 class TestRefusals:
     @pytest.mark.parametrize("store", [True, False])
-    async def test_the_provider_fails(self, sdk: AsyncOpenAI, store: bool) -> None:
+    async def test_the_provider_fails(self, sdk: AsyncOpenAI, store: bool, model_server: ModelServer) -> None:
+        """A question that is stored is not asked again by the SDK itself, which by default tries three times."""
+        asking = sdk.with_options(max_retries=2 if store else 0)
         with pytest.raises(openai.InternalServerError) as caught:
-            await sdk.responses.create(model="refuse", input=HELLO, store=store)
+            await asking.responses.create(model="refuse", input=HELLO, store=store)
+        assert len(model_server.requests) == 1
         assert caught.value.status_code == 502
         assert "sk-upstream-secret" not in str(caught.value)
 
@@ -270,11 +302,13 @@ class TestRefusals:
             ({"input": "  "}, "a user's text"),
             ({"input": [{"role": "assistant", "content": "Hm"}]}, "a user's text"),
             ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "Only text"),
-            ({"input": [{"type": "function_call_output", "call_id": "1", "output": "x"}]}, "function_call_output"),
+            ({"input": [{"type": "function_call_output", "call_id": "1", "output": "x"}]}, "belong to no call"),
+            ({"input": [{"type": "computer_call"}]}, "computer_call"),
             ({"background": True, "store": False}, "background needs store"),
             ({"previous_response_id": "resp_1", "store": False}, "previous_response_id needs store"),
             ({"previous_response_id": "resp_1", "conversation": str(uuid7())}, "exclude each other"),
-            ({"tools": [{"type": "function", "name": "add"}]}, "chat/completions"),
+            ({"tools": [{"type": "web_search"}]}, "type function"),
+            ({"model": BOT, "tools": [{"type": "function", "name": "add"}]}, "its own tools"),
             ({"text": {"format": {"type": "json_object"}}}, "response_format"),
             ({"metadata": {"x": "y" * 513}}, "512|too long"),
         ],

@@ -59,6 +59,7 @@ class Bot:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     answers: list[tuple[str, bool]] = field(default_factory=list)
+    ratings: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     def app(self) -> Starlette:
@@ -67,6 +68,8 @@ class Bot:
                 Route("/api/v1/chat/send", self._send, methods=["POST"]),
                 Route("/api/v1/chat/runs/{run}/cancel", self._cancel, methods=["POST"]),
                 Route("/api/v1/chat/runs/{run}/approvals/{call}", self._approve, methods=["POST"]),
+                Route("/api/v1/conversations/c1/messages/m/regenerate", self._send, methods=["POST"]),
+                Route("/api/v1/conversations/c1/messages/{message}/feedback", self._rate, methods=["POST"]),
             ]
         )
 
@@ -90,6 +93,12 @@ class Bot:
         self.answers.append((request.path_params["call"], (await request.json())["approved"]))
         self.script = [ASKED_AGAIN] if len(self.answers) == 1 else ANSWER
         return StreamingResponse(self._stream(), media_type="text/event-stream")
+
+    async def _rate(self, request: Request) -> Response:
+        if request.headers["authorization"].removeprefix("Bearer ") in self.expired:
+            return JSONResponse({"title": "Sign in first", "status": 401}, 401)
+        self.ratings.append((request.path_params["message"], await request.json()))
+        return JSONResponse({})
 
     async def _cancel(self, request: Request) -> Response:
         self.cancelled.append(request.path_params["run"])
@@ -140,6 +149,23 @@ class TestAsk:
             talk.client.close()
         assert bot.answers == [("a", False), ("b", False)]
         assert "nobody is there to agree: order {}" in capsys.readouterr().err
+
+    async def test_tools_are_told_beside_the_answer(self, capsys: pytest.CaptureFixture[str]) -> None:
+        said = "not [bold]a\x1b[2J\nfile[/]" + "!" * 200
+        used = [
+            frame("tool.started", 2, tool_call_id="a", name="fetch", arguments='{"url": "[b]"}'),
+            frame("tool.finished", 3, tool_call_id="a", name="fetch", status="failed", content=said),
+        ]
+        bot = Bot([STARTED, frame("text.delta", 2, text="Well."), *used, FINISHED])
+        async with serving(bot.app()) as url:
+            talk, screen = talk_to(url)
+            await asyncio.to_thread(talk.ask, "Fetch")
+            talk.client.close()
+        told = capsys.readouterr().err.split("\n")
+        assert told[:2] == ["", '  ⚙ fetch {"url": "[b]"}']
+        assert told[2].startswith("  ✗ fetch: not [bold]a[2J file[/]!!!")
+        assert told[2].endswith("!…")
+        assert screen.getvalue() == "Well.\n"
 
     async def test_goes_on_with_the_conversation(self) -> None:
         bot = Bot()
@@ -209,6 +235,24 @@ class TestAsk:
             await asyncio.to_thread(talk.ask, "x")
             talk.client.close()
         assert screen.getvalue() == "We open at 8.\n"
+
+
+class TestRepl:
+    async def test_rates_and_repeats_the_last_answer(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lines = iter(["/good", "When?", "/bad Too short.", "/good", "/again", "/new", "/again", "/nonsense", "/quit"])
+        monkeypatch.setattr("builtins.input", lambda _: next(lines))
+        bot = Bot(expired={"old"})
+        async with serving(bot.app()) as url:
+            talk, screen = talk_to(url, iter(["old", "new"]))
+            await asyncio.to_thread(talk.repl)
+            talk.client.close()
+        assert bot.ratings == [("m", {"rating": "down", "comment": "Too short."}), ("m", {"rating": "up"})]
+        assert [body.get("content") for body in bot.bodies] == ["When?", None]
+        assert screen.getvalue().count("We open at 8.") == 2
+        told = capsys.readouterr().err
+        assert (told.count("There is no answer yet."), told.count("/good and /bad rate")) == (2, 2)
 
 
 class TestCommand:

@@ -40,6 +40,14 @@ class TestResolve:
         moderation = "  moderation: {provider: Rules, rulesRef: {name: faqs, key: prompt}}\n"
         assert resolved(BOT + moderation + TEXTS + SECRET).rules == "Be kind."
 
+    def test_also_the_prompts_of_variants(self) -> None:
+        variants = "    variants: [{name: a}, {name: b, prompts: [{language: de, ref: {name: faqs, key: KEY}}]}]\n"
+        found = resolved(BOT + variants.replace("KEY", "prompt") + TEXTS + SECRET)
+        assert found.variant_prompts == {"a": {}, "b": {"de": "Be kind."}}
+        with pytest.raises(CliError) as caught:
+            resolved(BOT + variants + TEXTS + SECRET)
+        assert caught.value.details[0].startswith("spec.llm.variants[b].prompts[de].ref: ConfigMap faqs has no key KEY")
+
     def test_then_the_sources_in_their_order(self) -> None:
         found = resolved(BOT + TEXTS, {"MY_OPENAI_API_KEY": "env-file"}, {"MY_OPENAI_API_KEY": "environment"})
         assert found.provider_keys == {"one": "env-file"}

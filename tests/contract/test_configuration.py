@@ -39,7 +39,10 @@ FULL: dict[str, Any] = spec("http://127.0.0.1:1/v1") | {
     "limits": {"perMinute": 1, "perHour": 2, "perDay": 3},
     "telemetry": {"otlp": {"endpoint": "http://127.0.0.1:4318"}, "sampleRatio": "0.5"},
 }
-
+FULL["llm"] |= {
+    "variants": [{"name": "plain"}, {"name": "short", "weight": 3, "model": "echo"}],
+    "cache": {"mode": "Semantic", "ttl": "10m", "similarity": "0.9"},
+}
 
 STORES = {
     "redis_url": "redis://127.0.0.1:1",
@@ -104,6 +107,10 @@ ACCEPTED: list[dict[str, Any]] = [
     *(provider(type=kind, baseURL=None) for kind in ("Retrieval", "Fake")),
     models(prices={"input": "0.25", "output": "2"}),
     models(prices={"input": "0", "output": "1" + "0" * 19}),
+    {"llm": models()["llm"] | {"variants": [{"name": "a", "model": "m", "weight": 1000}, {"name": "b"}]}},
+    {"llm": {"variants": [{"name": "a"}]}},
+    {"llm": {"cache": {"mode": "Exact", "ttl": "1s500ms"}}},
+    {"llm": {"cache": {"mode": "Semantic", "ttl": "24h", "similarity": "0.000001"}}},
     {"tools": {"enabled": []}},
     {"tools": {"enabled": ["a_plug-in", "calculator", "calculator"]}},
     {"tools": {"enabled": ["http_fetch"], "httpAllowList": ["xn--e1afmkfd.example"]}},
@@ -194,6 +201,26 @@ def test_prices_are_told_where_there_are_any(keys: Keys) -> None:
     prices = {"input": "0.25", "output": "2"}
     assert mapping("chat", keys, spec=models(prices=prices))["models"][0]["prices"] == prices
     assert "prices" not in mapping("chat", keys, spec=models())["models"][0]
+
+
+def test_variants_are_told_where_there_are_any(keys: Keys) -> None:
+    variants = [{"name": "a"}, {"name": "b", "weight": 3, "model": "m"}]
+    spec = {"llm": models()["llm"] | {"variants": variants}}
+    told = mapping("chat", keys, spec=spec, variant_prompt_files={"a": {"en": "p"}})["variants"]
+    assert told == [
+        {"name": "a", "weight": 1, "model": None, "prompt_files": {"en": "p"}},
+        {"name": "b", "weight": 3, "model": "m", "prompt_files": {}},
+    ]
+    assert "variants" not in mapping("chat", keys)
+
+
+def test_a_cache_is_told_where_there_is_one(keys: Keys) -> None:
+    def told(**cache: str) -> Any:
+        return mapping("chat", keys, spec={"llm": {"cache": cache}}).get("cache")
+
+    assert told(mode="Exact", ttl="1m30s", similarity="0.5") == {"seconds": 90, "similarity": None}
+    assert told(mode="Semantic") == {"seconds": 3600, "similarity": 0.95}
+    assert told(ttl="1m") is None
 
 
 def test_budgets_are_told_where_there_are_any(keys: Keys) -> None:

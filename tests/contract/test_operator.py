@@ -103,9 +103,16 @@ def test_apps_start_from_it(children: dict[Name, Manifest], tmp_path: Path, monk
         settings = load(service, children, tmp_path / service, monkeypatch)
         if service != "chat":
             return settings
-        prompts = {language: str(tmp_path / "chat" / path[1:]) for language, path in settings.prompt_files.items()}
-        assert all(Path(path).is_file() for path in prompts.values())
-        return settings.model_copy(update={"prompt_files": prompts})
+        prompts, *others = (
+            {language: str(tmp_path / "chat" / path[1:]) for language, path in files.items()}
+            for files in (settings.prompt_files, *(item.prompt_files for item in settings.variants))
+        )
+        assert all(Path(path).is_file() for paths in (prompts, *others) for path in paths.values())
+        variants = [
+            variant.model_copy(update={"prompt_files": paths})
+            for variant, paths in zip(settings.variants, others, strict=True)
+        ]
+        return settings.model_copy(update={"prompt_files": prompts, "variants": variants})
 
     faqs = loaded("conversation").faq_file
     assert faqs is None or (tmp_path / "conversation" / faqs[1:]).is_file()

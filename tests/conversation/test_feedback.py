@@ -30,6 +30,9 @@ class TestFeedback:
             "down",
             "Too short.",
         )
+        page = await service.get(f"/conversations/{turn['conversation_id']}/messages", ada)
+        read = [message["feedback"] for message in page.json()["data"]]
+        assert read == [None, {"rating": "down", "comment": "Too short."}]
 
     async def test_the_last_counts(self, service: Conversation, ada: UUID, sql: asyncpg.Connection) -> None:
         turn = await service.exchange(ada, "Hello", "Good day")

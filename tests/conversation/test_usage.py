@@ -8,6 +8,8 @@ import asyncpg
 import httpx2
 import pytest
 from chatbot_common.ids import uuid7
+from chatbot_conversation.usage.store import sums
+from sqlalchemy.dialects import postgresql
 
 from tests.conversation.running import Conversation
 
@@ -83,11 +85,27 @@ class TestEntries:
         await sql.execute("UPDATE ledger SET entered_at = now() - interval '1 minute'")
         assert (await total(service, ada))["recent"] == []
 
+    async def test_of_all_users_are_summed_by_an_index_alone(
+        self, service: Conversation, ada: UUID, sql: asyncpg.Connection
+    ) -> None:
+        await enter(service, entry(ada))
+        query = sums(None, NOW).compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+        async with sql.transaction():
+            await sql.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+            plan = [row[0] for row in await sql.fetch(f"EXPLAIN {query}")]
+        assert sum("Index Only Scan" in line for line in plan) == 16
+
     @pytest.mark.parametrize(
         "wrong", [{"cost": -1}, {"cost": 10**16}, {"cost": 0.5}, {"spent_at": "2026-11-21T00:00:00"}]
     )
     async def test_are_whole_numbers_and_times(self, service: Conversation, ada: UUID, wrong: dict[str, Any]) -> None:
         assert (await enter(service, entry(ada, **wrong))).status_code == 422
+
+    async def test_know_their_variant(self, service: Conversation, ada: UUID, sql: asyncpg.Connection) -> None:
+        guessed = entry(ada, estimated=True)
+        for item in (guessed, guessed | {"estimated": False, "variant": "short"}, entry(ada)):
+            await enter(service, item)
+        assert {row["variant"] for row in await sql.fetch("SELECT variant FROM ledger")} == {"short", None}
 
     async def test_come_from_the_chat_service_only(self, service: Conversation, ada: UUID) -> None:
         for path in ("/internal/usage", "/internal/usage/sums"):
@@ -95,3 +113,107 @@ class TestEntries:
                 401,
                 403,
             )
+
+
+async def asked(service: Conversation, **params: Any) -> httpx2.Response:
+    """As an administrator."""
+    return await service.client.get("/api/v1/admin/usage", params=params, headers=service.keys.bearer(role="admin"))
+
+
+async def groups(service: Conversation, by: str, **params: Any) -> list[tuple[Any, ...]]:
+    response = await asked(service, by=by, **params)
+    assert response.status_code == 200, response.text
+    return [tuple(group.values()) for group in response.json()["data"]]
+
+
+async def answered(service: Conversation, user_id: UUID, *ratings: str, **spent: Any) -> dict[str, Any]:
+    """An answer of a variant, and what its reader thinks of it."""
+    turn = await service.started(user_id)
+    variant = spent.get("variant")
+    assert (await service.reply(turn, spent=SPENT | spent, variant=variant)).status_code == 200
+    for rating in ratings:
+        path = f"/conversations/{turn['conversation_id']}/messages/{turn['reply_message_id']}/feedback"
+        await service.send("POST", path, user_id, {"rating": rating})
+    return turn
+
+
+class TestUsage:
+    async def test_by_variant_with_what_readers_think(self, service: Conversation, ada: UUID, bob: UUID) -> None:
+        await answered(service, ada, "down", variant="short", cost=100)
+        await answered(service, ada, "down", "up", variant="short", cost=100)
+        await answered(service, bob, "up", variant="plain")
+        await answered(service, bob)
+        turn = await service.started(bob)
+        await service.reply(turn, variant="free")  # nothing was spent, so only its thumb is known
+        path = f"/conversations/{turn['conversation_id']}/messages/{turn['reply_message_id']}/feedback"
+        await service.send("POST", path, bob, {"rating": "down"})
+        assert await groups(service, "variant") == [
+            ("plain", 1, 30, 12, 270, 1, 0),
+            ("-", 1, 30, 12, 270, 0, 0),
+            ("short", 2, 60, 24, 200, 1, 1),
+            ("free", 0, 0, 0, 0, 0, 1),
+        ]
+
+    async def test_of_several_attempts_is_of_one_answer(self, service: Conversation, ada: UUID) -> None:
+        first = entry(ada)
+        await enter(service, first, first | {"attempt": 2}, entry(ada, model="dear", cost=10**12))
+        assert await groups(service, "model") == [
+            ("dear", 1, 30, 12, 10**12, 0, 0),
+            ("main", 1, 60, 24, 540, 0, 0),
+        ]
+
+    async def test_by_user(self, service: Conversation, ada: UUID, bob: UUID) -> None:
+        await answered(service, ada, "up")
+        await answered(service, bob, cost=1)
+        assert await groups(service, "user") == [(str(ada), 1, 30, 12, 270, 1, 0), (str(bob), 1, 30, 12, 1, 0, 0)]
+
+    async def test_by_day_of_the_last_month(self, service: Conversation, ada: UUID) -> None:
+        days = [
+            "2026-11-02T23:59:59+00:00",
+            "2026-11-03T00:30:00+01:00",
+            "2026-11-03T00:00:00Z",
+            "2026-10-03T00:00:00Z",
+        ]
+        await enter(service, *(entry(ada, spent_at=day) for day in days))
+        until = "2026-11-04T00:00:00Z"
+        assert await groups(service, "day", until=until) == [
+            ("2026-11-03", 1, 30, 12, 270, 0, 0),
+            ("2026-11-02", 2, 60, 24, 540, 0, 0),
+        ]
+        assert len(await groups(service, "day", until=until, since="2026-10-03T00:00:00Z")) == 3
+        assert await groups(service, "day", until="2026-11-02T00:00:00Z", since="2026-10-04T00:00:00Z") == []
+
+    async def test_in_pages(self, service: Conversation, ada: UUID) -> None:
+        costs = {"a": 5, "b": 5, "c": 7, "d": 1, "e": 9}
+        await enter(service, *(entry(ada, model=model, cost=cost) for model, cost in costs.items()))
+        seen: list[str] = []
+        page: dict[str, Any] = {"has_more": True, "last_id": None}
+        while page["has_more"]:
+            after = {"after": page["last_id"]} if page["last_id"] else {}
+            page = (await asked(service, by="model", limit=2, **after)).json()
+            seen += [group["id"] for group in page["data"]]
+        assert "".join(seen) == "ecbad"
+        back = (await asked(service, by="model", limit=2, before="d")).json()
+        assert ([group["id"] for group in back["data"]], back["has_more"]) == (["b", "a"], True)
+
+    async def test_is_for_administrators(self, service: Conversation, ada: UUID) -> None:
+        assert (await service.get("/admin/usage", ada)).status_code == 403
+        assert (await service.client.get("/api/v1/admin/usage")).status_code == 401
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"by": "colour"},
+            {"since": "yesterday"},
+            {"since": "2026-11-02T00:00:00"},
+            {"since": "2026-11-02T00:00:00Z", "until": "2026-11-01T00:00:00Z"},
+            {"limit": 0},
+            {"after": ""},
+            {"untill": "2026-11-01T00:00:00Z"},
+        ],
+        ids=str,
+    )
+    async def test_says_what_is_wrong_with_a_question(self, service: Conversation, wrong: dict[str, Any]) -> None:
+        response = await asked(service, **wrong)
+        assert response.status_code == 422
+        assert response.json()["errors"]

@@ -19,6 +19,7 @@ class TestRoute:
             ("/api/v1/auth/sessions", "auth"),
             ("/api/v1/users/me", "auth"),
             ("/api/v1/admin/users", "auth"),
+            ("/api/v1/admin/usage", "conversation"),
             ("/api/v1/chat/models", "chat"),
             ("/v1/models", "chat"),
             ("/api/v1/conversations", "conversation"),

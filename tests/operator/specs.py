@@ -63,7 +63,11 @@ DEFAULTS: dict[str, Any] = {
     "imagePullSecrets": [{"name": "registry"}],
 }
 DEV: dict[str, Any] = {"profile": "Dev", "knowledge": FAQS}
-STANDARD: dict[str, Any] = {"llm": LLM, "embeddings": EMBEDDINGS, "knowledge": FAQS}
+VARIANTS = [
+    {"name": "plain"},
+    {"name": "short", "model": "backup", "prompts": [{"language": "en", "ref": {"name": "prompts", "key": "short"}}]},
+]
+STANDARD: dict[str, Any] = {"llm": LLM | {"variants": VARIANTS}, "embeddings": EMBEDDINGS, "knowledge": FAQS}
 PRODUCTION: dict[str, Any] = {
     "profile": "Production",
     "stores": EXTERNAL | {"vectors": {"type": "PGVector"}, "deletionPolicy": "Delete"},

@@ -387,6 +387,7 @@ class TestChanges:
             (FAQ, {"Deployment conversation", "Deployment conversation-worker"}),
             (KEY, {"Deployment chat"}),
             (Reference("ConfigMap", "prompts", "en.txt"), {"Deployment chat"}),
+            (Reference("ConfigMap", "prompts", "short"), {"Deployment chat"}),
             (Reference("ConfigMap", "rules", "rules.yaml"), {"Deployment chat"}),
             (
                 Reference("Secret", "embeddings", "api-key"),

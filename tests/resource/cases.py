@@ -39,6 +39,10 @@ def llm(**fields: Any) -> Spec:
     return {"llm": {key: value for key, value in (given | fields).items() if value is not None}}
 
 
+def cache(**fields: Any) -> Spec:
+    return {"llm": {"cache": fields}}
+
+
 def providers(count: int) -> Spec:
     return llm(providers=[{"name": f"p{number}" if number else "p", "type": "Retrieval"} for number in range(count)])
 
@@ -553,6 +557,46 @@ CASES: tuple[Case, ...] = (
         {"llm": {"prompts": [{"language": "en", "ref": KEY}, {"language": "pt-BR", "ref": KEY}]}},
         {"llm": {"prompts": [{"language": "en", "ref": KEY}] * 2}},
         "Duplicate value",
+    ),
+    *(
+        Case(f"cache.{field} is {right}, not {wrong}", cache(**{field: right}), cache(**{field: wrong}), says)
+        for field, right, wrong, says in (
+            ("mode", "Semantic", "On", "supported values"),
+            ("ttl", "1s", "999ms", "between 1s and 24h"),
+            ("ttl", "24h", "24h1s", "between 1s and 24h"),
+            ("similarity", "0.01", "0.0", "similarity is above 0"),
+            ("similarity", "1", "1.1", "should match"),
+        )
+    ),
+    Case(
+        "variants name models",
+        llm(variants=[{"name": "plain"}, {"name": "b", "weight": 3, "model": "m"}]),
+        llm(variants=[{"name": "plain"}, {"name": "b", "weight": 3, "model": "n"}]),
+        "model of each of variants must name one of models",
+    ),
+    Case(
+        "variants name models, where there are none",
+        {"llm": {"variants": [{"name": "a"}]}},
+        {"llm": {"variants": [{"name": "a", "model": "m"}]}},
+        "model of each of variants must name one of models",
+    ),
+    Case(
+        "names of variants are unique",
+        llm(variants=[{"name": "a"}, {"name": "b"}]),
+        llm(variants=[{"name": "a"}] * 2),
+        "Duplicate value",
+    ),
+    Case(
+        "one prompt per language of a variant",
+        {"llm": {"variants": [{"name": "a", "prompts": [{"language": "en", "ref": KEY}]}]}},
+        {"llm": {"variants": [{"name": "a", "prompts": [{"language": "en", "ref": KEY}] * 2}]}},
+        "Duplicate value",
+    ),
+    Case(
+        "a variant has users",
+        llm(variants=[{"name": "a", "weight": 1}]),
+        llm(variants=[{"name": "a", "weight": 0}]),
+        "greater than or equal to 1",
     ),
     *(
         Case(

@@ -15,7 +15,13 @@ from chatbot_cli.client import Client, Event
 from chatbot_cli.errors import CliError
 from chatbot_cli.screen import err, out, printable, show_error
 
-HELP = "/new starts another conversation, /quit (or Ctrl-D) leaves, Ctrl-C stops an answer."
+HELP = (
+    "/good and /bad rate the last answer (a reason may follow), /again asks for another one, "
+    "/new starts another conversation, /quit (or Ctrl-D) leaves, Ctrl-C stops an answer."
+)
+RATINGS = {"/good": "up", "/bad": "down"}
+LONGEST = 160
+"""Characters of what a tool is asked and says; all of it is in the page."""
 PROMPT = "\001\033[1;36m\002›\001\033[0m\002 "  # noqa: RUF001 - a prompt, not an operator
 
 
@@ -26,6 +32,8 @@ class Talk:
     client: Client
     conversation_id: str | None = None
     model: str | None = None
+    answer_id: str | None = None
+    """The message of the last answer."""
     console: Console = out
     agrees: Callable[[str], bool] = field(default_factory=lambda: _agrees)
     """Asks the user whether a tool may be called."""
@@ -39,8 +47,25 @@ class Talk:
         Raises:
             CliError: the question was refused or the connection broke.
         """
+        return self._to_the_end(self.client.ask(text, self.conversation_id, self.model))
+
+    def again(self) -> bool:
+        """Have the last question answered once more; otherwise as `ask`."""
+        conversation, answer = self._last()
+        return self._to_the_end(self.client.regenerate(conversation, answer, self.model))
+
+    def rate(self, rating: str, comment: str) -> None:
+        """Say what the last answer is worth: `up` or `down`. Raises `CliError`."""
+        self.client.rate(*self._last(), rating, comment or None)
+
+    def _last(self) -> tuple[str, str]:
+        if not (self.conversation_id and self.answer_id):
+            raise CliError("There is no answer yet.", "Ask something first.")
+        return self.conversation_id, self.answer_id
+
+    def _to_the_end(self, stream: Iterator[Event]) -> bool:
         answer = _Answer(self.console)
-        self._follow(answer, self.client.ask(text, self.conversation_id, self.model))
+        self._follow(answer, stream)
         while answer.run_id and answer.questions:
             call = answer.questions[0]
             answer.questions = []  # those that are left come again
@@ -52,6 +77,7 @@ class Talk:
         try:
             for event in _waiting(self.console, stream):
                 self.conversation_id = event.data.get("conversation_id") or self.conversation_id
+                self.answer_id = event.data.get("message_id") or self.answer_id
                 answer.take(event)
         except KeyboardInterrupt:
             answer.stopped(self.client)
@@ -74,17 +100,25 @@ class Talk:
                 continue
             if text in ("/quit", "/exit", "/q"):
                 return
-            if text == "/new":
-                self.conversation_id = None
-                err.print("[dim]A new conversation.[/]\n")
-            elif text.startswith("/"):
-                err.print(f"[dim]{HELP}[/]\n")
-            elif text:
-                self._ask_and_go_on(text)
+            if text:
+                self._obey(text)
 
-    def _ask_and_go_on(self, text: str) -> None:
+    def _obey(self, text: str) -> None:
+        """A question or a command; what goes wrong is told, and the conversation goes on."""
+        command, _, rest = text.partition(" ")
         try:
-            self.ask(text)
+            if command in RATINGS:
+                self.rate(RATINGS[command], rest.strip())
+                err.print("[dim]Thank you, that helps.[/]")
+            elif command == "/again":
+                self.again()
+            elif command == "/new":
+                self.conversation_id = self.answer_id = None
+                err.print("[dim]A new conversation.[/]")
+            elif text.startswith("/"):
+                err.print(f"[dim]{HELP}[/]")
+            else:
+                self.ask(text)
         except CliError as error:
             show_error(error)
         self.console.print()
@@ -109,6 +143,8 @@ class _Answer:
     console: Console
     run_id: str | None = None
     printed: str = ""
+    noted: bool = False
+    """Whether a note has come since the last of it."""
     citations: list[dict[str, Any]] = field(default_factory=list)
     questions: list[dict[str, Any]] = field(default_factory=list)
     """Calls of tools that wait for the user."""
@@ -122,6 +158,11 @@ class _Answer:
             case "run.snapshot":
                 text = str(event.data.get("text", ""))
                 self._print(text.removeprefix(self.printed))
+            case "tool.started":
+                self._note("⚙", f"{event.data.get('name')} {event.data.get('arguments') or ''}")
+            case "tool.finished":
+                mark = "✓" if event.data.get("status") == "completed" else "✗"
+                self._note(mark, f"{event.data.get('name')}: {event.data.get('content') or ''}")
             case "tool.approval":
                 self.questions.append(event.data)
             case "text.replaced":
@@ -155,8 +196,17 @@ class _Answer:
     def _print(self, text: str) -> None:
         if text:
             self.printed += text
+            self.noted = False
             self.console.print(printable(text), end="", markup=False, emoji=False)
             self.console.file.flush()
+
+    def _note(self, mark: str, text: str) -> None:
+        """A line about a tool, beside the answer. Its text is a model's or a stranger's."""
+        if self.printed and not self.printed.endswith("\n") and not self.noted:
+            err.print()
+        self.noted = True
+        line = " ".join(printable(text).split())
+        err.print(f"[dim]  {mark} {escape(line if len(line) <= LONGEST else line[:LONGEST] + '…')}[/]")
 
     def _close(self) -> None:
         """End the line and list what was cited, each source once."""

@@ -51,12 +51,21 @@ class Client:
         body: dict[str, Any] = {"content": text, "client_message_id": str(uuid4())}
         body |= {"conversation_id": conversation_id} if conversation_id else {}
         body |= {"model": model} if model else {}
+        yield from self._reached(self._ask("/api/v1/chat/send", body, again=True))
+
+    def regenerate(self, conversation_id: str, message_id: str, model: str | None = None) -> Iterator[Event]:
+        """Events of the run that answers the question of an answer once more; otherwise as `ask`."""
+        path = f"/api/v1/conversations/{conversation_id}/messages/{message_id}/regenerate"
+        body = {"client_message_id": str(uuid4())} | ({"model": model} if model else {})
+        yield from self._reached(self._ask(path, body, again=True))
+
+    def _reached(self, events: Iterator[Event]) -> Iterator[Event]:
         try:
-            yield from self._ask(body, again=True)
+            yield from events
         except httpx2.HTTPError as error:
             raise _unreachable(str(self._http.base_url), error) from None
 
-    def _ask(self, body: dict[str, Any], *, again: bool, path: str = "/api/v1/chat/send") -> Iterator[Event]:
+    def _ask(self, path: str, body: dict[str, Any], *, again: bool) -> Iterator[Event]:
         headers = self._headers() | {"Accept": "text/event-stream"}
         with self._http.stream("POST", path, json=body, headers=headers) as response:
             if response.status_code == 401 and again:
@@ -67,7 +76,7 @@ class Client:
             else:
                 yield from _until_end(events(response.iter_lines()))
                 return
-        yield from self._ask(body, again=False, path=path)
+        yield from self._ask(path, body, again=False)
 
     def answer(self, run_id: str, tool_call_id: str, approved: bool) -> Iterator[Event]:
         """Say whether a tool may be called; what follows is as `ask` tells it, or the questions that are left.
@@ -76,10 +85,25 @@ class Client:
             CliError: it was answered before, or the connection broke.
         """
         path = f"/api/v1/chat/runs/{run_id}/approvals/{quote(tool_call_id, safe='')}"
+        yield from self._reached(self._ask(path, {"approved": approved}, again=True))
+
+    def rate(self, conversation_id: str, message_id: str, rating: str, comment: str | None) -> None:
+        """Say what an answer is worth.
+
+        Raises:
+            CliError: it was refused, or the connection broke.
+        """
+        path = f"/api/v1/conversations/{conversation_id}/messages/{message_id}/feedback"
+        body = {"rating": rating} | ({"comment": comment} if comment else {})
         try:
-            yield from self._ask({"approved": approved}, again=True, path=path)
+            response = self._http.post(path, json=body, headers=self._headers())
+            if response.status_code == 401:
+                self._token = None
+                response = self._http.post(path, json=body, headers=self._headers())
         except httpx2.HTTPError as error:
             raise _unreachable(str(self._http.base_url), error) from None
+        if response.is_error:
+            raise refusal(response)
 
     def cancel(self, run_id: str) -> bool:
         """Stop a run; False when it could not be reached or has ended."""

@@ -92,8 +92,10 @@ def lay_out(
 ) -> Layout:
     """Settings of every process and the files they point to; nothing is written yet."""
     faqs = home.config / "faqs.yaml"
-    prompts = {language: home.config / "prompts" / f"{language}.txt" for language in references.prompts}
-    files = {prompts[language]: text for language, text in references.prompts.items()}
+    told_by = {"": references.prompts, **references.variant_prompts}
+    prompts = {name: _prompt_files(home.config / "prompts" / name, texts) for name, texts in told_by.items()}
+    files = {prompts[name][language]: text for name, texts in told_by.items() for language, text in texts.items()}
+    wording = _digest(itertools.chain(*sorted((str(path), text) for path, text in files.items())))
     if references.faqs is not None:
         files[faqs] = references.faqs
     rules = home.config / "moderation.yaml"
@@ -110,7 +112,8 @@ def lay_out(
             admin_email=admin_email(bot.name),
             faq_file=str(faqs) if references.faqs is not None else None,
             documents_dir=str(knowledge) if knowledge else None,
-            prompt_files={language: str(path) for language, path in prompts.items()},
+            prompt_files=_as_text(prompts.pop("")),
+            variant_prompt_files={name: _as_text(paths) for name, paths in prompts.items()},
             rules_file=str(rules) if references.rules is not None else None,
         ),
     )
@@ -119,11 +122,19 @@ def lay_out(
     worker_listen = {"host": HOST, "port": ports[WORKER][0], "private_port": ports[WORKER][1]}
     seeds = {
         WORKER: _digest([references.faqs or "", *(_stamps(markdown_files(knowledge)) if knowledge else ())]),
-        "chat": _digest([*itertools.chain(*sorted(references.prompts.items())), references.rules or ""]),
+        "chat": _digest([wording, references.rules or ""]),
     }
     config: dict[str, dict[str, Any]] = {str(name): told for name, told in settings.items()}
     config[WORKER] = settings["conversation"] | {"listen": worker_listen}
     return Layout(ports, config, files, seeds)
+
+
+def _prompt_files(folder: Path, languages: Iterable[str]) -> dict[str, Path]:
+    return {language: folder / f"{language}.txt" for language in languages}
+
+
+def _as_text(paths: Mapping[str, Path]) -> dict[str, str]:
+    return {language: str(path) for language, path in paths.items()}
 
 
 def admin_email(name: str) -> str:

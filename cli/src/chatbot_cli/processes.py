@@ -4,6 +4,7 @@ A process id alone is not enough: after a reboot or a day the number may belong 
 is remembered with the moment it started, and nothing is signalled whose moment differs.
 """
 
+import atexit
 import contextlib
 import os
 import platform
@@ -23,7 +24,7 @@ SOON_SECONDS = 1.0
 """Who has nothing left to do ends within this time."""
 
 _children: list["subprocess.Popen[bytes]"] = []
-"""Kept, so that those which die while we run are reaped, and those which live on are not complained about."""
+"""Kept, so that those which die while we run are reaped."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,14 @@ def start(
         )
     _children.append(child)
     return Process(child.pid, identity(child.pid) or "gone")
+
+
+@atexit.register
+def _let_go() -> None:
+    """Those that live on are meant to, and not to be complained about."""
+    for child in _children:
+        if child.poll() is None:
+            child.returncode = 0
 
 
 def send(process: Process, number: signal.Signals) -> bool:

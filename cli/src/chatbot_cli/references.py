@@ -6,12 +6,13 @@ file, in the file of `--env-file`, and in the environment, under two names each:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chatbot_resource.documents import Documents
 from chatbot_resource.fields import KeyRef
+from chatbot_resource.llm import Prompt
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_cli.errors import CliError
@@ -37,6 +38,8 @@ class References:
     """MCP server → token."""
     rules: str | None = None
     """Of moderation."""
+    variant_prompts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Variant → language → text."""
 
 
 def variable(ref: KeyRef) -> str:
@@ -58,9 +61,10 @@ def resolve(documents: Documents, bot: ChatbotDeployment, sources: list[Mapping[
     spec = bot.spec
     references = References(
         faqs=resolver.text("spec.knowledge.faqRef", spec.knowledge.faq_ref),
-        prompts={
-            prompt.language: resolver.text(f"spec.llm.prompts[{prompt.language}].ref", prompt.ref) or ""
-            for prompt in spec.llm.prompts
+        prompts=resolver.prompts("spec.llm", spec.llm.prompts),
+        variant_prompts={
+            variant.name: resolver.prompts(f"spec.llm.variants[{variant.name}]", variant.prompts)
+            for variant in spec.llm.variants
         },
         rules=resolver.text("spec.moderation.rulesRef", spec.moderation.rules_ref),
         provider_keys={
@@ -100,6 +104,9 @@ class _Resolver:
         else:
             return config_map[ref.key]
         return None
+
+    def prompts(self, path: str, prompts: Iterable[Prompt]) -> dict[str, str]:
+        return {item.language: self.text(f"{path}.prompts[{item.language}].ref", item.ref) or "" for item in prompts}
 
     def key(self, path: str, ref: KeyRef | None, kind: str, field: str = "apiKeySecretRef") -> str | None:
         """One key of a Secret."""

@@ -22,6 +22,7 @@ from localcluster import (
     api,
     builds,
     control_plane,
+    keeping,
     node,
     packages,
     paths,
@@ -68,14 +69,28 @@ def up() -> Outcome:
     return Outcome(layout, seconds)
 
 
-def down() -> recover.Cleared:
-    """Stop everything and remove its state; what was built stays. Raises `CliError`, `OSError`."""
+def down(kept: Collection[str]) -> recover.Cleared:
+    """Stop everything and remove its state; what was built stays.
+
+    Args:
+        kept: digests of images, as containerd knows them, that the next cluster need not unpack again.
+
+    Raises:
+        CliError: as `recover.clear`.
+        OSError: a file cannot be removed.
+    """
     _check_machine("stop")
     layout = paths.this_machine()
     with _locked("down"):
-        # Nothing is kept, so nothing needs long: the API server alone would wait a minute for its watchers.
-        processes.stop(layout, reversed(processes.DAEMONS), DOWN_SECONDS)
-        return recover.clear(layout)
+        # Nothing of its state is kept, so nothing needs long: the API server would wait a minute for its watchers.
+        others = [name for name in reversed(processes.DAEMONS) if name != "containerd"]
+        processes.stop(layout, others, DOWN_SECONDS)
+        recover.refuse_another(layout)
+        ended = recover.kill_containers()
+        if "containerd" in processes.alive(layout):
+            keeping.end(layout, kept)
+        processes.stop(layout, ["containerd"], DOWN_SECONDS)
+        return recover.clear(layout, ended)
 
 
 def _start(layout: Layout) -> float:

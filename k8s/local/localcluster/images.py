@@ -53,6 +53,18 @@ def digests(layout: Layout) -> dict[str, str]:
     return {row[0]: row[2] for row in rows if len(row) > 2}
 
 
+def remove(layout: Layout, names: Sequence[str]) -> None:
+    """With what no other image needs. Raises `CliError`."""
+    if names:
+        _ctr(layout, "images", "remove", "--sync", *names)
+
+
+def remove_containers(layout: Layout) -> None:
+    """All that have ended. Raises `CliError` while one has not."""
+    if names := _ctr(layout, "containers", "list", "--quiet").split():
+        _ctr(layout, "containers", "remove", *names)
+
+
 def ensure(layout: Layout, images: Sequence[Image]) -> None:
     """Make and load those of the cluster's own that are not there. Raises `CliError`, `OSError`."""
     there = digests(layout)

@@ -13,7 +13,7 @@ from string import Template
 
 from chatbot_cli.errors import CliError
 
-from localcluster import api, images, packages, processes
+from localcluster import api, images, keeping, packages, processes
 from localcluster.paths import NODE, SOURCE, Layout
 
 CGROUP = "chatbot-cluster"
@@ -36,6 +36,7 @@ def start_runtime(layout: Layout) -> None:
     """Prepare the host and start containerd, with the image every pod needs. Raises `CliError`, `OSError`."""
     _prepare_host()
     write_configuration(layout)
+    keeping.begin(layout)
     config = str(layout.conf / "containerd.toml")
     containerd = processes.start(layout, "containerd", packages.find("containerd") or "containerd", "--config", config)
 
@@ -128,6 +129,7 @@ def write_configuration(layout: Layout) -> None:
     """What the daemons read, from conf/ of the checkout. Raises `OSError`."""
     values = {
         "RUN": layout.run,
+        "IMAGES": layout.images,
         "PKI": layout.pki,
         "CONF": layout.conf,
         "LOGS": layout.logs,

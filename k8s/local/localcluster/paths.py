@@ -1,6 +1,7 @@
 """Where everything lies. All of it is in one folder outside the checkout, the cluster's home:
 
 bin/        what was built; survives `down`
+containerd/ its images; those of services survive `down`
 run/        one life of the cluster: certificates, kubeconfigs, logs, process ids, etcd, containers, volumes
 last-logs/  what the last life logged
 """
@@ -62,6 +63,11 @@ class Layout:
     @property
     def volumes(self) -> Path:
         return self.run / "volumes"
+
+    @property
+    def images(self) -> Path:
+        """What containerd keeps: images, unpacked, and while a cluster lives its containers."""
+        return self.run.parent / "containerd"
 
     @property
     def containerd_socket(self) -> Path:

@@ -19,7 +19,7 @@ from chatbot_cli.errors import CliError
 from chatbot_cli.processes import Process, identity, send, wait_gone
 from chatbot_cli.processes import stop as stop_processes
 
-from localcluster import node, packages, processes
+from localcluster import keeping, node, packages, processes
 from localcluster.paths import Layout
 
 OWNER = Path("/run/chatbot-cluster")
@@ -52,8 +52,11 @@ def claim(layout: Layout) -> None:
     OWNER.write_text(f"{layout.run}\n", encoding="utf-8")
 
 
-def clear(layout: Layout) -> Cleared:
+def clear(layout: Layout, ended: int = 0) -> Cleared:
     """End and remove everything of this cluster, if there is anything.
+
+    Args:
+        ended: how many processes of containers have been killed already.
 
     Raises:
         CliError: a cluster of another home lives on this machine, or a mount cannot be taken off.
@@ -61,7 +64,7 @@ def clear(layout: Layout) -> Cleared:
     """
     refuse_another(layout)
     cleared = Cleared()
-    cleared.add("containers' processes", _kill_containers())
+    cleared.add("containers' processes", ended + kill_containers())
     cleared.add("processes", _kill_daemons(layout))
     cleared.add("mounts", _unmount(layout))
     cleared.add("bridge", _remove_bridge())
@@ -89,8 +92,8 @@ def _owner() -> Path | None:
         return None
 
 
-def _kill_containers() -> int:
-    """Kill whatever is in our cgroups until they are empty; it may fork meanwhile."""
+def kill_containers() -> int:
+    """Kill whatever is in our cgroups until they are empty; it may fork meanwhile. How many processes that were."""
     killed: set[int] = set()
     deadline = time.monotonic() + KILL_SECONDS
     while (pids := _contained()) and time.monotonic() < deadline:
@@ -140,12 +143,17 @@ def _unescaped(path: str) -> str:
 
 
 def _unmount(layout: Layout) -> int:
-    points = mounts_below(layout.run, _mountinfo())
+    points = _mounts(layout)
     for point in points:
         _quietly("umount", "--lazy", point)
-    if left := mounts_below(layout.run, _mountinfo()):
+    if left := _mounts(layout):
         raise CliError("Some mounts of the last cluster cannot be taken off.", "Look at them by hand.", left[:8])
     return len(points)
+
+
+def _mounts(layout: Layout) -> list[str]:
+    """containerd mounts below its own folder, too, what it unpacks."""
+    return [point for folder in (layout.run, layout.images) for point in mounts_below(folder, _mountinfo())]
 
 
 def _mountinfo() -> str:
@@ -215,13 +223,13 @@ def _remove_cgroups() -> int:
 
 def _remove_files(layout: Layout) -> None:
     """The logs stay until the next time, in the home's last-logs/."""
-    containers = layout.run / "containerd"
-    for address in (containers / "state" / "io.containerd.runtime.v2.task").glob("*/*/address"):
+    state = layout.run / "containerd" / "state"
+    for address in (state / "io.containerd.runtime.v2.task").glob("*/*/address"):
         with contextlib.suppress(OSError):
             socket = Path(address.read_text(encoding="utf-8").strip().removeprefix("unix://"))
             if socket.parent == SHIM_SOCKETS:
                 socket.unlink()
-    for sandbox in (containers / "root" / "io.containerd.grpc.v1.cri" / "sandboxes").glob("*"):
+    for sandbox in (layout.images / keeping.CRI / "sandboxes").glob("*"):
         for result in CNI_RESULTS.glob(f"*-{sandbox.name}-*"):
             result.unlink(missing_ok=True)
     for link in CONTAINER_LOGS.glob("*.log"):
@@ -232,6 +240,7 @@ def _remove_files(layout: Layout) -> None:
         layout.logs.replace(layout.last_logs)
     if layout.run.exists():
         shutil.rmtree(layout.run)
+    keeping.clear(layout)
     if _owner() == layout.run:
         OWNER.unlink()
 

@@ -44,6 +44,11 @@ def images(names: Sequence[str] = ()) -> None:
     screen.say("Images", f"{made} made or loaded, {time.monotonic() - began:.1f} s in all")
 
 
+def loaded() -> set[str]:
+    """containerd's digests of what was loaded last."""
+    return {stamp.loaded for stamp in _load(paths.home() / "images" / "stamps.json").values()} - {""}
+
+
 class _Run:
     def __init__(self, folder: Path, layout: paths.Layout) -> None:
         self._folder = folder

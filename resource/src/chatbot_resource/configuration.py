@@ -70,6 +70,8 @@ class Resolved:
     documents_dir: str | None = None
     """A folder of Markdown, from `chatbot up --knowledge`; a cluster has none."""
     prompt_files: Mapping[str, str] = field(default_factory=dict)
+    variant_prompt_files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Variant → language → path."""
     rules_file: str | None = None
 
 
@@ -131,9 +133,34 @@ def _chat(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[str, Any
         "fallbacks": list(llm.fallbacks),
         "prompt_files": dict(resolved.prompt_files),
         "tools": _tools(spec.tools),
+        **_variants(llm, resolved),
+        **_cache(llm),
         **_budgets(spec.budgets),
         **_moderation(spec, resolved),
     }
+
+
+def _variants(llm: Llm, resolved: Resolved) -> dict[str, Any]:
+    """Told only where there are any, as budgets are."""
+    told = [
+        {
+            "name": variant.name,
+            "weight": variant.weight,
+            "model": variant.model,
+            "prompt_files": dict(resolved.variant_prompt_files.get(variant.name, {})),
+        }
+        for variant in llm.variants
+    ]
+    return {"variants": told} if told else {}
+
+
+def _cache(llm: Llm) -> dict[str, Any]:
+    """Told only where it is on, as budgets are."""
+    cache = llm.cache
+    if cache.mode == "Off":
+        return {}
+    similarity = float(cache.similarity) if cache.mode == "Semantic" else None
+    return {"cache": {"seconds": int(seconds(cache.ttl)), "similarity": similarity}}
 
 
 def _tools(tools: Tools) -> dict[str, Any]:

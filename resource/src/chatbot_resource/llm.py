@@ -6,7 +6,20 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from chatbot_resource.cel import MapList, Rule, rules
-from chatbot_resource.fields import Duration, KeyRef, Language, Model, ModelName, Name, Price, Url, refuse, unique
+from chatbot_resource.fields import (
+    Duration,
+    KeyRef,
+    Language,
+    Model,
+    ModelName,
+    Name,
+    Price,
+    Ratio,
+    Url,
+    refuse,
+    seconds,
+    unique,
+)
 
 ProviderType = Literal["OpenAI", "OpenAICompatible", "Anthropic", "Gemini", "Mistral", "Ollama", "Retrieval", "Fake"]
 
@@ -99,6 +112,51 @@ class Prompt(Model):
     ref: KeyRef
 
 
+_TTL = "cache.ttl is between 1s and 24h"
+_SIMILARITY = "cache.similarity is above 0"
+
+
+class Cache(Model):
+    """Answers given again: to the same user only, and only where model, prompt, passages and history are the same."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule("duration(self.ttl) >= duration('1s') && duration(self.ttl) <= duration('24h')", _TTL),
+            Rule("double(self.similarity) > 0.0", _SIMILARITY),
+        )
+    )
+
+    mode: Annotated[
+        Literal["Off", "Exact", "Semantic"],
+        Field(description="Exact: to the same words. Semantic: also to a last question in other words, by embeddings."),
+    ] = "Off"
+    ttl: Annotated[Duration, Field(description="How long an answer is kept.")] = "1h"
+    similarity: Annotated[
+        Ratio, Field(description="Cosine from which on two questions count as one, with mode Semantic.")
+    ] = "0.95"
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if not 1 <= seconds(self.ttl) <= 86_400:
+            raise ValueError(_TTL)
+        if not float(self.similarity):
+            raise ValueError(_SIMILARITY)
+        return self
+
+
+class Variant(Model):
+    """One side of an A/B test: the model and the prompts of its users. What is unset is as without a test."""
+
+    name: Annotated[Name, Field(description="Decides with the user's id who has it: another test, other names.")]
+    weight: Annotated[int, Field(ge=1, le=1000, description="Share of users, against the others' weights.")] = 1
+    model: Annotated[ModelName | None, Field(description="In the place of default.")] = None
+    prompts: Annotated[
+        list[Prompt],
+        MapList("language"),
+        Field(description="Each in the place of the prompt of its language."),
+    ] = Field(default_factory=list, max_length=64)
+
+
 def _names_model(name: str) -> str:
     return f"has(self.models) && self.models.exists(model, model.name == {name})"
 
@@ -119,6 +177,11 @@ class Llm(Model):
                 "each of fallbacks must name one of models",
             ),
             Rule("!has(self.models) || size(self.models) == 0 || has(self.default)", "default must name one of models"),
+            Rule(
+                "!has(self.variants) || self.variants.all(variant,"
+                f" !has(variant.model) || ({_names_model('variant.model')}))",
+                "model of each of variants must name one of models",
+            ),
         )
     )
 
@@ -133,12 +196,21 @@ class Llm(Model):
         Field(default_factory=list, max_length=8)
     )
     prompts: Annotated[list[Prompt], MapList("language")] = Field(default_factory=list, max_length=64)
+    variants: Annotated[
+        list[Variant],
+        MapList("name"),
+        Field(description="An A/B test: each user has one of them, unless they name a model themselves."),
+    ] = Field(default_factory=list, max_length=16)
+
+    cache: Cache = Cache()
 
     @model_validator(mode="after")
     def _linked(self) -> Self:
         providers = unique("providers", (provider.name for provider in self.providers))
         models = unique("models", (model.name for model in self.models))
-        unique("prompts", (prompt.language for prompt in self.prompts))
+        for prompts in (self.prompts, *(variant.prompts for variant in self.variants)):
+            unique("prompts", (prompt.language for prompt in prompts))
+        unique("variants", (variant.name for variant in self.variants))
         refuse(self._dangling(providers, models))
         return self
 
@@ -150,6 +222,9 @@ class Llm(Model):
         for name in filter(None, [self.default, *self.fallbacks]):
             if name not in models:
                 yield f"{name!r} is not in models"
+        for variant in self.variants:
+            if variant.model is not None and variant.model not in models:
+                yield f"variant {variant.name!r} names model {variant.model!r}, which is not in models"
         if self.models and self.default is None:
             yield "default must name one of models"
 

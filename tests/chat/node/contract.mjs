@@ -35,6 +35,14 @@ const cancelled = await client.responses.cancel(background.id);
 const last = followed.at(-1).sequence_number;
 const resumed = await all(client.responses.retrieve(background.id, { stream: true, starting_after: last }));
 
+const add = { type: "function", name: "add", parameters: { type: "object", properties: {} }, strict: false };
+const called = await client.responses.create({ model: "agent", input: '[[["add", {"a": 1}]]]', tools: [add] });
+const given = await client.responses.create({
+  model: "agent", tools: [add], previous_response_id: called.id,
+  input: [{ type: "function_call_output", call_id: called.output[0].call_id, output: "42" }],
+});
+await client.responses.delete(given.id);
+
 const found = {
   models: (await all(client.models.list())).map((model) => model.id),
   whole: await client.chat.completions.create({ model: bot, messages: hello }),
@@ -52,10 +60,13 @@ const found = {
   cancelled,
   followed,
   resumed,
+  called: called.output[0].arguments,
+  given: given.output_text,
   embedding: (await client.embeddings.create({ model: "all-MiniLM-L6-v2", input: "Hello" })).data[0].embedding.length,
   errors: {
     model: await refused(() => client.chat.completions.create({ model: "gpt-99", messages: hello })),
     messages: await refused(() => client.chat.completions.create({ model: "echo", messages: [] })),
+    deleted: await refused(() => client.responses.retrieve(given.id)),
     response: await refused(() => client.responses.retrieve("resp_0")),
     provider: await refused(() => client.chat.completions.create({ model: "refuse", messages: hello })),
     stream: await refused(() => all(client.chat.completions.create({ model: "cut", messages: hello, stream: true }))),

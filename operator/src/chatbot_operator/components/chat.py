@@ -49,9 +49,16 @@ def _tokens(bot: ChatbotDeployment) -> list[Read]:
 
 
 def _prompts(bot: ChatbotDeployment) -> list[Read]:
+    llm = bot.spec.llm
+    written = [("", "spec.llm", prompt) for prompt in llm.prompts]
+    written += [
+        (item.name, f"spec.llm.variants[{item.name}]", prompt) for item in llm.variants for prompt in item.prompts
+    ]
     return [
-        user_text(prompt.ref, prompt_file(prompt.language), f"spec.llm.prompts[{prompt.language}].ref", "prompts")
-        for prompt in bot.spec.llm.prompts
+        user_text(
+            prompt.ref, prompt_file(prompt.language, variant), f"{place}.prompts[{prompt.language}].ref", "prompts"
+        )
+        for variant, place, prompt in written
     ]
 
 

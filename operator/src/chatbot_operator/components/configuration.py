@@ -6,8 +6,10 @@ restarted finds what it knew.
 
 import json
 from base64 import b64decode
+from collections.abc import Iterable
 
 from chatbot_resource.configuration import SERVICES, Endpoints, Listen, Resolved, Service, service_settings
+from chatbot_resource.llm import Prompt
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
@@ -44,9 +46,9 @@ def build(context: Context) -> Configs:
     return {service: _config_map(bot, service, told[service]) for service in SERVICES}
 
 
-def prompt_file(language: str) -> str:
-    """Name of a system prompt below its folder."""
-    return f"{language}.txt"
+def prompt_file(language: str, variant: str = "") -> str:
+    """Path of a system prompt below its folder."""
+    return f"{variant}/{language}.txt" if variant else f"{language}.txt"
 
 
 def _config_map(bot: ChatbotDeployment, service: Service, told: Manifest) -> Manifest:
@@ -65,16 +67,21 @@ def _endpoints(bot: ChatbotDeployment) -> Endpoints:
 
 
 def _resolved(bot: ChatbotDeployment, observed: Observed) -> Resolved:
-    prompts = bot.spec.llm.prompts
+    llm = bot.spec.llm
     return Resolved(
         service_public_keys={
             service: _text(observed, names.service_key(bot.name, service), "public_key") for service in SERVICES
         },
         admin_email=_text(observed, names.admin(bot.name), "email"),
         faq_file=names.FAQ_FILE if bot.spec.knowledge.faq_ref else None,
-        prompt_files={prompt.language: f"{names.PROMPTS_FOLDER}/{prompt_file(prompt.language)}" for prompt in prompts},
+        prompt_files=_prompt_files(llm.prompts),
+        variant_prompt_files={variant.name: _prompt_files(variant.prompts, variant.name) for variant in llm.variants},
         rules_file=names.RULES_FILE if bot.spec.moderation.rules_ref else None,
     )
+
+
+def _prompt_files(prompts: Iterable[Prompt], variant: str = "") -> dict[str, str]:
+    return {item.language: f"{names.PROMPTS_FOLDER}/{prompt_file(item.language, variant)}" for item in prompts}
 
 
 def _text(observed: Observed, secret: str, key: str) -> str:

@@ -74,14 +74,15 @@ async def converse(
     spoke = any(message.content for message in exchange if message.tool_calls)
     for left in range(ROUNDS - sum(bool(message.tool_calls) for message in exchange), -1, -1):
         if calls := unanswered(exchange):
-            wanted = tuple(call for call in calls if call.id not in (decided or {}) and toolbox.asks(call))
-            async with aclosing(_performed([call for call in calls if call not in wanted], toolbox, decided)) as made:
+            asking = [call for call in calls[:CALLS] if call.id not in (decided or {}) and toolbox.asks(call)]
+            others, most = [call for call in calls if call not in asking], CALLS - len(asking)
+            async with aclosing(_performed(others, toolbox, decided, most)) as made:
                 async for event in made:
                     if isinstance(event, Returned):
                         exchange.append(Message("tool", event.result.text, tool_call_id=event.call.id))
                     yield event
-            if wanted:
-                yield Wanted(wanted)
+            if asking:
+                yield Wanted(tuple(asking))
                 return
         said, calls = "", []
         async with aclosing(ask(ToolUse(toolbox.specs, tuple(exchange), may_call=left > 0))) as events:
@@ -121,9 +122,9 @@ def _named(call: ToolCall, taken: Collection[str]) -> ToolCall:
 
 
 async def _performed(
-    calls: Sequence[ToolCall], toolbox: Toolbox, decided: Mapping[str, bool] | None
+    calls: Sequence[ToolCall], toolbox: Toolbox, decided: Mapping[str, bool] | None, most: int
 ) -> AsyncGenerator[Called | Returned, None]:
-    """All at once; each is told when it is done."""
+    """All at once, but not more than `most`; each is told when it is done."""
     declined = [call for call in calls if (decided or {}).get(call.id) is False]
     for call in declined:
         yield Returned(call, toolbox.instead(call, DECLINED))
@@ -131,7 +132,7 @@ async def _performed(
     try:
         for number, call in enumerate(call for call in calls if call not in declined):
             yield Called(call)
-            if number < CALLS:
+            if number < most:
                 tasks[asyncio.create_task(toolbox.perform(call))] = call
             else:
                 yield Returned(call, toolbox.instead(call, TOO_MANY))

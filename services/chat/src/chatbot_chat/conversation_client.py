@@ -81,6 +81,14 @@ class Options(View):
     metadata: dict[str, str] = Field(default_factory=dict)
     background: bool = False
     previous_response_id: str | None = None
+    tools: list[dict[str, Any]] = Field(default_factory=list)
+    """The client's own, as it sent them: what the model calls of them ends the turn, and is for the client to do."""
+    tool_choice: str | dict[str, Any] | None = None
+    may_call: bool = True
+    must_call: bool | str = False
+    """What that says, as `ModelRequest` has it."""
+    exchange: list[dict[str, Any]] = Field(default_factory=list)
+    """Messages after the question: calls of those tools, and what came of them. See runs/handing_over.py."""
 
 
 class WaitingCall(View):
@@ -168,10 +176,11 @@ def ending(
     text: str = "",
     parts: Sequence[dict[str, Any]] = (),
     error: str | None = None,
+    variant: str | None = None,
 ) -> dict[str, Any]:
     """How an attempt ended, in conversation's words, as yet without citations and usage."""
     known = {"attempt": attempt, "status": status, "model": model, "text": text, "parts": [*parts], "error": error}
-    return known | {"citations": [], "usage": None}
+    return known | {"citations": [], "usage": None} | ({"variant": variant} if variant else {})
 
 
 class ConversationClient:
@@ -196,6 +205,10 @@ class ConversationClient:
         return Turn.model_validate(
             await call(self._client, "POST", "/internal/turns/regenerations", user_token=user.token, json=body)
         )
+
+    async def delete_turn(self, user: User, turn_id: UUID) -> None:
+        """With its answer, and its question where nothing else needs that. Somebody else's is a 404."""
+        await call(self._client, "DELETE", f"/internal/turns/{turn_id}", user_token=user.token)
 
     async def get_turn(self, user: User, turn_id: UUID) -> Turn:
         """The user's own turn; someone else's is a 404."""

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx2
 from chatbot_common.app import Probes, create_service, make_identity
@@ -16,6 +15,7 @@ from starlette.middleware import Middleware
 from chatbot_chat import routes, socket
 from chatbot_chat.budgets.counters import Counters
 from chatbot_chat.budgets.service import Budgets
+from chatbot_chat.caching.service import make_cache
 from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.moderation.service import make_moderation
 from chatbot_chat.openai_api import embeddings, moderations
@@ -30,6 +30,7 @@ from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
 from chatbot_chat.timing import Timed
 from chatbot_chat.tools.catalog import ToolCatalog
+from chatbot_chat.variants import make_choices
 
 REDIS_SECONDS = 1.0
 FOLLOWERS = 2000
@@ -51,12 +52,13 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     )
     conversation = ConversationClient(client, signs)
     catalog = Catalog(settings)
-    prompts = {language: Path(path).read_text() for language, path in settings.prompt_files.items()}
+    choices = make_choices(settings)
     tools = ToolCatalog(settings.tools, settings.mcp_tokens)
     budgets = Budgets(conversation, settings.budgets, Counters(redis))
     moderation = make_moderation(settings)
+    cache = make_cache(settings, conversation, redis)
     run_log = RunLog(redis, blocking)
-    runs = RunService(catalog, tools, conversation, run_log, prompts, budgets, moderation, settings.bot)
+    runs = RunService(catalog, tools, conversation, run_log, choices, budgets, moderation, settings.bot, cache)
 
     async def ping_redis() -> None:
         await redis.ping()
@@ -100,11 +102,14 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
             *(openai_routes.router, response_routes.router, moderations.router, embeddings.router),
         ],
         lifespan=lifespan,
+        direct=openai_routes.DIRECT,
     )
     app.state.runs = runs
     app.state.catalog = catalog
     app.state.tools = tools
-    app.state.completions = CompletionService(settings.bot, catalog, tools, conversation, prompts, budgets, moderation)
+    app.state.completions = CompletionService(
+        settings.bot, catalog, tools, conversation, choices, budgets, moderation, cache
+    )
     app.state.responses = ResponseService(app.state.completions, runs, catalog)
     app.state.moderation = moderation
     app.state.embeddings = EmbeddingService(conversation, budgets)

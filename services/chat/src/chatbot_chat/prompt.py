@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from chatbot_chat.conversation_client import HistoryMessage, Knowledge, Passage
 from chatbot_chat.providers import Message, ModelRequest, ProviderRefused, ToolSpec
@@ -74,6 +75,12 @@ class PromptTooLong(ProviderRefused):
     @property
     def openai_status(self) -> int:
         return 400
+
+
+class Prepare(Protocol):
+    """Makes the request for a model, fitted to its window."""
+
+    def __call__(self, settings: ModelSettings, use: ToolUse) -> ModelRequest: ...
 
 
 def build_request(

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi import Path as PathParameter
 from starlette.responses import Response
 
+from chatbot_chat.caching.service import CacheUse
 from chatbot_chat.conversation_client import Turn
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position
@@ -75,6 +76,7 @@ async def send(
     user: CurrentUser,
     runs: Runs,
     catalog: Models_,
+    use: CacheUse,
     accept: Annotated[str, Header()] = "",
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
@@ -83,8 +85,8 @@ async def send(
     A client that goes away does not lose the answer: the run goes on and is stored. Sent again under the same
     `client_message_id`, or without one under the same `Idempotency-Key`, it attaches to the run there is.
     """
-    model = catalog.model(body.model or catalog.default).name
-    turn = await runs.send(user, start_of(body, _name("send", idempotency_key)), model, body.language)
+    model = catalog.named(body.model)
+    turn = await runs.send(user, start_of(body, _name("send", idempotency_key)), model, body.language, use)
     return await _respond(turn, runs.events(user, turn, Position()), accept)
 
 
@@ -95,14 +97,15 @@ async def edit(
     user: CurrentUser,
     runs: Runs,
     catalog: Models_,
+    use: CacheUse,
     accept: Annotated[str, Header()] = "",
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
     """Ask something else in a question's stead; the answer comes as from `/chat/send`. Both questions stay."""
-    model = catalog.model(body.model or catalog.default).name
+    model = catalog.named(body.model)
     name = _name(f"edit:{place.message_id}", idempotency_key)
     start = start_of(body, name, place.conversation_id) | {"edited_message_id": str(place.message_id)}
-    turn = await runs.send(user, start, model, body.language)
+    turn = await runs.send(user, start, model, body.language, use)
     return await _respond(turn, runs.events(user, turn, Position()), accept)
 
 
@@ -112,20 +115,21 @@ async def regenerate(
     user: CurrentUser,
     runs: Runs,
     catalog: Models_,
+    use: CacheUse,
     body: Regenerate | None = None,
     accept: Annotated[str, Header()] = "",
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
     """Answer a question again, named by itself or by an answer of it, as `/chat/send` does. Both answers stay."""
     body = body or Regenerate()
-    model = catalog.model(body.model or catalog.default).name
+    model = catalog.named(body.model)
     start = {
         "conversation_id": str(place.conversation_id),
         "message_id": str(place.message_id),
         "client_message_id": body.client_message_id or _name(f"regenerate:{place.message_id}", idempotency_key),
         "retry": body.retry,
     }
-    turn = await runs.regenerate(user, start, model, body.language)
+    turn = await runs.regenerate(user, start, model, body.language, use)
     return await _respond(turn, runs.events(user, turn, Position()), accept)
 
 

@@ -54,6 +54,22 @@ class ModelSettings(ClosedModel):
     prices: Prices | None = None
 
 
+class VariantSettings(ClosedModel):
+    """One side of an A/B test; what it has no model or prompt for is as without a test."""
+
+    name: str
+    weight: Count
+    model: str | None
+    prompt_files: dict[str, str]
+
+
+class CacheSettings(ClosedModel):
+    """Seconds that an answer is kept, and from which cosine on questions count as one; None is never."""
+
+    seconds: Count
+    similarity: Annotated[float, Field(gt=0, le=1)] | None
+
+
 class WeatherSettings(ClosedModel):
     """Addresses of an API that speaks like Open-Meteo; both end in its version path."""
 
@@ -111,6 +127,8 @@ class Settings(ServiceSettings):
     fallbacks: list[str]
     prompt_files: dict[str, str]
     """Language → path of its system prompt."""
+    variants: list[VariantSettings] = Field(default_factory=list)
+    cache: CacheSettings | None = None
     tools: ToolSettings
     budgets: BudgetsSettings | None = None
     moderation: ModerationSettings | None = None
@@ -127,6 +145,7 @@ class Settings(ServiceSettings):
         used = {item.provider for model in self.models for item in model.deployments}
         if self.moderation and self.moderation.provider:
             used.add(self.moderation.provider)
-        if unknown := ({self.default_model, *self.fallbacks} - models) | (used - providers):
+        named = {self.default_model, *self.fallbacks, *(item.model for item in self.variants if item.model)}
+        if unknown := (named - models) | (used - providers):
             raise ValueError(f"not defined: {', '.join(sorted(unknown))}")
         return self

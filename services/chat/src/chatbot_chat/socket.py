@@ -161,7 +161,7 @@ class Socket:
 
     async def _ask(self, message: Message) -> None:
         self._refuse_more()
-        model = self._catalog.model(message.model or self._catalog.default).name
+        model = self._catalog.named(message.model)
         turn = await self._runs.send(self._user, start_of(message, str(uuid7())), model, message.language)
         self._follow(turn.turn_id, self._runs.events(self._user, turn, Position()))
 

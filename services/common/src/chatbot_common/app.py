@@ -5,6 +5,7 @@ import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import httpx2
@@ -20,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from chatbot_common.connections import recycled, say_goodbye
+from chatbot_common.direct import Direct, Service, stacked
 from chatbot_common.errors import add_error_handlers
 from chatbot_common.identity import Identity, ServiceIdentity, UserVerifier
 from chatbot_common.settings import ServiceSettings
@@ -102,11 +104,16 @@ def create_service(
     probes: Probes,
     routers: Iterable[APIRouter],
     lifespan: Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]] | None = None,
-    middleware: Iterable[Middleware] = (),
+    middleware: Sequence[Middleware] = (),
+    direct: Mapping[tuple[str, str], Direct] = MappingProxyType({}),
     openapi_url: str | None = "/openapi.json",
 ) -> FastAPI:
-    """The public app of a service. Interactive documentation is the gateway's, which joins all services' schemas."""
-    app = FastAPI(
+    """The public app of a service. Interactive documentation is the gateway's, which joins all services' schemas.
+
+    Args:
+        direct: by method and path, see direct.py.
+    """
+    app = Service(
         title=f"chatbot {name}",
         lifespan=lifespan,
         openapi_url=openapi_url,
@@ -118,6 +125,7 @@ def create_service(
     app.state.probes = probes
     add_error_handlers(app)
     app.user_middleware[:0] = [Middleware(HttpTelemetry), *middleware]
+    app.direct = {asked: stacked(route, middleware) for asked, route in direct.items()}
     app.include_router(health_router(name, probes))
     for router in routers:
         app.include_router(router)

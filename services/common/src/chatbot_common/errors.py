@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 _TYPE_NAME = re.compile(r"str|int|float|bool|(constrained|function|tagged|nullable)-.*|(list|dict|tuple)\[.*\]")
 TYPE_PREFIX = "urn:chatbot:problem:"
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+SEND_JSON = "Send JSON, with the header 'Content-Type: application/json'."
 
 
 class Problem(Exception):
@@ -141,7 +142,7 @@ def from_validation(error: RequestValidationError, content_type: str = "applicat
     if any(detail["type"] == "json_invalid" for detail in details):
         return MalformedBody("The body could not be parsed as JSON; check quotes, commas and braces.")
     if "json" not in content_type and any(tuple(detail["loc"]) == ("body",) for detail in details):
-        return UnsupportedMediaType("Send JSON, with the header 'Content-Type: application/json'.")
+        return UnsupportedMediaType(SEND_JSON)
     # A field of several types reports once for each type; the first says enough.
     found = {_pointer(detail["loc"]): detail for detail in reversed(details)}
     errors = [{"pointer": pointer, "detail": _words(detail)} for pointer, detail in reversed(found.items())]

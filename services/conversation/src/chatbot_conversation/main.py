@@ -29,7 +29,10 @@ def create_app(settings: Settings) -> FastAPI:
         identity=make_identity("conversation", settings),
         # Without the vector store turns go on, only without passages: that must not take us out of service.
         probes=Probes({"database": context.database.ping}, {"vectors": context.vectors.ping}),
-        routers=[turns.router, conversations.router, knowledge.router, usage.router, embeddings.router],
+        routers=[
+            *(turns.router, conversations.router, knowledge.router, embeddings.router),
+            *(usage.router, usage.admin_router),
+        ],
         lifespan=lambda _: _lifespan(context),
     )
     app.state.turns = context.turns

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Table, select, tuple_
+from sqlalchemy import CTE, ColumnElement, Select, Table, select, tuple_
 from sqlalchemy.sql.elements import UnaryExpression
 
-from chatbot_conversation.wire import Window
+from chatbot_conversation.wire import AnyWindow
 
 
 def windowed(
     query: Select[Any],
-    table: Table,
+    table: Table | CTE,
     order: Sequence[ColumnElement[Any]],
-    window: Window,
+    window: AnyWindow,
     *,
     descending: bool,
     owner: UUID | None = None,
@@ -37,7 +37,7 @@ def windowed(
 
 
 def _position(
-    table: Table, order: Sequence[ColumnElement[Any]], cursor: UUID, owner: UUID | None
+    table: Table | CTE, order: Sequence[ColumnElement[Any]], cursor: object, owner: UUID | None
 ) -> ColumnElement[Any]:
     """Where the item is. A cursor that is not (or no longer) in the list gives an empty page."""
     twin = table.alias("cursor")

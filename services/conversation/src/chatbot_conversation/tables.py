@@ -70,6 +70,7 @@ messages = Table(
     Column("error", Text),
     Column("client_message_id", Text),
     Column("moderation", _json),
+    Column("variant", Text),
     _time("created_at"),
 )
 
@@ -114,6 +115,7 @@ ledger = Table(
     Column("output_tokens", BigInteger, nullable=False),
     Column("cost", BigInteger, nullable=False),
     Column("estimated", Boolean, nullable=False),
+    Column("variant", Text),
     _time("spent_at"),
     _time("entered_at"),
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from fastapi import Query
@@ -55,6 +55,13 @@ class Response(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
+class Rating(Response):
+    """What the reader thinks of an answer."""
+
+    rating: Literal["up", "down"]
+    comment: str | None
+
+
 class Message(Response):
     """One message of a conversation; `parts` and `citations` are stored as the chat service sent them."""
 
@@ -71,6 +78,9 @@ class Message(Response):
     error: str | None
     moderation: Json | None
     """`{flagged, categories, category_scores}` where it was flagged."""
+    feedback: Rating | None
+    variant: str | None
+    """The user's side of an A/B test, where it decided who answers."""
     created_at: datetime
 
 
@@ -100,10 +110,27 @@ class Window(BaseModel):
 PageWindow = Annotated[Window, Query()]
 
 
+class AnyWindow(Protocol):
+    """A `Window`, whatever its cursors are."""
+
+    limit: int
+
+    @property
+    def after(self) -> object: ...
+
+    @property
+    def before(self) -> object: ...
+
+
 def page_of(rows: list[Any], window: Window, make: Callable[[Any], Item]) -> Page[Item]:
     """Page from up to `limit + 1` rows, which come in reading direction (backwards for `before`)."""
+    return Page(**paged(rows, window, make))
+
+
+def paged(rows: list[Any], window: AnyWindow, make: Callable[[Any], Response]) -> dict[str, Any]:
+    """Fields of a page whose cursors may be of another kind."""
     more, rows = len(rows) > window.limit, rows[: window.limit]
     if window.before:
         rows.reverse()
     first, last = (rows[0].id, rows[-1].id) if rows else (None, None)
-    return Page(data=[make(row) for row in rows], first_id=first, last_id=last, has_more=more)
+    return {"data": [make(row) for row in rows], "first_id": first, "last_id": last, "has_more": more}

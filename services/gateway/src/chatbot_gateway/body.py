@@ -12,16 +12,13 @@ from typing import Any, NoReturn
 
 from chatbot_common.errors import BodyTooLarge, MalformedBody, Problem
 from chatbot_common.ids import uuid7
+from chatbot_common.leaving import ClientGone
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
 METHODS_WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
 NOT_JSON = "The body could not be parsed as JSON; check quotes, commas and braces."
 NO_TEXT = "A text in the body holds a NUL character or half of a surrogate pair; neither can be stored."
-
-
-class ClientGone(Exception):
-    """The client closed the connection; nobody is left to answer."""
 
 
 class RequestTimeout(Problem):

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 import structlog
 from chatbot_common.errors import Problem, problem_response
 from chatbot_common.ids import uuid7
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chatbot_gateway.headers import RawHeaders
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 EXCHANGE = "chatbot.exchange"
@@ -28,7 +30,8 @@ SECURITY = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=()",
 }
-HSTS = "max-age=31536000; includeSubDomains"
+_SECURITY = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
+_HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
 
 @dataclass
@@ -67,7 +70,7 @@ class Edge:
         async def finish(message: Message) -> None:
             if message["type"] == "http.response.start":
                 current.answered = True
-                _complete(MutableHeaders(scope=message), scope, current)
+                message["headers"] = _complete(message["headers"], scope, current)
             await send(message)
 
         try:
@@ -84,12 +87,16 @@ def _request_id(scope: Scope) -> str:
     return given if REQUEST_ID.fullmatch(given) else str(uuid7())
 
 
-def _complete(headers: MutableHeaders, scope: Scope, current: Exchange) -> None:
-    headers.update(SECURITY | current.headers)
-    headers["X-Request-Id"] = current.request_id
+def _complete(headers: RawHeaders, scope: Scope, current: Exchange) -> list[tuple[bytes, bytes]]:
+    """The answer's headers with those of ours, which replace any of the same name."""
     own = max(0.0, time.perf_counter() - current.started - current.elsewhere)
-    headers.append("Server-Timing", f"gw;dur={own * 1000:.1f}")
+    said = [(name.lower().encode(), value.encode("latin-1")) for name, value in current.headers.items()]
+    said += _SECURITY
+    said.append((b"x-request-id", current.request_id.encode()))
     if scope["scheme"] == "https":
-        headers["Strict-Transport-Security"] = HSTS
-    if scope["path"].startswith(("/api/", "/v1/")):
-        headers.setdefault("Cache-Control", "no-store")
+        said.append(_HSTS)
+    replaced = {name for name, _ in said}
+    kept = [item for item in headers if item[0] not in replaced]
+    if scope["path"].startswith(("/api/", "/v1/")) and all(name != b"cache-control" for name, _ in kept):
+        kept.append((b"cache-control", b"no-store"))
+    return [*kept, *said, (b"server-timing", f"gw;dur={own * 1000:.1f}".encode())]

@@ -1,7 +1,8 @@
-"""Which headers cross the door, in either direction. Pure functions over raw ASGI headers."""
+"""Which headers cross the door, in either direction. Functions over raw ASGI headers."""
 
 from collections.abc import Iterable, Sequence
 
+from opentelemetry import propagate
 from starlette.types import Scope
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
@@ -22,7 +23,7 @@ HOP_BY_HOP = frozenset(
 )
 # Ours to say: who is asking, and from where. Never passed on as sent; services get what we found out ourselves: address
 # and scheme of the connection, or what a proxy in `settings.trusted_proxies` said of it, which the server has put into
-# the scope by now. (Trace context stays; the client's own span replaces it.)
+# the scope by now. (What came as trace context goes on where we have no span of our own.)
 OURS = frozenset(
     (
         b"host",
@@ -34,27 +35,30 @@ OURS = frozenset(
     )
 )
 OUR_PREFIXES = (b"x-service-", b"x-forwarded-")
+TRACE_CONTEXT = frozenset((b"traceparent", b"tracestate"))
 # The front server and the edge set these themselves; CORS is the gateway's to decide.
 ANSWERED_HERE = frozenset((b"date", b"server", b"x-request-id"))
 ANSWERED_PREFIXES = (b"access-control-",)
 
 
-def to_upstream(scope: Scope, request_id: str) -> list[tuple[str, str]]:
-    """Headers of the request as a service sees them; body length and trace context are added by the client."""
+def to_upstream(scope: Scope, request_id: str) -> list[tuple[bytes, bytes]]:
+    """Headers of the request as a service sees them; host and the body's length are added by the client."""
     kept = [
-        # UTF-8, because the client encodes them so.
-        (name.decode("latin-1"), value.decode("utf-8", "replace"))
-        for name, value in _end_to_end(scope["headers"])
-        if name not in OURS and not name.startswith(OUR_PREFIXES)
+        item for item in _end_to_end(scope["headers"]) if item[0] not in OURS and not item[0].startswith(OUR_PREFIXES)
     ]
+    ours: dict[str, str] = {}
+    propagate.inject(ours)
+    if ours:
+        kept = [item for item in kept if item[0] not in TRACE_CONTEXT]
     client = scope.get("client")
     host = next((value for name, value in scope["headers"] if name == b"host"), b"")
     return [
         *kept,
-        ("X-Request-Id", request_id),
-        ("X-Forwarded-For", client[0] if client else "unknown"),
-        ("X-Forwarded-Proto", scope["scheme"]),
-        ("X-Forwarded-Host", host.decode("utf-8", "replace")),
+        *((name.encode(), value.encode()) for name, value in ours.items()),
+        (b"x-request-id", request_id.encode()),
+        (b"x-forwarded-for", (client[0] if client else "unknown").encode()),
+        (b"x-forwarded-proto", scope["scheme"].encode()),
+        (b"x-forwarded-host", host),
     ]
 
 

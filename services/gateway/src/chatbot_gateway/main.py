@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 
+from aiohttp import ClientSession, DummyCookieJar
 from chatbot_common.app import Probes, create_service, health_router, make_identity
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
@@ -12,7 +13,6 @@ from starlette.routing import WebSocketRoute
 from chatbot_gateway import routes
 from chatbot_gateway.edge import Edge
 from chatbot_gateway.limits import Limiter, windows
-from chatbot_gateway.proxy import open_session
 from chatbot_gateway.service import Door
 from chatbot_gateway.settings import Settings
 from chatbot_gateway.sockets import PATH, Sockets
@@ -29,11 +29,15 @@ def create_app(settings: Settings) -> FastAPI:
     # Reported only: requests pass without Redis, so losing it must not take every gateway out of service.
     probes = Probes(reported={"redis": limiter.ping})
     identity = make_identity("gateway", settings)
+    proxies = routes.make_proxies(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_session() as app.state.session:
+        # For what is not relayed: sockets, and what we ask the services ourselves.
+        async with ClientSession(cookie_jar=DummyCookieJar(), skip_auto_headers=["User-Agent"]) as app.state.session:
             yield
+        for proxy in proxies.values():
+            proxy.close()
         await limiter.close()
         await tickets.close()
 
@@ -44,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         routers=[routes.health_router(settings, probes), _under_api(probes), routes.ticket_router(tickets)],
         lifespan=lifespan,
         middleware=[Middleware(Edge), _cors(settings)],
+        direct=routes.direct_routes(proxies),
         openapi_url=None,
     )
     app.state.door = Door(identity.users, limiter)
@@ -51,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         routes.PlainRoute("/openapi.json", routes.Description(settings).__call__),
         *routes.page_routes(settings.bot),
         WebSocketRoute(PATH, Sockets(settings, identity.users, limiter, tickets)),
-        *routes.proxy_routes(settings),
+        *routes.proxy_routes(proxies),
     ]
     return app
 

@@ -4,57 +4,35 @@ A plain ASGI app: a framework's request and response objects would cost more tha
 goes, the service's stream is closed in the same moment; whether the work goes on is the service's decision.
 """
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any
 
 import structlog
-from aiohttp import ClientConnectorError, ClientError, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
-from aiohttp import TCPConnector as Connector
 from chatbot_common.errors import Problem, Unavailable, UpstreamFailed
-from opentelemetry.instrumentation.aiohttp_client import create_trace_config
+from chatbot_common.leaving import ClientGone, WhileThere
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 from prometheus_client import Counter
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
-from yarl import URL
 
-from chatbot_gateway.body import METHODS_WITH_BODY, Body, Bounds, ClientGone, parse, with_message_id
+from chatbot_gateway.body import METHODS_WITH_BODY, Body, Bounds, parse, with_message_id
 from chatbot_gateway.edge import Exchange, exchange
 from chatbot_gateway.headers import to_client, to_upstream
 from chatbot_gateway.service import Door, ServiceName
+from chatbot_gateway.upstream import BrokenOff, Connection, Data, Unreachable, Upstream
 
 UPSTREAM_ERRORS = Counter("gateway_upstream_errors_total", "Requests a service failed to answer", ["service", "kind"])
 
-# No limit on the whole: an answer may stream for many minutes. Silence is limited: streams send a comment every 15 s,
-# and an answer that comes in one piece is as old as its turn may get.
-TIMEOUT = ClientTimeout(total=None, sock_connect=5, sock_read=300)
 CLIENT_LEFT = 499  # nobody reads it; it keeps logs and metrics from calling a closed tab our failure
 SEND_PATH = "/api/v1/chat/send"
-# httpx2 and browsers say what they accept themselves; aiohttp must not speak for them.
-NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 log = structlog.get_logger(__name__)
-
-
-def open_session() -> ClientSession:
-    """The client all requests to services share; it keeps the answer's bytes as they are."""
-    return ClientSession(
-        # Shorter than the services' own keep-alive, so that a connection is not closed while we pick it up again.
-        connector=Connector(limit=0, ttl_dns_cache=10, keepalive_timeout=30),
-        timeout=TIMEOUT,
-        cookie_jar=DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=NOT_ADDED,
-        trace_configs=[create_trace_config(url_filter=_without_query)],
-    )
-
-
-def _without_query(url: URL) -> str:
-    return str(url.with_query(None))
+tracer = trace.get_tracer(__name__)
 
 
 class Proxy:
@@ -63,7 +41,11 @@ class Proxy:
     def __init__(self, service: ServiceName, base_url: str, bounds: Bounds) -> None:
         self._service = service
         self._base = base_url.rstrip("/")
+        self._upstream = Upstream(base_url)
         self._bounds = bounds
+
+    def close(self) -> None:
+        self._upstream.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         current = exchange(scope)
@@ -72,12 +54,13 @@ class Proxy:
         body = Body(Headers(scope=scope), receive, self._bounds)
         try:
             data = await self._body(scope, body, current)
-            await _unless_gone(self._relay(scope, body, data, send), body)
+            async with WhileThere(body.disconnect):
+                await self._relay(scope, body, data, send)
         except ClientGone:
             if not current.answered:
                 await Response(status_code=CLIENT_LEFT)(scope, receive, send)
 
-    async def _body(self, scope: Scope, body: Body, current: Exchange) -> bytes | AsyncIterator[bytes] | None:
+    async def _body(self, scope: Scope, body: Body, current: Exchange) -> Data:
         """What to send on: checked JSON, or a stream of anything else.
 
         Raises:
@@ -96,63 +79,57 @@ class Proxy:
         named = scope["path"] != SEND_PATH or "idempotency-key" in body.headers
         return raw if named else with_message_id(raw, value)
 
-    async def _relay(self, scope: Scope, body: Body, data: Any, send: Send) -> None:
+    async def _relay(self, scope: Scope, body: Body, data: Data, send: Send) -> None:
         async with self._answer(scope, body, data) as answer:
             start: Message = {
                 "type": "http.response.start",
                 "status": answer.status,
-                "headers": to_client(answer.raw_headers),
+                "headers": to_client(answer.headers),
             }
             await send(start)
             try:
-                async for chunk in answer.content.iter_any():
+                async for chunk in answer.pieces():
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            except (ClientError, TimeoutError) as error:
+            except (BrokenOff, TimeoutError) as error:
                 last = self._broken_off(scope, answer, error)
             else:
                 last = b""
             await send({"type": "http.response.body", "body": last})
 
     @asynccontextmanager
-    async def _answer(self, scope: Scope, body: Body, data: Any) -> AsyncIterator[ClientResponse]:
-        """The service's answer, its connection closed afterwards unless it was read to its end."""
+    async def _answer(self, scope: Scope, body: Body, data: Data) -> AsyncIterator[Connection]:
+        """The service's answer, from its headers on. Read to its end, it leaves its connection for others."""
         current = exchange(scope)
-        session: ClientSession = scope["app"].state.session
-        headers = to_upstream(scope, current.request_id)
-        length = body.headers.get("content-length")
-        if data is not None and not isinstance(data, bytes) and length is not None:
-            headers.append(("Content-Length", length))
-        try:
-            answer = await _timed(
-                session.request(scope["method"], self._url(scope), headers=headers, data=data, allow_redirects=False),
-                current,
-            )
-        except (ClientError, TimeoutError) as error:
-            raise body.problem or self._unanswered(error) from error
-        try:
+        async with AsyncExitStack() as stack:
+            with self._span(scope):
+                headers = to_upstream(scope, current.request_id)
+                length = body.headers.get("content-length")
+                if isinstance(data, AsyncIterator) and length is not None:
+                    headers.append((b"content-length", length.encode()))
+                asked = self._upstream.ask(scope["method"], _target(scope), headers, data)
+                try:
+                    answer = await _timed(stack.enter_async_context(asked), current)
+                except (Unreachable, BrokenOff, TimeoutError) as error:
+                    raise self._unanswered(error) from error
             yield answer
-        finally:
-            if answer.content.at_eof():
-                answer.release()
-            else:
-                answer.close()
 
-    def _url(self, scope: Scope) -> URL:
-        query = scope["query_string"].decode("latin-1")
-        path = scope["raw_path"].decode("latin-1")
-        # Encoded already: normalising could make another path of the one that was checked.
-        return URL(self._base + path + ("?" + query if query else ""), encoded=True)
+    def _span(self, scope: Scope) -> AbstractContextManager[object]:
+        """Of the request until its answer begins; none where nobody would see it, as it costs as much as to send."""
+        if not trace.get_current_span().is_recording():
+            return nullcontext()
+        attributes = {"http.request.method": scope["method"], "url.full": self._base + scope["path"]}
+        return tracer.start_as_current_span(scope["method"], kind=SpanKind.CLIENT, attributes=attributes)
 
     def _unanswered(self, error: Exception) -> Problem:
         UPSTREAM_ERRORS.labels(self._service, "unreachable").inc()
         log.warning("service did not answer", service=self._service, error=type(error).__name__)
-        if isinstance(error, ClientConnectorError):
+        if isinstance(error, Unreachable):
             return Unavailable(f"The {self._service} service cannot be reached; try again shortly.")
         if isinstance(error, TimeoutError):
             return UpstreamFailed(f"The {self._service} service did not answer in time.")
         return UpstreamFailed(f"The {self._service} service broke off before it answered.")
 
-    def _broken_off(self, scope: Scope, answer: ClientResponse, error: Exception) -> bytes:
+    def _broken_off(self, scope: Scope, answer: Connection, error: Exception) -> bytes:
         """Last bytes of a stream whose service died: an error event where there are events.
 
         Raises:
@@ -160,7 +137,7 @@ class Proxy:
         """
         UPSTREAM_ERRORS.labels(self._service, "broken").inc()
         log.warning("service broke off its answer", service=self._service, error=type(error).__name__)
-        if answer.content_type != "text/event-stream":
+        if not any(name == b"content-type" and b"text/event-stream" in value for name, value in answer.headers):
             raise error
         problem = UpstreamFailed(f"The {self._service} service broke off its answer.")
         if scope["path"].startswith("/v1/"):
@@ -170,6 +147,12 @@ class Proxy:
         )
 
 
+def _target(scope: Scope) -> bytes:
+    """Path and query as they came: normalising could make another path of the one that was checked."""
+    query: bytes = scope["query_string"]
+    return bytes(scope["raw_path"]) + (b"?" + query if query else b"")
+
+
 async def _timed(waiting: Coroutine[Any, Any, Any], current: Exchange) -> Any:
     """Await something that is not our own work, and say so."""
     started = time.perf_counter()
@@ -177,17 +160,3 @@ async def _timed(waiting: Coroutine[Any, Any, Any], current: Exchange) -> Any:
         return await waiting
     finally:
         current.elsewhere += time.perf_counter() - started
-
-
-async def _unless_gone(relay: Coroutine[Any, Any, None], body: Body) -> None:
-    """Run the relay until it ends or the client goes. Raises what the relay raised, or `ClientGone`."""
-    work, gone = asyncio.ensure_future(relay), asyncio.ensure_future(body.disconnect())
-    try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise ClientGone
-        await work
-    finally:
-        for task in (work, gone):
-            task.cancel()
-        await asyncio.gather(work, gone, return_exceptions=True)

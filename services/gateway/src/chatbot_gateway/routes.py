@@ -6,6 +6,7 @@ All other routes go to a service; `proxy_routes` says which.
 import asyncio
 import hashlib
 import json
+from collections.abc import Mapping
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from chatbot_common.app import Probes
+from chatbot_common.direct import Direct
 from chatbot_common.identity import bearer
 from fastapi import APIRouter, Request, Response
 from starlette.responses import FileResponse, HTMLResponse
@@ -23,10 +25,10 @@ from starlette.types import Receive, Scope, Send
 from chatbot_gateway.body import Bounds
 from chatbot_gateway.edge import exchange
 from chatbot_gateway.openapi import Document, joined
-from chatbot_gateway.proxy import Proxy
+from chatbot_gateway.proxy import SEND_PATH, Proxy
 from chatbot_gateway.remembered import Remembered
 from chatbot_gateway.schema import Health, ServiceHealth, Ticket
-from chatbot_gateway.service import PREFIXES, SERVICES, Door
+from chatbot_gateway.service import PREFIXES, SERVICES, Door, ServiceName
 from chatbot_gateway.settings import Settings
 from chatbot_gateway.tickets import TICKET_SECONDS, Tickets
 
@@ -58,11 +60,21 @@ class PlainMount(_Labelled, Mount):
     """A folder of files."""
 
 
-def proxy_routes(settings: Settings) -> list[BaseRoute]:
-    """The routing table. Order matters: the first prefix that fits wins."""
-    upstreams = settings.upstreams
+def make_proxies(settings: Settings) -> dict[ServiceName, Proxy]:
     bounds = Bounds(settings.max_body_bytes, settings.body_pause_seconds, settings.body_seconds)
-    proxies = {name: Proxy(name, getattr(upstreams, name), bounds) for name in SERVICES}
+    return {name: Proxy(name, getattr(settings.upstreams, name), bounds) for name in SERVICES}
+
+
+def direct_routes(proxies: Mapping[ServiceName, Proxy]) -> dict[tuple[str, str], Direct]:
+    """Those of the table below that are asked most."""
+    return {
+        ("POST", "/v1/chat/completions"): Direct(proxies["chat"], "/v1/{path:path}"),
+        ("POST", SEND_PATH): Direct(proxies["chat"], "/api/v1/chat/{path:path}"),
+    }
+
+
+def proxy_routes(proxies: Mapping[ServiceName, Proxy]) -> list[BaseRoute]:
+    """The routing table. Order matters: the first prefix that fits wins."""
     return [
         PlainRoute(prefix + rest, proxies[name], methods=METHODS, include_in_schema=False)
         for prefix, name in PREFIXES

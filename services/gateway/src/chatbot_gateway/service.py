@@ -18,6 +18,7 @@ SERVICES: tuple[ServiceName, ...] = ("auth", "chat", "conversation")
 PREFIXES: tuple[tuple[str, ServiceName], ...] = (
     ("/api/v1/auth", "auth"),
     ("/api/v1/users", "auth"),
+    ("/api/v1/admin/usage", "conversation"),
     ("/api/v1/admin", "auth"),
     ("/api/v1/.well-known", "auth"),
     ("/api/v1/chat", "chat"),

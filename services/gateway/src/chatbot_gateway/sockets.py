@@ -230,8 +230,10 @@ def _costs(text: str) -> bool:
     return not isinstance(frame, dict) or frame.get("type") not in FREE
 
 
-def _without_credentials(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _without_credentials(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """Without what the client sent for the handshake with us, which ends here."""
     return [
-        (name, value) for name, value in headers if name != "authorization" and not name.startswith("sec-websocket-")
+        (name.decode("latin-1"), value.decode("utf-8", "replace"))  # the client encodes them so
+        for name, value in headers
+        if name != b"authorization" and not name.startswith(b"sec-websocket-")
     ]

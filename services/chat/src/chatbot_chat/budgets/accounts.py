@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from chatbot_chat.budgets.counters import Hold
 from chatbot_chat.budgets.prices import Spent, estimate_of, spent_of
-from chatbot_chat.providers import SPEECH, ModelEvent, ModelRequest, ToolCall, Usage
+from chatbot_chat.providers import SPEECH, Chosen, ModelEvent, ModelRequest, ToolCall, Usage
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import BYTES_PER_TOKEN
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 class Account:
     """Of one attempt at an answer, which may ask models several times. Must be closed."""
 
-    def __init__(self, budgets: "Budgets", user_id: UUID, run_id: UUID, attempt: int) -> None:
-        self.user_id, self.run_id, self.attempt = user_id, run_id, attempt
+    def __init__(self, budgets: "Budgets", user_id: UUID, run_id: UUID, attempt: int, variant: str | None) -> None:
+        self.user_id, self.run_id, self.attempt, self.variant = user_id, run_id, attempt, variant
         self.spent: Spent | None = None
+        self.so_far: Spent | None = None
+        """With the prompt of the answer that is being heard: what must not be lost with this process."""
         self.entered = False
         """Whether somebody has brought to the ledger what was spent: the reply that was stored."""
         self._budgets = budgets
@@ -55,6 +58,8 @@ class Account:
                 async for event in events:
                     if isinstance(event, Usage):
                         usage = event
+                    elif isinstance(event, Chosen):
+                        self.so_far = self._with(None, 0)
                     elif isinstance(event, SPEECH):
                         characters += _length(event)
                     yield event
@@ -73,9 +78,15 @@ class Account:
         """
         if self._asked is None or (usage is None and not said and not taken):
             return
+        self.spent = self.so_far = self._with(usage, said)
+
+    def _with(self, usage: Usage | None, said: int) -> Spent | None:
+        """What was spent, and this by who was asked last."""
+        if self._asked is None:
+            return self.spent
         model, estimate = self._asked
         counted = usage or Usage(estimate().input_tokens, -(-said // BYTES_PER_TOKEN))
-        self.spent = spent_of(model, counted, self.spent, estimated=usage is None)
+        return replace(spent_of(model, counted, self.spent, estimated=usage is None), variant=self.variant)
 
     async def close(self, *, disputed: bool = False) -> None:
         """Count what was spent and let go of the rest, however this is called or cancelled.

@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 from chatbot_common.errors import Problem
+from chatbot_common.http import UpstreamProblem
 from prometheus_client import Counter
 
 from chatbot_chat.conversation_client import ConversationClient
@@ -13,6 +14,8 @@ from chatbot_chat.conversation_client import ConversationClient
 log = structlog.get_logger(__name__)
 
 LOST = Counter("chat_ledger_lost_total", "Answers whose usage was given up, because conversation was away for too long")
+REFUSALS = (400, 413, 422)
+"""What conversation says of the entries; what it says of us, or of the moment, may be different the next time."""
 ROOM = 20_000
 BATCH = 500
 CALL_SECONDS = 2.0
@@ -41,11 +44,26 @@ class Ledger:
         """Send what waits. Raises the problems of `ConversationClient`, `TimeoutError`; what was not taken waits on."""
         async with self._sending:
             while batch := dict(list(self._waiting.items())[:BATCH]):
-                async with asyncio.timeout(CALL_SECONDS):
-                    await self._conversation.enter_usage(list(batch.values()))
-                for name, entry in batch.items():
-                    if self._waiting.get(name) is entry:
-                        del self._waiting[name]
+                await self._send(batch)
+
+    async def _send(self, batch: dict[str, Entry]) -> None:
+        """One that is refused must not keep the others waiting: a batch with one in it is sent in halves."""
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                await self._conversation.enter_usage(list(batch.values()))
+        except UpstreamProblem as problem:
+            if problem.status not in REFUSALS:
+                raise
+            if len(batch) > 1:
+                names = list(batch)
+                for half in (names[: len(names) // 2], names[len(names) // 2 :]):
+                    await self._send({name: batch[name] for name in half})
+                return
+            LOST.inc()
+            log.error("usage refused", answer=next(iter(batch)), error=problem.kind, errors=problem.errors)
+        for name, entry in batch.items():
+            if self._waiting.get(name) is entry:
+                del self._waiting[name]
 
     async def close(self) -> None:
         """Send what waits, for a few seconds; what is left then is lost."""

@@ -23,13 +23,15 @@ class Spent:
     output_tokens: int
     cost: int
     estimated: bool
+    variant: str | None = None
+    """The user's side of an A/B test, where it decided."""
 
     @property
     def tokens(self) -> int:
         return self.input_tokens + self.output_tokens
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def cost_of(model: ModelSettings, usage: Usage) -> int:

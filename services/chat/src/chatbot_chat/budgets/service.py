@@ -32,6 +32,11 @@ FLUSH_SECONDS = 1.0
 AWAY_SECONDS = 1.0
 """After a failure a store is left alone for so long: not every question should wait for a time-out."""
 LOAD_SECONDS = 2.0
+"""How long a question waits for a window. A load that takes longer goes on while questions pass."""
+LONGEST_LOAD_SECONDS = 8.0
+"""Less than Redis keeps by name what is counted meanwhile."""
+LONGEST_HOLD_SECONDS = 3600.0
+"""No answer takes so long: somebody has forgotten to close its account."""
 
 
 class Budgets:
@@ -56,7 +61,10 @@ class Budgets:
         self._holds: dict[str, tuple[Hold, list[Window]]] = {}
         self._uncounted: dict[str, Window] = {}
         self._away_until = {"redis": 0.0, "ledger": 0.0}
+        self._since: dict[str, float] = {}
+        """Name of a hold → since when it is renewed, by the monotonic clock."""
         self._loading = asyncio.Lock()
+        self._load_task: asyncio.Task[None] | None = None
         self._renewing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -64,8 +72,8 @@ class Budgets:
     def bounded(self) -> bool:
         return self._settings is not None
 
-    def account(self, user_id: UUID, run_id: UUID, attempt: int = 1) -> Account:
-        return Account(self, user_id, run_id, attempt)
+    def account(self, user_id: UUID, run_id: UUID, attempt: int = 1, variant: str | None = None) -> Account:
+        return Account(self, user_id, run_id, attempt, variant)
 
     def task(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """One that `close` waits for."""
@@ -115,10 +123,16 @@ class Budgets:
 
     async def _load(self, counters: Counters, windows: Sequence[Window]) -> None:
         """Raises `TimeoutError` and the problems of `ConversationClient`, for a moment after one without asking."""
-        if time.monotonic() < self._away_until["ledger"]:
+        if time.monotonic() < self._away_until["ledger"] or (self._load_task and not self._load_task.done()):
             raise TimeoutError
+        self._load_task = loading = self.task(self._loaded(counters, windows))
+        loading.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody waits any more
+        async with asyncio.timeout(LOAD_SECONDS):
+            await asyncio.shield(loading)
+
+    async def _loaded(self, counters: Counters, windows: Sequence[Window]) -> None:
         try:
-            async with asyncio.timeout(LOAD_SECONDS):
+            async with asyncio.timeout(LONGEST_LOAD_SECONDS):
                 await self.ledger.flush()
                 asked = [(window.user_id, rfc3339(window.since)) for window in windows]
                 sums = await self._conversation.usage_sums(asked)
@@ -166,11 +180,18 @@ class Budgets:
         if self._counters is None:
             return
         async with self._renewing:
+            self._drop_forgotten(time.monotonic())
             if self._holds:
                 await self._ask(self._counters.renew(list(self._holds.values())))
             if uncounted := dict(self._uncounted):
                 await self._ask(self._counters.forget(list(uncounted.values())))
                 self._uncounted = {name: window for name, window in self._uncounted.items() if name not in uncounted}
+
+    def _drop_forgotten(self, now: float) -> None:
+        self._since = {name: self._since.get(name, now) for name in self._holds}
+        for name in [name for name, since in self._since.items() if now - since > LONGEST_HOLD_SECONDS]:
+            log.error("hold was never let go", answer=name)
+            del self._holds[name]
 
     async def close(self) -> None:
         """Once no run is left: everything is counted and entered, as far as the stores are there."""

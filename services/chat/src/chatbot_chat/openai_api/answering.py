@@ -9,6 +9,7 @@ from chatbot_common.ids import uuid7
 
 from chatbot_chat.agent import AgentEvent
 from chatbot_chat.budgets.accounts import Account
+from chatbot_chat.caching.recall import Recall
 from chatbot_chat.citations import citations_of
 from chatbot_chat.moderation.service import Withheld
 from chatbot_chat.openai_api.completion import DONE, Completion, annotations_of, call_of, frame
@@ -25,11 +26,13 @@ class Answering:
         events: AsyncGenerator[AgentEvent | Withheld, None],
         shelf: Shelf,
         account: Account,
+        recall: Recall,
     ) -> None:
         self._completion = completion
         self._events = events
         self._shelf = shelf
         self._account = account
+        self._recall = recall
         self._begun = False
         self.text = ""
         self.calls: list[ToolCall] = []
@@ -79,6 +82,7 @@ class Answering:
                         self.usage = self.usage + event if self.usage else event
                     elif isinstance(event, Finish):
                         self.reason = event.reason
+            await self._recall.keep()
         finally:
             await self._account.close()
 
@@ -86,6 +90,11 @@ class Answering:
         """For an answer that nobody has begun to read; else its reading ends it."""
         if not self._begun:
             await self._account.close()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the response: whether the cache had the answer, where there is one."""
+        return self._recall.headers
 
     @property
     def citations(self) -> list[dict[str, Any]]:

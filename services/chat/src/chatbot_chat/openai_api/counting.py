@@ -11,9 +11,11 @@ from time import perf_counter
 from typing import Any
 
 from chatbot_chat.providers import Usage
+from chatbot_chat.providers.counts import usage_of
 
 _COUNTED = re.compile(rb'"usage"\s*:\s*\{')
 _ENDS = (b"\n\n", b"\r\n\r\n")
+_DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
 _FRAME = re.compile(rb".*?(?:\r\n\r\n|\n\n)", re.DOTALL)
 
 
@@ -55,8 +57,21 @@ class Counting:
         seen = b"".join(self._seen)
         if not _COUNTED.search(seen):
             return None
-        counts = [count for body in self._bodies(seen) if (count := _usage(body))]
+        counts = [count for body in self._bodies(seen) if (count := usage_of(body.get("usage")))]
         return counts[-1] if counts else None
+
+    @property
+    def seen(self) -> bytes:
+        """All that the provider has sent."""
+        return b"".join(self._seen)
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is a whole answer in words alone, which has ended by itself."""
+        choices = [choice for body in self._bodies(self.seen) for choice in _choices(body)]
+        ends = [reason for choice in choices if (reason := choice.get("finish_reason")) is not None]
+        stopped = bool(ends) and all(reason == "stop" for reason in ends) and not any(map(_calls, choices))
+        return stopped and (not self.streamed or _DONE.search(self.seen) is not None)
 
     @property
     def said(self) -> int:
@@ -80,15 +95,17 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
 
 def _only_counts(frame: bytes) -> bool:
     body = _parsed(frame.strip().removeprefix(b"data:")) if _COUNTED.search(frame) else None
-    return body is not None and _usage(body) is not None and not body.get("choices")
+    return body is not None and isinstance(body.get("usage"), dict) and not body.get("choices")
 
 
-def _usage(body: dict[str, Any]) -> Usage | None:
-    match body.get("usage"):
-        case {"prompt_tokens": int(asked), "completion_tokens": int(said)} if asked >= 0 and said >= 0:
-            return Usage(asked, said)
-        case _:
-            return None
+def _choices(body: dict[str, Any]) -> list[dict[str, Any]]:
+    choices = body.get("choices")
+    return [item for item in choices if isinstance(item, dict)] if isinstance(choices, list) else []
+
+
+def _calls(choice: dict[str, Any]) -> bool:
+    message = choice.get("delta") or choice.get("message")
+    return isinstance(message, dict) and bool(message.get("tool_calls"))
 
 
 def _said(body: dict[str, Any]) -> int:

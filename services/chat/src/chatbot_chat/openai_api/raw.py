@@ -1,7 +1,7 @@
 """A raw model's request where we word it ourselves: the client's messages and tools, as they are. Pure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chatbot_common.errors import InvalidRequest
@@ -56,6 +56,24 @@ def raw_request(settings: ModelSettings, request: CompletionRequest, knowledge: 
         may_call=may_call,
         must_call=must_call,
     )
+
+
+def functions_of(tools: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """Tools as chat completions have them, of those that responses have."""
+    return [
+        {
+            "type": tool["type"],
+            "function": {name: value for name, value in tool.items() if name != "type" and value is not None},
+        }
+        for tool in tools or ()
+    ] or None
+
+
+def choice_of(wanted: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+    """The same for `tool_choice`."""
+    if isinstance(wanted, dict) and "name" in wanted:
+        return {"type": wanted.get("type"), "function": {"name": wanted["name"]}}
+    return wanted
 
 
 def refuse_unheld(request: CompletionRequest) -> None:

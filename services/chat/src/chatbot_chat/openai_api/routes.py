@@ -3,18 +3,18 @@
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
-from chatbot_common.identity import CurrentUser
+from chatbot_common.direct import Direct, body_of, endpoint
+from chatbot_common.identity import CurrentUser, current_user
 from fastapi import APIRouter, Depends, Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import JSONResponse, Response
 
+from chatbot_chat.caching.service import wished
 from chatbot_chat.openai_api.completion import frame
-from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.embeddings import EmbeddingService
+from chatbot_chat.openai_api.relayed import RelayedResponse
 from chatbot_chat.openai_api.schema import CompletionRequest
-from chatbot_chat.openai_api.service import CompletionService, relayed
-from chatbot_chat.providers import ProviderError, RelayedAnswer
-from chatbot_chat.sse import HEADERS, guarded, sse_response
+from chatbot_chat.openai_api.service import CompletionService
+from chatbot_chat.sse import guarded, sse_response
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -33,44 +33,33 @@ Completions = Annotated[CompletionService, Depends(_service)]
 Embeddings = Annotated[EmbeddingService, Depends(_embeddings)]
 
 
-class RelayedResponse(StreamingResponse):
-    """A provider's response on its way; its connection is let go however this ends, also before the first byte."""
-
-    def __init__(self, response: RelayedAnswer, counting: Counting, stack: AsyncExitStack) -> None:
-        pieces = relayed(response, counting, self._broke)
-        super().__init__(pieces, response.status, HEADERS, media_type=response.content_type)
-        self._stack = stack
-        self._error: ProviderError | None = None
-
-    def _broke(self, error: ProviderError) -> None:
-        self._error = error
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            async with self._stack:
-                await super().__call__(scope, receive, send)
-                if self._error:
-                    raise self._error  # the client was told; that the provider failed is told to who counts that
-        except ProviderError:
-            if not self._error:
-                raise
-
-
 @router.post("/chat/completions", response_model=None)
 async def create_completion(
     body: CompletionRequest, request: Request, user: CurrentUser, completions: Completions
-) -> Response | dict[str, Any]:
+) -> Response:
     """One answer, whole or streamed. The bot's own name is the assistant; the other models are raw."""
     completions.check(body.model)
     await completions.moderate(body)
+    use = wished(request.headers.get("cache-control", ""))
     stack = AsyncExitStack()
-    if found := await completions.relay(user, body, await request.json(), stack):
+    if found := await completions.relay(user, body, await request.json(), stack, use):
         return RelayedResponse(*found, stack)
-    answering = await completions.answer(user, body)
+    answering = await completions.answer(user, body, use)
     if body.stream:
         frames = guarded(answering.frames(body.includes_usage), lambda problem: frame(problem.as_openai()))
-        return sse_response(frames, answering.close)
-    return await answering.whole()
+        response: Response = sse_response(frames, answering.close)
+    else:
+        response = JSONResponse(await answering.whole())
+    response.headers.update(answering.headers)
+    return response
+
+
+async def _create_completion(request: Request) -> Response:
+    user = await current_user(request)
+    return await create_completion(await body_of(request, CompletionRequest), request, user, _service(request))
+
+
+DIRECT = {("POST", "/v1/chat/completions"): Direct(endpoint(_create_completion), "/v1/chat/completions")}
 
 
 @router.get("/models")

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -14,9 +15,11 @@ from chatbot_common.ids import uuid7
 from chatbot_chat.agent import AgentEvent, converse
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
+from chatbot_chat.caching.recall import Recall, Replayed
+from chatbot_chat.caching.service import USUAL, Cache, Use
 from chatbot_chat.conversation_client import ConversationClient, HistoryMessage, Knowledge
 from chatbot_chat.invocation import followed
-from chatbot_chat.moderation.service import Moderation, Withheld
+from chatbot_chat.moderation.service import Moderation
 from chatbot_chat.openai_api.answering import Answering
 from chatbot_chat.openai_api.completion import Completion, frame
 from chatbot_chat.openai_api.counting import Counting
@@ -36,6 +39,7 @@ from chatbot_chat.tokens import estimate_json
 from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_chat.tools.factory import Asker
 from chatbot_chat.tools.knowledge import Shelf
+from chatbot_chat.variants import Choices
 
 log = structlog.get_logger(__name__)
 
@@ -53,17 +57,19 @@ class CompletionService:
         catalog: Catalog,
         tools: ToolCatalog,
         conversation: ConversationClient,
-        prompts: dict[str, str],
+        choices: Choices,
         budgets: Budgets,
         moderation: Moderation,
+        cache: Cache,
     ) -> None:
         self._assistant = assistant
         self._catalog = catalog
         self._tools = tools
         self._conversation = conversation
-        self._prompts = prompts
+        self._choices = choices
         self._budgets = budgets
         self._moderation = moderation
+        self._cache = cache
 
     @property
     def models(self) -> list[str]:
@@ -74,9 +80,15 @@ class CompletionService:
         await self._moderation.question("\n\n".join(item.text for item in request.messages if item.role != "assistant"))
 
     async def relay(
-        self, user: User, request: CompletionRequest, body: dict[str, Any], stack: AsyncExitStack
-    ) -> tuple[RelayedAnswer, Counting] | None:
-        """The provider's own response for a raw model that speaks this protocol; None where we word or judge it.
+        self,
+        user: User,
+        request: CompletionRequest,
+        body: dict[str, Any],
+        stack: AsyncExitStack,
+        use: Use = USUAL,
+    ) -> tuple[RelayedAnswer, Counting, Mapping[str, str]] | None:
+        """The provider's own response for a raw model that speaks this protocol, and headers for it; None where we word
+        or judge it.
 
         Args:
             stack: holds the provider's connection until the caller has passed everything on, through the counting.
@@ -87,6 +99,10 @@ class CompletionService:
         self.check(request.model)
         if request.model == self._assistant or self._moderation.blocks_answers:
             return None
+        counting = Counting(streamed=bool(request.stream), hidden=not request.includes_usage)
+        recall = await self._cache.recall_relayed(user.id, request.model, body, use)
+        if recall.found:
+            return Replayed(recall.found), counting, recall.headers
         account = self._budgets.account(user.id, uuid7())
         try:
             relay = await self._catalog.relay(
@@ -101,29 +117,29 @@ class CompletionService:
             raise
         if relay is None:
             return None
-        counting = Counting(streamed=bool(request.stream), hidden=not request.includes_usage)
-        stack.push_async_exit(_counted(relay, counting, account))
-        return relay.response, counting
+        stack.push_async_exit(_counted(relay, counting, account, recall))
+        return relay.response, counting, recall.headers
 
     def check(self, model: str) -> None:
         """Raises `UnknownModel`, naming those there are."""
         if model not in self.models:
             raise UnknownModel(model, self.models)
 
-    async def answer(self, user: User, request: CompletionRequest) -> Answering:
+    async def answer(self, user: User, request: CompletionRequest, use: Use = USUAL) -> Answering:
         """Find what is known about the question, and be ready to stream."""
         refuse_unheld(request)
         if request.model != self._assistant:
-            return await self._answer_raw(user, request)
+            return await self._answer_raw(user, request, use)
         refuse_forced_tools(request)
         question = _question(request.messages)
         knowledge = await self._knowledge(user, question)
         shelf = Shelf(knowledge)
+        chosen = self._choices.of(user.id)
 
         def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
             wanted = build_request(
                 settings,
-                system=system_prompt(self._prompts, None),
+                system=system_prompt(chosen.prompts, None),
                 question=question,
                 history=_history(request.messages),
                 knowledge=knowledge,
@@ -134,21 +150,24 @@ class CompletionService:
             )
             return replace(wanted, top_p=request.top_p, stop=request.stops)
 
-        model = self._catalog.default
+        model = chosen.model
         asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))
         toolbox = self._tools.toolbox(asker, may_ask=False)
-        account = self._budgets.account(user.id, uuid7())
-        if self._budgets.bounded:
-            await self._admit(account, model, lambda settings: prepare(settings, ToolUse(toolbox.specs)))
+        account = self._budgets.account(user.id, uuid7(), variant=chosen.variant)
+        begun = partial(prepare, use=ToolUse(toolbox.specs))
+        recall = await self._recall(user, model, begun, use)
+        if self._budgets.bounded and not recall.hit:
+            await self._admit(account, model, begun)
 
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
             prepared = partial(prepare, use=use)
             return account.watched(self._catalog.stream(model, prepared, admit=account.admit, cut=account.cut))
 
-        events = followed(self._assistant, model, self._moderation.watched(converse(ask, toolbox)))
-        return Answering(Completion(request.model), events, shelf, account)
+        spoken = self._moderation.watched(recall.through(converse(ask, toolbox)))
+        events = followed(self._assistant, model, spoken)
+        return Answering(Completion(request.model), events, shelf, account, recall)
 
-    async def _answer_raw(self, user: User, request: CompletionRequest) -> Answering:
+    async def _answer_raw(self, user: User, request: CompletionRequest, use: Use) -> Answering:
         """By the model as it is: calls of the client's tools are the client's to make."""
         knowledge = Knowledge()
         if not self._catalog.calls(request.model):
@@ -162,11 +181,20 @@ class CompletionService:
 
         prepare(self._catalog.model(request.model))  # a refusal is the response's status
         account = self._budgets.account(user.id, uuid7())
-        if self._budgets.bounded:
+        recall = await self._recall(user, request.model, prepare, use)
+        if self._budgets.bounded and not recall.hit:
             await self._admit(account, request.model, prepare)
         answer = self._catalog.stream(request.model, prepare, fallbacks=False, admit=account.admit, cut=account.cut)
-        events: AsyncGenerator[AgentEvent | Withheld, None] = self._moderation.watched(account.watched(answer))
-        return Answering(Completion(request.model), events, Shelf(knowledge), account)
+        spoken: AsyncGenerator[AgentEvent, None] = recall.through(account.watched(answer))
+        return Answering(Completion(request.model), self._moderation.watched(spoken), Shelf(knowledge), account, recall)
+
+    async def _recall(
+        self, user: User, model: str, prepare: Callable[[ModelSettings], ModelRequest], use: Use
+    ) -> Recall:
+        """Nothing for models that quote: they cost nothing."""
+        if self._catalog.quotes(model):
+            return Recall()
+        return await self._cache.recall(user.id, model, partial(prepare, self._catalog.model(model)), use)
 
     async def _admit(self, account: Account, model: str, prepare: Callable[[ModelSettings], ModelRequest]) -> None:
         """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`."""
@@ -220,7 +248,7 @@ def _estimate(model: ModelSettings, request: CompletionRequest, body: Mapping[st
     return Usage(estimate_json(told), longest or model.max_output_tokens)
 
 
-def _counted(relay: Relay, counting: Counting, account: Account) -> Ended:
+def _counted(relay: Relay, counting: Counting, account: Account, recall: Recall) -> Ended:
     """How a relayed answer ends. One that its client has left costs its prompt at least; a refusal costs nothing."""
 
     async def ended(_: object, error: BaseException | None, __: object) -> None:
@@ -232,6 +260,8 @@ def _counted(relay: Relay, counting: Counting, account: Account) -> Ended:
             left = not (counting.complete or isinstance(error, ProviderError))
             account.count(usage, 0 if usage else counting.said, taken=left)
         await account.close()
+        if recall.keeps and relay.response.status == HTTPStatus.OK and counting.complete and counting.plain:
+            await recall.keep_bytes(counting.seen, relay.response.content_type)
 
     return ended
 

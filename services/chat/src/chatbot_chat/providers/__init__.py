@@ -77,16 +77,18 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider counted them."""
+    """Tokens as the provider counted them. `cached`: for an answer from the cache, so they cost nothing this time."""
 
     input_tokens: int
     output_tokens: int
+    cached: bool = False
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
 
     def as_json(self) -> dict[str, int]:
-        return {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
+        counts = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
+        return counts | ({"cached": True} if self.cached else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,11 @@ class RelayedAnswer(Protocol):
 
     @property
     def content_type(self) -> str: ...
+
+    @property
+    def content_length(self) -> str | None:
+        """Of an answer that is not streamed."""
+        ...
 
     def pieces(self) -> AsyncIterator[bytes]:
         """The bytes as they come, once. Raises `ProviderError`."""

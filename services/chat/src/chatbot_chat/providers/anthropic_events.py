@@ -16,6 +16,7 @@ from chatbot_chat.providers import (
     ToolCall,
     Usage,
 )
+from chatbot_chat.providers.counts import count_of
 from chatbot_chat.providers.text import whole_characters
 
 _REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]] = {
@@ -91,15 +92,16 @@ class Reading:
 
     def __init__(self) -> None:
         self._calls: dict[int, ToolCall] = {}
-        self._input = self._output = 0
+        self._asked: tuple[object, ...] = (None,)
+        self._said: object = 0
         self._reason: str | None = None
 
     def events(self, event: RawMessageStreamEvent) -> Iterator[ModelEvent]:
         match event.type:
             case "message_start":
                 usage = event.message.usage
-                cached = (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
-                self._input, self._output = (usage.input_tokens or 0) + cached, usage.output_tokens or 0
+                cached = usage.cache_creation_input_tokens or 0, usage.cache_read_input_tokens or 0
+                self._asked, self._said = (usage.input_tokens, *cached), usage.output_tokens or 0
             case "content_block_start":
                 if event.content_block.type == "tool_use":
                     block = event.content_block
@@ -111,7 +113,7 @@ class Reading:
                     yield call
             case "message_delta":
                 self._reason = event.delta.stop_reason or self._reason
-                self._output = event.usage.output_tokens or self._output
+                self._said = event.usage.output_tokens or self._said
             case "message_stop":
                 pass
 
@@ -134,5 +136,7 @@ class Reading:
 
     def end(self) -> Iterator[ModelEvent]:
         """What is left when the stream is over."""
-        yield Usage(self._input, self._output)
+        asked, said = [count for told in self._asked if (count := count_of(told)) is not None], count_of(self._said)
+        if len(asked) == len(self._asked) and said is not None:
+            yield Usage(sum(asked), said)
         yield Finish(_REASONS.get(self._reason or "", "stop"))

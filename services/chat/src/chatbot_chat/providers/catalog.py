@@ -46,6 +46,8 @@ class Catalog:
     ) -> None:
         self._sleep = sleep
         self._providers = {item.name: _build(item, settings) for item in settings.providers}
+        # Looked up once: to ask an object for its protocol takes longer than to ask it for an answer.
+        self._relaying = {name: item for name, item in self._providers.items() if isinstance(item, RelayingProvider)}
         self._guards = {item.name: Guard(item, clock) for item in settings.providers}
         self._models = {model.name: model for model in settings.models}
         told = {item.name: item for item in settings.providers}
@@ -66,6 +68,10 @@ class Catalog:
         if name not in self._models:
             raise UnknownModel(name, self.names)
         return self._models[name]
+
+    def named(self, name: str | None) -> str | None:
+        """A model that a client may have named. Raises `UnknownModel`."""
+        return self.model(name).name if name else None
 
     def quotes(self, name: str) -> bool:
         """Whether a model answers from the passages that were found, instead of its own knowledge."""
@@ -136,7 +142,7 @@ class Catalog:
             ProviderError: no deployment answered.
         """
         routes = self._routes(self.model(name))
-        if not all(isinstance(route.provider, RelayingProvider) for route in routes):
+        if not all(route.provider.name in self._relaying for route in routes):
             return None
         if admit:
             await admit(routes[0].model)
@@ -145,9 +151,8 @@ class Catalog:
             async with contextlib.AsyncExitStack() as own:
                 spoke = await own.enter_async_context(route.guard.admitted())
                 meter = own.enter_context(metered(route.series))
-                assert isinstance(route.provider, RelayingProvider)  # noqa: S101 - all are
                 longest = route.model.max_output_tokens if bounded else None
-                asked = route.provider.relay({**body, "model": route.upstream_model}, longest)
+                asked = self._relaying[route.provider.name].relay({**body, "model": route.upstream_model}, longest)
                 with meter.current(), waiting():
                     response = await own.enter_async_context(asked)
                 spoke()

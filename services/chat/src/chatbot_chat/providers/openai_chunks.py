@@ -19,6 +19,7 @@ from chatbot_chat.providers import (
     ToolSpec,
     Usage,
 )
+from chatbot_chat.providers.counts import usage_of
 from chatbot_chat.providers.text import whole_characters
 
 Chunk = Mapping[str, Any]
@@ -139,9 +140,8 @@ class Reading:
         self._usage: Usage | None = None
 
     def events(self, chunk: Chunk) -> Iterator[ModelEvent]:
-        if usage := chunk.get("usage"):
-            # Gemini counts with every chunk, from the beginning: the last one holds.
-            self._usage = Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
+        # Gemini counts with every chunk, from the beginning: the last one holds.
+        self._usage = usage_of(chunk.get("usage")) or self._usage
         delta = _delta(chunk)
         if thought := _reasoning(delta):
             yield ReasoningDelta(whole_characters(thought))

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from chatbot_common.errors import Problem
@@ -24,7 +24,6 @@ from chatbot_chat.providers import (
     Chosen,
     Message,
     ModelEvent,
-    ModelRequest,
     ProviderTimeout,
     ReasoningDelta,
     TextDelta,
@@ -37,9 +36,8 @@ from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.parts import call, parts_of
 from chatbot_chat.runs.resuming import Resume, waiting
 from chatbot_chat.runs.run import Run
-from chatbot_chat.settings import ModelSettings
-from chatbot_chat.tools.knowledge import Shelf
-from chatbot_chat.tools.toolbox import Toolbox
+from chatbot_chat.runs.tasks import Task
+from chatbot_chat.variants import marked
 
 log = structlog.get_logger(__name__)
 
@@ -53,28 +51,8 @@ CANCEL_PATIENCE_SECONDS = 5.0
 COMMIT_PATIENCE_SECONDS = 60.0
 NOT_STORED = "not-stored: The answer could not be stored; send the question again."
 COMMIT_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
-
-
-class Prepare(Protocol):
-    """Makes the request for a model, fitted to its window."""
-
-    def __call__(self, settings: ModelSettings, use: ToolUse) -> ModelRequest: ...
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is asked of whom: the model, how a request for it is made, the tools it has and the passages it may cite."""
-
-    model: str
-    prepare: Prepare
-    toolbox: Toolbox
-    shelf: Shelf
-    language: str | None = None
-    before: Resume | None = None
-    """Of the attempt that had to wait for the user, whose answers are `decided`: call id → agreed."""
-    decided: Mapping[str, bool] = field(default_factory=dict)
-    fallbacks: bool = True
-    """Whether another model may answer."""
+FINAL = (404, 409, 413, 422)
+"""What conversation says of the reply; what else it says may be different the next time."""
 
 
 @dataclass
@@ -131,6 +109,7 @@ class Executor:
             message_id=str(turn.reply_message_id),
             model=task.model,
             resumable=opened is not None,
+            **marked(run.account.variant),
         )
         if task.before:
             run.emit("run.snapshot", text=task.before.text, parts=task.before.parts, status="running")
@@ -173,13 +152,17 @@ class Executor:
             )
             return account.watched(asked)
 
-        answer = self._moderation.watched(converse(ask, task.toolbox, said.exchange, task.decided))
+        spoken = task.recall.through(converse(ask, task.toolbox, said.exchange, task.decided))
+        answer = self._moderation.watched(spoken)
         async with contextlib.aclosing(answer) as events:
             async for event in events:
                 if isinstance(event, Usage):
                     said.usage = said.usage + event if said.usage else event
                 elif isinstance(event, Chosen):
                     said.model = event.model
+                elif isinstance(event, Wanted) and task.toolbox.handed_over:
+                    for item in event.calls:
+                        _tell(run, Called(item))
                 elif isinstance(event, Wanted):
                     said.wanted = event.calls
                 elif isinstance(event, Withheld):
@@ -197,6 +180,8 @@ class Executor:
         if outcome is not None:
             status, message = outcome
         else:
+            if status == "completed" and not body["moderation"]:
+                await task.recall.keep()
             for citation in body["citations"]:
                 run.emit("citation", **citation)
             if body["usage"]:
@@ -213,13 +198,15 @@ class Executor:
         parts = parts_of(run.events)
         for item in calls:
             call(parts, asked(item))
-        body = ending(run.attempt, status, model=said.model, text=run.text, parts=parts, error=message) | {
+        variant = run.account.variant
+        body = ending(run.attempt, status, model=said.model, text=run.text, parts=parts, error=message, variant=variant)
+        body |= {
             "citations": citations_of(run.text, task.shelf.knowledge),
             "usage": said.usage.as_json() if said.usage else None,
             "moderation": flagged.as_json() if flagged else None,
         }
         if calls:
-            left = Resume(said.model, task.language, run.text, parts, said.exchange, task.shelf.knowledge)
+            left = Resume(said.model, task.language, run.text, parts, said.exchange, task.shelf.knowledge, variant)
             body |= {"waiting": waiting(left, calls)}
         return body
 
@@ -227,7 +214,7 @@ class Executor:
         """Close a run that crashed, without whatever it crashed on."""
         message = f"{Problem.kind}: {Problem.title}"
         try:
-            body = ending(run.attempt, "failed", model=said.model, error=message)
+            body = ending(run.attempt, "failed", model=said.model, error=message, variant=run.account.variant)
             await self._store(run, body)
         except Exception as failure:  # its lease ends
             log.warning("crashed run not closed", run_id=str(run.id), error=type(failure).__name__)
@@ -237,17 +224,18 @@ class Executor:
     async def _commit(self, run: Run, body: dict[str, Any]) -> tuple[EndState, str | None] | None:
         """Store the reply; None when it is stored, else how the run ends for those who watch it.
 
-        Retried while conversation is away. A 409 means that somebody else ended this attempt first: their end counts.
+        Retried while conversation is away, or does not take us for whom we are: keys are renewed, and clocks set. A 409
+        means that somebody else ended this attempt first: their end counts.
         """
         deadline = asyncio.get_running_loop().time() + COMMIT_PATIENCE_SECONDS
         pauses = iter(COMMIT_RETRY_SECONDS)
         while True:
             try:
                 await self._store(run, body)
-            except UpstreamProblem as problem:
-                log.warning("reply refused", run_id=str(run.id), status=problem.status, error=problem.kind)
-                return ("interrupted", None) if problem.status == 409 else ("failed", NOT_STORED)
             except Problem as problem:
+                if isinstance(problem, UpstreamProblem) and problem.status in FINAL:
+                    log.warning("reply refused", run_id=str(run.id), status=problem.status, error=problem.kind)
+                    return ("interrupted", None) if problem.status == 409 else ("failed", NOT_STORED)
                 if asyncio.get_running_loop().time() > deadline:
                     log.error("reply lost", run_id=str(run.id), error=problem.kind)
                     return "failed", NOT_STORED

@@ -9,6 +9,8 @@ STATUSES = {
     "budget-used-up": 429,
     "moderation-unavailable": 503,
 }
+ONCE = {"x-should-retry": "false"}
+"""Of a question that is stored, and whose turn has ended: OpenAI's clients would send it again, as another one."""
 
 
 class RunFailed(Problem):
@@ -20,4 +22,4 @@ class RunFailed(Problem):
         self.kind = error["type"].rpartition(":")[2]
         self.title = error["title"]
         self.status = STATUSES.get(self.kind, 502)
-        super().__init__()
+        super().__init__(headers=ONCE)

@@ -11,6 +11,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import structlog
 from chatbot_common.errors import Problem
@@ -124,8 +125,10 @@ class Leases:
         try:
             events = await self._log.said(attempt.turn_id, attempt.attempt)
             text, parts = text_of(events), parts_of(events)
-            spent = self._spent(_model(events), text)
-            body = ending(attempt.attempt, "interrupted", model=_model(events), text=text, parts=parts)
+            model, variant = _told(events, "model"), _told(events, "variant")
+            told = await self._log.spent(attempt.turn_id, attempt.attempt)
+            spent = self._spent(model, variant, told, events)
+            body = ending(attempt.attempt, "interrupted", model=model, text=text, parts=parts, variant=variant)
             body |= {"abandoned": True, "spent": spent.as_json() if spent else None}
             stored = await self._conversation.store_reply(attempt.turn_id, body)
             name = f"{attempt.turn_id}:{attempt.attempt}"
@@ -137,11 +140,16 @@ class Leases:
         except Problem as problem:  # it lives, another replica was faster, or conversation is away: the next round sees
             log.info("abandoned run not closed", run_id=str(attempt.turn_id), error=problem.kind)
 
-    def _spent(self, model: str | None, text: str) -> Spent | None:
-        """As far as the words tell: what the prompt was, nobody knows any more."""
-        if model is None or model not in self._models or not text:
-            return None
-        return spent_of(self._models[model], Usage(0, estimate_tokens(text)), estimated=True)
+    def _spent(
+        self, model: str | None, variant: str | None, told: Spent | None, events: Iterable[Event]
+    ) -> Spent | None:
+        """What its process has told, and the words that are not in it; what it has not told of prompts nobody knows."""
+        said = "".join(event.data["text"] for event in events if event.type in ("text.delta", "reasoning.delta"))
+        left = estimate_tokens(said) - (told.output_tokens if told else 0)
+        name = told.model if told else model
+        if left <= 0 or name is None or name not in self._models:
+            return told
+        return replace(spent_of(self._models[name], Usage(0, left), told, estimated=True), variant=variant)
 
 
 def _attempts(runs: Iterable[Run]) -> list[Attempt]:
@@ -149,8 +157,9 @@ def _attempts(runs: Iterable[Run]) -> list[Attempt]:
     return [Attempt(turn_id=run.id, attempt=run.attempt) for run in runs if not run.ended]
 
 
-def _model(events: list[Event]) -> str | None:
-    return next((event.data["model"] for event in events if event.type == "run.started"), None)
+def _told(events: list[Event], name: str) -> str | None:
+    """With the start of the run."""
+    return next((event.data.get(name) for event in events if event.type == "run.started"), None)
 
 
 def _unsampled() -> NonRecordingSpan:

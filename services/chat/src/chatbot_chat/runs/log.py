@@ -12,9 +12,11 @@ from typing import Any, Literal
 from uuid import UUID
 
 from chatbot_common.redis import Script
+from pydantic import TypeAdapter
 from redis import RedisError
 from redis.asyncio import Redis
 
+from chatbot_chat.budgets.prices import Spent
 from chatbot_chat.runs.events import Event, event_of
 
 TTL_SECONDS = 15 * 60
@@ -23,9 +25,12 @@ BLOCK_MILLISECONDS = 2000
 AWAY_SECONDS = 1.0
 """After a failure the log is taken for out of reach for so long: not every run should wait for a time-out."""
 
+_SPENT = TypeAdapter(Spent)
+
 Appended = Literal["ok", "cancel", "superseded", "gap"]
 
-# KEYS: log, state. ARGV: attempt, seq of the first event, of the last, events as JSON or '', seconds to keep.
+# KEYS: log, state. ARGV: attempt, seq of the first event, of the last, events as JSON or '', seconds to keep, what was
+# spent as JSON or ''.
 # 'gap' asks the writer to begin again from its first event: the log is not where the writer believes it to be, because
 # Redis lost it, or an answer was lost on its way.
 _APPEND = """
@@ -47,6 +52,7 @@ if ARGV[4] ~= '' then
   redis.call('XADD', KEYS[1], attempt .. '-' .. ARGV[3], 'events', ARGV[4])
   redis.call('HSET', KEYS[2], 'seq', ARGV[3])
 end
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'spent', ARGV[6]) end
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 redis.call('EXPIRE', KEYS[2], ARGV[5])
 if redis.call('HGET', KEYS[2], 'cancel') == ARGV[1] then return 'cancel' end
@@ -83,13 +89,23 @@ class RunLog:
         self._close = Script(redis, _CLOSE)
         self._cancel = Script(redis, _CANCEL)
 
-    async def append(self, run_id: UUID, attempt: int, events: Sequence[Event]) -> Appended:
-        """Append a batch (possibly empty: a sign of life) and learn whether somebody wants the run stopped."""
+    async def append(self, run_id: UUID, attempt: int, events: Sequence[Event], spent: Spent | None = None) -> Appended:
+        """Append a batch (possibly empty: a sign of life) and learn whether somebody wants the run stopped.
+
+        Args:
+            spent: in place of what was told before, for who closes the run should this process die.
+        """
         first, last = (events[0].seq, events[-1].seq) if events else (0, 0)
         batch = json.dumps([event.as_dict() for event in events]) if events else ""
-        result: Appended = (
-            await self._append(keys=[_log(run_id), _state(run_id)], args=[attempt, first, last, batch, TTL_SECONDS])
-        ).decode()
+        told: list[str | bytes | int] = [
+            attempt,
+            first,
+            last,
+            batch,
+            TTL_SECONDS,
+            _SPENT.dump_json(spent) if spent else "",
+        ]
+        result: Appended = (await self._append(keys=[_log(run_id), _state(run_id)], args=told)).decode()
         return result
 
     async def opens(self, run_id: UUID, attempt: int) -> Appended | None:
@@ -106,6 +122,11 @@ class RunLog:
         """The attempt's events so far."""
         entries: Any = await self._redis.xrange(_log(run_id), min=f"{attempt}-0", max=str(attempt))
         return [event for _, fields in entries for event in _events(fields[b"events"])]
+
+    async def spent(self, run_id: UUID, attempt: int) -> Spent | None:
+        """By the attempt, as far as its process has told."""
+        current, told = await self._redis.hmget(_state(run_id), ["attempt", "spent"])
+        return _SPENT.validate_json(told) if told and int(current or 0) == attempt else None
 
     async def close(self, run_id: UUID, attempt: int) -> None:
         """Let the attempt append no more."""

@@ -24,6 +24,7 @@ class Resume:
     parts: list[Part]
     exchange: list[Message]
     knowledge: Knowledge
+    variant: str | None = None
 
 
 _JSON = TypeAdapter(Resume)

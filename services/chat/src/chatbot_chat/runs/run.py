@@ -9,6 +9,7 @@ import structlog
 from redis import RedisError
 
 from chatbot_chat.budgets.accounts import Account
+from chatbot_chat.budgets.prices import Spent
 from chatbot_chat.conversation_client import Turn
 from chatbot_chat.runs.events import Event, EventType
 from chatbot_chat.runs.log import Appended, RunLog
@@ -86,15 +87,18 @@ class Run:
         Without Redis the run goes on for those who follow it here, and is stored all the same.
         """
         written, available = 0, True
+        told: Spent | None = None
         while True:
             changed = self._changed
             batch = self.events[written:]
             ended = self.ended
             try:
-                answer = await run_log.append(self.id, self.attempt, batch)
+                spent = self.account.so_far
+                answer = await run_log.append(self.id, self.attempt, batch, spent if spent is not told else None)
                 if answer == "gap":
-                    written = 0
+                    written, told = 0, None
                     continue
+                told = spent
                 written += len(batch)
                 if not ended:
                     self.obey(answer)

@@ -16,24 +16,21 @@ from redis import RedisError
 
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
-from chatbot_chat.conversation_client import ConversationClient, Knowledge, Options, Turn, ending
+from chatbot_chat.caching.service import USUAL, Cache, Use
+from chatbot_chat.conversation_client import ConversationClient, Turn, ending
 from chatbot_chat.moderation.rules import Rules
 from chatbot_chat.moderation.service import Moderation
-from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
-from chatbot_chat.providers import ModelRequest
+from chatbot_chat.prompt import PromptTooLong, ToolUse
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position, ending_of
-from chatbot_chat.runs.executor import Executor, Prepare, Task
+from chatbot_chat.runs.executor import Executor
 from chatbot_chat.runs.leases import Leases
 from chatbot_chat.runs.log import RunLog
-from chatbot_chat.runs.resuming import resumed
 from chatbot_chat.runs.run import Run
-from chatbot_chat.settings import ModelSettings
+from chatbot_chat.runs.tasks import Asking, Task
 from chatbot_chat.timing import untold
 from chatbot_chat.tools.catalog import ToolCatalog
-from chatbot_chat.tools.factory import Asker
-from chatbot_chat.tools.knowledge import Shelf
-from chatbot_chat.tools.toolbox import Toolbox
+from chatbot_chat.variants import Choices
 
 log = structlog.get_logger(__name__)
 
@@ -51,17 +48,17 @@ class RunService:
         tools: ToolCatalog,
         conversation: ConversationClient,
         run_log: RunLog,
-        prompts: dict[str, str],
+        choices: Choices,
         budgets: Budgets | None = None,
         moderation: Moderation | None = None,
         agent: str = "assistant",
+        cache: Cache | None = None,
     ) -> None:
         self._catalog = catalog
-        self._tools = tools
         self._conversation = conversation
         self._log = run_log
-        self._prompts = prompts
         self._budgets = budgets or Budgets(conversation)
+        self._asking = Asking(catalog, tools, conversation, choices, cache or Cache(conversation))
         self._moderation = moderation or Moderation(Rules({}))
         self._executor = Executor(agent, catalog, conversation, run_log, self._moderation)
         self._runs: dict[UUID, Run] = {}
@@ -70,19 +67,29 @@ class RunService:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._leaving = False
 
-    async def send(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:
+    async def send(
+        self, user: User, body: dict[str, Any], model: str | None, language: str | None, use: Use = USUAL
+    ) -> Turn:
         """Start the turn, or find the one this message started before; its events come from `events`.
+
+        Args:
+            model: the one that the client named, if it did.
+            use: of the cache.
 
         Raises:
             ContentBlocked: moderation refused it; nothing is stored. Problem: the turn could not be started.
         """
         if flagged := await self._moderation.question(body["text"]):
             body = body | {"moderation": flagged.as_json()}
-        return await self._surely(self._begin(user, self._conversation.start_turn(user, body), model, language))
+        return await self._surely(self._begin(user, self._conversation.start_turn(user, body), model, language, use))
 
-    async def regenerate(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:
-        """Answer a question once more; otherwise as `send`."""
-        return await self._surely(self._begin(user, self._conversation.regenerate(user, body), model, language))
+    async def regenerate(
+        self, user: User, body: dict[str, Any], model: str | None, language: str | None, use: Use = USUAL
+    ) -> Turn:
+        """Answer a question once more, by the model; otherwise as `send`."""
+        return await self._surely(
+            self._begin(user, self._conversation.regenerate(user, body), model, language, use.anew)
+        )
 
     async def approve(self, user: User, run_id: UUID, tool_call_id: str, approved: bool) -> Turn:
         """Answer a call of a tool that waits for the user. With the last answer the next attempt starts, here.
@@ -91,7 +98,7 @@ class RunService:
             UpstreamProblem: status 404 for a run of somebody else, or no such call; 409 when it does not wait any more.
         """
         answering = self._conversation.approve(user, run_id, tool_call_id, approved)
-        return await self._surely(self._begin(user, answering, self._catalog.default, None))
+        return await self._surely(self._begin(user, answering, None, None))
 
     async def _surely(self, beginning: Coroutine[Any, Any, Turn]) -> Turn:
         """Also when the caller is cancelled: a turn that was started and is not run has nobody who answers it."""
@@ -103,13 +110,17 @@ class RunService:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _begin(self, user: User, starting: Awaitable[Turn], model: str, language: str | None) -> Turn:
+    async def _begin(
+        self, user: User, starting: Awaitable[Turn], model: str | None, language: str | None, use: Use = USUAL
+    ) -> Turn:
         turn = await starting
         if turn.state == "started":
             account = self._budgets.account(user.id, turn.turn_id, turn.attempt)
             try:
-                asked = self._asked(user, turn, model, language)
-                await self._admit(asked, account)
+                asked = await self._asking.of(user, turn, model, language, use)
+                account.variant = asked.variant
+                if not asked.recall.hit:  # which costs nothing
+                    await self._admit(asked, account)
             except Exception as failure:
                 await account.close()
                 await self._refuse(turn, failure if isinstance(failure, Problem) else Problem())
@@ -132,40 +143,6 @@ class RunService:
         with contextlib.suppress(Problem):  # its lease ends
             await self._conversation.store_reply(turn.turn_id, body)
 
-    def _asked(self, user: User, turn: Turn, model: str, language: str | None) -> Task:
-        """What the turn asks; one that goes on asks whom it asked before, in the same language."""
-        options = turn.options or Options(model=model, raw=False)
-        if options.raw:
-            return self._asked_raw(turn, model, options)
-        before = resumed(turn.waiting.resume) if turn.waiting else None
-        if before:
-            model, language = before.model, before.language
-        knowledge = before.knowledge if before else turn.knowledge
-        prepare = _preparing(
-            turn,
-            options,
-            knowledge,
-            system=system_prompt(self._prompts, language),
-            summary=turn.summary,
-            instructions="\n\n".join(filter(None, (turn.instructions, options.instructions))) or None,
-        )
-        shelf = Shelf(knowledge)
-        asker = Asker(
-            shelf,
-            search=lambda query: self._conversation.search(user, query),
-            messages=lambda: self._conversation.messages(user, turn.conversation_id),
-        )
-        calls = turn.waiting.calls if turn.waiting else []
-        decided = {call.tool_call_id: call.approved is True for call in calls}
-        toolbox = self._tools.toolbox(asker, may_ask=turn.options is None)  # OpenAI's clients know no way to agree
-        return Task(model, prepare, toolbox, shelf, language, before, decided)
-
-    def _asked_raw(self, turn: Turn, model: str, options: Options) -> Task:
-        """Without the team's prompt, knowledge and tools, and of no other model."""
-        knowledge = turn.knowledge if self._catalog.quotes(model) else Knowledge()
-        prepare = _preparing(turn, options, knowledge, system="", instructions=options.instructions)
-        return Task(model, prepare, Toolbox(), Shelf(knowledge), fallbacks=False)
-
     def _start(self, user_id: UUID, turn: Turn, asked: Task, account: Account) -> None:
         if before := self._runs.get(turn.turn_id):
             before.stop("superseded")  # another process has closed it while this one was frozen
@@ -186,6 +163,11 @@ class RunService:
     async def turn(self, user: User, run_id: UUID) -> Turn:
         """The user's own run; someone else's is a 404."""
         return await self._conversation.get_turn(user, run_id)
+
+    async def delete(self, user: User, run_id: UUID) -> None:
+        """Stop a run and erase it, with what was asked and said. Raises what `cancel` does."""
+        await self.cancel(user, run_id)
+        await self._conversation.delete_turn(user, run_id)
 
     async def cancel(self, user: User, run_id: UUID) -> Turn:
         """Ask for the run to stop, wherever it is; one that waits for its user ends at once. An ended one stays so.
@@ -290,31 +272,3 @@ class RunService:
             run.stop("interrupted")
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
-
-
-def _preparing(
-    turn: Turn,
-    options: Options,
-    knowledge: Knowledge,
-    *,
-    system: str,
-    instructions: str | None,
-    summary: str | None = None,
-) -> Prepare:
-    """How a request for a model is made of the turn."""
-
-    def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
-        return build_request(
-            settings,
-            system=system,
-            question=turn.text,
-            history=turn.history,
-            knowledge=knowledge,
-            summary=summary,
-            instructions=instructions,
-            max_tokens=options.max_output_tokens,
-            temperature=TEMPERATURE if options.temperature is None else options.temperature,
-            use=use,
-        )
-
-    return prepare

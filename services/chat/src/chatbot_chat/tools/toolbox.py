@@ -52,6 +52,9 @@ DECLINED = Result("The user declined this call. Go on without it, and do not ask
 
 
 class Toolbox:
+    handed_over = False
+    """Whether calls are for the client to make."""
+
     def __init__(self, tools: Sequence[Ready] = (), seconds: float = CALL_SECONDS) -> None:
         self._tools = {tool.spec.name: tool for tool in tools}
         self._seconds = seconds
@@ -101,6 +104,15 @@ class Toolbox:
         except Exception as crash:  # a plug-in's defect is not the end of the run, and its words are not for others
             log.error("tool crashed", tool=call.name, exc_info=crash)
             return Result("The tool failed.", "failed", "tool-crashed")
+
+
+class ClientTools(Toolbox):
+    """Tools of the client: the answer ends where the model calls one."""
+
+    handed_over = True
+
+    def asks(self, call: ToolCall) -> bool:
+        return True
 
 
 _NAMES: set[str] = set()

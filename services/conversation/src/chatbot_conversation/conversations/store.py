@@ -5,8 +5,8 @@ from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
-from sqlalchemy import Select, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Select, case, delete, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from chatbot_conversation.paging import windowed
 from chatbot_conversation.tables import AnyRow, conversations, feedback, messages, turns
@@ -76,8 +76,14 @@ async def remove(session: WriteSession, user_id: UUID, conversation_id: UUID) ->
 async def messages_of(
     session: ReadSession, user_id: UUID, conversation_id: UUID | None, window: Window, *, newest_first: bool
 ) -> list[AnyRow]:
-    """Messages of one conversation, or of all (None)."""
-    query = select(messages).where(messages.c.user_id == user_id)
+    """Messages of one conversation, or of all (None), each with its `feedback`."""
+    rated = (feedback.c.user_id == messages.c.user_id) & (feedback.c.message_id == messages.c.id)
+    given = func.jsonb_build_object("rating", feedback.c.rating, "comment", feedback.c.comment, type_=JSONB)
+    query = (
+        select(messages, case((feedback.c.rating.is_not(None), given)).label("feedback"))
+        .join_from(messages, feedback, rated, isouter=True)
+        .where(messages.c.user_id == user_id)
+    )
     if conversation_id is not None:
         query = query.where(messages.c.conversation_id == conversation_id)
     rows = await session.execute(

@@ -55,6 +55,12 @@ async def get_turn(turn_id: UUID, user: CurrentUser, turns: Turns) -> Turn:
     return await turns.get(user.id, turn_id)
 
 
+@router.delete("/{turn_id}", status_code=204)
+async def delete_turn(turn_id: UUID, user: CurrentUser, turns: Turns) -> None:
+    """Erase a turn of the user."""
+    await turns.delete(user.id, turn_id)
+
+
 @router.post("/{turn_id}/approvals")
 async def approve(turn_id: UUID, body: Approval, user: CurrentUser, turns: Turns) -> Turn:
     """Store the user's answer to a call that waits for it; the last one starts the next attempt."""

@@ -57,6 +57,8 @@ class Regenerate(Request):
     message_id: Id
     client_message_id: Annotated[Text, Field(min_length=1, max_length=128)]
     retry: bool = False
+    options: CleanJson | None = None
+    """As of `StartTurn`."""
 
 
 class HistoryMessage(Response):
@@ -124,6 +126,8 @@ class Turn(Response):
 class Usage(Request):
     input_tokens: Annotated[int, Field(ge=0)]
     output_tokens: Annotated[int, Field(ge=0)]
+    cached: Literal[True] | None = None
+    """The answer is one that was given before: it has cost nothing."""
 
 
 class StoreReply(Request):
@@ -137,6 +141,8 @@ class StoreReply(Request):
     error: CleanText | None
     moderation: CleanJson | None = None
     """How the answer was flagged, where it was."""
+    variant: CleanText | None = None
+    """The user's side of an A/B test, where it decided who answers."""
     spent: Spent | None = None
     """What goes into the ledger with it; None when no model was asked."""
     abandoned: bool = False

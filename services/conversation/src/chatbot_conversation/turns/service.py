@@ -15,10 +15,11 @@ import structlog
 from chatbot_common.database import Database, ReadSession, WriteSession
 from chatbot_common.errors import Conflict, NotFound
 
+from chatbot_conversation.conversations import store as conversations
 from chatbot_conversation.jobs import enqueue
 from chatbot_conversation.knowledge.service import KnowledgeService
 from chatbot_conversation.tables import AnyRow
-from chatbot_conversation.turns import approving, starting, store
+from chatbot_conversation.turns import approving, erasing, starting, store
 from chatbot_conversation.turns.schema import (
     AbandonedTurn,
     Approval,
@@ -33,6 +34,7 @@ from chatbot_conversation.turns.schema import (
 from chatbot_conversation.turns.starting import TURNS
 from chatbot_conversation.turns.views import turn_as_it_stands
 from chatbot_conversation.usage import store as ledger
+from chatbot_conversation.vectors import MESSAGES
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +84,23 @@ class TurnService:
             if row is None:
                 raise NotFound("There is no such turn.")
             return await turn_as_it_stands(session, row)
+
+    async def delete(self, user_id: UUID, turn_id: UUID) -> None:
+        """Erase a turn with what was asked and said; the last one of a conversation takes that along.
+
+        Raises:
+            NotFound: it is not this user's.
+        """
+        async with self._database.write() as session:
+            turn = await store.lock_own(session, user_id, turn_id)
+            if turn is None:
+                raise NotFound("There is no such turn.")
+            if await erasing.erase_turn(session, turn):
+                erased = await erasing.erase_messages(session, turn)
+            else:
+                erased = list(await conversations.remove(session, user_id, turn.conversation_id) or ())
+            payload = {"collection": MESSAGES, "tenant": user_id, "ids": erased}
+            await enqueue(session, "forget_vectors", [payload])
 
     async def approve(self, user_id: UUID, turn_id: UUID, answer: Approval) -> Turn:
         """Store whether a call of a tool may be made. With the last answer the turn starts its next attempt.
@@ -178,9 +197,10 @@ async def _close(session: WriteSession, turn: AnyRow, reply: StoreReply) -> None
         citations=reply.citations,
         status=reply.status,
         model=reply.model,
-        usage=reply.usage.model_dump() if reply.usage else None,
+        usage=reply.usage.model_dump(exclude_none=True) if reply.usage else None,
         error=reply.error,
         moderation=reply.moderation,
+        variant=reply.variant,
     )
     if reply.spent:
         row = {"user_id": turn.user_id, "run_id": turn.id, "attempt": turn.attempt}

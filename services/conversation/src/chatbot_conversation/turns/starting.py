@@ -69,7 +69,7 @@ async def regenerate(
 ) -> Turn:
     """Raises what `TurnService.regenerate` does."""
     new = store.NewTurn(user_id, uuid7(), question.conversation_id, question.id, uuid7())
-    row = await store.insert_regeneration(session, new, allowed, request.client_message_id)
+    row = await store.insert_regeneration(session, new, allowed, request.client_message_id, request.options)
     if row is None:
         row = await store.lock_by_request_id(session, user_id, request.client_message_id)
         if row is None:

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
-from sqlalchemy import ARRAY, ColumnElement, Select, Uuid, any_, func, literal, select, update
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, Uuid, any_, cast, func, literal, select, update
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from chatbot_conversation.tables import AnyRow, conversations, messages, turns
@@ -24,6 +24,8 @@ LATEST = timedelta(minutes=1)
 LEFT_TO_CHAT = timedelta(seconds=20)
 """How long after a lease's end nobody else takes the turn for dead: chat may have to close it yet, with its words."""
 ABANDONED_AT_ONCE = 1000
+MOST_TOKENS = 2**31 - 1
+"""That a conversation's counter holds; then it stays there, and answers are stored all the same."""
 
 Attempt = tuple[UUID, int]
 """A turn's id, and which of its attempts."""
@@ -105,11 +107,11 @@ async def insert_turn(session: WriteSession, turn: NewTurn, allowed: timedelta, 
 
 
 async def insert_regeneration(
-    session: WriteSession, turn: NewTurn, allowed: timedelta, request_id: str
+    session: WriteSession, turn: NewTurn, allowed: timedelta, request_id: str, options: Json | None
 ) -> AnyRow | None:
     """Another turn of a question that has one. None when this request has made it; waits for a rival to commit."""
     statement = (
-        _first_attempt(turn, allowed, request_id=request_id)
+        _first_attempt(turn, allowed, request_id=request_id, options=options)
         .on_conflict_do_nothing(index_elements=["user_id", "request_id"])
         .returning(turns)
     )
@@ -331,7 +333,7 @@ async def touch_conversation(
         .where(conversations.c.user_id == turn.user_id, conversations.c.id == turn.conversation_id)
         .values(
             message_count=conversations.c.message_count + added,
-            token_count=conversations.c.token_count + tokens,
+            token_count=func.least(cast(conversations.c.token_count, BigInteger) + tokens, MOST_TOKENS),
             last_message_id=func.greatest(conversations.c.last_message_id, last_message_id),
             updated_at=func.now(),
         )

@@ -1,8 +1,8 @@
-"""Wire shapes of the ledger, as the chat service writes and reads it."""
+"""Wire shapes of the ledger, as the chat service writes and reads it, and as administrators see it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from chatbot_conversation.wire import CleanText, Id, Request, Response
 
@@ -15,7 +15,7 @@ Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 class Spent(Request):
     """What an attempt has used. `cost` is in millionths of the currency that prices are in.
 
-    `estimated`: the provider did not count, so the words were.
+    `estimated`: the provider did not count, so the words were. `variant` is the user's side of an A/B test.
     """
 
     model: CleanText | None
@@ -23,6 +23,7 @@ class Spent(Request):
     output_tokens: Count
     cost: Count
     estimated: bool
+    variant: CleanText | None = None
 
 
 class Entry(Spent):
@@ -59,3 +60,45 @@ class Sum(Response):
 
 class Sums(Response):
     sums: list[Sum]
+
+
+By = Literal["day", "model", "user", "variant"]
+
+
+class UsageWindow(BaseModel):
+    """Which groups of what is between two moments, `until` excluded. The cursors are ids of groups."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    by: By = "day"
+    since: AwareDatetime | None = None
+    """Default: 30 days before `until`."""
+    until: AwareDatetime | None = None
+    """Default: now."""
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    after: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    before: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
+class Usage(Response):
+    """Of one group. `id` is a day (UTC), a model, a user's id or a variant, `-` where there is none.
+
+    `cost` is in millionths of the currency that prices are in. Thumbs are those of the answers in between, given
+    whenever.
+    """
+
+    id: str
+    answers: int
+    input_tokens: int
+    output_tokens: int
+    cost: int
+    thumbs_up: int
+    thumbs_down: int
+
+
+class UsagePage(Response):
+    object: Literal["list"] = "list"
+    data: list[Usage]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool

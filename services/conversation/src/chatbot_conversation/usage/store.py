@@ -6,13 +6,18 @@ from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
-from sqlalchemy import func, select
+from sqlalchemy import CTE, ColumnElement, Select, Table, Text, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
-from chatbot_conversation.tables import ledger
+from chatbot_conversation.paging import windowed
+from chatbot_conversation.tables import AnyRow, feedback, ledger, messages
+from chatbot_conversation.usage.schema import By
+from chatbot_conversation.wire import AnyWindow
 
 RECENT = timedelta(seconds=15)
 """For how long chat may not have counted yet what is entered here: it does both at once."""
+LATELY = timedelta(minutes=2)
+"""Longer than that, for clocks that differ."""
 
 
 async def enter(session: WriteSession, rows: Sequence[dict[str, Any]]) -> None:
@@ -20,9 +25,8 @@ async def enter(session: WriteSession, rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
     statement = insert(ledger).values(list(rows))
-    counted = {
-        name: statement.excluded[name] for name in ("model", "input_tokens", "output_tokens", "cost", "estimated")
-    }
+    changed = ("model", "input_tokens", "output_tokens", "cost", "estimated", "variant")
+    counted = {name: statement.excluded[name] for name in changed}
     await session.execute(
         statement.on_conflict_do_update(
             index_elements=["user_id", "run_id", "attempt"],
@@ -34,13 +38,64 @@ async def enter(session: WriteSession, rows: Sequence[dict[str, Any]]) -> None:
 
 async def spent(session: ReadSession, user_id: UUID | None, since: datetime) -> tuple[int, int, list[str]]:
     """Tokens, cost, and the names of what was entered in the last seconds: of one moment, so in one statement."""
-    name = func.concat(ledger.c.run_id, ":", ledger.c.attempt)
+    tokens, cost, recent = (await session.execute(sums(user_id, since))).one()
+    return int(tokens), int(cost), recent or []
+
+
+def sums(user_id: UUID | None, since: datetime) -> Select[Any]:
+    """Of all users an index alone tells the sums: a month has millions of rows, and chat waits for two seconds.
+
+    So the names are asked for apart, among what was spent lately. What had to wait for us was counted long ago.
+    """
+    late = ledger.alias()
+    names = select(func.array_agg(func.concat(late.c.run_id, ":", late.c.attempt))).where(
+        late.c.spent_at >= func.greatest(since, func.now() - LATELY), late.c.entered_at >= func.now() - RECENT
+    )
     query = select(
         func.coalesce(func.sum(ledger.c.input_tokens + ledger.c.output_tokens), 0),
         func.coalesce(func.sum(ledger.c.cost), 0),
-        func.array_agg(name).filter(ledger.c.entered_at >= func.now() - RECENT),
+        (names if user_id is None else names.where(late.c.user_id == user_id)).scalar_subquery(),
     ).where(ledger.c.spent_at >= since)
-    if user_id is not None:
-        query = query.where(ledger.c.user_id == user_id)
-    tokens, cost, recent = (await session.execute(query)).one()
-    return int(tokens), int(cost), recent or []
+    return query if user_id is None else query.where(ledger.c.user_id == user_id)
+
+
+async def usage(session: ReadSession, by: By, since: datetime, until: datetime, window: AnyWindow) -> list[AnyRow]:
+    """Groups of the ledger from `since` until before `until`, with what readers think of the answers."""
+    groups = _joined(_spent(by, since, until), _rated(by, since, until))
+    order = (groups.c.id,) if by == "day" else (groups.c.cost, groups.c.answers, groups.c.id)
+    return list((await session.execute(windowed(select(groups), groups, order, window, descending=True))).all())
+
+
+def _spent(by: By, since: datetime, until: datetime) -> CTE:
+    """An answer that took several attempts is one."""
+    group = _group(by, ledger, ledger.c.spent_at)
+    counted = (func.sum(ledger.c[name]).label(name) for name in ("input_tokens", "output_tokens", "cost"))
+    query = select(group.label("id"), func.count(ledger.c.run_id.distinct()).label("answers"), *counted)
+    return query.where(ledger.c.spent_at >= since, ledger.c.spent_at < until).group_by(group).cte("spent")
+
+
+def _rated(by: By, since: datetime, until: datetime) -> CTE:
+    """Few answers are rated, so their messages are looked up one by one: no index by time is needed."""
+    group = _group(by, messages, messages.c.created_at)
+    thumbs = (func.count().filter(feedback.c.rating == way).label(f"thumbs_{way}") for way in ("up", "down"))
+    rated = (feedback.c.user_id == messages.c.user_id) & (feedback.c.message_id == messages.c.id)
+    query = select(group.label("id"), *thumbs).join_from(feedback, messages, rated)
+    return query.where(messages.c.created_at >= since, messages.c.created_at < until).group_by(group).cte("rated")
+
+
+def _group(by: By, table: Table, moment: ColumnElement[datetime]) -> ColumnElement[str]:
+    # Written out, not bound: Postgres must see that what is selected is what is grouped by.
+    if by == "day":
+        return func.to_char(func.timezone(literal_column("'UTC'"), moment), literal_column("'YYYY-MM-DD'"))
+    if by == "user":
+        return cast(table.c.user_id, Text)
+    return func.coalesce(table.c[by], literal_column("'-'"))
+
+
+def _joined(spent: CTE, rated: CTE) -> CTE:
+    numbers = [column for column in (*spent.c, *rated.c) if column.key != "id"]
+    query = select(
+        func.coalesce(spent.c.id, rated.c.id).label("id"),
+        *(func.coalesce(column, 0).label(column.key) for column in numbers),
+    )
+    return query.join_from(spent, rated, spent.c.id == rated.c.id, full=True).cte("sums")

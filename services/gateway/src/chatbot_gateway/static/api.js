@@ -5,6 +5,8 @@
  * read; it works once, so two tabs must not use it at the same time (see `refresh`).
  */
 
+import { told } from "./words.js";
+
 const REMEMBERED = "chatbot-signed-in"; // only a hint that a refresh is worth trying; holds no secret
 const EARLY_MS = 30_000;
 
@@ -122,11 +124,6 @@ async function failure(response) {
 
 /** A problem document (RFC 9457) as a `Failure` that says what to do. */
 export function inWords(problem, status = problem.status ?? 0) {
-  const told = problem.detail || problem.title || "Something went wrong.";
-  const retryable = status === 429 || status >= 500 || status === 0;
-  const advice = {
-    413: "That is too long. Shorten it and send it again.",
-    500: "Something went wrong on our side. Trying again may help.",
-  };
-  return new Failure(advice[status] ?? told, { status, retryable });
+  const { text, retryable } = told(problem, status);
+  return new Failure(text, { status, retryable });
 }

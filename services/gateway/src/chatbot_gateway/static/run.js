@@ -18,6 +18,7 @@ export class Run {
   #last = { attempt: 0, seq: 0 };
   #ended = false;
   #stopping = false;
+  #patience = null; // the timer of a stop that the server does not answer
   #asked = [];
   id = null;
 
@@ -31,11 +32,9 @@ export class Run {
   }
 
   /** Resolves when the run has ended, however it ended. Throws `Failure` when it could not be started or followed. */
-  ask(message) {
+  ask(route, body) {
     return this.#toTheEnd(async () => {
-      const response = await open("POST", "/api/v1/chat/send", {
-        body: message, accept: "text/event-stream", signal: this.#abort.signal,
-      });
+      const response = await open("POST", route, { body, accept: "text/event-stream", signal: this.#abort.signal });
       await this.#follow(response).catch(this.#unlessTorn);
     });
   }
@@ -59,6 +58,8 @@ export class Run {
       } while (this.#asked.length);
     } catch (error) {
       if (error.name !== "AbortError") throw error;
+    } finally {
+      clearTimeout(this.#patience);
     }
     if (!this.#ended && !this.#stopping) {
       throw new Failure("The connection was lost while the answer was coming in.", { retryable: true });
@@ -71,7 +72,7 @@ export class Run {
     this.#stopping = true;
     if (!this.id) return this.#abort.abort();
     post(`/api/v1/chat/runs/${this.id}/cancel`).catch(() => this.#abort.abort());
-    setTimeout(() => { if (!this.#ended) this.#abort.abort(); }, STOP_MS);
+    this.#patience = setTimeout(() => this.#abort.abort(), STOP_MS);
   }
 
   /** Looks away without stopping: the server finishes and stores the answer. */
@@ -123,7 +124,6 @@ export class Run {
     const known = attempt < this.#last.attempt || (attempt === this.#last.attempt && seq <= this.#last.seq);
     if (known && seq && event.type !== "run.snapshot") return;
     this.#last = { attempt, seq };
-    this.id ??= event.run_id;
     if (event.run_id) this.id = event.run_id;
     if (END.has(event.type)) this.#ended = true;
     if (event.type === "tool.approval") this.#asked.push(event);

@@ -18,9 +18,9 @@ export function toBottom(force = false) {
   if (following) requestAnimationFrame(() => { scroller.scrollTop = scroller.scrollHeight; });
 }
 
-/** Put `nodes` before everything there is; what one was reading stays where it is. */
-export function prepend(nodes) {
+/** Let `change` put something before what one is reading, which stays where it is. */
+export function keepPlace(change) {
   const height = scroller.scrollHeight;
-  by("messages").prepend(...nodes);
+  change();
   scroller.scrollTop += scroller.scrollHeight - height;
 }

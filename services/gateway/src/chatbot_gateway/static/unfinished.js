@@ -11,11 +11,11 @@ const read = () => { try { return JSON.parse(localStorage.getItem(KEY)) ?? []; }
 const write = (entries) => { try { localStorage.setItem(KEY, JSON.stringify(entries)); } catch { /* private mode */ } };
 const others = (conversation) => read().filter((entry) => entry.conversation !== conversation);
 
-/** @returns {{run: string, message: string} | undefined} its run, and the id that the page gave to the question */
-export const recall = (conversation) => read().find((entry) => entry.conversation === conversation);
+/** @returns {{run: string, route: string, name: string} | undefined} its run, where it was asked for, and as what */
+export const recall = (conversation) => read().find((entry) => entry.conversation === conversation && entry.route);
 
-export function remember(conversation, run, message) {
-  write([{ conversation, run, message }, ...others(conversation)].slice(0, MOST));
+export function remember(conversation, { run, route, name }) {
+  write([{ conversation, run, route, name }, ...others(conversation)].slice(0, MOST));
 }
 
 export const forget = (conversation) => write(others(conversation));

@@ -1,6 +1,4 @@
-/** DOM of messages, sources and the list of conversations. Builds nodes; decides nothing. */
-
-import { link, render } from "./markdown.js";
+/** Small pieces of the page that others are made of, and the list of conversations. Builds nodes; decides nothing. */
 
 /** @param {string} name  @param {object} props  @param {...(Node|string)} children */
 export function element(name, props = {}, ...children) {
@@ -11,162 +9,64 @@ export function element(name, props = {}, ...children) {
   return node;
 }
 
-export function question(text) {
-  return element("article", { className: "message mine", ariaLabel: "You" }, element("p", {}, text));
-}
-
-export const OUTCOME = {
-  failed: "This answer could not be finished.",
-  cancelled: "Stopped.",
-  interrupted: "This answer was interrupted.",
-  requires_action: "A tool waited for you to agree.",
+const ICONS = {
+  up: "M7 11l4-8c1.7 0 2.6 1 2.4 2.5L13 9h5.6c1.3 0 2.1 1 1.8 2.2l-1.6 7c-.2 1-1 1.8-2 1.8H7zM7 11H3.5v9H7",
+  down: "M17 13l-4 8c-1.7 0-2.6-1-2.4-2.5L11 15H5.4c-1.3 0-2.1-1-1.8-2.2l1.6-7c.2-1 1-1.8 2-1.8H17zM17 13h3.5V4H17",
+  again: "M20 5v5h-5M4 19v-5h5M5.5 9A7.5 7.5 0 0 1 19 7.5l1 2.5M18.5 15A7.5 7.5 0 0 1 5 16.5L4 14",
+  edit: "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
+  back: "M14 6l-6 6 6 6",
+  next: "M10 6l6 6-6 6",
+  tool: "M14.5 6.5a4 4 0 0 1 5-1l-2.8 2.8.9 1.9 1.9.9L22 8.3a4.5 4.5 0 0 1-6 5L8 21l-3-3 8-8a4.5 4.5 0 0 1 1.5-3.5z",
 };
 
-/** A message as it is stored. */
-export function stored(message) {
-  if (message.role === "user") return question(message.text);
-  const answer = new Answer(message.text, message.citations ?? []);
-  answer.settle(OUTCOME[message.status] ?? "");
-  return answer.node;
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", ICONS[name]);
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("class", "i");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(path);
+  return svg;
 }
 
-/** The bot's side of a turn, filled while it arrives. */
-export class Answer {
-  #body = element("div", { className: "text" });
-  #notes = element("div", { className: "notes" });
-  #tools = element("div", { className: "tools" });
-  #text = "";
-  #citations = [];
-  #drawing = false;
-
-  constructor(text = "", citations = []) {
-    const face = element("img", { src: "/static/icon.svg", alt: "", width: 30, height: 30, className: "face" });
-    const content = element("div", { className: "content" }, this.#body, this.#notes, this.#tools);
-    this.node = element("article", { className: "message theirs", ariaLabel: "Assistant" }, face, content);
-    this.#text = text;
-    this.#citations = citations;
-    if (text) this.settle();
-  }
-
-  get text() { return this.#text; }
-
-  wait() {
-    this.node.ariaBusy = "true";
-    const dots = element("span", { className: "dots" }, element("i"), element("i"), element("i"));
-    this.#body.replaceChildren(element("p", { className: "waiting" }, dots, element("span", { className: "unseen" }, "Answering")));
-  }
-
-  append(text) {
-    this.#text += text;
-    this.#schedule();
-  }
-
-  replace(text) {
-    this.#text = text;
-    this.#schedule();
-  }
-
-  cite(citation) {
-    this.#citations = [...this.#citations.filter((known) => known.index !== citation.index), citation];
-  }
-
-  /** Whether a tool may be called, once the user has said so. */
-  ask({ name, arguments: given }) {
-    return new Promise((decide) => {
-      const node = element("p", { className: "notice" }, `May the assistant use ${name}?`, element("code", {}, ` ${given} `));
-      node.setAttribute("role", "alert");
-      for (const [label, yes] of [["Allow", true], ["Decline", false]]) {
-        const button = element("button", { type: "button", textContent: label });
-        button.addEventListener("click", () => { node.remove(); decide(yes); }, { once: true });
-        node.append(button, " ");
-      }
-      this.#notes.append(node);
-    });
-  }
-
-  /** The answer is complete, or as complete as it gets. */
-  settle(note = "", again = null) {
-    this.node.ariaBusy = "false";
-    this.#draw();
-    this.#notes.replaceChildren(...this.#sources());
-    if (note) this.#notes.append(notice(note, again));
-    this.#tools.replaceChildren(...(this.#text ? [copyButton("Copy", () => this.#text)] : []));
-  }
-
-  #schedule() {
-    if (this.#drawing) return;
-    this.#drawing = true;
-    requestAnimationFrame(() => { this.#drawing = false; this.#draw(); });
-  }
-
-  #draw() {
-    const content = render(this.#text);
-    for (const mark of content.querySelectorAll(".cite")) this.#activate(mark);
-    for (const pre of content.querySelectorAll("pre")) decorate(pre);
-    if (this.#text || this.node.ariaBusy === "false") this.#body.replaceChildren(content);
-  }
-
-  #activate(mark) {
-    const found = this.#citations.find((citation) => String(citation.index) === mark.dataset.index);
-    if (!found) return mark.replaceWith(`[${mark.dataset.index}]`);
-    const open = element("button", { type: "button", title: found.title, textContent: found.index });
-    open.setAttribute("aria-label", `Source ${found.index}: ${found.title}`);
-    open.addEventListener("click", () => this.#reveal(found.index));
-    mark.replaceChildren(open);
-  }
-
-  #reveal(index) {
-    const list = this.#notes.querySelector("details");
-    const source = list?.querySelector(`[data-index="${Number(index)}"]`);
-    if (!source) return;
-    list.open = source.querySelector("details").open = true;
-    source.scrollIntoView({ block: "nearest", behavior: "smooth" });
-    source.querySelector("summary").focus({ preventScroll: true });
-  }
-
-  #sources() {
-    if (!this.#citations.length) return [];
-    const count = this.#citations.length;
-    const ordered = [...this.#citations].sort((a, b) => a.index - b.index);
-    const summary = element("summary", {}, count === 1 ? "1 source" : `${count} sources`);
-    return [element("details", { className: "sources", open: true }, summary, element("ol", {}, ...ordered.map(source)))];
-  }
+/** A button that shows an icon and says what it does to those who do not see it. */
+export function iconButton(name, label, onClick) {
+  const button = element("button", { type: "button", className: "icon", title: label, ariaLabel: label }, icon(name));
+  button.addEventListener("click", onClick);
+  return button;
 }
 
-function source({ index, title, text, url, kind }) {
-  const head = element("summary", {},
-    element("span", { className: "number" }, String(index)),
-    element("span", { className: "name" }, title || "Untitled"),
-    element("span", { className: "kind" }, { faq: "FAQ", document: "Document" }[kind] ?? ""));
-  const body = element("blockquote", {}, text ?? "");
-  const target = url && link(url, "Open the source");
-  return element("li", { data: { index } }, element("details", {}, head, body, ...(target ? [target] : [])));
+/** `2 / 3` between two arrows, where a message shares its place with others; nothing where it is alone. */
+export function switcher(id, siblings, what, choose) {
+  if (siblings.length < 2) return [];
+  const at = siblings.indexOf(id);
+  const arrow = (name, label, to) =>
+    Object.assign(iconButton(name, label, () => choose(siblings[to], name)), { disabled: !(to in siblings) });
+  const node = element("span", { className: "switcher alter" },
+    arrow("back", `Previous ${what}`, at - 1),
+    element("span", { className: "small", ariaLabel: `${what} ${at + 1} of ${siblings.length}`, role: "img" },
+      `${at + 1} / ${siblings.length}`),
+    arrow("next", `Next ${what}`, at + 1));
+  return [node];
 }
 
-function notice(text, again) {
-  const node = element("p", { className: "notice" }, text);
-  node.setAttribute("role", "alert");
-  if (again) {
-    const button = element("button", { type: "button", textContent: "Try again" });
-    button.addEventListener("click", again, { once: true });
+/** @param {{label: string, act: () => void} | null} way what can be done about it */
+export function notice(text, way = null) {
+  const node = element("p", { className: "notice", role: "alert" }, text);
+  if (way) {
+    const button = element("button", { type: "button", textContent: way.label });
+    button.addEventListener("click", way.act, { once: true });
     node.append(" ", button);
   }
   return node;
 }
 
 /** A passing message where messages are: something of the page's own failed. */
-export const failed = (text, again) => element("div", { className: "message" }, notice(text, again));
+export const failed = (text, way) => element("div", { className: "message" }, notice(text, way));
 
-function decorate(pre) {
-  const frame = element("div", { className: "code" });
-  pre.replaceWith(frame);
-  frame.append(
-    element("div", { className: "bar" },
-      element("span", {}, pre.dataset.language ?? ""), copyButton("Copy", () => pre.textContent)),
-    pre);
-}
-
-function copyButton(label, text) {
+export function copyButton(text) {
+  const label = "Copy";
   const button = element("button", { type: "button", className: "copy", textContent: label });
   button.addEventListener("click", async () => {
     try {

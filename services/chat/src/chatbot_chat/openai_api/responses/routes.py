@@ -61,3 +61,9 @@ async def get_response(
 async def cancel_response(response_id: str, user: CurrentUser, responses: Responses) -> dict[str, Any]:
     """Stop a stored response; the text so far is kept. One that has ended stays as it ended."""
     return await responses.cancel(user, response_id)
+
+
+@router.delete("/{response_id}")
+async def delete_response(response_id: str, user: CurrentUser, responses: Responses) -> dict[str, Any]:
+    """Erase a stored response: its answer, and its question unless something else goes on from it."""
+    return await responses.delete(user, response_id)

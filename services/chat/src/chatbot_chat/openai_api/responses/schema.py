@@ -5,8 +5,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from chatbot_chat.openai_api.raw import Refused
-from chatbot_chat.openai_api.schema import ChatMessage, ContentPart
+from chatbot_chat.openai_api.raw import Refused, choice_of, functions_of
+from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest, ContentPart
 
 Name = Annotated[str, StringConstraints(max_length=64)]
 Value = Annotated[str, StringConstraints(max_length=512)]
@@ -18,34 +18,43 @@ SKIPPED = ("reasoning",)
 
 
 class InputItem(BaseModel):
-    """A message; `type` may be missing."""
+    """A message, whose `type` may be missing; a call of one of the client's tools, or what came of it."""
 
     model_config = ConfigDict(extra="allow")
 
     type: str = "message"
     role: str = ""
     content: str | list[ContentPart] | None = None
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+    output: str | list[ContentPart] | None = None
 
     @property
     def text(self) -> str:
         """Raises `Refused` for what is not text."""
-        if not isinstance(self.content, list):
-            return self.content or ""
-        for part in self.content:
-            if part.get("type") not in TEXTS:
-                raise Refused("input", f"Only text is understood here, not {str(part.get('type'))[:40]!r}.")
-        return "\n".join(str(part.get("text", "")) for part in self.content)
+        return _text(self.content)
+
+
+def _text(content: str | list[ContentPart] | None) -> str:
+    if not isinstance(content, list):
+        return content or ""
+    for part in content:
+        if part.get("type") not in TEXTS:
+            raise Refused("input", f"Only text is understood here, not {str(part.get('type'))[:40]!r}.")
+    return "\n".join(str(part.get("text", "")) for part in content)
 
 
 class ConversationName(BaseModel):
     id: UUID
 
 
-def _no_tools(tools: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
-    if tools:
-        raise ValueError(
-            "tools of the client are taken by /v1/chat/completions only; the assistant's own need not be named"
-        )
+def _functions(tools: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    for tool in tools or ():
+        if tool.get("type") != "function" or not isinstance(tool.get("name"), str):
+            raise ValueError(
+                f"only tools of type function, with a name, are the client's; not {str(tool.get('type'))[:40]!r}"
+            )
     return tools
 
 
@@ -73,7 +82,8 @@ class ResponseRequest(BaseModel):
     stream: bool | None = None
     background: bool | None = None
     store: bool | None = None
-    tools: Annotated[list[dict[str, Any]] | None, AfterValidator(_no_tools)] = None
+    tools: Annotated[list[dict[str, Any]] | None, AfterValidator(_functions)] = None
+    tool_choice: str | dict[str, Any] | None = None
     text: Annotated[dict[str, Any] | None, AfterValidator(_plain)] = None
 
     @model_validator(mode="after")
@@ -95,21 +105,50 @@ class ResponseRequest(BaseModel):
         return self.conversation.id if isinstance(self.conversation, ConversationName) else self.conversation
 
     @property
-    def messages(self) -> list[ChatMessage]:
-        """What is asked and was said before, instructions first. Raises `Refused`."""
+    def completion(self) -> CompletionRequest:
+        """The same as a chat completion: what is asked and was said before, instructions first. Raises `Refused`."""
+        instructions = [ChatMessage(role="system", content=self.instructions)] if self.instructions else []
+        return CompletionRequest(
+            model=self.model,
+            messages=[*instructions, *self._said()],
+            max_completion_tokens=self.max_output_tokens,
+            temperature=self.temperature,
+            tools=functions_of(self.tools),
+            tool_choice=choice_of(self.tool_choice),
+        )
+
+    def _said(self) -> list[ChatMessage]:
         items = [InputItem(role="user", content=self.input)] if isinstance(self.input, str) else self.input
-        if len(items) > MAX_ITEMS:
+        if len(items) + bool(self.instructions) > MAX_ITEMS:
             raise Refused("input", f"At most {MAX_ITEMS} items are taken at once.")
-        said = [_message(item) for item in items if item.type not in SKIPPED]
-        if not said or said[-1].role != "user" or not said[-1].text.strip():
-            raise Refused("input", "The last item of input must be a user's text.")
-        return [ChatMessage(role="system", content=self.instructions), *said] if self.instructions else said
+        said: list[ChatMessage] = []
+        for item in items:
+            if item.type == "function_call":
+                _call(said, item)
+            elif item.type not in SKIPPED:
+                said.append(_message(item))
+        last = said[-1] if said else None
+        if last is None or not (last.role == "tool" or (last.role == "user" and last.text.strip())):
+            raise Refused("input", "The last item of input must be a user's text, or the output of a function call.")
+        return said
 
 
 def _message(item: InputItem) -> ChatMessage:
+    if item.type == "function_call_output":
+        return ChatMessage(role="tool", content=_text(item.output), tool_call_id=item.call_id)
     if item.type != "message" or item.role not in ROLES:
         known = ", ".join(ROLES)
         raise Refused(
-            "input", f"Items of input are messages of {known}; this one is {(item.role or item.type)[:40]!r}."
+            "input",
+            f"Items of input are messages of {known}, function_call and function_call_output; "
+            f"this one is {(item.role or item.type)[:40]!r}.",
         )
     return ChatMessage(role=item.role, content=item.text)
+
+
+def _call(said: list[ChatMessage], item: InputItem) -> None:
+    """Calls that follow one another, or the text before them, are one message of the model."""
+    if not said or said[-1].role != "assistant":
+        said.append(ChatMessage(role="assistant"))
+    function = {"name": item.name, "arguments": item.arguments}
+    said[-1].tool_calls = [*(said[-1].tool_calls or ()), {"id": item.call_id, "type": "function", "function": function}]

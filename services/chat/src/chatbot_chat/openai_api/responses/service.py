@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +11,10 @@ from chatbot_common.errors import Conflict, NotFound, Problem, Unavailable
 from chatbot_common.http import UpstreamProblem
 from chatbot_common.identity import User
 
-from chatbot_chat.conversation_client import Options, Turn
+from chatbot_chat.budgets.windows import BudgetUsedUp
+from chatbot_chat.conversation_client import Knowledge, Options, Turn
 from chatbot_chat.openai_api.answering import Answering
+from chatbot_chat.openai_api.raw import Refused, raw_request, refuse_forced_tools
 from chatbot_chat.openai_api.responses.schema import ResponseRequest
 from chatbot_chat.openai_api.responses.wording import (
     INTERRUPTED,
@@ -21,23 +24,26 @@ from chatbot_chat.openai_api.responses.wording import (
     State,
     Telling,
     as_it_stands,
+    calls_of,
     frame,
     response_of,
     run_id_of,
     stateless,
 )
-from chatbot_chat.openai_api.schema import CompletionRequest
+from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.openai_api.service import CompletionService
+from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Position
-from chatbot_chat.runs.failures import RunFailed
+from chatbot_chat.runs.failures import ONCE, RunFailed
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.sse import guarded
 
 CANCEL_SECONDS = 5.0
 """How long who cancels waits for the end, to be shown it."""
 
-
+SYSTEM = ("system", "developer")
+CALLED = ("name", "arguments")
 CUTS: Mapping[str, Cut] = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -59,39 +65,110 @@ class ResponseService:
             UnknownModel. NoSuchResponse: the previous one is not this user's. Conflict: it is not finished.
             ContentBlocked: moderation refused it; nothing is stored.
         """
-        options = self._options(request)
-        messages = [item for item in request.messages if item.role in ("user", "assistant") and item.text]
+        options, asked = self._options(request), request.completion
+        previous = await self._previous(user, request)
+        said = [item for item in asked.messages if item.role not in SYSTEM]
+        question = next((index for index in reversed(range(len(said))) if said[index].role == "user"), None)
+        others = [item for item in asked.messages if question is None or item is not said[question]]
+        if others:  # the question itself is judged by who starts the run
+            await self._completions.moderate(asked.model_copy(update={"messages": others}))
+        if question is None:
+            return await self._go_on(user, options, asked, previous, name)
+        if not said[question].text.strip():
+            raise Refused("input", "The outputs of function calls need the user's text from which the calls came.")
+        told = self._told(options, asked, said[question:])
+        earlier = [item for item in said[:question] if item.role in ("user", "assistant") and item.text]
         body: dict[str, Any] = {
-            "text": messages[-1].text,
-            "earlier": [{"role": item.role, "text": item.text} for item in messages[:-1]],
+            "text": said[question].text,
+            "earlier": [{"role": item.role, "text": item.text} for item in earlier],
             "client_message_id": name,
             "conversation_id": str(request.conversation_id) if request.conversation_id else None,
-            "options": options.model_dump(),
+            "options": _with(options, told),
         }
-        if request.previous_response_id:
-            previous = await self.turn(user, request.previous_response_id)
-            if previous.reply is None:
-                raise Conflict("The previous response is not finished yet; wait for it, or cancel it.")
+        if previous:
             body["conversation_id"] = str(previous.conversation_id)
             body["parent_message_id"] = str(previous.reply_message_id)
-        if len(request.messages) > 1:  # the question itself is judged by who starts the run
-            await self._completions.moderate(CompletionRequest(model=request.model, messages=request.messages[:-1]))
-        model = request.model if options.raw else self._catalog.default
-        return await self._runs.send(user, body, model, None)
+        model = request.model if options.raw else None
+        try:
+            return await self._runs.send(user, body, model, None)
+        except BudgetUsedUp as refusal:
+            refusal.headers |= ONCE
+            raise
+
+    async def _go_on(
+        self, user: User, options: Options, asked: CompletionRequest, previous: Turn | None, name: str
+    ) -> Turn:
+        """With what came of the previous response's calls: another answer to the same question.
+
+        Raises:
+            Refused: it made no calls, or the result of one is missing.
+        """
+        made = calls_of(previous.reply.parts) if previous and previous.reply and previous.options else []
+        if previous is None or not made:
+            raise Refused(
+                "input",
+                "These outputs belong to no call: name the response that made it as previous_response_id, "
+                "or send the question and the call along.",
+            )
+        calls = [
+            {"id": item["tool_call_id"], "type": "function", "function": {key: item[key] for key in CALLED}}
+            for item in made
+        ]
+        question = ChatMessage(role="user", content=previous.text)
+        said = ChatMessage(role="assistant", content=previous.reply and previous.reply.text, tool_calls=calls)
+        outputs = [item for item in asked.messages if item.role == "tool"]
+        told = self._told(options, asked, [question, said, *outputs])
+        before = previous.options.exchange if previous.options else []
+        body = {
+            "conversation_id": str(previous.conversation_id),
+            "message_id": str(previous.user_message_id),
+            "client_message_id": name,
+            "options": _with(options, told, before),
+        }
+        return await self._runs.regenerate(user, body, options.model, None)
+
+    async def _previous(self, user: User, request: ResponseRequest) -> Turn | None:
+        """Raises `NoSuchResponse`. Conflict: it is not finished."""
+        if not request.previous_response_id:
+            return None
+        previous = await self.turn(user, request.previous_response_id)
+        if previous.reply is None:
+            raise Conflict("The previous response is not finished yet; wait for it, or cancel it.")
+        return previous
+
+    def _told(self, options: Options, asked: CompletionRequest, messages: list[ChatMessage]) -> ModelRequest | None:
+        """A question with what has followed it, as the model is told; None where no tools of the client are about.
+
+        Raises:
+            Refused, PromptTooLong: before anything is stored.
+        """
+        if not options.raw or not (options.tools or options.tool_choice or len(messages) > 1):
+            return None
+        request = asked.model_copy(update={"messages": messages})
+        return raw_request(self._catalog.model(options.model), request, Knowledge())
 
     def _options(self, request: ResponseRequest) -> Options:
-        """Raises `UnknownModel`."""
+        """Raises `UnknownModel`. Refused: the client has tools for the assistant, or insists on them in vain."""
         self._completions.check(request.model)
-        systems = [item.text for item in request.messages if item.role in ("system", "developer")]
+        asked, raw = request.completion, request.model != self._assistant
+        if not raw and (request.tools or any(item.role == "tool" for item in asked.messages)):
+            raise Refused("tools", "The assistant uses its own tools; those of the client are for the raw models.")
+        tools, choice = request.tools or [], request.tool_choice
+        if raw and not self._catalog.calls(request.model):
+            refuse_forced_tools(asked)
+            tools, choice = [], None
+        systems = [item.text for item in asked.messages if item.role in SYSTEM]
         return Options(
             model=request.model,
-            raw=request.model != self._assistant,
+            raw=raw,
             instructions="\n\n".join(systems) or None,
             max_output_tokens=request.max_output_tokens,
             temperature=request.temperature,
             metadata=request.metadata or {},
             background=bool(request.background),
             previous_response_id=request.previous_response_id,
+            tools=tools,
+            tool_choice=choice,
         )
 
     async def turn(self, user: User, response_id: str) -> Turn:
@@ -117,11 +194,12 @@ class ResponseService:
             if event.type == "run.failed":
                 raise RunFailed(event.data["error"])
             if event.type == "run.interrupted":
-                raise Unavailable(INTERRUPTED)
+                raise Unavailable(INTERRUPTED, headers=ONCE)
             if event.terminal:
                 response: Json = told[-1]["response"]
                 return response
-        raise Unavailable("The response goes on, but its end cannot be seen from here; look again shortly.")
+        detail = "The response goes on, but its end cannot be seen from here; look again shortly."
+        raise Unavailable(detail, headers=ONCE)
 
     def frames(self, user: User, turn: Turn, after: int = -1) -> AsyncGenerator[bytes, None]:
         """Events after this number, until the end, from any replica."""
@@ -147,15 +225,18 @@ class ResponseService:
                         break
         return self.view(await self.turn(user, response_id))
 
+    async def delete(self, user: User, response_id: str) -> Json:
+        """With what was asked and said; one that is under way is stopped. Raises `NoSuchResponse`."""
+        try:
+            await self._runs.delete(user, _run_id(response_id))
+        except UpstreamProblem as problem:
+            raise NoSuchResponse(_missing(response_id)) if problem.status == 404 else problem from None
+        return {"id": response_id, "object": "response", "deleted": True}
+
     async def answer(self, user: User, request: ResponseRequest) -> "Stateless":
         """Be ready to answer without storing anything. Raises what `CompletionService.answer` does."""
         options = self._options(request)
-        completion = CompletionRequest(
-            model=request.model,
-            messages=request.messages,
-            max_completion_tokens=request.max_output_tokens,
-            temperature=request.temperature,
-        )
+        completion = request.completion
         await self._completions.moderate(completion)
         return Stateless(await self._completions.answer(user, completion), options)
 
@@ -185,7 +266,7 @@ class Stateless:
         error: Problem | None = None
         try:
             async with contextlib.aclosing(self._answering.deltas()) as deltas:
-                async for piece in deltas:  # no calls of tools: the client has offered none
+                async for piece in deltas:  # calls of tools are told at the end
                     for told in telling.say(piece) if isinstance(piece, str) else ():
                         yield frame(told)
         except Problem as problem:
@@ -198,7 +279,18 @@ class Stateless:
         counted = usage.as_json() if usage else None
         error = {"type": problem.as_json()["type"], "title": str(problem)} if problem else None
         cut = CUTS.get(self._answering.reason)
-        return Ending(state, self._answering.text, self._answering.citations, counted, error, cut)
+        calls = [
+            {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments} for call in self._answering.calls
+        ]
+        return Ending(state, self._answering.text, self._answering.citations, counted, error, cut, calls)
+
+
+def _with(options: Options, told: ModelRequest | None, before: Sequence[Json] = ()) -> Json:
+    if told is None:
+        return options.model_dump()
+    exchange = [*before, *map(asdict, told.messages[1:])]
+    choice = {"may_call": told.may_call, "must_call": told.must_call}
+    return options.model_copy(update={"exchange": exchange} | choice).model_dump()
 
 
 def _run_id(response_id: str) -> UUID:

@@ -6,7 +6,7 @@ replica, gives the same numbers. Where the run's log is gone, only how it ended 
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID
 
@@ -38,6 +38,8 @@ class Ending:
     error: dict[str, str] | None = None
     cut: Cut | None = None
     """Why there is not more of it."""
+    calls: Sequence[Json] = ()
+    """Of the client's tools: `{tool_call_id, name, arguments}`."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Response:
         spent = bool(usage and usage["output_tokens"] >= (options.max_output_tokens or float("inf")))
         cut = ending.cut or ("max_output_tokens" if spent else None)
         state = "incomplete" if ending.state == "completed" and cut else ending.state
-        said = state != "in_progress" and (ending.text or ending.state == "completed")
+        said = state != "in_progress" and (ending.text or (ending.state == "completed" and not ending.calls))
+        calls = [self.call(number, call) for number, call in enumerate(ending.calls)]
         return {
             "id": self.id,
             "object": "response",
@@ -75,19 +78,23 @@ class Response:
             "max_output_tokens": options.max_output_tokens,
             "metadata": options.metadata,
             "model": options.model,
-            "output": [self.message(ending)] if said else [],
+            "output": [*([self.message(ending)] if said else []), *calls],
             "parallel_tool_calls": True,
             "previous_response_id": options.previous_response_id,
             "conversation": {"id": str(self.conversation_id)} if self.conversation_id else None,
             "store": self.stored,
             "temperature": TEMPERATURE if options.temperature is None else options.temperature,
             "text": {"format": {"type": "text"}},
-            "tool_choice": "auto",
-            "tools": [],
+            "tool_choice": options.tool_choice or "auto",
+            "tools": [{"parameters": None, "strict": None} | tool for tool in options.tools],
             "top_p": 1.0,
             "truncation": "auto",
             "usage": _usage(usage) if usage else None,
         }
+
+    def handed_over(self, ending: Ending, calls: Sequence[Json]) -> Ending:
+        """With the calls that are for the client to make: none of the assistant's, who has made them itself."""
+        return replace(ending, calls=calls) if self.options.tools else ending
 
     def message(self, ending: Ending) -> Json:
         state = "completed" if ending.state == "completed" else "incomplete"
@@ -95,6 +102,11 @@ class Response:
 
     def item(self, state: str, content: list[Json]) -> Json:
         return {"id": self.item_id, "type": "message", "status": state, "role": "assistant", "content": content}
+
+    def call(self, number: int, call: Json, state: str = "completed") -> Json:
+        """The `number`-th call of a tool of the client; its arguments come while it is `in_progress`."""
+        whole = {"id": f"fc_{self.run_id.hex}_{number}", "type": "function_call", "status": state, "name": call["name"]}
+        return whole | {"call_id": call["tool_call_id"], "arguments": call["arguments"] if state == "completed" else ""}
 
 
 class Telling:
@@ -109,6 +121,7 @@ class Telling:
         self.text = ""
         self._citations: list[Json] = []
         self._usage: Json | None = None
+        self._calls: list[Json] = []
         self.ending: Ending | None = None
 
     def heard(self, event: Event) -> list[Json]:
@@ -121,7 +134,10 @@ class Telling:
             case "run.started":
                 yield from self.begin()
             case "run.snapshot":
+                self._calls = calls_of(event.data["parts"])
                 yield from self._catch_up(event.data["text"])
+            case "tool.started":
+                self._calls.append(event.data)
             case "text.delta":
                 yield from self.say(event.data["text"])
             case "text.replaced":
@@ -132,9 +148,9 @@ class Telling:
                 self._usage = event.data
             case "run.finished" | "run.failed" | "run.cancelled" | "run.interrupted":
                 self.text = event.data.get("content", self.text)
-                yield from self.end(
-                    ending_of(event.type.removeprefix("run."), self.text, self._citations, self._usage, event.data)
-                )
+                how = event.type.removeprefix("run.")
+                ending = ending_of(how, self.text, self._citations, self._usage, event.data)
+                yield from self.end(self._response.handed_over(ending, self._calls))
 
     def begin(self) -> Iterator[Json]:
         body = self._response.body(Ending("in_progress"))
@@ -159,9 +175,11 @@ class Telling:
     def end(self, ending: Ending) -> Iterator[Json]:
         self.ending = ending
         body = self._response.body(ending)
-        if body["output"]:
+        if body["output"] and body["output"][0]["type"] == "message":
             yield from self._opened()
             yield from self._closed(ending)
+        for number, call in enumerate(ending.calls):
+            yield from self._called(number, call, len(body["output"]) - len(ending.calls) + number)
         kind = {"completed": "completed", "failed": "failed"}.get(body["status"], "incomplete")
         yield self._event(f"response.{kind}", response=body)
 
@@ -180,6 +198,14 @@ class Telling:
         yield self._event("response.output_text.done", **self._place(), text=ending.text, logprobs=[])
         yield self._event("response.content_part.done", **self._place(), part=part)
         yield self._event("response.output_item.done", output_index=0, item=self._response.message(ending))
+
+    def _called(self, number: int, call: Json, index: int) -> Iterator[Json]:
+        begun, whole = (self._response.call(number, call, state) for state in ("in_progress", "completed"))
+        place, given = {"item_id": whole["id"], "output_index": index}, whole["arguments"]
+        yield self._event("response.output_item.added", output_index=index, item=begun)
+        yield self._event("response.function_call_arguments.delta", **place, delta=given)
+        yield self._event("response.function_call_arguments.done", **place, name=whole["name"], arguments=given)
+        yield self._event("response.output_item.done", output_index=index, item=whole)
 
     def _place(self) -> Json:
         return {"item_id": self._response.item_id, "output_index": 0, "content_index": 0}
@@ -205,7 +231,14 @@ def as_it_stands(turn: Turn) -> Ending:
         return Ending("in_progress")
     reply = turn.reply
     error = {"error": failure(reply.error)} if reply.error else {}
-    return ending_of(reply.status, reply.text, reply.citations, reply.usage, error)
+    ending = ending_of(reply.status, reply.text, reply.citations, reply.usage, error)
+    return replace(ending, calls=calls_of(reply.parts)) if turn.options and turn.options.tools else ending
+
+
+def calls_of(parts: Sequence[Json]) -> list[Json]:
+    """Calls of tools that have no result here."""
+    done = {part["tool_call_id"] for part in parts if part["type"] == "tool_result"}
+    return [part for part in parts if part["type"] == "tool_call" and part["tool_call_id"] not in done]
 
 
 def ending_of(status: str, text: str, citations: Sequence[Json], usage: Json | None, data: Json) -> Ending:
@@ -246,7 +279,7 @@ def _error(error: dict[str, str] | None) -> Json | None:
 def _usage(usage: Json) -> Json:
     return {
         "input_tokens": usage["input_tokens"],
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": usage["input_tokens"] if usage.get("cached") else 0},
         "output_tokens": usage["output_tokens"],
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": usage["input_tokens"] + usage["output_tokens"],

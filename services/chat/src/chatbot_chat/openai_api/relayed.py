@@ -1,0 +1,62 @@
+"""A provider's response on its way to the client: an ASGI response that does nothing else per piece."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+from chatbot_common.leaving import ClientGone, WhileThere
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from chatbot_chat.openai_api.counting import Counting
+from chatbot_chat.openai_api.service import relayed
+from chatbot_chat.providers import ProviderError, RelayedAnswer
+from chatbot_chat.sse import HEADERS
+
+_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+
+
+class RelayedResponse(Response):
+    """The provider's connection is let go however this ends, also before the first byte."""
+
+    def __init__(
+        self, response: RelayedAnswer, counting: Counting, headers: Mapping[str, str], stack: AsyncExitStack
+    ) -> None:
+        self._more = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        self._response = response
+        self._counting = counting
+        self._stack = stack
+        self._error: ProviderError | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        try:
+            async with WhileThere(gone) as client, self._stack:
+                await self._relay(send)
+                client.may_leave()
+                await send({"type": "http.response.body", "body": b""})
+                if self._error:
+                    raise self._error  # the client was told; that the provider failed is told to who counts that
+        except ClientGone:
+            pass  # the provider's connection is closed by now
+        except ProviderError:
+            if not self._error:
+                raise
+
+    async def _relay(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self._response.status, "headers": self._head()})
+        async for piece in relayed(self._response, self._counting, self._broke):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    def _head(self) -> list[tuple[bytes, bytes]]:
+        kind, length = self._response.content_type, self._response.content_length
+        headers = [*_HEADERS, *self._more, (b"content-type", kind.encode())]
+        # Of a stream a chunk may be left out.
+        if length and "text/event-stream" not in kind:
+            headers.append((b"content-length", length.encode()))
+        return headers
+
+    def _broke(self, error: ProviderError) -> None:
+        self._error = error

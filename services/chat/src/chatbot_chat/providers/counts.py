@@ -1,0 +1,20 @@
+"""What a provider says that it has counted, as far as that can be a count; else the words are counted here. Pure."""
+
+from collections.abc import Mapping
+
+from chatbot_chat.providers import Usage
+
+MOST = 10**9
+"""Tokens of one answer. What is more has been no count: servers say -1, and some say it without a sign."""
+
+
+def count_of(told: object) -> int | None:
+    return told if type(told) is int and 0 <= told <= MOST else None
+
+
+def usage_of(told: object) -> Usage | None:
+    """The `usage` of a body or a chunk, as OpenAI words it. Who says nothing of the answer has counted none."""
+    if not isinstance(told, Mapping):
+        return None
+    asked, said = count_of(told.get("prompt_tokens")), count_of(told.get("completion_tokens") or 0)
+    return None if asked is None or said is None else Usage(asked, said)

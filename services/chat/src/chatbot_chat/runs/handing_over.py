@@ -1,0 +1,45 @@
+"""Turns of `/v1/responses` whose client brings its own tools: the model's calls of them end the turn.
+
+What comes of a call arrives with a response of its own, a turn that answers the same question; its options have all
+that was called and told so far. So a conversation has each question once, and its newest answer.
+"""
+
+import json
+from dataclasses import replace
+
+from pydantic import TypeAdapter
+
+from chatbot_chat.conversation_client import Knowledge, Options, Turn
+from chatbot_chat.prompt import TEMPERATURE, Prepare, ToolUse, build_request
+from chatbot_chat.providers import Message, ModelRequest, ToolSpec
+from chatbot_chat.settings import ModelSettings
+from chatbot_chat.tokens import estimate_tokens
+
+NO_ARGUMENTS = {"type": "object", "properties": {}}
+_MESSAGES = TypeAdapter(list[Message])
+
+
+def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
+    """How a raw model is asked whose calls nobody here makes. Results of calls reach it as they are, and whole."""
+    exchange = _MESSAGES.validate_python(options.exchange)
+    tools = tuple(
+        ToolSpec(tool["name"], tool.get("description") or "", tool.get("parameters") or NO_ARGUMENTS)
+        for tool in options.tools
+    )
+    taken = estimate_tokens(json.dumps([options.exchange, options.tools]))
+
+    def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
+        request = build_request(
+            settings.model_copy(update={"context_window": settings.context_window - taken}),
+            system="",
+            question=turn.text,
+            history=turn.history,
+            knowledge=knowledge,
+            instructions=options.instructions,
+            max_tokens=options.max_output_tokens,
+            temperature=TEMPERATURE if options.temperature is None else options.temperature,
+        )
+        messages = [*request.messages, *exchange]
+        return replace(request, messages=messages, tools=tools, may_call=options.may_call, must_call=options.must_call)
+
+    return prepare

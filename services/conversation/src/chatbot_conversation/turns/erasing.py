@@ -1,0 +1,69 @@
+"""SQL that erases one turn, where the rest of its conversation stays.
+
+Inside the transaction of `TurnService`, with the turn's row locked.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from chatbot_common.database import ReadSession, WriteSession
+from sqlalchemy import Select, delete, func, select, update
+
+from chatbot_conversation.tables import AnyRow, conversations, feedback, messages, turns
+from chatbot_conversation.turns.store import newest_message_id
+
+NOTHING: dict[str, Any] = {
+    **{"text": "", "parts": [], "citations": []},
+    **dict.fromkeys(("usage", "error", "moderation", "client_message_id")),
+}
+
+
+async def erase_turn(session: WriteSession, turn: AnyRow) -> bool:
+    """Delete its row alone. False when it was the last of its conversation; two at once wait for one another."""
+    place = (conversations.c.user_id == turn.user_id) & (conversations.c.id == turn.conversation_id)
+    await session.execute(select(conversations.c.id).where(place).with_for_update())
+    await session.execute(delete(turns).where(turns.c.user_id == turn.user_id, turns.c.id == turn.id))
+    same = (turns.c.user_id == turn.user_id) & (turns.c.conversation_id == turn.conversation_id)
+    return await _exists(session, select(turns.c.id).where(same))
+
+
+async def erase_messages(session: WriteSession, turn: AnyRow) -> list[UUID]:
+    """Its answer, and its question unless another turn answers it too; returns which.
+
+    A message from which others go on stays in its place, with nothing in it.
+    """
+    same = (turns.c.user_id == turn.user_id) & (turns.c.user_message_id == turn.user_message_id)
+    erased = [turn.reply_message_id]
+    if not await _exists(session, select(turns.c.id).where(same)):
+        erased.append(turn.user_message_id)
+    for message_id in erased:
+        await _erase(session, turn.user_id, message_id)
+    await _count_again(session, turn)
+    return erased
+
+
+async def _erase(session: WriteSession, user_id: UUID, message_id: UUID) -> None:
+    own = (messages.c.user_id == user_id) & (messages.c.id == message_id)
+    below = select(messages.c.id).where(messages.c.user_id == user_id, messages.c.parent_id == message_id)
+    if await _exists(session, below):
+        await session.execute(update(messages).where(own).values(**NOTHING))
+        rated = (feedback.c.user_id == user_id) & (feedback.c.message_id == message_id)
+        await session.execute(delete(feedback).where(rated))
+    else:
+        await session.execute(delete(messages).where(own))
+
+
+async def _count_again(session: WriteSession, turn: AnyRow) -> None:
+    """How many messages the conversation has, and which is the last."""
+    inside = (messages.c.user_id == turn.user_id) & (messages.c.conversation_id == turn.conversation_id)
+    count = select(func.count()).where(inside).scalar_subquery()
+    newest = await newest_message_id(session, turn.user_id, turn.conversation_id)
+    await session.execute(
+        update(conversations)
+        .where(conversations.c.user_id == turn.user_id, conversations.c.id == turn.conversation_id)
+        .values(message_count=count, last_message_id=newest)
+    )
+
+
+async def _exists(session: ReadSession, query: Select[Any]) -> bool:
+    return (await session.execute(query.limit(1))).first() is not None

@@ -1,0 +1,280 @@
+"""The gateway's own client: HTTP/1.1 to one service, over connections that stay open.
+
+By a profile the general client took a fifth of what the gateway does for a relayed answer. Of what such a client can do
+the relay needs this: send a request, tell status and headers, hand on the bytes as they come, no faster than the reader
+of the answer takes them, and notice silence. See docs/decisions/0022.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import cast
+from urllib.parse import urlsplit
+
+import httptools
+
+CONNECT_SECONDS = 5.0
+SILENCE_SECONDS = 300.0
+"""Of an answer, also before it begins. The whole has no limit: it may stream for many minutes, and says something every
+15 s then; one that comes in one piece is as old as its turn may get."""
+IDLE_SECONDS = 30.0
+"""Shorter than the services' own keep-alive, so that a connection is not closed while we pick it up again."""
+HELD_BYTES = 2**16
+"""Of an answer that nobody takes; then the service waits."""
+REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
+"""RFC 9110, 9.2.2."""
+
+Data = bytes | AsyncIterator[bytes] | None
+
+
+class Unreachable(Exception):
+    """No connection could be made."""
+
+
+class BrokenOff(Exception):
+    """The service closed the connection, or said something that is not HTTP."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection, and the answer that it is reading."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiting: asyncio.Future[None] | None = None
+        self._may_write = asyncio.Event()
+        self._may_write.set()
+        self.open = True
+        self.idle_since = 0.0
+        self.begin("")
+
+    def begin(self, method: str) -> None:
+        """Forget the last answer."""
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.heard = self.begun = self.ended = self._framed = self._paused = False
+        self.cut = self._reusable = False
+        self._bodyless = method == "HEAD"
+        self._error: Exception | None = None
+        self._pieces: list[bytes] = []
+        self._held = 0
+
+    @property
+    def reusable(self) -> bool:
+        return self.open and self.ended and self._reusable and not self.cut
+
+    async def send(self, head: bytes, data: Data) -> None:
+        """Raises what `data` raises."""
+        if not isinstance(data, AsyncIterator):
+            self._transport.write(head + data if data else head)
+            return
+        self._transport.write(head)
+        chunked = b"transfer-encoding: chunked" in head
+        async for piece in data:
+            await self._may_write.wait()
+            self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        if chunked:
+            self._transport.write(b"0\r\n\r\n")
+
+    async def begins(self) -> None:
+        """Returns when status and headers are there. Raises `BrokenOff`, `TimeoutError`."""
+        while not self.begun:
+            await self._more()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises `BrokenOff`, `TimeoutError`."""
+        while True:
+            if self._pieces:
+                piece = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+                self._pieces, self._held = [], 0
+                if self._paused and self.open:
+                    self._paused = False
+                    self._transport.resume_reading()
+                yield piece
+            elif self.ended:
+                return
+            else:
+                await self._more()
+
+    async def _more(self) -> None:
+        if self._error:
+            raise self._error
+        self._waiting = self._loop.create_future()
+        async with asyncio.timeout(SILENCE_SECONDS):
+            await self._waiting
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        try:
+            if self.ended:
+                raise httptools.HttpParserError("nobody has asked for it")
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._error = BrokenOff(str(error))
+            self.close()
+        if self._held > HELD_BYTES and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.open = False
+        if self.begun and not self._framed and error is None:
+            self.ended = True  # an answer without a length ends with its connection
+        if not self.ended and self._error is None:
+            self._error = BrokenOff("closed")
+        self._may_write.set()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._may_write.clear()
+
+    def resume_writing(self) -> None:
+        self._may_write.set()
+
+    def _wake(self) -> None:
+        if self._waiting and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    # What the parser calls.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self._framed = self._framed or name in (b"content-length", b"transfer-encoding")
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self.begun = self.status >= 200
+        if self._bodyless:
+            self.ended = True
+
+    def on_body(self, body: bytes) -> None:
+        self._pieces.append(body)
+        self._held += len(body)
+
+    def on_message_complete(self) -> None:
+        if self.begun:
+            # Without a body where its length is told, the parser's place in the stream is lost.
+            self._reusable = self._parser.should_keep_alive() and not self._bodyless
+            self.ended = True
+        else:
+            self.headers = []  # 100 Continue and its like
+
+
+class Upstream:
+    """One service, by its base URL."""
+
+    def __init__(self, base_url: str) -> None:
+        parts = urlsplit(base_url)
+        self._host = parts.hostname or ""
+        self._tls = parts.scheme == "https"
+        self._port = parts.port or (443 if self._tls else 80)
+        self._path = parts.path.rstrip("/").encode()
+        self._authority = parts.netloc.encode()
+        self._idle: deque[Connection] = deque()
+
+    @contextlib.asynccontextmanager
+    async def ask(
+        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], data: Data
+    ) -> AsyncIterator[Connection]:
+        """The answer, from its headers on. Unless it was read to its end, its connection is closed with the block.
+
+        Args:
+            target: path and query, encoded.
+            headers: without `Host`, and without the length of bytes.
+
+        Raises:
+            Unreachable, BrokenOff, TimeoutError, and what `data` raises.
+        """
+        head = self._head(method, target, headers, data)
+        connection = await self._asked(method, head, data)
+        try:
+            yield connection
+        finally:
+            if connection.reusable:
+                connection.idle_since = asyncio.get_running_loop().time()
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    def _head(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], data: Data) -> bytes:
+        lines = [b"%b %b%b HTTP/1.1" % (method.encode(), self._path, target), b"host: " + self._authority]
+        lines += [name + b": " + value for name, value in headers]
+        if isinstance(data, bytes):
+            lines.append(b"content-length: %d" % len(data))
+        elif data is not None and all(name != b"content-length" for name, _ in headers):
+            lines.append(b"transfer-encoding: chunked")
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    async def _asked(self, method: str, head: bytes, data: Data) -> Connection:
+        """A connection whose answer has begun. A service may close an old one just when it is asked on it again."""
+        while True:
+            used = self._used()
+            connection = used or await self._new()
+            try:
+                await self._ask_on(connection, method, head, data)
+            except BaseException as error:
+                connection.close()
+                again = used and not connection.heard and method in REPEATABLE and not isinstance(data, AsyncIterator)
+                if not (again and isinstance(error, BrokenOff)):
+                    raise
+            else:
+                return connection
+
+    async def _ask_on(self, connection: Connection, method: str, head: bytes, data: Data) -> None:
+        connection.begin(method)
+        if not isinstance(data, AsyncIterator):
+            await connection.send(head, data)
+            await connection.begins()
+            return
+        # A service that has answered wants no more of it.
+        sending = asyncio.ensure_future(connection.send(head, data))
+        beginning = asyncio.ensure_future(connection.begins())
+        try:
+            await asyncio.wait({sending, beginning}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+                await beginning
+            else:
+                connection.cut = True
+                beginning.result()
+        finally:
+            for task in (sending, beginning):
+                task.cancel()
+            await asyncio.gather(sending, beginning, return_exceptions=True)
+
+    def _used(self) -> Connection | None:
+        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.open and connection.idle_since > oldest:
+                return connection
+            connection.close()
+        return None
+
+    async def _new(self) -> Connection:
+        """Raises `Unreachable`, `TimeoutError`."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls or None)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise Unreachable from error
+        return connection

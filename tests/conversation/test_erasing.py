@@ -1,0 +1,71 @@
+"""Erasing one turn: what was asked and said is gone, and what goes on from it stays."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from chatbot_common.ids import uuid7
+
+from tests.conversation.running import Conversation
+from tests.conversation.test_branches import messages_of, regenerate
+from tests.conversation.test_feedback import rate
+
+
+async def erase(service: Conversation, user_id: UUID, turn: dict[str, Any]) -> int:
+    path = f"/internal/turns/{turn['turn_id']}"
+    return (await service.client.delete(path, headers=service.as_chat(user_id))).status_code
+
+
+class TestErase:
+    async def test_the_last_turn_takes_the_conversation_along(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.exchange(ada, "one", "eins", earlier=[{"role": "user", "text": "before"}])
+        assert await erase(service, ada, turn) == 204
+        assert await erase(service, ada, turn) == 404
+        assert (await service.get("/conversations", ada)).json()["data"] == []
+        assert (await service.get("/history", ada)).json()["data"] == []
+
+    async def test_at_the_end_of_a_conversation(self, service: Conversation, ada: UUID) -> None:
+        first = await service.exchange(ada, "one", "eins")
+        second = await service.exchange(ada, "two", "zwei", conversation_id=first["conversation_id"])
+        assert await erase(service, ada, second) == 204
+        assert [message["text"] for message in await messages_of(service, ada, first)] == ["one", "eins"]
+        found = (await service.get(f"/conversations/{first['conversation_id']}", ada)).json()
+        assert (found["message_count"], found["last_message"]["text"]) == (2, "eins")
+
+    async def test_what_goes_on_from_it_stays(self, service: Conversation, ada: UUID, sql: asyncpg.Connection) -> None:
+        first = await service.exchange(ada, "secret question", "secret answer", client_message_id="secret name")
+        await rate(service, ada, first, comment="secret reason")
+        second = await service.exchange(ada, "two", "zwei", conversation_id=first["conversation_id"])
+        assert await erase(service, ada, first) == 204
+        assert [message["text"] for message in await messages_of(service, ada, second)] == ["", "", "two", "zwei"]
+        stored = str(await sql.fetch("SELECT * FROM messages")) + str(await sql.fetch("SELECT * FROM feedback"))
+        assert "two" in stored
+        assert "secret" not in stored
+        third = await service.started(ada, "three", conversation_id=first["conversation_id"])
+        assert [message["text"] for message in third["history"]] == ["two", "zwei"]
+
+    async def test_a_question_stays_for_its_other_answer(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.exchange(ada, "one", "eins")
+        again = (await regenerate(service, ada, turn, options={"model": "x"})).json()
+        assert again["options"] == {"model": "x"}
+        await service.reply(again, "uno")
+        assert await erase(service, ada, turn) == 204
+        assert [message["text"] for message in await messages_of(service, ada, turn)] == ["one", "uno"]
+
+    async def test_one_that_is_answered_just_now(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada, "one")
+        assert await erase(service, ada, turn) == 204
+        assert (await service.reply(turn, "eins")).status_code == 404
+
+    async def test_somebody_elses(self, service: Conversation, ada: UUID, bob: UUID) -> None:
+        turn = await service.exchange(ada, "one", "eins")
+        assert await erase(service, bob, turn) == 404
+        assert await erase(service, ada, turn | {"turn_id": str(uuid7())}) == 404
+        assert len(await messages_of(service, ada, turn)) == 2
+
+    async def test_two_at_once_leave_nothing(self, service: Conversation, ada: UUID) -> None:
+        first = await service.exchange(ada, "one", "eins")
+        second = await service.exchange(ada, "two", "zwei", conversation_id=first["conversation_id"])
+        assert await asyncio.gather(erase(service, ada, first), erase(service, ada, second)) == [204, 204]
+        assert (await service.get("/history", ada)).json()["data"] == []

@@ -1,0 +1,190 @@
+"""The gateway's client, against servers that write what a test tells them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from chatbot_gateway import upstream
+from chatbot_gateway.upstream import HELD_BYTES, BrokenOff, Unreachable, Upstream
+
+from tests.support.serving import free_port
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@asynccontextmanager
+async def asking(serve: Serve) -> AsyncIterator[Upstream]:
+    """A client of a server whose connections are each served by `serve`."""
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(served, "127.0.0.1", 0) as server:
+        client = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base")
+        async with asyncio.timeout(10):
+            yield client
+        client.close()
+
+
+async def got(client: Upstream, method: str = "GET", data: bytes | AsyncIterator[bytes] | None = None) -> bytes:
+    async with client.ask(method, b"/path?q=1", [(b"x-one", b"1")], data) as answer:
+        return b"".join([piece async for piece in answer.pieces()])
+
+
+async def head_of(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+class TestRequest:
+    async def test_is_what_was_told(self) -> None:
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await head_of(reader)
+            said = head + await reader.readexactly(4)
+            writer.write(OK + b"Content-Length: %d\r\n\r\n" % len(said) + said)
+
+        async with asking(echo) as client:
+            lines = (await got(client, "POST", b"body")).split(b"\r\n")
+        assert lines[0] == b"POST /base/path?q=1 HTTP/1.1"
+        assert {b"x-one: 1", b"content-length: 4"} <= set(lines)
+        assert lines[-1] == b"body"
+
+    async def test_of_unknown_length_is_chunked(self) -> None:
+        async def chunked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            assert await reader.readuntil(b"0\r\n\r\n") == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+            writer.write(OK + b"Content-Length: 2\r\n\r\nok")
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"one"
+            yield b"two"
+
+        async with asking(chunked) as client:
+            assert await got(client, "POST", pieces()) == b"ok"
+
+    async def test_that_is_answered_early_is_not_sent_to_its_end(self) -> None:
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+            await reader.read()
+
+        async def endless() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 1000
+                await asyncio.sleep(0)
+
+        async with asking(refuse) as client:
+            assert await got(client, "POST", endless()) == b"no"
+
+
+class TestConnection:
+    async def test_is_used_again(self) -> None:
+        connections = 0
+
+        async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal connections
+            connections += 1
+            while await head_of(reader):
+                writer.write(OK + b"Content-Length: 2\r\n\r\nok")
+
+        async with asking(count) as client:
+            assert [await got(client) for _ in range(3)] == [b"ok"] * 3
+        assert connections == 1
+
+    async def test_that_says_so_is_not(self) -> None:
+        async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nok")
+            await reader.read()
+
+        async with asking(once) as client:
+            assert [await got(client, "POST") for _ in range(2)] == [b"ok"] * 2
+
+    async def test_that_was_closed_meanwhile_is_replaced(self) -> None:
+        """What can be repeated is; what cannot fails."""
+
+        async def second_fails(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(OK + b"Content-Length: 2\r\n\r\nok")
+            await head_of(reader)
+
+        async with asking(second_fails) as client:
+            assert [await got(client) for _ in range(3)] == [b"ok"] * 3
+            with pytest.raises(BrokenOff):
+                await got(client, "POST")
+
+    async def test_that_cannot_be_made(self) -> None:
+        with pytest.raises(Unreachable):
+            await got(Upstream(f"http://127.0.0.1:{free_port()}"))
+
+
+class TestAnswer:
+    async def test_without_a_length_ends_with_its_connection(self) -> None:
+        async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(OK + b"\r\nall of it")
+
+        async with asking(close) as client:
+            assert await got(client) == b"all of it"
+
+    async def test_of_head_has_no_body(self) -> None:
+        async def length(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(OK + b"Content-Length: 9\r\n\r\n")
+            await reader.read()
+
+        async with asking(length) as client:
+            assert await got(client, "HEAD") == b""
+
+    async def test_that_is_announced_is_waited_for(self) -> None:
+        async def interim(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nok")
+
+        async with asking(interim) as client, client.ask("GET", b"/", [], None) as answer:
+            assert (answer.status, answer.headers) == (200, [(b"content-length", b"2")])
+
+    async def test_that_breaks_off(self) -> None:
+        async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(OK + b"Content-Length: 9\r\n\r\nhalf")
+
+        async with asking(half) as client:
+            with pytest.raises(BrokenOff):
+                await got(client)
+
+    async def test_that_does_not_come(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+
+        monkeypatch.setattr(upstream, "SILENCE_SECONDS", 0.05)
+        async with asking(silent) as client:
+            with pytest.raises(TimeoutError):
+                await got(client)
+
+    async def test_that_nobody_takes_is_not_piled_up(self) -> None:
+        written = 0
+        total = 400 * HELD_BYTES
+
+        async def much(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal written
+            await head_of(reader)
+            writer.write(OK + b"Content-Length: %d\r\n\r\n" % total)
+            while written < total:
+                writer.write(b"x" * HELD_BYTES)
+                written += HELD_BYTES
+                await writer.drain()
+
+        async with asking(much) as client, client.ask("GET", b"/", [], None) as answer:
+            before = -1
+            while written > before:
+                before = written
+                await asyncio.sleep(0.1)
+            assert written < total
+            assert sum([len(piece) async for piece in answer.pieces()]) == total
