@@ -24,7 +24,7 @@ TESTS = Path(__file__).parent
 LONGEST = """
 operator/test_process cli/test_up e2e/test_laptop operator/test_keda chart/test_least_privilege
 e2e/test_metrics common/test_copying cli/cluster/test_plan operator/test_modes contract/test_key_rotation
-conversation/test_vectors operator/test_bad_input chart/test_install operator/test_apis
+conversation/test_vectors operator/test_bad_input chart/test_install operator/test_apis chat/test_surviving
 conversation/test_knowledge operator/test_failover operator/test_rollback cli/cluster/test_restart
 auth/test_process operator/test_namespaces common/test_redis operator/test_watches chat/test_send
 conversation/test_worker images/test_postgres operator/test_credentials operator/test_plan

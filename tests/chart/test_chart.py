@@ -304,7 +304,7 @@ class TestValues:
             ({"watchNamespaces": "team-a"}, "at '/watchNamespaces': got string, want array"),
             ({"watchNamespaces": [""]}, "at '/watchNamespaces/0'"),
             ({"operator__workers": 0}, "at '/operator/workers': minimum: got 0, want 1"),
-            ({"operator__lease__durationSeconds": 5}, "renewSeconds must be less than durationSeconds"),
+            ({"operator__lease__durationSeconds": 9}, "renewSeconds must be at most half of durationSeconds"),
             ({"monitoring__rules": True}, "at '/monitoring/rules': got boolean, want string"),
             ({"monitoring__rules": "On"}, "value must be one of 'Auto', 'Always', 'Never'"),
             ({"telemetry__otlp__endpoint": "otel:4318"}, "at '/telemetry/otlp/endpoint'"),

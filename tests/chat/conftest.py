@@ -9,15 +9,22 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
+from chatbot_chat import invocation
 from chatbot_chat.conversation_client import ConversationClient
+from chatbot_chat.moderation import openai_moderations
+from chatbot_chat.providers import metering
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.settings import Settings
+from chatbot_chat.tools import toolbox
 from chatbot_common.database import migrate
 from chatbot_common.http import service_client
 from chatbot_common.identity import ServiceIdentity
 from chatbot_conversation.__main__ import MIGRATIONS
 from chatbot_conversation.main import create_app as create_conversation
 from chatbot_conversation.settings import Settings as ConversationSettings
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from redis.asyncio import Redis
 
 from tests.chat.providing import Make, Servers, open_catalog
@@ -53,7 +60,10 @@ def log(redis: Redis) -> RunLog:
 
 @pytest.fixture(scope="session")
 def conversation_database(postgres: Postgres) -> str:
-    url = postgres.url(postgres.create())
+    name = postgres.create()
+    # What a commit promises must outlive a crash of the server: see test_surviving.py.
+    postgres.server.psql(f"ALTER DATABASE {name} SET synchronous_commit = on;")
+    url = postgres.url(name)
     asyncio.run(migrate(url, MIGRATIONS))
     return url
 
@@ -82,8 +92,9 @@ def conversation_url(conversation_settings: ConversationSettings) -> Iterator[st
 @pytest.fixture
 async def conversation(keys: Keys, conversation_url: str) -> AsyncIterator[ConversationClient]:
     identity = ServiceIdentity("chat", keys.services["chat"].private_text, keys.public)
-    async with service_client(conversation_url, identity, "conversation") as client:
-        yield ConversationClient(client)
+    clients = (service_client(conversation_url, identity, "conversation") for _ in range(2))
+    async with next(clients) as client, next(clients) as signs:
+        yield ConversationClient(client, signs)
 
 
 @pytest.fixture
@@ -98,6 +109,16 @@ def running_model() -> Iterator[tuple[ModelServer, str]]:
     server = ModelServer()
     with in_thread(server.app) as url:
         yield server, url + "/v1"
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    """What the turn's own parts trace while the test runs."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    for module in (metering, invocation, toolbox, openai_moderations):
+        monkeypatch.setattr(module, "tracer", provider.get_tracer("test"))
+    return exporter
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.support.identity import Keys
 from tests.support.serving import serving
 
 SCRIPTS = (
-    *("echo", "endless", "picky", "surrogate", "half", "agent"),
+    *("echo", "endless", "picky", "surrogate", "half", "agent", "flaky", "soon", "silent", "large"),
     *("hang", "hang-midway", "garbage", "cut", "early", "refuse", "busy", "broken", "unknown"),
 )
 

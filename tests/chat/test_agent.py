@@ -117,6 +117,16 @@ class TestRounds:
         assert len(results) == CALLS + 1
         assert results.count(TOO_MANY) == 1
 
+    async def test_a_cancellation_that_leaks_out_of_a_tool_is_its_failure(self) -> None:
+        class Leaking(Echo):
+            async def run(self, arguments: Mapping[str, Any]) -> str:
+                raise asyncio.CancelledError
+
+        ask, _ = scripted([call("hi")], END)
+        events = await heard(ask, Leaking())
+        assert [event.result.status for event in events if isinstance(event, Returned)] == ["failed"]
+        assert text(events) == "Done."
+
     async def test_ids_that_are_missing_or_repeated_are_made_up(self) -> None:
         odd = [call("a", number=""), call("b", number="1"), call("c", number="1"), call("d", number="a/b")]
         ask, told = scripted(odd, [call("e", number="1")], END)

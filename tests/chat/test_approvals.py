@@ -9,6 +9,7 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from chatbot_chat.runs import executor
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from redis.asyncio import Redis
@@ -20,7 +21,9 @@ from tests.support.identity import Keys
 from tests.support.model_server import ModelServer
 
 ADA = uuid7()
+DAY = {"tokens_per_day": 10**6, "tokens_per_month": None, "cost_per_day": None, "cost_per_month": None}
 ordered: list[str] = []
+released: list[bool] = []
 
 
 class Order:
@@ -32,7 +35,22 @@ class Order:
         return f"Ordered {arguments['what']}."
 
 
-INSTALLED = EntryPoints([EntryPoint("order", f"{__name__}:Order", "chatbot.tools")])
+class Stubborn:
+    name, description, side_effects = "stubborn", "Does not stop when it is told to.", False
+    parameters: Mapping[str, Any] = {"type": "object", "properties": {}}
+
+    async def run(self, _: Mapping[str, Any]) -> str:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            while not released:
+                await asyncio.sleep(0.02)
+        return "Done."
+
+
+INSTALLED = EntryPoints(
+    [EntryPoint(kind.lower(), f"{__name__}:{kind}", "chatbot.tools") for kind in ("Order", "Stubborn")]
+)
 
 
 def question(*things: str) -> str:
@@ -44,7 +62,8 @@ def question(*things: str) -> str:
 def told(told: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr("chatbot_chat.tools.factory.entry_points", lambda group: INSTALLED.select(group=group))
     ordered.clear()
-    return told | {"tools": told["tools"] | {"enabled": ["calculator", "current_time", "order"]}}
+    released.clear()
+    return told | {"tools": told["tools"] | {"enabled": ["calculator", "current_time", "order", "stubborn"]}}
 
 
 @pytest.fixture
@@ -163,6 +182,25 @@ class TestAnswering:
         assert (await answer(chat, events[-1] | {"run_id": str(uuid7())})).status_code == 404
         assert not ordered
 
+    async def test_by_stopping_the_run(self, chat: Chat, other: Chat) -> None:
+        events = await chat.stream(ADA, question("socks"), model="agent", client_message_id="stopped")
+        path = f"/api/v1/chat/runs/{events[0]['run_id']}/cancel"
+        response = await other.client.post(path, headers=other.keys.bearer(ADA))
+        assert (response.status_code, response.json()["state"]) == (202, "cancelled")
+        assert (await answer(chat, events[-1])).status_code == 409
+        again = await chat.stream(ADA, question("socks"), model="agent", client_message_id="stopped", retry=True)
+        assert (again[-1]["type"], again[-1]["attempt"]) == ("tool.approval", 2)
+        assert not ordered
+
+    async def test_when_its_model_has_gone(self, chat: Chat, keys: Keys, told: dict[str, Any]) -> None:
+        """Whoever answered must not wait for a run that nobody has begun."""
+        events = await chat.stream(ADA, question("socks"), model="agent")
+        budgets = {"per_user": DAY, "total": DAY, "currency": "EUR"}
+        models = [model for model in told["models"] if model["name"] != "agent"]
+        async with running(keys, Settings.model_validate(told | {"models": models, "budgets": budgets})) as rolled:
+            assert (await answer(rolled, events[-1])).status_code == 404
+        assert (await chat.run(ADA, events[0]["run_id"]))["state"] == "failed"
+
     async def test_over_the_socket(self, chat: Chat) -> None:
         async with opened(chat, ADA) as socket:
             await socket.say("message", content=question("socks"), model="agent")
@@ -173,6 +211,19 @@ class TestAnswering:
             await socket.say("approve", run_id=asked["run_id"], tool_call_id=asked["tool_call_id"], approved=True)
             refusal = await socket.hear()
         assert (refusal["type"], refusal["error"]["status"]) == ("error", 409)
+
+
+class TestStopping:
+    async def test_a_tool_that_goes_on_keeps_no_run_from_its_end(
+        self, chat: Chat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(executor, "CANCEL_PATIENCE_SECONDS", 0.05)
+        async with chat.streaming(ADA, json.dumps([[["stubborn", {}]]]), model="agent") as events:
+            seen = [await anext(events), await anext(events)]
+            await chat.client.post(f"/api/v1/chat/runs/{seen[0]['run_id']}/cancel", headers=chat.keys.bearer(ADA))
+            seen += [event async for event in events]
+        released.append(True)
+        assert kinds(seen) == ["run.started", "tool.started", "usage", "run.cancelled"]
 
 
 class TestAssistant:

@@ -10,16 +10,19 @@ from uuid import UUID
 
 import pytest
 from chatbot_chat.budgets.counters import Counters, Hold
-from chatbot_chat.budgets.prices import cost_of, estimate_of, spent_of
+from chatbot_chat.budgets.prices import MOST, cost_of, estimate_of, spent_of
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, money, windows_of
 from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.providers import Message, ModelRequest, Usage
 from chatbot_chat.settings import BudgetsSettings, ModelSettings
+from chatbot_chat.tokens import estimate_json
 from chatbot_common.ids import uuid7
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+
+from tests.conversation.running import eventually
 
 ADA = uuid7()
 NOON = datetime(2026, 2, 28, 12, tzinfo=UTC)
@@ -63,7 +66,7 @@ class TestPrices:
 
     @given(st.decimals(0, 10**6, places=6), st.integers(0, 10**9), st.integers(0, 10**9))
     def test_never_less_than_exactly(self, price: Any, asked: int, said: int) -> None:
-        exact = price * (asked + said)
+        exact = min(price * (asked + said), MOST)
         assert exact <= cost_of(model({"input": str(price), "output": str(price)}), Usage(asked, said)) < exact + 1
 
     def test_add_up_over_several_questions(self) -> None:
@@ -71,6 +74,20 @@ class TestPrices:
         both = spent_of(model(name="other"), Usage(1, 2), first, estimated=False)
         assert (both.input_tokens, both.output_tokens, both.cost) == (11, 7, 15)
         assert (both.model, both.estimated) == ("other", True)
+
+    def test_a_picture_is_no_text(self) -> None:
+        def asked(url: str) -> int:
+            return estimate_json([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}])
+
+        assert asked("data:image/png;base64," + "A" * 600_000) == asked("https://example.com/cat.png") < 2000
+        assert estimate_json({"type": "object", "description": "A" * 4000}) > 1000
+
+    def test_however_deep(self) -> None:
+        told: Any = "word"
+        for _ in range(100_000):
+            told = {"a": [told]}
+        assert estimate_json(told) > 100_000
+        assert estimate_json({"half": "\ud83d", "none": None, "type": []}) == 8
 
     def test_estimated_at_the_most(self) -> None:
         assert estimate_of(request(10, 50)) == Usage(10, 50)
@@ -188,6 +205,15 @@ class TestHolds:
             await account.close()
             assert account.spent is None
 
+    async def test_of_who_leaves_before_the_first_word_cost_the_prompt(self, ada: UUID, budgets: Budgets) -> None:
+        account = budgets.account(ada, uuid7())
+        await account.admit(model(), request(50, 50))
+        account.cut()
+        account.count(None, 0)
+        assert account.spent is not None
+        assert (account.spent.input_tokens, account.spent.output_tokens, account.spent.estimated) == (50, 0, True)
+        await account.close()
+
     async def test_grow_with_a_dearer_fallback_and_with_each_question(
         self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock
     ) -> None:
@@ -212,6 +238,13 @@ class TestHolds:
         await budgets.close()
 
 
+async def left(budgets: Budgets, user_id: UUID, tokens: int) -> bool:
+    """Whether so many tokens are left, by what somebody is told who asks for too many."""
+    with pytest.raises(BudgetUsedUp) as refused:
+        await budgets.account(user_id, uuid7()).admit(model(), request(5000, 50))
+    return f"{tokens} tokens are left" in str(refused.value)
+
+
 class TestLoading:
     """Whatever comes first: the ledger, Redis, or somebody who loads a window from the one into the other."""
 
@@ -223,6 +256,7 @@ class TestLoading:
         counters, name = Counters(redis), f"{uuid7()}:1"
         windows = windows_of(settings({"tokens_per_day": 100}), uuid7(), century())
         tokens, recent = (50, [name]) if in_the_ledger else (10, [])
+        await counters.renew([(Hold(name, 90, 0), windows)])
         if counted_first:
             await counters.settle(Hold(name, 40, 0), windows)
         await counters.load(windows[0], tokens, 0, recent)
@@ -246,6 +280,45 @@ class TestLoading:
             await budgets.account(uuid7(), uuid7()).admit(model(), request(10, 11))
         assert refused.value.budget == "total.tokensPerMonth"
         await budgets.account(uuid7(), uuid7()).admit(model(), request(10, 10))
+
+    @pytest.mark.parametrize("thaws", [True, False])
+    async def test_what_a_process_entered_before_it_died_or_froze_counts_once(
+        self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock, thaws: bool
+    ) -> None:
+        limits = settings({"tokens_per_day": 1000})
+        frozen = Budgets(conversation, limits, Counters(redis, hold_milliseconds=300), century)
+        account = frozen.account(ada, uuid7())
+        await account.admit(model(), request(50, 50))
+        account.count(Usage(60, 20), 0)
+        assert account.spent
+        frozen.enter(ada, account.run_id, 1, account.spent)
+        account.entered = True
+        await frozen.ledger.flush()
+        living = Budgets(conversation, limits, Counters(redis), century)
+        await eventually(lambda: left(living, ada, 920))
+        if thaws:
+            await redis.hdel(f"chat:budgets:user:{ada}:{century():%Y-%m-%d}", account.name)  # as a while later
+            await account.close()
+            await frozen.renew()
+        assert await left(living, ada, 920)
+
+    async def test_what_several_processes_have_ended_counts_once(
+        self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock
+    ) -> None:
+        replicas = [Budgets(conversation, settings({"tokens_per_day": 1000}), Counters(redis), century) for _ in "123"]
+        account = replicas[0].account(ada, uuid7())
+        await account.admit(model(), request(50, 50))
+        account.count(Usage(60, 20), 0)
+        for replica in replicas[1:]:  # by its words; the one that thaws knows better
+            words = spent_of(model(), Usage(0, 19), estimated=True)
+            replica.enter(ada, account.run_id, 1, words)
+            await replica.ledger.flush()
+            await replica.settle(ada, account.name, words, disputed=True)
+        await account.close(disputed=True)
+        for replica in replicas:
+            await replica.ledger.flush()
+            await replica.renew()
+        assert await left(replicas[1], ada, 920)
 
     async def test_what_was_spent_without_redis_counts_once_it_is_back(
         self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock

@@ -76,6 +76,6 @@ class TestEmbeddings:
         ],
     )
     async def test_what_cannot_be_done(self, sdk: AsyncOpenAI, body: dict[str, Any], param: str, words: str) -> None:
-        with pytest.raises(openai.UnprocessableEntityError, match=words) as caught:
+        with pytest.raises(openai.BadRequestError, match=words) as caught:
             await sdk.embeddings.create(**({"model": MODEL, "input": "x"} | body))
         assert caught.value.param == param

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 from chatbot_chat.providers import (
@@ -15,9 +15,11 @@ from chatbot_chat.providers import (
     ProviderRefused,
     ProviderTimeout,
     ProviderUnreachable,
+    Taken,
 )
 from chatbot_chat.providers.breaker import FAILURES, REST_SECONDS
 from chatbot_chat.providers.errors import ProviderSpared
+from chatbot_chat.providers.fake import Fake
 from chatbot_chat.providers.patience import Patience
 from chatbot_chat.settings import Timeouts
 from prometheus_client import REGISTRY
@@ -153,6 +155,38 @@ class TestFallback:
             stream = world.catalog.stream("refuse", lambda _: ModelRequest("", [], ""), fallbacks=False)
             with pytest.raises(ProviderRefused):
                 await anext(stream)
+
+
+class TestCut:
+    """Of who is cancelled before the first word: a provider charges for a prompt that it has."""
+
+    @BOTH
+    async def test_a_provider_has_it_with_the_head_of_its_answer(self, make: Make, provider: str) -> None:
+        async with make("echo", provider=provider) as world:
+            stream = world.catalog._providers[provider].stream(ModelRequest("echo", [Message("user", "Hi")], "Hi"))
+            async with contextlib.aclosing(stream):
+                assert await anext(stream) == Taken()
+
+    @pytest.mark.parametrize("taken", [True, False])
+    async def test_is_told(self, make: Make, taken: bool) -> None:
+        class Silent(Fake):
+            asked = asyncio.Event()
+
+            async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+                if taken:
+                    yield Taken()
+                self.asked.set()
+                await asyncio.Event().wait()
+
+        cut: list[bool] = []
+        async with make("any@fake") as world:
+            silent = world.catalog._providers["fake"] = Silent("fake")
+            stream = world.catalog.stream("any", lambda _: ModelRequest("", [], ""), cut=lambda: cut.append(True))
+            asking = asyncio.create_task(anext(stream))
+            await silent.asked.wait()
+            asking.cancel()
+            await asyncio.wait({asking})
+        assert cut == [True] * taken
 
 
 class TestBalance:

@@ -1,14 +1,15 @@
 """Leases: who lives is left alone; a run whose process has died ends as interrupted, with the words from its log."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
 from chatbot_chat.budgets.service import Budgets
-from chatbot_chat.conversation_client import ConversationClient, Turn, ending
+from chatbot_chat.conversation_client import Attempt, ConversationClient, Turn, ending
+from chatbot_chat.providers import ModelEvent, TextDelta
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event
 from chatbot_chat.runs.leases import CALL_SECONDS, RENEW_SECONDS, RETRY_SECONDS, SURE_SECONDS, Leases
@@ -23,6 +24,7 @@ from chatbot_common.ids import uuid7
 from chatbot_conversation.turns.store import LEASE, LEFT_TO_CHAT
 from redis.asyncio import Redis
 
+from tests.conversation.running import eventually
 from tests.support.identity import Keys
 
 OVERDUE = "UPDATE turns SET leased_until = now() - interval '1 second' WHERE id = $1"
@@ -59,6 +61,12 @@ def question(**more: Any) -> dict[str, Any]:
 def spoken(run_id: UUID, attempt: int, *words: str) -> list[Event]:
     started = Event("run.started", run_id, attempt, 1, {"model": "echo"})
     return [started, *(Event("text.delta", run_id, attempt, seq, {"text": word}) for seq, word in enumerate(words, 2))]
+
+
+async def many_wait(sql: asyncpg.Connection) -> Any:
+    await sql.execute("SELECT pg_stat_clear_snapshot()")
+    query = "SELECT count(*) >= 25 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = ANY($1)"
+    return await sql.fetchval(query, ["transactionid", "tuple"])
 
 
 async def rounds(leases: Leases) -> None:
@@ -220,6 +228,21 @@ class TestBegun:
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "failed"
         assert [event.type for event in await log.said(turn.turn_id, 1)] == ["run.failed"]
 
+    async def test_ends_also_when_a_cancellation_leaks_into_it(
+        self, told: dict[str, Any], tools: ToolCatalog, conversation: ConversationClient, log: RunLog, ada: User
+    ) -> None:
+        class Leaking(Catalog):
+            async def stream(self, *_: Any, **__: Any) -> AsyncGenerator[ModelEvent, None]:
+                yield TextDelta("So far")
+                raise asyncio.CancelledError
+
+        runs = RunService(Leaking(Settings.model_validate(told)), tools, conversation, log, {"en": ""})
+        turn = await runs.send(ada, question(), "echo", "en")
+        await runs.drain(30)
+        reply = (await conversation.get_turn(ada, turn.turn_id)).reply
+        assert reply is not None
+        assert (reply.text, reply.status) == ("So far", "failed")
+
 
 class TestLiving:
     async def test_may_thaw_while_they_are_being_closed(
@@ -235,6 +258,24 @@ class TestLiving:
         await rounds(Leases(conversation, log, list, sure_seconds=0))
         assert (await conversation.get_turn(ada, turn.turn_id)).state == "running"
         assert await log.append(turn.turn_id, 1, ()) == "ok"
+
+    async def test_are_heard_although_a_thousand_replies_come_at_once(
+        self, conversation: ConversationClient, ada: User, sql: asyncpg.Connection
+    ) -> None:
+        """More than there are connections, to conversation as to Postgres."""
+        turns = [await conversation.start_turn(ada, question()) for _ in range(110)]
+        async with sql.transaction():
+            await sql.execute("SELECT * FROM turns WHERE user_id = $1 FOR UPDATE", ada.id)
+            ends = [ending(1, "completed", model="echo", text="Good day") for _ in turns]
+            storing = [
+                asyncio.create_task(conversation.store_reply(turn.turn_id, end))
+                for turn, end in zip(turns, ends, strict=True)
+            ]
+            await eventually(lambda: many_wait(sql))
+            async with asyncio.timeout(15):
+                leases = await conversation.renew([Attempt(turn_id=turn.turn_id, attempt=1) for turn in turns])
+        assert leases.lost == []
+        await asyncio.gather(*storing)
 
     async def test_keep_their_runs(
         self, leases: Leases, conversation: ConversationClient, log: RunLog, turn: Turn, ada: User, sql: Any

@@ -312,7 +312,7 @@ class TestEndpoint:
         ):
             found = await sdk.moderations.create(input=["Hello", FORBIDDEN])
             parts = await sdk.moderations.create(input=[{"type": "text", "text": FORBIDDEN}])
-            with pytest.raises(openai.UnprocessableEntityError):
+            with pytest.raises(openai.BadRequestError):
                 await sdk.moderations.create(input=[{"type": "image_url", "image_url": {"url": "http://x"}}])
         assert [result.flagged for result in found.results] == [False, True]
         assert parts.results[0].categories.model_dump(by_alias=True)[category] is True

@@ -70,7 +70,7 @@ async def test_the_official_sdk_understands_everything(chat: Chat) -> None:
 
     errors = found["errors"]
     assert (errors["model"]["name"], errors["model"]["code"]) == ("NotFoundError", "model_not_found")
-    assert (errors["messages"]["name"], errors["messages"]["param"]) == ("UnprocessableEntityError", "messages")
+    assert (errors["messages"]["name"], errors["messages"]["param"]) == ("BadRequestError", "messages")
     assert (errors["response"]["name"], errors["response"]["code"]) == ("NotFoundError", "response_not_found")
     assert (errors["provider"]["name"], errors["provider"]["status"]) == ("InternalServerError", 502)
     assert errors["stream"]["name"] == "APIError"

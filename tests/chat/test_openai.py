@@ -75,8 +75,19 @@ class TestAssistant:
             assert (await client.get("/api/v1/conversations")).json()["data"] == []
 
     async def test_the_last_message_must_be_a_question(self, sdk: AsyncOpenAI) -> None:
-        with pytest.raises(openai.UnprocessableEntityError, match="last message"):
+        with pytest.raises(openai.BadRequestError, match="last message"):
             await sdk.chat.completions.create(model=BOT, messages=[{"role": "assistant", "content": "Hm"}])
+
+    async def test_nulls_are_as_if_they_were_not_there(self, chat: Chat) -> None:
+        body = {
+            "model": BOT,
+            "messages": HELLO,
+            "stream": None,
+            "stop": None,
+            "stream_options": {"include_usage": None},
+        }
+        response = await chat.client.post("/v1/chat/completions", json=body, headers=chat.keys.bearer(uuid7()))
+        assert response.status_code == 200
 
 
 class TestRaw:
@@ -165,6 +176,6 @@ class TestRefusals:
                 await stranger.models.list()
 
     async def test_no_messages(self, sdk: AsyncOpenAI) -> None:
-        with pytest.raises(openai.UnprocessableEntityError) as caught:
+        with pytest.raises(openai.BadRequestError) as caught:
             await sdk.chat.completions.create(model="echo", messages=[])
         assert caught.value.param == "messages"

@@ -15,14 +15,11 @@ from chatbot_chat.providers import (
     ToolCall,
     ToolSpec,
     Usage,
-    metering,
 )
 from chatbot_chat.providers.breaker import FAILURES
 from chatbot_chat.providers.catalog import UnknownModel
 from chatbot_chat.providers.errors import ProviderSpared
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 from prometheus_client import REGISTRY
@@ -105,13 +102,6 @@ class TestAnswers:
 class TestTrace:
     """One span for each request, worded alike for every protocol, and none of what is said in it."""
 
-    @pytest.fixture
-    def spans(self, monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-        exporter, provider = InMemorySpanExporter(), TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(exporter))
-        monkeypatch.setattr(metering, "tracer", provider.get_tracer("test"))
-        return exporter
-
     @BOTH
     async def test_of_an_answer(self, make: Make, provider: str, spans: InMemorySpanExporter) -> None:
         async with make("alias=echo", provider=provider) as world:
@@ -125,12 +115,17 @@ class TestTrace:
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": {"open": "openai", "claude": "anthropic"}[provider],
             "gen_ai.request.model": "echo",
+            "gen_ai.request.max_tokens": 50,
+            "gen_ai.request.stream": True,
             "gen_ai.response.finish_reasons": ("stop",),
             "gen_ai.usage.input_tokens": 11,
             "gen_ai.usage.output_tokens": 7,
             "chatbot.provider": provider,
             "chatbot.model": "alias",
+            "server.address": "127.0.0.1",
+            "server.port": found["server.port"],
         }
+        assert isinstance(found["server.port"], int)
 
     async def test_of_a_failure(self, make: Make, spans: InMemorySpanExporter) -> None:
         async with make("refuse") as world:
@@ -174,6 +169,42 @@ class TestRelay:
                     await self.relayed(world, "half")
             with pytest.raises(ProviderSpared):
                 await self.relayed(world, "echo")
+
+    @pytest.mark.parametrize("told", [None, {"include_usage": False}, {"include_obfuscation": False}])
+    async def test_a_stream_counts_whatever_its_client_wants(
+        self, make: Make, model_server: ModelServer, told: dict[str, Any] | None
+    ) -> None:
+        own = {} if told is None else {"stream_options": told}
+        body = {"messages": [{"role": "user", "content": "Hello"}], "stream": True} | own
+        async with make("echo", "strict") as world:
+            for model in ("echo", "strict"):
+                async with contextlib.AsyncExitStack() as stack:
+                    await world.catalog.relay(model, body, stack)
+        sent = [asked.get("stream_options") for _, asked in model_server.requests]
+        assert sent == [*[(told or {}) | {"include_usage": True}] * 2, told]
+
+    @pytest.mark.parametrize(
+        ("model", "own", "sent"),
+        [
+            ("echo", {}, {"max_tokens": 1000}),
+            ("echo", {"max_tokens": None}, {"max_tokens": 1000}),
+            ("picky", {}, {"max_completion_tokens": 1000}),
+            ("echo", {"max_completion_tokens": 5}, {"max_completion_tokens": 5}),
+            ("echo", {"max_tokens": 2000}, {"max_tokens": 2000}),
+        ],
+    )
+    async def test_has_a_bound(
+        self, make: Make, model_server: ModelServer, model: str, own: dict[str, Any], sent: dict[str, int]
+    ) -> None:
+        """Where there are budgets: what was held may not be less than what is asked for."""
+        body = {"model": model, "messages": [{"role": "user", "content": "Hello"}]} | own
+        async with make(model) as world:
+            for bounded in (True, False):
+                async with contextlib.AsyncExitStack() as stack:
+                    await world.catalog.relay(model, body, stack, bounded=bounded)
+        *_, bounded_one, plain = [asked for _, asked in model_server.requests]
+        assert bounded_one == body | sent
+        assert plain == body
 
     async def test_not_where_another_protocol_is_spoken(self, make: Make) -> None:
         async with make("echo", provider="claude") as world:

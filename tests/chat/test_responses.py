@@ -280,5 +280,5 @@ class TestRefusals:
         ],
     )
     async def test_what_cannot_be_done(self, sdk: AsyncOpenAI, body: dict[str, Any], words: str) -> None:
-        with pytest.raises(openai.UnprocessableEntityError, match=words):
+        with pytest.raises(openai.BadRequestError, match=words):
             await sdk.responses.create(**({"model": "echo", "input": HELLO} | body))

@@ -1,13 +1,16 @@
 """What people see of budgets, on every face, and what the ledger holds of every kind of answer."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import httpx2
 import openai
 import pytest
+from chatbot_chat.main import create_app
 from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.providers import Usage
 from chatbot_chat.settings import Settings
@@ -143,6 +146,31 @@ class TestLedger:
         await bounded.stream(ada, "Hello", model="echo")
         assert [row["model"] for row in await entered(sql, ada)] == ["echo"]
 
+    async def test_has_nothing_of_who_was_gone_before_the_first_frame(
+        self, keys: Keys, told: dict[str, Any], ada: UUID
+    ) -> None:
+        """What was held for them, more than half of what there is, is free again."""
+        body = {"model": "retrieval", "messages": HELLO, "stream": True}
+        headers = [(name.lower().encode(), value.encode()) for name, value in keys.bearer(ada).items()]
+        scope = {"type": "http", "asgi": {"spec_version": "2.3"}, "method": "POST", "path": "/v1/chat/completions"}
+        scope |= {"headers": [*headers, (b"content-type", b"application/json")], "query_string": b""}
+        budgets = {"per_user": DAY, "total": NONE, "currency": "EUR"}
+        app = create_app(Settings.model_validate(told | {"budgets": budgets}))
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            assert message["type"] != "http.response.start" or message["status"] == 200
+
+        async with app.router.lifespan_context(app):
+            for _ in range(2):
+                messages = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+                await app(scope, receive, send)
+            async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://chat") as client:
+                response = await client.post("/v1/chat/completions", json=body, headers=keys.bearer(ada))
+        assert response.status_code == 200, response.text
+
     async def test_has_who_spoke_in_anothers_stead(
         self, keys: Keys, told: dict[str, Any], ada: UUID, sql: asyncpg.Connection
     ) -> None:
@@ -176,14 +204,48 @@ class TestLedger:
         assert [row["model"] for row in await entered(sql, ada)] == ["retrieval"]
 
     async def test_has_what_a_client_left_alone(self, chat: Chat, ada: UUID, sql: asyncpg.Connection) -> None:
-        body = {"model": "endless", "messages": HELLO, "stream": True}
-        async with chat.client.stream(
-            "POST", "/v1/chat/completions", json=body, headers=chat.keys.bearer(ada)
-        ) as response:
-            await anext(response.aiter_bytes())
-            await asyncio.sleep(0.1)
-        [row] = await entered(sql, ada)
-        assert row["estimated"]
+        """Also before its first word: its prompt."""
+        for model in ("endless", "silent"):
+            body = {"model": model, "messages": HELLO, "stream": True}
+            async with chat.client.stream(
+                "POST", "/v1/chat/completions", json=body, headers=chat.keys.bearer(ada)
+            ) as response:
+                await anext(response.aiter_bytes())
+                await asyncio.sleep(0.1)
+
+        async def both() -> list[Any]:
+            return found if len(found := await entered(sql, ada)) == 2 else []
+
+        rows = {row["model"]: row for row in await eventually(both)}
+        assert all(row["estimated"] and row["input_tokens"] > 0 for row in rows.values())
+        assert rows["silent"]["output_tokens"] == 0
+
+
+class TestRelayed:
+    """What a client may say of a raw model, where there are budgets."""
+
+    async def test_is_held_and_only_answers_cost(
+        self, bounded: Chat, ada: UUID, model_server: ModelServer, sql: asyncpg.Connection
+    ) -> None:
+        deep: Any = "deep"
+        for _ in range(300):
+            deep = [deep]
+
+        async def asked(**told: Any) -> int:
+            body = {"model": "echo", "messages": HELLO} | told
+            response = await bounded.client.post("/v1/chat/completions", json=body, headers=bounded.keys.bearer(ada))
+            return response.status_code
+
+        assert await asked() == 200
+        assert model_server.requests[-1][1]["max_tokens"] == 1000
+        assert await asked(max_tokens=100_000, max_completion_tokens=1) == 429
+        assert await asked(model="large", max_tokens=50) == 413
+        assert await asked(metadata={"deep": deep}, max_tokens=50) == 200
+
+        async def both() -> list[Any]:
+            return found if len(found := await entered(sql, ada)) > 1 else []
+
+        assert [row["model"] for row in await eventually(both)] == ["echo", "echo"]
 
 
 COUNTED = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}\n\n'

@@ -107,10 +107,10 @@ class TestNative:
     async def test_validation_names_the_place_and_never_the_value(
         self, client: httpx2.AsyncClient, body: object, pointer: str
     ) -> None:
-        for path in ("/login", "/v1/login"):
+        for path, status in (("/login", 422), ("/v1/login", 400)):
             response = await client.post(path, json=body)
 
-            assert response.status_code == 422
+            assert response.status_code == status
             assert "hunter22" not in response.text
         assert [error["pointer"] for error in (await client.post("/login", json=body)).json()["errors"]] == [pointer]
 

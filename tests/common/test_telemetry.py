@@ -1,5 +1,6 @@
 """The log: JSON lines on standard output, each with its trace, none with a secret."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -7,10 +8,11 @@ import sys
 from typing import Any
 
 import pytest
-from chatbot_common.telemetry import HideQuery
-from opentelemetry.sdk.trace import TracerProvider
+from chatbot_common.spans import Discreet
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
 
 TRACES = ("0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736")
 
@@ -89,13 +91,39 @@ class TestResource:
         assert attributes["k8s.pod.name"] == "harbour-chat-7d-x"
 
 
-@pytest.mark.parametrize("name", ["http.url", "url.full", "http.target"])
-def test_no_trace_holds_a_query(name: str) -> None:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(HideQuery())
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    with provider.get_tracer("test").start_as_current_span("GET", attributes={name: "https://a/mcp?key=hunter22"}):
-        pass
-    (span,) = exporter.get_finished_spans()
-    assert (span.attributes or {})[name] == "https://a/mcp"
+class TestSpans:
+    """What a receiver gets of what libraries put into spans."""
+
+    @pytest.fixture
+    def sent(self) -> ReadableSpan:
+        exporter, provider = InMemorySpanExporter(), TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(Discreet(exporter)))
+        told = {
+            "url.path": "/shared/hunter22",
+            "url.query": "q=hunter22",
+            "client.address": "192.0.2.7",
+            "http.route": "/a",
+        }
+        told |= dict.fromkeys(("http.url", "url.full"), "https://me:hunter22@a:8/mcp/hunter22?key=hunter22")
+        with (
+            contextlib.suppress(ValueError),
+            provider.get_tracer("test").start_as_current_span("GET", kind=SpanKind.SERVER, attributes=told),
+        ):
+            raise ValueError("Key (email)=(hunter22) already exists")
+        [span] = exporter.get_finished_spans()
+        return span
+
+    def test_hold_no_words_and_nobodys_address(self, sent: ReadableSpan) -> None:
+        assert "hunter22" not in sent.to_json()
+        assert "192.0.2.7" not in sent.to_json()
+
+    def test_tell_what_happened_and_where(self, sent: ReadableSpan) -> None:
+        assert (sent.name, sent.kind, sent.status.status_code) == ("GET", SpanKind.SERVER, StatusCode.ERROR)
+        assert dict(sent.attributes or {}) == {
+            "http.route": "/a",
+            "http.url": "https://a:8",
+            "url.full": "https://a:8",
+        }
+        assert sent.context
+        assert sent.context.is_valid
+        assert (sent.end_time or 0) >= (sent.start_time or 1)

@@ -98,8 +98,10 @@ class TestTrace:
         headers = {"traceparent": f"00-{trace_id}-{'1' * 16}-01"}
         with laptop.client(laptop.token()) as client:
             body = {"content": QUESTION, "model": "echo"}
-            assert client.post("/api/v1/chat/send", json=body, headers=headers).status_code == 200
-        spans = await laptop.otlp.wait_for(trace_id, {"gateway", "chat", "conversation"})
+            answer = client.post("/api/v1/chat/send?why=secret", json=body, headers=headers)
+        assert answer.status_code == 200
+        assert re.findall(r"(\w+);dur=[\d.]+", answer.headers["server-timing"]) == ["chat", "provider", "gw"]
+        spans = await laptop.otlp.wait_for(trace_id, {"gateway", "chat", "conversation", "conversation-worker"})
         chain = [
             ("gateway", 2, "POST /api/v1/chat/{path}"),
             ("gateway", 3, "POST"),
@@ -110,13 +112,18 @@ class TestTrace:
         assert follows(spans, chain), describe(spans)
         assert has(spans, "gateway", 3, "redis"), describe(spans)
         assert has(spans, "chat", 3, "redis"), describe(spans)
-        assert has(spans, "chat", 3, "openai"), describe(spans)
+        agent = [*chain[:3], ("chat", 1, "invoke_agent tester")]
+        assert follows(spans, [*agent, ("chat", 3, "chat echo"), ("chat", 3, "POST")]), describe(spans)
+        stored = ("conversation", 2, "PUT /internal/turns/{turn_id}/reply")
+        assert follows(spans, [*agent, ("chat", 3, "PUT"), stored]), describe(spans)
+        assert has_name(spans, "conversation-worker", "embeddings all-MiniLM-L6-v2"), describe(spans)
         assert has(spans, "conversation", 3, "postgresql"), describe(spans)
-        assert has_name(spans, "conversation", "embeddings.embed"), describe(spans)
-        assert has_name(spans, "conversation", "vectors.search"), describe(spans)
-        assert has_name(spans, "conversation", "PUT /internal/turns/{turn_id}/reply"), describe(spans)
+        looked = [*chain, ("conversation", 1, "retrieval knowledge")]
+        assert follows(spans, [*looked, ("conversation", 3, "embeddings all-MiniLM-L6-v2")]), describe(spans)
         ids = {span.span_id for span in spans} | {"1" * 16}
         assert all(span.parent_id in ids for span in spans), describe(spans)
+        said = describe(spans)
+        assert not [word for word in (QUESTION, "You said", "9 to 17", "eyJ", "Bearer", "why=") if word in said]
 
 
 def follows(spans: list[ReceivedSpan], chain: list[tuple[str, int, str]]) -> bool:
@@ -147,7 +154,8 @@ def has_name(spans: list[ReceivedSpan], service: str, name: str) -> bool:
 
 def describe(spans: list[ReceivedSpan]) -> str:
     return "\n".join(
-        f"{span.service} {span.kind} {span.name} {span.parent_id} → {span.span_id} {span.attributes}" for span in spans
+        f"{span.service} {span.kind} {span.name} {span.parent_id} → {span.span_id} {span.attributes} {span.words}"
+        for span in spans
     )
 
 

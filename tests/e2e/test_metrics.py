@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import psutil
 import pytest
 import yaml
@@ -14,11 +15,13 @@ from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import selector
 from chatbot_operator.world import Manifest, Observed
 from chatbot_resource.model import ChatbotDeployment
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import Laptop
 from tests.operator.running import SETTINGS
 from tests.support.apiserver import wait_for
 from tests.support.dashboards import asked, queries
+from tests.support.metrics import named, told
 from tests.support.prometheus import Prometheus, Target, running_prometheus, scrape_config
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("laptop")]
@@ -27,6 +30,9 @@ PARTS = {"gateway", "auth", "chat", "conversation", "conversation-worker"}
 NEEDS_MORE = {
     "Now: Phase": "the operator's metrics, see tests/operator/test_overview.py",
     "What people get: Refused because of a limit": "a user at the limit",
+    "Models: Cost an hour": "models with prices",
+    "Models: Providers in trouble": "a provider that fails",
+    "Models: Calls of tools": "a model that calls some",
     "Components: Not answered by a service": "a service that is away",
 }
 """Panels that have nothing to show of a bot that is well."""
@@ -49,6 +55,15 @@ def pods(laptop: Laptop, namespace: str) -> Iterator[Target]:
         yield Target(private, labels, namespace, f"{part}-0")
         yield Target(public, labels, namespace, f"{part}-0", "http")
         yield Target(private, labels | {"chatbot-operator.io/bot": "other"}, namespace, "other-0")
+
+
+def scrapes(laptop: Laptop) -> Iterator[tuple[str, str]]:
+    """What each component serves now."""
+    for target in pods(laptop, "default"):
+        bot = target.labels["chatbot-operator.io/bot"]
+        if target.port_name == "private" and bot == "tester":
+            part = target.labels["app.kubernetes.io/component"]
+            yield part, httpx2.get(f"http://127.0.0.1:{target.port}/metrics").text
 
 
 def talk(laptop: Laptop) -> None:
@@ -121,6 +136,23 @@ def test_panels_show_what_happened(prometheus: Prometheus, made: dict[str, Manif
     }
     assert float(shown["Now: Pods that answer"][0]["value"][1]) == 5
     assert float(shown["Now: Requests"][0]["value"][1]) > 0
+
+
+def test_the_reference_tells_what_is_served(laptop: Laptop, prometheus: Prometheus) -> None:
+    """Each series there is has the labels it tells, and comes from a component that it tells."""
+    known = {item.name: item for item in told()}
+    names = set()
+    for component, text in scrapes(laptop):
+        for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
+            if family.name.startswith(("python_", "process_")):
+                continue
+            name = named(family)
+            names.add(name)
+            for sample in family.samples:
+                assert component in known[name].components, sample
+                assert sample.labels.keys() - {"le"} == known[name].labels, sample
+    assert names == known.keys()
+    assert {"gen_ai_client_token_usage", "ai_tokens_used_total", "conversation_jobs_total"} <= names
 
 
 def test_a_component_that_dies_is_missed(laptop: Laptop, prometheus: Prometheus) -> None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
-from chatbot_operator import names
-from chatbot_operator import plan as planning
+from chatbot_operator import names, staying
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.metadata import manifest
 from chatbot_operator.components.revisions import Effective
@@ -115,7 +114,7 @@ class SmallPlan:
             rotate=lambda _, __: Rotation(),
             effective=lambda bot, _, __, settings: Effective(bot, settings),
             plan=lambda bot, observed, *_: self.build(bot, observed),
-            wanted=planning.wanted,
+            wanted=staying.wanted,
             status_of=self._status,
             invalid=invalid,
         )

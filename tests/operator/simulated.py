@@ -6,9 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chatbot_operator import plan as planning
+from chatbot_operator import staying
 from chatbot_operator.components import secrets
 from chatbot_operator.components.cloudnativepg import HIBERNATION
+from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import applied_hash, component_of
+from chatbot_operator.components.moving import remembered
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.process import RULES
 from chatbot_operator.world import Answer, Manifest, Observed, Reference, Step
@@ -71,15 +74,15 @@ class Cluster:
     def observed(self) -> Observed:
         found = {item: self._digest(item) for item in planning.references(self.bot)}
         data = self.status.stores.postgres if self.status and self.status.stores else None
-        return Observed(
+        seen = Observed(
             tuple(self.children.values()),
             tuple(self.pods),
             found,
             self.apis,
-            data=data,
             answers=self.answers,
             at=self.at,
         )
+        return replace(seen, data=data or remembered(Context(self.bot, seen, SETTINGS)))
 
     @property
     def chosen(self) -> Effective:
@@ -102,7 +105,7 @@ class Cluster:
         for step in steps:
             for manifest in () if step.blocked else step.manifests:
                 self._put(manifest)
-        wanted = planning.wanted(steps, self.observed)
+        wanted = staying.wanted(steps, self.observed)
         self.children = {
             name: item for name, item in self.children.items() if name in wanted or not self._is_owned(item)
         }

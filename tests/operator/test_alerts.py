@@ -28,6 +28,8 @@ STARTED, BROKEN = (
 )
 UNCHECKED = f'gateway_limits_unchecked_total{{{ALL},component="gateway"}}'
 JOB = f'conversation_jobs_total{{{ALL},component="conversation-worker",exported_job="index_faq",outcome="failed"}}'
+IN_USE, OF_ALL = (f'db_connections_{name}{{{ALL},component="conversation",pod="a"}}' for name in ("active", "max"))
+POOL = {OF_ALL: "30x100"}
 PARTS = ("gateway", "auth", "chat", "conversation", "conversation-worker")
 UP = {f'up{{{ALL},component="{part}",pod="{part}-0"}}': "1x600" for part in PARTS}
 HOUR = 60
@@ -147,6 +149,20 @@ CASES = (
         30,
         (),
         {"rollout": {"deadline": "1h"}},
+    ),
+    Case("connections are left", "ChatbotPoolIsFull", POOL | {IN_USE: "20x100"}, 30),
+    Case(
+        "a worker uses all of its",
+        "ChatbotPoolIsFull",
+        {name.replace("conversation", "conversation-worker"): "8x100" for name in (IN_USE, OF_ALL)},
+        30,
+    ),
+    Case(
+        "none are left for long",
+        "ChatbotPoolIsFull",
+        POOL | {IN_USE: "29x100"},
+        30,
+        ('{severity="warning", component="conversation"}',),
     ),
     Case("it rests", "ChatbotNotReady", {phase("Hibernated"): "1x100"}, 90),
     Case("the operator is not scraped", "ChatbotNotReady", {}, 90),

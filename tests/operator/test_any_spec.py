@@ -1,5 +1,6 @@
 """Whatever the schema takes becomes objects that the API server takes: specs at random, made from the schema itself."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.support.apiserver import APPLY, ApiServer, path
 from tests.support.optional_apis import CLOUD_NATIVE_PG, GATEWAY, KEDA, MONITORING, install, remove
 
 Schema = Mapping[str, Any]
+LONG = "a-name-of-as-many-letters-as-it-may-have"
 
 
 def values(schema: Schema) -> st.SearchStrategy[Any]:
@@ -36,14 +38,24 @@ def values(schema: Schema) -> st.SearchStrategy[Any]:
         case "boolean":
             return st.booleans()
     pattern = schema.get("pattern", "^[a-z]{1,8}$").removeprefix("^").removesuffix("$")
-    low, high = schema.get("minLength", 0), min(schema["maxLength"], 40)
+    low, high = schema.get("minLength", 0), schema["maxLength"]
     texts = st.from_regex(pattern, fullmatch=True, alphabet=st.characters(codec="ascii"))
-    return texts.filter(lambda text: low <= len(text) <= high)
+    short = texts.filter(lambda text: low <= len(text) <= min(high, 40))
+    return st.one_of(short, short.map(lambda text: _longest(text, pattern, high)))
+
+
+def _longest(text: str, pattern: str, limit: int) -> str:
+    """As long as it may be, where the pattern takes a longer one of the kind."""
+    for length in (limit, 253, 64, 63):
+        longer = text + "a" * (length - len(text))
+        if length <= limit and re.fullmatch(pattern, longer, re.ASCII):
+            return longer
+    return text
 
 
 def _maps(schema: Schema) -> st.SearchStrategy[Any]:
     if "additionalProperties" in schema:
-        keys = st.sampled_from(["team", "example.com/cost-center", "zone"])
+        keys = st.sampled_from(["team", "example.com/cost-center", "zone", f"{'a' * 63}.example/{'b' * 63}"])
         return st.dictionaries(keys, values(schema["additionalProperties"]), max_size=2)
     needed = set(schema.get("required", ()))
     fields = {name: values(field) for name, field in schema["properties"].items()}
@@ -96,7 +108,9 @@ def full(world: World) -> Iterator[World]:
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(spec=specs())
 def test_every_object_is_taken(full: World, spec: dict[str, Any]) -> None:
-    world, cluster = full, Cluster(make_bot(spec), apis=frozenset({*OPTIONAL, *GROUPS}))
+    bot = make_bot(spec)
+    bot = bot.model_copy(update={"metadata": bot.metadata.model_copy(update={"name": LONG})})
+    world, cluster = full, Cluster(bot, apis=frozenset({*OPTIONAL, *GROUPS}))
     for _ in range(8):  # as far as gates open
         cluster.reconcile()
         cluster.settle()

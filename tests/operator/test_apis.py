@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from chatbot_operator import apis
@@ -102,6 +102,27 @@ async def test_the_older_resource_has_the_host_name(world: World) -> None:
         first.edit(exposure={"type": "None", "hostnames": None})
         await first.until("RouteReady", "True")
         await second.until("RouteReady", "False", "RoutePending")
+
+
+async def test_looking_for_host_names_costs_as_many_requests_as_there_are_namespaces() -> None:
+    hosts = [f"{number}.example.com" for number in range(16)]
+    bot = make_bot({"profile": "Dev", "exposure": {"type": "Ingress", "hostnames": hosts}})
+    asked: list[Any] = []
+
+    class Counting:
+        async def list(self, *query: Any) -> list[Any]:
+            asked.append(query)
+            return [route("a", "one", "2026-01-01", hosts[0], "another.example.com")]
+
+    cluster, spaces = cast("Cluster", Counting()), [f"team-{number}" for number in range(50)]
+    assert await taken_hosts(cluster, bot, spaces, frozenset({"HTTPRoute"})) == {hosts[0]: "a/one"}
+    assert len(asked) == 100
+    asked.clear()
+    assert await taken_hosts(cluster, bot, (), frozenset({"HTTPRoute"})) == {hosts[0]: "a/one"}
+    assert len(asked) == 32, "one for each name, since a cluster may have a thousand"
+    asked.clear()
+    await taken_hosts(cluster, make_bot(), spaces, frozenset())
+    assert not asked
 
 
 def route(namespace: str, bot: str, created: str, *hosts: str) -> dict[str, Any]:

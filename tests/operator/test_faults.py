@@ -61,6 +61,9 @@ class TestTranslate:
             (answer(429, {"Retry-After": "7"}), 7),
             (answer(429, details={"retryAfterSeconds": 3}), 3),
             (answer(503, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), 0),
+            (answer(503, {"Retry-After": "86400"}), 300),
+            (answer(503, {"Retry-After": "inf"}), 300),
+            (answer(503, {"Retry-After": "nan"}), 0),
             (answer(503), 0),
         ],
     )

@@ -85,10 +85,6 @@ class TestKopf:
             assert selectors[handlers._address(kind)]
         assert handlers._address("ChatbotDeployment") not in selectors
 
-    def test_its_finalizer_is_not_ours(self) -> None:
-        """It takes its own off every object it sees."""
-        assert handlers.settings().persistence.finalizer != names.FINALIZER
-
 
 class TestPaths:
     def test_of_every_kind(self) -> None:

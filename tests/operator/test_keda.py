@@ -1,12 +1,14 @@
 """Who scales next, and that nobody jumps or fights meanwhile: on a real API server, with KEDA's definitions.
 
 KEDA itself is played: it makes a HorizontalPodAutoscaler of each ScaledObject with its labels and annotations, and
-holds the ScaledObject by a finalizer until it has stopped (controllers/keda in its sources, 2.18).
+holds the ScaledObject by a finalizer until it has stopped (controllers/keda in its sources, 2.18). The autoscaler that
+it made sets the number of pods for a moment longer, as the real one does until the garbage collector comes to it.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -19,13 +21,17 @@ from chatbot_operator.referrers import Referrers
 from chatbot_operator.world import Observed, Step
 from chatbot_resource.model import ChatbotDeployment
 
+from tests.operator import test_modes as modes
 from tests.operator.running import BOT, SECONDS, SETTINGS, Run, SmallPlan, World, deployment, step
-from tests.operator.test_modes import replicas, scale
+from tests.operator.test_modes import replicas
 from tests.support.apiserver import ApiServer, Object, again_and_again, playing_kubelet, wait_for
 from tests.support.optional_apis import KEDA, install, remove
 
 CHAT = f"{BOT}-chat"
 FINALIZER = "finalizer.keda.sh"
+HELD = "example.com/scales-on"
+WANTS = "example.com/wants"
+"""Annotation on the autoscaler that the played KEDA made: the number of pods."""
 READY = [{"type": "Ready", "status": "True", "reason": "ScaledObjectReady", "message": "ready for scaling"}]
 PROMETHEUS = {"prometheusURL": "http://prometheus:9090"}
 APIS = frozenset({"ScaledObject"})
@@ -59,14 +65,30 @@ def playing_keda(server: ApiServer, namespace: str) -> Iterator[None]:
 def _keda(server: ApiServer, namespace: str, scaled: Object) -> None:
     metadata, name = scaled["metadata"], scaled["metadata"]["name"]
     if metadata.get("deletionTimestamp"):
-        others = [item for item in metadata.get("finalizers") or [] if item != FINALIZER]
-        server.patch("ScaledObject", namespace, name, {"metadata": {"finalizers": others}}, "keda")
+        if not _scales_on(server, namespace, f"keda-hpa-{name}", metadata["deletionTimestamp"]):
+            others = [item for item in metadata.get("finalizers") or [] if item != FINALIZER]
+            server.patch("ScaledObject", namespace, name, {"metadata": {"finalizers": others}}, "keda")
     elif FINALIZER not in (metadata.get("finalizers") or []):
         marks = {"finalizers": [FINALIZER], "labels": {"scaledobject.keda.sh/name": name}}
         server.patch("ScaledObject", namespace, name, {"metadata": marks}, "keda")
     elif server.get("HorizontalPodAutoscaler", namespace, f"keda-hpa-{name}") is None:
         server.create(_hpa(scaled), namespace)
         server.patch_status("ScaledObject", namespace, name, {"conditions": READY, "hpaName": f"keda-hpa-{name}"})
+
+
+def _scales_on(server: ApiServer, namespace: str, name: str, since: str) -> bool:
+    """Whether an autoscaler that is to go still sets the number that it was last seen to want."""
+    live = server.get("HorizontalPodAutoscaler", namespace, name)
+    if live is None:
+        return False
+    if datetime.now(UTC) - datetime.fromisoformat(since) > timedelta(seconds=2):
+        server.patch("HorizontalPodAutoscaler", namespace, name, {"metadata": {"finalizers": []}})
+        return False
+    where, wanted = live["spec"]["scaleTargetRef"]["name"], live["metadata"]["annotations"].get(WANTS)
+    found = server.get("Deployment", namespace, where)
+    if wanted and found and found["spec"]["replicas"] != int(wanted):
+        server.patch("Deployment", namespace, where, {"spec": {"replicas": int(wanted)}}, "kube-controller-manager")
+    return True
 
 
 def _hpa(scaled: Object) -> Object:
@@ -82,6 +104,7 @@ def _hpa(scaled: Object) -> Object:
             "name": f"keda-hpa-{metadata['name']}",
             "labels": {"app.kubernetes.io/managed-by": "keda-operator"} | labels,
             "annotations": metadata["annotations"],
+            "finalizers": [HELD],
             "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}],
         },
         "spec": {
@@ -91,6 +114,14 @@ def _hpa(scaled: Object) -> Object:
             "metrics": [{"type": "Resource", "resource": cpu}],
         },
     }
+
+
+def scale(world: World, count: int) -> None:
+    """As an autoscaler does it: KEDA's, where that is there."""
+    modes.scale(world, count)
+    with contextlib.suppress(httpx2.HTTPStatusError):  # it is not
+        wanted = {"metadata": {"annotations": {WANTS: str(count)}}}
+        world.api.patch("HorizontalPodAutoscaler", world.namespace, f"keda-hpa-{CHAT}", wanted, "keda")
 
 
 def chat(mode: str | None, **scaling: Any) -> Object:
@@ -163,6 +194,14 @@ async def test_each_owner_takes_over_the_number_there_is(installed: World) -> No
         await has(run, world, BY_CLUSTER)
         await run.until("Ready", "True")
         assert replicas(world) == 3
+
+        run.edit(components=chat("KEDA"))
+        await has(run, world, *BY_KEDA)
+        scale(world, 3)
+        run.edit(components=chat("Fixed", replicas=1))
+        await run.until("Ready", "False", "Stopping")
+        await run.until("Ready", "True")
+        assert replicas(world) == 1
     assert world.metrics.conflicts._value.get() == 0, "nothing had to be taken back"
 
 

@@ -12,6 +12,7 @@ from chatbot_operator.faults import Unavailable
 from chatbot_operator.leader import Leadership, LeaseLost
 from chatbot_operator.settings import LeaseSettings
 from chatbot_operator.world import Manifest
+from pydantic import ValidationError
 
 from tests.operator.running import World
 
@@ -260,11 +261,33 @@ class TestSignature:
             await two.acquire()
         assert lease(world)["holderIdentity"] == "two"
 
+    async def test_of_another_account_that_may_be_alive_is_waited_for(self, world: World) -> None:
+        """As while a release is renamed, or beside a second one in the namespace."""
+        await self.account(world)
+        renamed = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "renamed"}}
+        world.api.create(renamed, world.namespace)
+        settings = LeaseSettings(namespace=world.namespace, duration=30, renew=0.3, account="renamed")
+        one, two = self.candidate(world, "one"), Leadership(world.cluster, settings, "two")
+        await one.acquire()
+        async with holding(one):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1.5):
+                    await two.acquire()
+            one.check()
+        assert (lease(world)["holderIdentity"], lease(world)["leaseTransitions"]) == ("one", 0)
+
     async def test_without_such_an_account_it_leads_all_the_same(self, world: World) -> None:
         settings = LeaseSettings(namespace=world.namespace, account="nobody")
         one = Leadership(world.cluster, settings, "one")
         await one.acquire()
         one.check()
+
+
+class TestSettings:
+    def test_a_renewal_comes_well_before_the_leader_has_to_stop(self) -> None:
+        LeaseSettings(namespace="system", duration=6, renew=3)
+        with pytest.raises(ValidationError, match="renew must be at most half of duration"):
+            LeaseSettings(namespace="system", duration=6)
 
 
 class TestCheck:

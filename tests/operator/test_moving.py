@@ -263,7 +263,33 @@ class TestAfterwards:
         rounds(cluster, 3)
         assert ("StatefulSet", "demo-postgres") in cluster.children
         assert ("Secret", "demo-postgres") in cluster.children
-        assert data(cluster).formerly == ["Dev"]
+        assert data(cluster).mode == "Dev"
+
+    @pytest.mark.parametrize("former", [{"mode": "Dev"}, EXTERNAL["postgres"]], ids=["Dev", "External"])
+    def test_a_status_that_was_lost_on_the_way_wakes_no_empty_database(self, former: dict[str, Any]) -> None:
+        cluster = moved(hibernated(settled(former)), OURS)
+        cluster.status = None
+        rounds(cluster, 3)
+        cluster.edit(mode="Active")
+        rounds(cluster, 3)
+        assert said(cluster, "Ready")[0] != "Settled"
+        assert (data(cluster).mode, data(cluster).moving_to) == (former["mode"], "CloudNativePG")
+        cluster.settle("auth-copy", "conversation-copy")
+        cluster.converge()
+        assert (data(cluster).mode, said(cluster, "Ready")[0]) == ("CloudNativePG", "Settled")
+
+    def test_and_one_that_was_lost_afterwards_copies_nothing_over_what_was_written(self) -> None:
+        cluster = moved(hibernated(settled()), OURS)
+        cluster.settle("auth-copy", "conversation-copy")
+        cluster.reconcile()
+        cluster.edit(mode="Active", images={"chat": "chat:broken"})
+        rounds(
+            cluster, 4, "postgres", "redis", "auth-db", "conversation-db", "auth", "conversation"
+        )  # and chat never does
+        cluster.status = None
+        rounds(cluster, 3)
+        assert (data(cluster).mode, jobs(cluster)) == ("CloudNativePG", {})
+        assert cluster.child("Deployment", "demo-auth")["spec"]["replicas"] == 1
 
     def test_a_rollback_never_goes_back_to_where_the_data_was(self) -> None:
         cluster = moved(hibernated(settled()), OURS)

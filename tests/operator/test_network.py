@@ -136,6 +136,8 @@ class TestPolicies:
             ("http://vllm.models.svc.cluster.local:8000/v1", [{"to": "models"}]),
             ("http://vllm.models.svc:8000/v1", [{"to": "models"}]),
             ("http://vllm.models:8000/v1", [{"to": "models"}, {"ports": [8000]}]),
+            ("http://vllm.-x:8000/v1", [{"ports": [8000]}]),
+            (f"http://vllm.{'x' * 64}.svc:8000/v1", [{"ports": [8000]}]),
         ],
     )
     def test_a_model_named_in_the_resource_is_reached(self, url: str, rules: list[Manifest]) -> None:
@@ -147,6 +149,9 @@ class TestPolicies:
         wanted = [_full(rule) for rule in rules]
         found = policies(DEV | {"llm": llm, "network": {"egress": [{"ports": [{"port": 1}]}]}})
         assert [rule for rule in found["chat"]["egress"] if rule in wanted] == wanted
+        named = [rule["to"] for rule in found["chat"]["egress"] if "namespaceSelector" in str(rule.get("to"))]
+        assert "-x" not in str(named)
+        assert "x" * 64 not in str(named)
         assert not [rule for rule in found["gateway"]["egress"] if rule in wanted]
 
     @pytest.mark.parametrize("kind", sorted(KEYED_PROVIDERS))

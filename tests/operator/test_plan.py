@@ -10,7 +10,7 @@ from chatbot_operator.world import Manifest, Observed, Reference, Step
 from hypothesis import given, settings
 
 from tests.operator.running import SETTINGS
-from tests.operator.simulated import Cluster, Name, make_bot, name_of
+from tests.operator.simulated import NOW, Cluster, Name, make_bot, name_of
 from tests.operator.specs import DEV, EXTERNAL, FAQS, LLM, PRODUCTION, RULES, SPECS, STANDARD
 
 
@@ -208,12 +208,67 @@ class TestOrder:
         cluster.edit(auth={"signup": "Closed"}, telemetry={"sampleRatio": "0.5"})
         assert {name for kind, name in cluster.converge().children if kind == "Job"} == before
 
+    @pytest.mark.parametrize("wait", ["Unschedulable", "no pod", "Failed"])
+    def test_a_migration_that_did_nothing_is_made_anew_by_what_mends_it(self, wait: str) -> None:
+        cluster, job = migrating({"active": 0 if wait == "no pod" else 1})
+        if wait == "Failed":
+            job["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
+        elif wait == "Unschedulable":
+            cluster.pod("auth-db", "auth-db-1", {"phase": "Pending"}, job_name=job["metadata"]["name"])
+            cluster.pods[0]["metadata"]["ownerReferences"] = [{"uid": "of the Job"}]
+        edited(cluster)
+        assert blocked(cluster.reconcile())["migrations"] == "NotCreated"
+        name = name_of(job)
+        assert name not in cluster.children
+        if wait == "Unschedulable":
+            assert blocked(cluster.reconcile())["migrations"] == "Stopping", "not two at once"
+            cluster.pods.clear()
+        cluster.reconcile()
+        assert cluster.children[name]["spec"]["template"]["spec"]["tolerations"]
+        cluster.converge()
+
+    @pytest.mark.parametrize(
+        "state",
+        [
+            {"state": {"running": {}}},
+            {"state": {"terminated": {"exitCode": 1}}},
+            {"state": {"waiting": {}}, "lastState": {"terminated": {"exitCode": 1}}},
+            None,
+        ],
+        ids=["runs", "ended", "ran", "is not seen yet"],
+    )
+    def test_and_one_that_has_begun_goes_on(self, state: dict[str, Any] | None) -> None:
+        cluster, job = migrating({"active": 1})
+        if state:
+            told = {"phase": "Running", "containerStatuses": [state]}
+            cluster.pod("auth-db", "auth-db-1", told, job_name=job["metadata"]["name"])
+        edited(cluster)
+        cluster.reconcile()
+        assert cluster.children[name_of(job)] is job
+
     def test_another_database_is_migrated(self) -> None:
         cluster = Cluster(make_bot({"stores": EXTERNAL})).converge()
         before = {name for kind, name in cluster.children if kind == "Job"}
         cluster.references[Reference("Secret", "auth-db", "uri")] = "another"
         after = {name for kind, name in cluster.converge().children if kind == "Job"}
         assert len(before - after) == len(after - before) == 1
+
+
+def migrating(status: dict[str, Any]) -> tuple[Cluster, Manifest]:
+    """A new image of auth, whose migration is at that."""
+    cluster = Cluster(make_bot(DEV)).converge()
+    cluster.edit(images={"auth": "auth:2"})
+    cluster.reconcile()
+    job = next(item for (kind, _), item in cluster.children.items() if kind == "Job" and image_of(item) == "auth:2")
+    job["status"] = {"startTime": NOW} | status
+    return cluster, job
+
+
+def edited(cluster: Cluster) -> None:
+    """With what every pod is to have, and stores have by now."""
+    cluster.edit(defaults={"tolerations": [{"key": "chat", "operator": "Exists"}]})
+    cluster.reconcile()
+    cluster.settle("postgres", "redis", "weaviate")
 
 
 class TestMissing:

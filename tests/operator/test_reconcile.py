@@ -559,6 +559,12 @@ class TestInvalid:
         assert world.get("Deployment", DEPLOYMENT)
 
 
+def phases(world: World) -> set[str]:
+    """Phases that a resource of this namespace is counted in."""
+    [family] = world.metrics.resource_phase.collect()
+    return {one.labels["phase"] for one in family.samples if one.labels["bot_namespace"] == world.namespace}
+
+
 class TestDeletion:
     async def test_what_was_never_there_is_forgotten(self, world: World) -> None:
         assert await world.reconciler()(world.key) is None
@@ -568,9 +574,14 @@ class TestDeletion:
         world.create_bot()
         hold = {"metadata": {"finalizers": ["example.com/hold"]}}
         world.api.patch("ChatbotDeployment", world.namespace, BOT, hold)
+        reconciler = world.reconciler()
+        await reconciler(world.key)
+        assert phases(world)
+        before = world.writes()
         world.api.delete("ChatbotDeployment", world.namespace, BOT)
-        await world.reconciler()(world.key)
-        assert world.writes() == 0
+        await reconciler(world.key)
+        assert world.writes() == before
+        assert phases(world) == set(), "it counts for nothing"
         world.api.patch("ChatbotDeployment", world.namespace, BOT, {"metadata": {"finalizers": []}})
 
     async def test_deleted_while_it_is_made_nothing_stays(self, world: World) -> None:

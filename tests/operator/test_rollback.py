@@ -152,6 +152,19 @@ class TestMessage:
         whole = f"Generation 2 with version 0.1.0 was given up: {said} What ran before runs again (demo-"
         assert cluster.condition("Ready").message.startswith(whole)
 
+    def test_is_cut_where_a_policy_says_more_than_a_status_has_room_for(self) -> None:
+        cluster = Cluster(make_bot(DEV)).converge()
+        cluster.edit(images={"chat": BROKEN})
+        cluster.reconcile()
+        overdue(cluster, "demo-chat")
+        denied = {"type": "ReplicaFailure", "status": "True", "message": "denied: " + "x" * 5000}
+        cluster.child("Deployment", "demo-chat")["status"]["conditions"].append(denied)
+        told = cluster.report()
+        assert told.version.rolled_back is not None
+        said = told.version.rolled_back.message
+        assert said.startswith("Deployment demo-chat cannot make pods: denied: xxx")
+        assert said.endswith("x.")
+
 
 def overdue(cluster: Cluster, name: str) -> None:
     """Its controller has given up waiting."""

@@ -246,6 +246,17 @@ class TestLost:
         assert self.lost(clock, after) == "", "once"
         assert self.lost(clock, None) == "", "a new resource, or a status that was lost"
 
+    def test_is_told_also_when_it_was_seen_while_there_were_none(self, clock: Clock) -> None:
+        """Deleted while paused, or refused once when it was to be made anew."""
+        before = clock.cluster.report().secrets
+        del clock.cluster.children[NAME]
+        clock.cluster.edit(mode="Paused")
+        without = clock.cluster.report()
+        assert without.secrets == before
+        clock.cluster.edit(mode="Active")
+        clock.cluster.converge()
+        assert self.lost(clock, without).startswith("Secret demo-signing-keys was deleted or replaced")
+
     def test_is_nothing_in_a_rotation(self, clock: Clock) -> None:
         clock.ask("now")
         for seconds in (1, PUBLISH_SECONDS, DAY):

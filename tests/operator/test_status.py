@@ -1,5 +1,6 @@
 """What is reported: from what was observed, with the object named, and moving only when something flips."""
 
+import re
 from typing import Any
 
 import pytest
@@ -14,8 +15,18 @@ from pydantic import ValidationError
 
 from tests.operator.running import SETTINGS
 from tests.operator.simulated import LATER, NOW, Cluster, body, make_bot
-from tests.operator.specs import DEV, EXTERNAL, LLM, SPECS, STANDARD
+from tests.operator.specs import BY_HAND, DEV, EXTERNAL, LLM, SPECS, STANDARD
 
+ON_CLOUD_NATIVE_PG: dict[str, Any] = {
+    "llm": LLM,
+    "stores": {
+        "postgres": {"mode": "CloudNativePG"},
+        "redis": EXTERNAL["redis"],
+        "vectors": {"type": "PGVector"},
+        "deletionPolicy": "Delete",
+    },
+}
+"""As in docs/guides/production.md."""
 KEY_LOST = dict.fromkeys([Reference("Secret", "openai", "api-key"), Reference("Secret", "openai")])
 
 
@@ -52,6 +63,43 @@ class TestPaused:
         cluster.report()
         assert cluster.condition("Available").status == "False"
         assert "Service demo-chat does not exist" in cluster.condition("Ready").message
+
+    @pytest.mark.parametrize("spec", [*BY_HAND.values(), ON_CLOUD_NATIVE_PG])
+    def test_is_ready_while_nothing_waits(self, spec: dict[str, Any]) -> None:
+        cluster = Cluster(make_bot(spec), apis=frozenset(OPTIONAL)).converge()
+        cluster.edit(mode="Paused")
+        assert states(cluster.report())["Ready"] == "True"
+
+    @pytest.mark.parametrize(
+        ("edit", "waits"),
+        [
+            ({"network": {"policy": "Off"}}, "NetworkPolicy demo-[a-z]+ is to be deleted"),
+            (
+                {"components": {"chat": {"scaling": {"maxReplicas": 9}}}},
+                "HorizontalPodAutoscaler demo-chat is to be changed",
+            ),
+            ({"telemetry": {"monitors": "Off"}}, "PrometheusRule demo is to be changed"),
+        ],
+    )
+    def test_an_edit_waits_whatever_it_concerns(self, edit: dict[str, Any], waits: str) -> None:
+        cluster = Cluster(make_bot(DEV), apis=frozenset(OPTIONAL)).converge()
+        cluster.edit(mode="Paused", **edit)
+        said = condition(cluster.report(), "Ready")
+        assert (said.status, said.reason) == ("False", "Paused")
+        assert re.fullmatch(f"Left as it is while spec.mode is Paused: {waits}.", said.message)
+
+    def test_data_that_is_not_retained_yet_is_not_said_to_be(self) -> None:
+        """Who deletes the resource because it is Ready at the new generation would lose the database."""
+        cluster = Cluster(make_bot(ON_CLOUD_NATIVE_PG), apis=frozenset(OPTIONAL)).converge()
+        cluster.edit(mode="Paused", stores=ON_CLOUD_NATIVE_PG["stores"] | {"deletionPolicy": "Retain"})
+        assert condition(cluster.report(), "Ready").reason == "Paused"
+
+    @pytest.mark.parametrize("child", [("NetworkPolicy", "demo-chat"), ("PodDisruptionBudget", "demo-chat")])
+    def test_a_deleted_child_waits(self, child: tuple[str, str]) -> None:
+        cluster = Cluster(make_bot(STANDARD)).converge()
+        del cluster.children[child]
+        cluster.edit(mode="Paused")
+        assert f"{child[0]} demo-chat is to be made" in condition(cluster.report(), "Ready").message
 
 
 class TestReady:

@@ -316,6 +316,18 @@ CASES: tuple[Case, ...] = (
         "should match",
     ),
     Case(
+        "a label's name is no longer than Kubernetes takes",
+        defaults(tolerations=[{"key": f"{'a' * 63}.example/{'b' * 63}", "operator": "Exists"}]),
+        defaults(tolerations=[{"key": "b" * 64, "operator": "Exists"}]),
+        "should match",
+    ),
+    Case(
+        "nor is its prefix anything but a domain",
+        defaults(topologySpread=[{"topologyKey": "a-b.example/zone"}]),
+        defaults(topologySpread=[{"topologyKey": "a..example/zone"}]),
+        "should match",
+    ),
+    Case(
         "variables are not the operator's",
         defaults(env=[{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}, {"name": "EMPTY"}]),
         defaults(env=[{"name": "CHATBOT_CONFIG", "value": "x"}]),

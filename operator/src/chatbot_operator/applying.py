@@ -2,13 +2,14 @@
 
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from chatbot_operator import names
 from chatbot_operator.cluster import Cluster, identify
 from chatbot_operator.components.metadata import applied_hash
-from chatbot_operator.drift import Path, differences, other_managers, show, we_own
+from chatbot_operator.drift import Path, differences, fixed, other_managers, show, we_own
 from chatbot_operator.faults import Conflict
 from chatbot_operator.kinds import DISK
 from chatbot_operator.metrics import Metrics
@@ -63,6 +64,8 @@ class Applier:
         """uid, applied hash, and the fields the API server keeps otherwise: it writes some values in its own way."""
         self._fights: dict[Child, deque[float]] = {}
         self._answers: list[Manifest] = []
+        self.held: dict[str, float] = {}
+        """Since when the number of a Deployment's pods waits for who set it before; see handover.py."""
 
     async def settle(self, wanted: Manifest, live: Manifest | None) -> bool | Taken:
         """Apply what moved.
@@ -89,11 +92,11 @@ class Applier:
         version = (metadata["uid"], metadata["resourceVersion"], applied_hash(wanted))
         if self._settled.get(child) == version:
             return False
-        if await self._wake(wanted, live):
-            return True
+        if woken := await self._wake(child, wanted, live):
+            return woken
         moved = frozenset(differences(wanted, live))
         kept = self._kept.get(child) == (metadata["uid"], applied_hash(wanted), moved)
-        if not moved or kept or _fixed(live) or metadata.get("deletionTimestamp"):
+        if not moved or kept or fixed(live) or metadata.get("deletionTimestamp"):
             self._settled[child] = version
             return False
         if _outgrown(wanted, live):
@@ -126,10 +129,11 @@ class Applier:
         await self._hand_over_replicas(wanted, live)
         return await self._apply(wanted)
 
-    async def _wake(self, wanted: Manifest, live: Manifest) -> bool:
+    async def _wake(self, child: Child, wanted: Manifest, live: Manifest) -> bool | Taken:
         """An HPA leaves a Deployment alone that was scaled to nothing, and would for ever.
 
-        So does everybody else, after a hibernation: nobody but us knows how many pods there were.
+        So does everybody else, after a hibernation: nobody but us knows how many pods there were. Who scales it to
+        nothing again and again is fought with like anybody else.
         """
         if wanted["kind"] != "Deployment" or "replicas" in wanted["spec"] or live["spec"].get("replicas") != 0:
             return False
@@ -138,8 +142,14 @@ class Applier:
             return False
         # Somebody may have edited it.
         replicas = max(1, int(before)) if before and before.isdecimal() else 1
+        writers = [name for name in other_managers(live, REPLICAS) if name != names.SCALE_MANAGER]
+        # After an edit of ours it is no fight: whoever scaled it so may have been asked to.
+        if before is None and writers and applied_hash(live) == applied_hash(wanted):
+            hint = " Leave the number to it with scaling.mode External."
+            taken = Taken(child, writers[0], [show(REPLICAS)])
+            return await self._fight(taken, lambda: self._hold_replicas(wanted, replicas), hint)
         await self._hold_replicas(wanted, replicas)
-        log.warning("woken from 0 replicas", child=identify(wanted), replicas=replicas)
+        log.warning("woken from 0 replicas", child=child, replicas=replicas)
         return True
 
     async def _take_back(self, child: Child, wanted: Manifest, live: Manifest, moved: frozenset[Path]) -> bool | Taken:
@@ -148,9 +158,18 @@ class Applier:
             # Nobody's doing: the API server writes a value in its own way, which we have forgotten with a restart.
             return await self._change(wanted, live)
         taken = Taken(child, managers[0], sorted(map(show, moved)))
+        return await self._fight(taken, lambda: self._change(wanted, live))
+
+    async def _fight(self, taken: Taken, take_back: Callable[[], Awaitable[object]], hint: str = "") -> Taken:
+        """Take fields back, unless it was done too often.
+
+        Args:
+            hint: what else may be done, as another sentence.
+        """
+        child = taken.child
         if self._fought_enough(child):
-            raise Fought(f"{', '.join(taken.fields[:3])} of {child[0]} {child[2]} is changed by {taken.manager}.")
-        await self._change(wanted, live)
+            raise Fought(f"{', '.join(taken.fields[:3])} of {child[0]} {child[2]} is changed by {taken.manager}.{hint}")
+        await take_back()
         self._fights.setdefault(child, deque(maxlen=FIGHTS)).append(time.monotonic())
         self._metrics.conflicts.inc()
         log.warning("fields taken back", child=child, manager=taken.manager, fields=taken.fields)
@@ -224,8 +243,3 @@ def _outgrown(wanted: Manifest, live: Manifest) -> bool:
         for item in (wanted, live)
     ]
     return sizes[0] != sizes[1]
-
-
-def _fixed(live: Manifest) -> bool:
-    """Kinds that cannot be changed; their names carry the hash of what they say."""
-    return live["kind"] in ("Job", "ControllerRevision") or bool(live.get("immutable"))

@@ -5,14 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import Condition, ConditionType, Status
+from chatbot_resource.status import MAX_TEXT, Condition, ConditionType, Status
 
 from chatbot_operator import names
 from chatbot_operator.components.metadata import generation
 from chatbot_operator.reasons import AT_REST, STUCK, Reason
 from chatbot_operator.world import Blocked
-
-MAX_MESSAGE = 1024
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,12 @@ PASSING: frozenset[Reason | str] = frozenset(
 """What would pass if the operator went on."""
 
 
-def paused(found: Findings) -> Findings:
-    """The same while nothing is applied: what would be done next waits for a person."""
+def paused(found: Findings, held: Blocked | None) -> Findings:
+    """The same while nothing is applied: what would be done next waits for a person.
+
+    Args:
+        held: what is not as the resource says, of everything.
+    """
 
     def waits(finding: Blocked | None) -> Blocked | None:
         if finding is None or finding.reason not in PASSING:
@@ -83,7 +85,7 @@ def paused(found: Findings) -> Findings:
         components={name: waits(finding) for name, finding in found.components.items()},
         available=available if isinstance(available, bool) else waits(available) or available,
         autoscaling=waits(found.autoscaling),
-        blocked=None,
+        blocked=waits(held),
     )
 
 
@@ -194,7 +196,7 @@ def _condition(kind: ConditionType, said: Said, seen: int, previous: Status | No
         type=kind,
         status=status,
         reason=str(reason),
-        message=message[:MAX_MESSAGE],
+        message=message[:MAX_TEXT],
         last_transition_time=since,
         observed_generation=seen,
     )

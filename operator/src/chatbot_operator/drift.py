@@ -56,6 +56,11 @@ def differences(wanted: Any, live: Any, path: Path = (), *, whole: bool = False)
         yield path
 
 
+def fixed(live: Manifest) -> bool:
+    """Kinds that cannot be changed; their names carry the hash of what they say."""
+    return live["kind"] in ("Job", "ControllerRevision") or bool(live.get("immutable"))
+
+
 def show(path: Path) -> str:
     """As `spec.template.spec.containers[name=chat].image`."""
     text = ""

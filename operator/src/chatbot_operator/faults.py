@@ -7,6 +7,8 @@ from typing import Any
 from kubernetes.aio.client.exceptions import ApiException
 
 CONFLICT, TOO_MANY, SERVER_ERROR = 409, 429, 500
+LONGEST_AWAY = 300.0
+"""Seconds that a server is stayed away from at its own word: a proxy that asks for a day would hide what is edited."""
 FENCED = "this pod is not the leader"
 """Part of what the chart's fencing policy says. For a moment a new leader is compared with the Lease of the old one."""
 NEW_KIND = "cannot find RESTMapping"
@@ -89,6 +91,6 @@ def _causes(status: dict[str, Any]) -> list[str]:
 def _retry_after(error: ApiException, status: dict[str, Any]) -> float:
     told = (error.headers or {}).get("Retry-After") or (status.get("details") or {}).get("retryAfterSeconds")
     try:
-        return max(0.0, float(told or 0))
+        return min(LONGEST_AWAY, max(0.0, float(told or 0)))
     except ValueError:  # a date: no API server sends one, a proxy might
         return 0.0

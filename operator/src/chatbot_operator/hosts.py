@@ -1,12 +1,13 @@
 """Host names that another resource already has: two routes with one name are served as the controller pleases."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import structlog
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
 from chatbot_operator.cluster import Cluster
+from chatbot_operator.components.exposure import PART
 from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import OURS
 from chatbot_operator.observing import together
@@ -18,21 +19,25 @@ log = structlog.get_logger("hosts")
 
 
 async def taken_hosts(
-    cluster: Cluster, bot: ChatbotDeployment, namespaces: Iterable[str], apis: frozenset[str]
+    cluster: Cluster, bot: ChatbotDeployment, namespaces: Collection[str], apis: frozenset[str]
 ) -> dict[str, str]:
     """Host name → namespace and name of the older resource that has it. Raises `ApiFault`.
 
     Args:
         namespaces: those that are watched; none means the whole cluster.
     """
+    wanted = bot.spec.exposure.hostnames
+    if not wanted:
+        return {}
     kinds = [kind for kind in ROUTES if kind == "Ingress" or kind in apis]
     spaces: list[str | None] = [*namespaces] or [None]
-    # One host name at a time: all routes of the cluster would be a thousand for each of a thousand resources.
-    selectors = [f"{OURS},{names.host_label(host)}" for host in bot.spec.exposure.hostnames]
-    lists = await together(
-        *(_routes(cluster, kind, space, selector) for kind in kinds for space in spaces for selector in selectors)
-    )
-    return older_hosts((route for found in lists for route in found), (bot.metadata.namespace, bot.name))
+    # One host name at a time: all routes of the cluster would be a thousand for each of a thousand resources. Those of
+    # some namespaces are few, and one request for each name in each namespace would be many.
+    selectors = [f"{names.COMPONENT}={PART}"] if namespaces else map(names.host_label, wanted)
+    asked = [(kind, space, f"{OURS},{one}") for one in selectors for kind in kinds for space in spaces]
+    lists = await together(*(_routes(cluster, *one) for one in asked))
+    found = older_hosts((route for routes in lists for route in routes), (bot.metadata.namespace, bot.name))
+    return {host: whose for host, whose in found.items() if host in wanted}
 
 
 async def _routes(cluster: Cluster, kind: str, namespace: str | None, selector: str) -> list[Manifest]:

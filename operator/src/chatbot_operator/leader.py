@@ -168,7 +168,7 @@ class Leadership:
         }
         metadata: Manifest = live["metadata"] if live else {"name": names.LEASE, "namespace": self._settings.namespace}
         if account:
-            noted = {names.ACCOUNT: account["metadata"]["uid"]}
+            noted = {names.ACCOUNT: _known_as(account)}
             metadata = metadata | {"annotations": (metadata.get("annotations") or {}) | noted}
         return {"apiVersion": "coordination.k8s.io/v1", "kind": KIND, "metadata": metadata, "spec": spec}
 
@@ -180,9 +180,18 @@ class Leadership:
 
 def _locked_out(live: Manifest, account: Manifest | None) -> bool:
     """Whether who holds the Lease belongs to a ServiceAccount that is gone, as by `helm uninstall`, which takes rights
-    away before the leader could give it back. Its token opens nothing any more, and the fence knows the new one."""
-    noted = (live["metadata"].get("annotations") or {}).get(names.ACCOUNT)
-    return bool(account and noted and noted != account["metadata"]["uid"])
+    away before the leader could give it back. Its token opens nothing any more, and the fence knows the new one.
+
+    Only one that was made anew under the same name is gone for certain: who has another's may be alive, as while a
+    release is renamed, or beside a second release.
+    """
+    noted = str((live["metadata"].get("annotations") or {}).get(names.ACCOUNT, ""))
+    name, _, uid = noted.partition("/")
+    return bool(account and uid and name == account["metadata"]["name"] and uid != account["metadata"]["uid"])
+
+
+def _known_as(account: Manifest) -> str:
+    return f"{account['metadata']['name']}/{account['metadata']['uid']}"
 
 
 def _now() -> str:

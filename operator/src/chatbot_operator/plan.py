@@ -6,13 +6,13 @@ nobody: only who reads it is blocked. What hibernates goes the other way: who st
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chatbot_resource.configuration import Service
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import RolledBack
 
-from chatbot_operator import names
+from chatbot_operator import names, renewing
 from chatbot_operator.cnpg import STORE_KINDS, store_finding
 from chatbot_operator.components import (
     auth,
@@ -37,12 +37,12 @@ from chatbot_operator.components import (
 )
 from chatbot_operator.components.configuration import Configs
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.metadata import SECRETS, applied_hash, component_of, uid
+from chatbot_operator.components.metadata import applied_hash, component_of, uid
 from chatbot_operator.components.reads import Read
 from chatbot_operator.components.stores import Store
 from chatbot_operator.kinds import DISK
 from chatbot_operator.names import Owner
-from chatbot_operator.readiness import asleep, count, ended, job_finding, job_state, rolled_out, settled
+from chatbot_operator.readiness import asleep, ended, job_finding, rolled_out, settled
 from chatbot_operator.reasons import MISSING, Reason
 from chatbot_operator.settings import Settings
 from chatbot_operator.world import Blocked, Manifest, Name, Observed, Reference, Step, StepName
@@ -64,21 +64,6 @@ STORES: Mapping[names.Store, Callable[[ChatbotDeployment], Store | None]] = {
     "redis": redis.store,
     "weaviate": weaviate.store,
 }
-PARTS: Mapping[StepName, frozenset[str]] = {
-    "secrets": frozenset({SECRETS}),
-    "stores": frozenset(STORES),
-    "copy": frozenset({moving.part(owner) for owner in names.OWNERS}),
-    "migrations": frozenset({migrations.part(owner) for owner in names.OWNERS}),
-    "conversation": frozenset({"conversation", "conversation-worker"}),
-    "auth": frozenset({"auth"}),
-    "chat": frozenset({"chat"}),
-    "gateway": frozenset({"gateway"}),
-    "monitoring": frozenset({monitoring.PART}),
-    "revision": frozenset({revisions.PART}),
-}
-"""Component labels of what belongs to a step."""
-
-
 SERVED = frozenset(READS)
 """Components that others call; nobody waits for the worker."""
 PODS = frozenset({*names.SERVICE_COMPONENTS, "conversation-worker"})
@@ -101,39 +86,6 @@ def plan(
     `stores` is there once per store that we run, `migrations` once per database: each has a gate of its own.
     """
     return _Planner(Context(bot, observed, settings, rolled_back)).steps()
-
-
-def wanted(steps: Iterable[Step], observed: Observed) -> set[Name]:
-    """Everything that is to stay: what the steps want, what exists of the steps that wait, and what is still in use."""
-    steps = list(steps)
-    waiting = {part for step in steps if step.blocked for part in PARTS[step.name]}
-    named = {_name(item) for step in steps for item in step.manifests}
-    return named | {_name(item) for item in observed.children if component_of(item) in waiting} | keep(observed)
-
-
-def keep(observed: Observed) -> frozenset[Name]:
-    """ConfigMaps that a pod may still be made to read: by a rollback, a restart, or a Job that has not ended."""
-    users = [item for item in observed.children if item["kind"] in ("Deployment", "ReplicaSet")]
-    users += [item for item in observed.children if item["kind"] == "Job" and job_state(item) == "running"]
-    configs = {volume["configMap"]["name"] for item in users for volume in _volumes(item) if "configMap" in volume}
-    return frozenset({("ConfigMap", name) for name in configs} | _stores_in_use(observed))
-
-
-def _stores_in_use(observed: Observed) -> set[Name]:
-    """Stores that pods still read the password of: they go when the last such pod has been replaced."""
-    running = [item for item in observed.children if item["kind"] == "ReplicaSet" and count(item, "replicas")]
-    running += [item for item in observed.children if item["kind"] == "Deployment"]
-    sources = [source for item in running for volume in _volumes(item) for source in _sources(volume)]
-    used = {source["secret"]["name"] for source in sources if "secret" in source}
-    return {(kind, name) for name in used for kind in ("Secret", "StatefulSet", "Service")}
-
-
-def _volumes(item: Manifest) -> list[Manifest]:
-    return item["spec"]["template"]["spec"].get("volumes") or []
-
-
-def _sources(volume: Manifest) -> list[Manifest]:
-    return (volume.get("projected") or {}).get("sources") or []
 
 
 @dataclass(frozen=True)
@@ -194,7 +146,7 @@ class _Planner:
         if no_settings or not moving.started(self.context):
             begins = Blocked(Reason.COPYING_DATA, "The copy of the data is about to begin.")
             return [Step("copy", (), no_settings or begins)]
-        return [self._step("copy", moving.build(self.context, owner, configs), *gates) for owner in names.OWNERS]
+        return [self._job("copy", moving.build(self.context, owner, configs), *gates) for owner in names.OWNERS]
 
     def _migration(self, owner: Owner, configs: Configs, no_settings: Blocked | None, gate: Blocked | None) -> Step:
         if self.context.hibernated:
@@ -207,7 +159,14 @@ class _Planner:
         if lost:
             return Step("migrations", (), lost)
         made = migrations.build(self.context, owner, configs)
-        return self._step("migrations", made, gate)
+        return self._job("migrations", made, gate)
+
+    def _job(self, name: StepName, made: list[Manifest], *gates: Blocked | None) -> Step:
+        step = self._step(name, made, *gates)
+        job = _only(step, "Job")
+        if step.blocked is None and (going := renewing.outdated(job, self.context.observed)):
+            return replace(step, blocked=going, anew=frozenset({_name(job)}))
+        return replace(step, blocked=step.blocked or renewing.ending(job, self.context.observed))
 
     def _service(self, name: Service, configs: Configs, no_settings: Blocked | None, *gates: Blocked | None) -> Step:
         lost = no_settings or reads.missing(name, READS[name](self.context.bot), self.context)

@@ -12,7 +12,7 @@ import structlog
 from chatbot_resource.model import KIND
 from opentelemetry.trace import Tracer
 
-from chatbot_operator import handlers, plan, status, tracing
+from chatbot_operator import handlers, plan, status, staying, tracing
 from chatbot_operator.apis import Apis
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components import revisions, rotation, secrets
@@ -44,7 +44,7 @@ RULES = Rules(
     rotate=rotation.rotate,
     effective=partial(revisions.effective, render=plan.plan),
     plan=plan.plan,
-    wanted=plan.wanted,
+    wanted=staying.wanted,
     status_of=status.status_of,
     invalid=status.invalid,
 )

@@ -32,6 +32,8 @@ class Progress:
     """Children as the API server answered with them, since they were last looked at."""
     gone: set[Name] = field(default_factory=set)
     """Children that were deleted since."""
+    kept: dict[Name, Blocked] = field(default_factory=dict)
+    """Children that are not wanted and could not be deleted."""
     began: int = field(default_factory=time.time_ns)
     parts: list[tracing.Part] = field(default_factory=list)
 

@@ -1,16 +1,14 @@
 """Deletes what a resource owns and no longer wants."""
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 
 import structlog
 
-from chatbot_operator.applying import REPLICAS
 from chatbot_operator.cluster import Cluster
-from chatbot_operator.drift import we_own
 from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import AUTOSCALERS, MAKERS, OPTIONAL, WRITTEN
 from chatbot_operator.progress import Progress
-from chatbot_operator.world import Manifest, Name, Observed, Step
+from chatbot_operator.world import Manifest
 
 FIRST = frozenset(AUTOSCALERS)
 """Kinds that go before anything is applied: an autoscaler would undo it."""
@@ -18,23 +16,6 @@ LAST = frozenset({*WRITTEN, *OPTIONAL}) - FIRST
 """Kinds that go after: pods may use a configuration until the new one has been applied."""
 
 log = structlog.get_logger("reconcile")
-
-
-def claims(steps: Iterable[Step], observed: Observed) -> bool:
-    """Whether the number of a Deployment's pods is to become ours, and is somebody else's so far."""
-    wanted = (item for step in steps if not step.blocked for item in step.manifests if item["kind"] == "Deployment")
-    fixed = (observed.child("Deployment", item["metadata"]["name"]) for item in wanted if "replicas" in item["spec"])
-    return any(live is not None and not we_own(live, REPLICAS) for live in fixed)
-
-
-def left_over(children: Iterable[Manifest], owner: str, wanted: Set[Name], kinds: Set[str]) -> list[Manifest]:
-    """
-    Args:
-        owner: uid of the resource.
-        wanted: everything that is to stay.
-        kinds: of what may go now.
-    """
-    return [live for live in children if live["kind"] in kinds and _is_left_over(live, owner, wanted)]
 
 
 async def prune(cluster: Cluster, done: Progress, unwanted: Iterable[Manifest]) -> None:
@@ -50,11 +31,4 @@ async def prune(cluster: Cluster, done: Progress, unwanted: Iterable[Manifest]) 
                 done.gone.add((kind, name))
             log.info("pruned", kind=kind, name=name)
         except Refused as refused:
-            done.refusal(kind, name, refused)
-
-
-def _is_left_over(live: Manifest, owner: str, wanted: Set[Name]) -> bool:
-    """What has no owner is kept on purpose; what has another is not ours to delete."""
-    metadata = live["metadata"]
-    owned = any(reference["uid"] == owner for reference in metadata.get("ownerReferences") or [])
-    return owned and (live["kind"], metadata["name"]) not in wanted and not metadata.get("deletionTimestamp")
+            done.kept[kind, name] = done.refusal(kind, name, refused)

@@ -160,13 +160,18 @@ def job_finding(wanted: Manifest, observed: Observed, database: str = "its datab
         case "complete":
             return None
         case "failed":
-            return _failed_job(live, _tried(observed, name))
+            return _failed_job(live, tried(observed, name))
         case "running":
-            tried = _tried(observed, name)
-            begun = [pod for pod in tried if _may_run(pod) and not failed_attempt(pod)]
+            attempts = tried(observed, name)
+            begun = [pod for pod in attempts if _may_run(pod) and not failed_attempt(pod)]
             finding = pods_finding(begun, observed.at) or _lacking(live, observed)
-            finding = finding or attempt_finding(name, tried, database)
+            finding = finding or attempt_finding(name, attempts, database)
             return finding or Blocked(Reason.MIGRATING, f"Job {name} is running.")
+
+
+def tried(observed: Observed, job: str) -> list[Manifest]:
+    """Every attempt of a Job that is still there."""
+    return [pod for pod in observed.pods if _label(pod, "job-name") == job]
 
 
 def deployment_finding(part: str, live: Manifest, observed: Observed) -> Blocked | None:
@@ -249,11 +254,6 @@ def _pods_of(observed: Observed, part: str) -> list[Manifest]:
 
 def _may_run(pod: Manifest) -> bool:
     return not pod["metadata"].get("deletionTimestamp") and not ended(pod)
-
-
-def _tried(observed: Observed, job: str) -> list[Manifest]:
-    """Every attempt of a Job that is still there."""
-    return [pod for pod in observed.pods if _label(pod, "job-name") == job]
 
 
 def ended(pod: Manifest) -> bool:

@@ -105,7 +105,7 @@ REASONS: Mapping[Reason, Meaning] = {
         "`spec.stores.postgres.mode` has changed, and the Job named copies the data. Until then no component runs."
     ),
     Reason.ROLLING_OUT: Meaning("The Deployment named is replacing, adding or starting pods."),
-    Reason.STOPPING: Meaning("Pods of the object named are finishing what they are doing, and then end."),
+    Reason.STOPPING: Meaning("The object named, or its pods, finish what they are doing, and then end."),
     Reason.ROUTE_PENDING: Meaning(
         "No controller has taken up the Ingress or HTTPRoute yet. Some controllers never say that they did."
     ),

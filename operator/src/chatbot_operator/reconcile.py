@@ -19,27 +19,29 @@ from chatbot_operator.asking import serving
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components import rotation
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.moving import noted, settled
+from chatbot_operator.components.moving import noted, remembered, settled
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.events import Events
 from chatbot_operator.faults import Conflict, NamespaceGoing, NotFound
 from chatbot_operator.generated import GeneratedSecrets
+from chatbot_operator.handover import claims
 from chatbot_operator.hosts import taken_hosts
-from chatbot_operator.known import Known
+from chatbot_operator.known import Known, Others
 from chatbot_operator.metrics import Metrics
-from chatbot_operator.observing import RUNNING, observe, others, versions, with_autoscalers, with_users
+from chatbot_operator.observing import RUNNING, Look, observe, others, versions, with_autoscalers, with_users
 from chatbot_operator.outside import Outside
 from chatbot_operator.pauses import CONFLICT_SECONDS, MAX_CONFLICTS, MISSING_SECONDS, SOON_SECONDS, after
 from chatbot_operator.progress import Progress
-from chatbot_operator.pruning import FIRST, LAST, claims, left_over, prune
+from chatbot_operator.pruning import FIRST, LAST, prune
 from chatbot_operator.queue import Key, jitter
 from chatbot_operator.reachability import doing_without
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.reporting import Reports, written
 from chatbot_operator.rules import Rules
 from chatbot_operator.settings import Settings
+from chatbot_operator.staying import left_over
 from chatbot_operator.steps import apply_steps
-from chatbot_operator.world import Manifest, Observed, Step
+from chatbot_operator.world import Manifest, Observed, Reference, Step
 
 ROUNDS = 4
 """Of planning and applying in one reconcile: the last finds nothing more to do, usually the second."""
@@ -110,6 +112,7 @@ class Reconciler:
             self._forget(done.key)
             return "gone", None
         if raw["metadata"].get("deletionTimestamp"):
+            self._leave(done.key)
             return "gone", self._resync()
         previous = written(raw)
         try:
@@ -123,31 +126,16 @@ class Reconciler:
     async def _converge(
         self, done: Progress, raw: Manifest, bot: ChatbotDeployment, previous: Status | None
     ) -> tuple[str, float]:
-        uid = raw["metadata"]["uid"]
-        references = self._rules.references(bot)
-        self._referrers.refer(done.key, references)
+        uid, data = raw["metadata"]["uid"], noted(raw.get("status"))
         known = self._known.others(done.key, uid)
-        data = noted(raw.get("status"))
         if Context(bot, Observed(data=data), self._settings).hibernated:
             # Before anything is done that no pod may see: a watch that is deaf would say that there is none.
             known = {kind: found for kind, found in known.items() if kind not in RUNNING}
-        paused = bot.spec.mode == "Paused"
-        asked = doing_without(bot)
-        look = await observe(
-            self._cluster, done.key, uid, references, known, self._apis(), label=not paused, asked=asked
-        )
-        chosen = self._rules.effective(bot, look.observed, previous, self._settings)
-        if chosen.rolled_back:
-            references |= self._rules.references(chosen.bot)
-            self._referrers.refer(done.key, references)
-            asked = doing_without(chosen.bot)
-            look = await observe(
-                self._cluster, done.key, uid, references, others(look.observed), self._apis(), asked=asked
-            )
-        self._outside.note(done.key, serving(look.observed.pods, asked), look.observed.answers)
+        chosen, look = await self._look(done.key, uid, bot, previous, known)
+        data = data or remembered(Context(bot, look.observed, chosen.settings))
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
         observed = replace(look.observed, hosts=hosts, data=data, at=_now())
-        if paused:
+        if bot.spec.mode == "Paused":
             steps = self._rules.plan(bot, observed, chosen.settings, None)
         else:
             observed, steps = await self._act(done, raw, chosen, observed)
@@ -165,6 +153,27 @@ class Reconciler:
         self._known.settled(done.key, {**seen, **look.referenced}, others(observed), again)
         return done.result, again
 
+    async def _look(
+        self, key: Key, uid: str, bot: ChatbotDeployment, previous: Status | None, known: Others
+    ) -> tuple[Effective, Look]:
+        """What is there, and what is rendered by it; where that is what ran before, with what that refers to, too."""
+        references = self._rules.references(bot)
+        look = await self._observe(key, uid, bot, references, known)
+        chosen = self._rules.effective(bot, look.observed, previous, self._settings)
+        if chosen.rolled_back:
+            references |= self._rules.references(chosen.bot)
+            look = await self._observe(key, uid, chosen.bot, references, others(look.observed))
+        return chosen, look
+
+    async def _observe(
+        self, key: Key, uid: str, bot: ChatbotDeployment, references: Set[Reference], known: Others
+    ) -> Look:
+        self._referrers.refer(key, references)
+        asked, label = doing_without(bot), bot.spec.mode != "Paused"
+        look = await observe(self._cluster, key, uid, references, known, self._apis(), label=label, asked=asked)
+        self._outside.note(key, serving(look.observed.pods, asked), look.observed.answers)
+        return look
+
     async def _act(
         self, done: Progress, raw: Manifest, chosen: Effective, observed: Observed
     ) -> tuple[Observed, list[Step]]:
@@ -180,6 +189,7 @@ class Reconciler:
             if claims(steps, observed):
                 observed = await with_autoscalers(self._cluster, done.key, observed)
             await self._prune(done, applier, steps, observed, FIRST)
+            observed = done.seen(observed)
             steps = await apply_steps(done, applier, steps, observed, found)
             if turn == 0:  # what was in use before anything was written stays until the next look
                 await self._prune(done, applier, steps, observed, LAST)
@@ -221,6 +231,10 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._appliers.pop(key, None)
+        self._leave(key)
+
+    def _leave(self, key: Key) -> None:
+        """It is going: nobody is asked about it any more, and it counts for nothing. Its status stays as it was."""
         self._referrers.refer(key, ())
         self._outside.note(key, (), {})
         self._reports.count_phase(key, None)

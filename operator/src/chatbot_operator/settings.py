@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from chatbot_resource.components import SERVICES
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SETTINGS_VARIABLE = "CHATBOT_OPERATOR_SETTINGS"
 
@@ -34,6 +34,13 @@ class LeaseSettings(ClosedModel):
     renew: Annotated[float, Field(gt=0, le=20)] = 5
     account: str = ""
     """The operator's ServiceAccount, which the chart's fencing policy asks who leads; empty: nothing is fenced."""
+
+    @model_validator(mode="after")
+    def _renewed_in_time(self) -> Self:
+        # The leader stops at two thirds, and an answer takes its time.
+        if self.renew > self.duration / 2:
+            raise ValueError("renew must be at most half of duration, or no leader lasts")
+        return self
 
 
 class Settings(ClosedModel):

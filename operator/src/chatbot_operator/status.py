@@ -6,25 +6,25 @@ from importlib.metadata import version as installed
 
 from chatbot_resource.llm import resolve_llm
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import ComponentStatus, Phase, RolledBack, Status, VersionStatus
+from chatbot_resource.status import MAX_TEXT, ComponentStatus, Phase, RolledBack, Status, VersionStatus
 from pydantic import ValidationError
 
 from chatbot_operator import names, store_findings, whereabouts
 from chatbot_operator.components import autoscaling, dependencies, exposure, rotation
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.metadata import applied_hash, generation
+from chatbot_operator.components.metadata import applied_hash, generation, uid
 from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true, paused
 from chatbot_operator.errors import invalid_spec
 from chatbot_operator.history import finished, given_up_finding, versions
 from chatbot_operator.readiness import count, current, desired
 from chatbot_operator.reasons import MISSING, STUCK, Reason
 from chatbot_operator.settings import Settings
+from chatbot_operator.staying import held_back
 from chatbot_operator.views import COMPONENTS, View, views_of
 from chatbot_operator.world import Blocked, Manifest, Observed, Step, StepName
 
 BESIDE: frozenset[StepName] = frozenset({"monitoring", "revision"})
 """Steps by which no pod runs: what becomes of them decides nothing about the bot itself."""
-MAX_TEXT = 1024
 
 
 def status_of(
@@ -62,7 +62,7 @@ def status_of(
         rolled_back=given_up_finding(rolled_back),
     )
     if bot.spec.mode == "Paused":
-        found = paused(found)
+        found = paused(found, held_back(steps, observed, uid(bot)))
     said = conditions(bot, found, previous, now)
     ready = is_true(said, "Ready")
     return Status(
@@ -77,7 +77,7 @@ def status_of(
         version=versions(bot, settings, previous, rolled_back, ready=ready, now=now),
         migrations=finished(steps, observed, previous),
         stores=whereabouts.stores(context, found.stores),
-        secrets=rotation.told(bot, observed, now),
+        secrets=rotation.told(bot, observed, now, previous),
         operator_version=operator_version(),
     )
 

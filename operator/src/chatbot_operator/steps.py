@@ -6,13 +6,14 @@ from dataclasses import replace
 from chatbot_operator import tracing
 from chatbot_operator.applying import Applier, Fought, NameTaken, Taken
 from chatbot_operator.faults import Refused
+from chatbot_operator.handover import SEEN_SECONDS, waits
 from chatbot_operator.kinds import MAKERS
 from chatbot_operator.progress import Progress
 from chatbot_operator.reasons import Reason
-from chatbot_operator.world import Blocked, Manifest, Observed, Step
+from chatbot_operator.world import Blocked, Manifest, Name, Observed, Step
 
-SEEN_SECONDS = 1.0
-"""In which others have seen what we have written."""
+RUN_PODS = ("Deployment", "StatefulSet", "Cluster", "Job")
+"""Kinds that are not made where the network policy of their pods was refused: what runs already goes on."""
 
 
 async def apply_steps(
@@ -29,18 +30,32 @@ async def apply_steps(
 async def _apply_step(done: Progress, applier: Applier, step: Step, observed: Observed, found: Observed) -> Step:
     before, began = done.writes, time.time_ns()
     judged = [item for item in step.manifests if item["kind"] not in MAKERS or _may_be_judged(item, found)]
-    if len(judged) < len(step.manifests):
+    blocked: Blocked | None = None
+    unguarded = False
+    for wanted in judged:
+        if unguarded and wanted["kind"] in RUN_PODS and observed.child(*_name(wanted)) is None:
+            continue
+        finding = await _apply_child(done, applier, wanted, observed)
+        unguarded |= finding is not None and wanted["kind"] == "NetworkPolicy"
+        blocked = blocked or finding
+    # What was refused is not asked again every second: only what was written is yet to be seen by others.
+    if len(judged) < len(step.manifests) and done.writes and not blocked:
         done.soon(SEEN_SECONDS)
-    refused = [await _apply_child(done, applier, wanted, observed) for wanted in judged]
-    blocked = next(filter(None, refused), None)
-    done.refused |= blocked is not None
     if written := done.writes - before:
         done.parts.append(tracing.Part(step.name, written, began))
     return replace(step, blocked=blocked) if blocked else step
 
 
 async def _apply_child(done: Progress, applier: Applier, wanted: Manifest, observed: Observed) -> Blocked | None:
-    kind, name = wanted["kind"], wanted["metadata"]["name"]
+    if waiting := waits(done, applier, wanted, observed):
+        return waiting
+    blocked = await _settle(done, applier, wanted, observed)
+    done.refused |= blocked is not None
+    return blocked
+
+
+async def _settle(done: Progress, applier: Applier, wanted: Manifest, observed: Observed) -> Blocked | None:
+    kind, name = _name(wanted)
     try:
         wrote = await applier.settle(wanted, observed.child(kind, name))
     except NameTaken as taken:
@@ -61,3 +76,7 @@ def _may_be_judged(wanted: Manifest, found: Observed) -> bool:
     or one that had an autoscaler of ours until now."""
     name = wanted["metadata"]["name"]
     return found.child("Deployment", name) is not None and found.child("HorizontalPodAutoscaler", name) is None
+
+
+def _name(item: Manifest) -> Name:
+    return item["kind"], item["metadata"]["name"]

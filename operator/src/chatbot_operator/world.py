@@ -104,3 +104,5 @@ class Step:
     name: StepName
     manifests: tuple[Manifest, ...]
     blocked: Blocked | None = None
+    anew: frozenset[Name] = frozenset()
+    """Objects that go, although they are wanted, and are made anew when they are gone."""

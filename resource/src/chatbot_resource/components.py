@@ -1,12 +1,13 @@
 """The `images` and `components` parts of the resource: what runs, how often, and how much of a node it gets."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
 from chatbot_resource.amounts import Resources
 from chatbot_resource.cel import Rule, rules, value_or
-from chatbot_resource.fields import Image, Model
+from chatbot_resource.fields import Image, Model, refuse
 
 Service = Literal["gateway", "auth", "chat", "conversation"]
 SERVICES: tuple[Service, ...] = ("gateway", "auth", "chat", "conversation")
@@ -141,6 +142,7 @@ _ALWAYS_A_GATEWAY = "gateway.scaling.minReplicas must be at least 1: what asks i
 _STREAMS_OF_PODS = (
     "targets.inFlightStreams with mode HPA is for chat: pods of the others do not count streams; use mode KEDA"
 )
+_OUTLIVES_CHAT = "gateway.drainSeconds must be at least chat.drainSeconds: it relays chat's streams"
 STREAMLESS: tuple[Service, ...] = ("gateway", "auth", "conversation")
 
 
@@ -162,7 +164,7 @@ class Components(Model):
             Rule(
                 f"{value_or('gateway.drainSeconds', str(DRAIN_SECONDS))}"
                 f" >= {value_or('chat.drainSeconds', str(DRAIN_SECONDS))}",
-                "gateway.drainSeconds must be at least chat.drainSeconds: it relays chat's streams",
+                _OUTLIVES_CHAT,
             ),
         )
     )
@@ -175,16 +177,15 @@ class Components(Model):
     ] = Component()
 
     @model_validator(mode="after")
-    def _scalable(self) -> Self:
-        if self.gateway.scaling.min_replicas == 0:
-            raise ValueError(_ALWAYS_A_GATEWAY)
-        for scaling in (getattr(self, name).scaling for name in STREAMLESS):
-            if scaling.targets.in_flight_streams and scaling.mode in (None, "HPA"):
-                raise ValueError(_STREAMS_OF_PODS)
+    def _consistent(self) -> Self:
+        refuse(self._mistakes())
         return self
 
-    @model_validator(mode="after")
-    def _gateway_outlives_chat(self) -> Self:
+    def _mistakes(self) -> Iterator[str]:
+        if self.gateway.scaling.min_replicas == 0:
+            yield _ALWAYS_A_GATEWAY
+        found = (getattr(self, name).scaling for name in STREAMLESS)
+        if any(scaling.targets.in_flight_streams and scaling.mode in (None, "HPA") for scaling in found):
+            yield _STREAMS_OF_PODS
         if self.gateway.drain_seconds < self.chat.drain_seconds:
-            raise ValueError("gateway.drainSeconds must be at least chat.drainSeconds: it relays chat's streams")
-        return self
+            yield _OUTLIVES_CHAT

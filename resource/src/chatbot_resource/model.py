@@ -5,14 +5,22 @@ stores, deletionPolicy); `chatbot up` says so of each that is written. Rules tha
 command line and, generated from the same source, by the API server.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from chatbot_resource.budgets import Budgets
-from chatbot_resource.cel import Rule, rules, value_or, written
-from chatbot_resource.components import SERVICES, Components, Images
+from chatbot_resource.cel import Rule, rules, value_or
+from chatbot_resource.components import Components, Images
+from chatbot_resource.crossing import CROSSING, POSTGRES_MODE, broken, with_crossing
 from chatbot_resource.fields import (
     NAME_LENGTH,
     NAME_PATTERN,
@@ -188,29 +196,6 @@ class Rollout(Model):
         return self
 
 
-_DEV = "'Dev'"
-_ENFORCE = "'Enforce'"
-_NONE = "'None'"
-_ONE_COPY = "profile Production needs stores that are not of mode Dev, which keeps one copy on one disk"
-_FAKE = "profile Production needs providers that are not of type Fake, which only repeats the question"
-_NOT_PRODUCTION = "!has(self.profile) || self.profile != 'Production'"
-_POSTGRES_MODE = value_or("stores.postgres.mode", _DEV)
-_PRICED = 'a budget of cost needs prices of every model in llm.models; "0" for one that costs nothing'
-_MODERATED = "moderation by OpenAI needs a provider of type OpenAI in llm.providers"
-_PROMETHEUS = "(has(self.telemetry) && has(self.telemetry.prometheusURL))"
-_NEEDS_PROMETHEUS = "targets.inFlightStreams with mode KEDA needs telemetry.prometheusURL"
-
-
-def _asks_prometheus(service: str) -> str:
-    """CEL: whether KEDA scales a service by its streams."""
-    scaling = f"components.{service}.scaling"
-    streams, mode = value_or(f"{scaling}.targets.inFlightStreams", "0"), value_or(f"{scaling}.mode", "''")
-    return f"({mode} == 'KEDA' && {streams} > 0)"
-
-
-_COUNTS_COST = " || ".join(
-    written(f"budgets.{whose}.{cost}") for whose in ("perUser", "total") for cost in ("costPerDay", "costPerMonth")
-)
 _MODE = value_or("mode", "'Active'")
 
 
@@ -224,39 +209,10 @@ class Spec(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            Rule(
-                f"{_NOT_PRODUCTION} || ({_POSTGRES_MODE} != 'Dev' && {value_or('stores.redis.mode', _DEV)} != 'Dev')",
-                _ONE_COPY,
-            ),
-            Rule(
-                f"{_NOT_PRODUCTION} || {value_or('network.policy', _ENFORCE)} != 'Off'",
-                "profile Production needs network.policy Enforce",
-            ),
-            Rule(
-                f"{_NOT_PRODUCTION} || !has(self.llm) || !has(self.llm.providers)"
-                " || self.llm.providers.all(provider, provider.type != 'Fake')",
-                _FAKE,
-            ),
-            Rule(
-                f"{_PROMETHEUS} || !({' || '.join(map(_asks_prometheus, SERVICES))})",
-                _NEEDS_PROMETHEUS,
-                ".telemetry",
-            ),
-            Rule(
-                f"!({_COUNTS_COST}) || !has(self.llm) || !has(self.llm.models)"
-                " || self.llm.models.all(model, has(model.prices))",
-                _PRICED,
-                ".budgets",
-            ),
-            Rule(
-                f"{value_or('moderation.provider', _NONE)} != 'OpenAI' || (has(self.llm) && has(self.llm.providers)"
-                " && self.llm.providers.exists(provider, provider.type == 'OpenAI'))",
-                _MODERATED,
-                ".moderation",
-            ),
+            *(one.rule for one in CROSSING),
             # Here and not on the field: whoever removes the field and writes it again would pass a rule there.
             Rule(
-                f"{_POSTGRES_MODE} == {_before(_POSTGRES_MODE)}"
+                f"{POSTGRES_MODE} == {_before(POSTGRES_MODE)}"
                 f" || ({_MODE} == 'Hibernated' && {_before(_MODE)} == 'Hibernated')",
                 "stores.postgres.mode changes only while mode is Hibernated: nothing may be written while the data is"
                 " copied",
@@ -295,31 +251,16 @@ class Spec(Model):
     slo: Slo = Slo()
     rollout: Rollout = Rollout()
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        refuse([*self._unsafe_in_production(), *self._lacking()])
-        return self
-
-    def _unsafe_in_production(self) -> Iterator[str]:
-        if self.profile != "Production":
-            return
-        if "Dev" in (self.stores.postgres.mode, self.stores.redis.mode):
-            yield _ONE_COPY
-        if self.network.policy == "Off":
-            yield "profile Production needs network.policy Enforce"
-        if any(provider.type == "Fake" for provider in self.llm.providers):
-            yield _FAKE
-
-    def _lacking(self) -> Iterator[str]:
-        """What one part asks for and another does not give."""
-        if self.budgets.counts_cost and any(model.prices is None for model in self.llm.models):
-            yield _PRICED
-        if self.moderation.provider == "OpenAI" and all(provider.type != "OpenAI" for provider in self.llm.providers):
-            yield _MODERATED
-        found = [getattr(self.components, name).scaling for name in SERVICES]
-        asking = [scaling for scaling in found if scaling.mode == "KEDA" and scaling.targets.in_flight_streams]
-        if asking and self.telemetry.prometheus_url is None:
-            yield _NEEDS_PROMETHEUS
+    @model_validator(mode="wrap")
+    @classmethod
+    def _consistent(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """What is wrong with a field hides no rule between others: all mistakes are told at once."""
+        try:
+            made = handler(data)
+        except ValidationError as error:
+            raise with_crossing(error, data, handler) from None
+        refuse(broken(made))
+        return made
 
 
 class Metadata(Model):

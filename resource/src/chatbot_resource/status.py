@@ -25,7 +25,8 @@ ConditionType = Literal[
 ]
 Phase = Literal["Pending", "Progressing", "Ready", "Degraded", "Failed", "Paused", "Hibernated", "Idle"]
 
-Text = Annotated[str, StringConstraints(max_length=1024)]
+MAX_TEXT = 1024
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Address = Annotated[str, StringConstraints(max_length=2048)]
 
 

@@ -105,7 +105,7 @@ class TestPerform:
 
     async def test_a_crash_shows_nothing_of_itself(self, toolbox: Toolbox) -> None:
         result = await toolbox.perform(call("order", '{"count": 1, "how": "crash"}'))
-        assert result == Result("The tool failed.", "failed")
+        assert result == Result("The tool failed.", "failed", "tool-crashed")
 
     async def test_a_long_result_is_cut(self, toolbox: Toolbox) -> None:
         result = await toolbox.perform(call("order", '{"count": 1, "how": "long"}'))

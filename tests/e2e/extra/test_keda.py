@@ -168,15 +168,18 @@ async def test_scales_a_bot_and_hands_it_over(scaled: Scaled) -> None:
     await scaled.until("our autoscaler", lambda: autoscalers(world) == {BY_CLUSTER})
     await run.until("Ready", "True")
     assert replicas(world) == 2
-    run.edit(components=by_keda())
-    await scaled.until("KEDA's autoscaler again", lambda: autoscalers(world) == set(BY_KEDA))
-    await scaled.until("ScaledObject ready again", lambda: scaled.condition("Ready")[0] == "True")
-    run.edit(components=chat("Fixed", replicas=2))
-    await scaled.until("no autoscaler", lambda: not autoscalers(world))
-    await run.until("Ready", "True")
-    assert replicas(world) == 2
-    assert world.metrics.conflicts._value.get() == 0, "nothing had to be taken back"
     assert not {(3, 1), (3, 2), (2, 1)} & set(scaled.steps()), "no pod went that was wanted"
+
+    # It becomes one that the load does not ask for.
+    for number in (4, 1, 5):
+        run.edit(components=by_keda())
+        await scaled.until("KEDA's autoscaler again", lambda: autoscalers(world) == set(BY_KEDA))
+        await scaled.until("ScaledObject ready again", lambda: scaled.condition("Ready")[0] == "True")
+        run.edit(components=chat("Fixed", replicas=number))
+        await scaled.until("no autoscaler", lambda: not autoscalers(world))
+        await run.until("Ready", "True")
+        assert replicas(world) == number
+    assert world.metrics.conflicts._value.get() == 0, "nothing had to be taken back"
 
 
 async def test_what_keeps_it_from_scaling_is_said_in_its_words(scaled: Scaled) -> None:

@@ -43,9 +43,7 @@ def going(live: Manifest) -> Manifest:
 
 def shown(item: Manifest) -> Manifest:
     """Without bookkeeping, and with the values of Secrets hidden."""
-    metadata = {
-        key: value for key, value in item["metadata"].items() if key not in ("uid", "annotations", "ownerReferences")
-    }
+    metadata = {key: value for key, value in item["metadata"].items() if key not in NOISE}
     annotations = {
         key: value for key, value in (item["metadata"].get("annotations") or {}).items() if key != names.APPLIED_HASH
     }

@@ -1,7 +1,7 @@
 """The way to the API server: kubectl itself, as a subprocess.
 
-So every kind of credentials works that works for kubectl, and nothing else has to know them. What is sent goes through
-standard input, never through arguments that other users of the machine could read.
+So every kind of credentials works that works for kubectl, and nothing else has to know them. What may be secret goes
+through standard input, never through arguments that other users of the machine can read; a patch holds nothing secret.
 """
 
 import json

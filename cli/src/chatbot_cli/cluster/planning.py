@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from chatbot_operator import plan as operator
+from chatbot_operator import staying
 from chatbot_operator.components import secrets
 from chatbot_operator.components.metadata import component_of
 from chatbot_operator.drift import differences, show
@@ -145,8 +146,8 @@ def _predecessor(item: Manifest, observed: Observed) -> Manifest | None:
 def _gone(steps: list[Step], uid: str, observed: Observed, replaced: set[Name]) -> Iterable[Change]:
     """What is owned by the resource and no longer wanted, once every step has been taken that is known."""
     taken = [replace(step, blocked=None) if step.manifests else step for step in steps]
-    stay = operator.wanted(taken, observed)
-    in_use = operator.keep(observed)
+    stay = staying.wanted(taken, observed)
+    in_use = staying.keep(observed)
     named = {_name(item) for step in taken for item in step.manifests}
     for live in observed.children:
         name = _name(live)

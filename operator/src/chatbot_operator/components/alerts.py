@@ -16,7 +16,16 @@ from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.profiles import resolve_scaling
 
 from chatbot_operator.components import network
-from chatbot_operator.components.queries import FAILED, Series, failed_share, rate, series, share, slow_share
+from chatbot_operator.components.queries import (
+    FAILED,
+    Series,
+    failed_share,
+    pool_share,
+    rate,
+    series,
+    share,
+    slow_share,
+)
 from chatbot_operator.world import Manifest
 
 GUIDE = "docs/guides/troubleshooting.md"
@@ -135,6 +144,7 @@ def _missed(bot: ChatbotDeployment) -> Iterator[Manifest]:
 def _broken(bot: ChatbotDeployment) -> Iterator[Manifest]:
     of = series(bot)
     yield from (_component_fails(bot, of), _limits_unchecked(bot, of), _answers_fail(bot, of), _jobs_fail(bot, of))
+    yield _pool_is_full(bot, of)
     yield _not_ready(bot)
 
 
@@ -202,6 +212,17 @@ def _jobs_fail(bot: ChatbotDeployment, of: Series) -> Manifest:
         {"severity": "warning"},
         f"{bot.name}: a job {JOB} was given up after all its attempts.",
         f"kubectl -n {bot.metadata.namespace} logs deploy/{bot.name}-conversation-worker --tail=50",
+    )
+
+
+def _pool_is_full(bot: ChatbotDeployment, of: Series) -> Manifest:
+    return _alert(
+        "ChatbotPoolIsFull",
+        f"{pool_share(of)} > 0.9",
+        "10m",
+        {"severity": "warning"},
+        f"{bot.name}: a pod of {COMPONENT} uses {VALUE} of its connections to Postgres, so that requests wait for one.",
+        f"kubectl -n {bot.metadata.namespace} get hpa {bot.name}-{COMPONENT}",
     )
 
 

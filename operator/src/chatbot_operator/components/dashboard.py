@@ -7,7 +7,7 @@ from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator.components.alerts import objectives
 from chatbot_operator.components.grafana import RANGE, RATE, Panel, Row, dashboard
-from chatbot_operator.components.queries import FAILED, Series, failed_share, quantile, rate, series, share
+from chatbot_operator.components.queries import FAILED, Series, failed_share, pool_share, quantile, rate, series, share
 
 QUANTILES = (0.5, 0.95, 0.99)
 
@@ -85,7 +85,10 @@ def _people(of: Series) -> Row:
             ),
             Panel(
                 "Refused because of a limit",
-                [(rate(of("gateway_requests_limited_total"), RATE, "window"), "per {{window}}")],
+                [
+                    (rate(of("gateway_requests_limited_total"), RATE, "window"), "per {{window}}"),
+                    (rate(of("chat_budgets_refused_total"), RATE, "budget"), "budget {{budget}}"),
+                ],
                 "reqps",
             ),
             Panel(
@@ -123,6 +126,27 @@ def _models(bot: ChatbotDeployment, of: Series) -> Row:
                 [(rate(of("ai_tokens_used_total"), RATE, "model, kind"), "{{model}} {{kind}}")],
                 "short",
                 about="A second, as providers count them; nothing where they do not.",
+            ),
+            Panel(
+                "Cost an hour",
+                [(f"3600 * {rate(of('ai_cost_total'), RATE, 'model')}", "{{model}}")],
+                "short",
+                about="In the currency of the prices in the resource.",
+                stacked=True,
+            ),
+            Panel(
+                "Providers in trouble",
+                [
+                    (rate(of("ai_retries_total"), RATE, "provider"), "{{provider}} asked again"),
+                    (rate(of("ai_fallbacks_total"), RATE, "model, fallback"), "{{fallback}} for {{model}}"),
+                    (rate(of("ai_provider_spared_total"), RATE, "provider, reason"), "{{provider}} {{reason}}"),
+                ],
+                "ops",
+            ),
+            Panel(
+                "Calls of tools",
+                [(rate(of("chat_tool_calls_total"), RATE, "tool, status"), "{{tool}} {{status}}")],
+                "ops",
             ),
         ],
     )
@@ -172,6 +196,14 @@ def _stores(of: Series) -> Row:
             Panel(
                 "Postgres: connections in use",
                 [(f"sum by (component) ({of('db_connections_active')})", "{{component}}")],
+            ),
+            Panel(
+                "Postgres: share of a pod's connections in use",
+                [(pool_share(of), "{{component}}")],
+                "percentunit",
+                "timeseries",
+                "Of the fullest pod.",
+                0.9,
             ),
             Panel(
                 "Redis: requests whose limits it did not check",

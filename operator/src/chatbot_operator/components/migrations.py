@@ -1,7 +1,7 @@
 """One Job per database owner, which brings its database to what the wanted image needs before new pods start.
 
 A Job cannot be changed, so its name carries what makes another run necessary: the image, and the database itself. It is
-kept until another takes its place, and its completion is read from it.
+kept until another takes its place, or an edit makes it anew (renewing.py), and its completion is read from it.
 """
 
 from chatbot_resource.configuration import SECRET_FILES

@@ -16,7 +16,17 @@ from chatbot_resource.stores import ExternalPostgres, PostgresMode, PostgresStor
 from pydantic import ValidationError
 
 from chatbot_operator import names
-from chatbot_operator.components import cloudnativepg, migrations, network, postgres, reads, secrets, services, stores
+from chatbot_operator.components import (
+    cloudnativepg,
+    migrations,
+    network,
+    postgres,
+    reads,
+    revisions,
+    secrets,
+    services,
+    stores,
+)
 from chatbot_operator.components.configuration import Configs
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import component_of, digest, generation, manifest, uid
@@ -45,6 +55,24 @@ def settled(status: Mapping[str, Any] | None) -> tuple[object, ...] | None:
     """What of that a plan goes by."""
     data = noted(status)
     return (data.mode, data.moving_to, data.moving_since, data.formerly) if data else None
+
+
+def remembered(context: Context) -> PostgresStatus | None:
+    """Where the data was when everything had settled last, if it is still to be moved from there: for a status that was
+    lost. None where it is not known, and where pods run already: then they have gone on from the copy.
+    """
+    revision = revisions.latest(context.observed)
+    if revision is None or any(desired(item) for item in context.observed.children if item["kind"] == "Deployment"):
+        return None
+    told = (revision["data"]["spec"].get("stores") or {}).get("postgres") or {}
+    try:
+        store = PostgresStore.model_validate(told, by_alias=True, by_name=False)
+    except ValidationError:  # written by an operator that knew other fields
+        return None
+    kind = RUN_BY.get(store.mode)
+    if store.mode == context.bot.spec.stores.postgres.mode or (kind and _live(context, kind) is None):
+        return None
+    return _at(store, formerly=_formerly(_owned(context), store.mode))
 
 
 def part(owner: Owner) -> str:
@@ -124,14 +152,8 @@ def _former_authority(source: ChatbotDeployment, owner: Owner) -> list[Read]:
 def located(context: Context) -> PostgresStatus:
     """Where the data is now: at its new place as soon as both Jobs are complete."""
     store, data = context.bot.spec.stores.postgres, context.observed.data
-    external = store.external
-    here = PostgresStatus(
-        mode=store.mode,
-        auth_secret=external.auth_secret_ref.name if external else "",
-        conversation_secret=external.conversation_secret_ref.name if external else "",
-        copies=data.copies if data else [],
-        formerly=_formerly({data.mode, data.moving_to, *data.formerly} if data else _owned(context), store.mode),
-    )
+    known = {data.mode, data.moving_to, *data.formerly} if data else _owned(context)
+    here = _at(store, copies=data.copies if data else [], formerly=_formerly(known, store.mode))
     if data is None or data.mode == store.mode:
         return here
     if not started(context):
@@ -140,6 +162,16 @@ def located(context: Context) -> PostgresStatus:
         return data.model_copy(update=begun | {"copies": [], "formerly": formerly})
     copies = [*_copied(context, context.observed.children)]
     return (here if len(copies) == len(names.OWNERS) else data).model_copy(update={"copies": copies})
+
+
+def _at(store: PostgresStore, **more: Any) -> PostgresStatus:
+    external = store.external
+    return PostgresStatus(
+        mode=store.mode,
+        auth_secret=external.auth_secret_ref.name if external else "",
+        conversation_secret=external.conversation_secret_ref.name if external else "",
+        **more,
+    )
 
 
 def _formerly(known: Collection[PostgresMode | None], now: PostgresMode) -> list[PostgresMode]:

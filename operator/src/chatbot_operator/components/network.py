@@ -4,6 +4,7 @@
 reaches DNS and the addresses that the resource names; how far the rest of the world is open, the resource says.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -53,6 +54,8 @@ SCRAPED = ("gateway", "auth", "chat", "conversation", "conversation-worker")
 OUTWARD = ("chat", "auth")
 """Parts that reach the world when the resource does not say what may be reached: models and identity providers."""
 
+NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""What may be one: anything else in a label of a policy would make the whole of it invalid."""
 OPERATOR = "chatbot-operator"
 """Label of the operator's own pods."""
 DNS: Manifest = {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
@@ -202,9 +205,8 @@ def _sentinels(bot: ChatbotDeployment, store: str) -> tuple[int, ...]:
 def _external_weaviate(bot: ChatbotDeployment) -> Iterator[Manifest]:
     if url := weaviate.url(bot):
         yield from _address(url, bot.metadata.namespace)
-        yield from _address(
-            f"http://{urlsplit(url).netloc.rsplit('@')[-1].split(':')[0]}:{weaviate.grpc_port(bot)}", ""
-        )
+        host = urlsplit(url).netloc.rsplit("@")[-1].split(":")[0]
+        yield from _address(f"http://{host}:{weaviate.grpc_port(bot)}", bot.metadata.namespace)
 
 
 def _addresses(bot: ChatbotDeployment, part: str) -> Iterator[str]:
@@ -233,10 +235,10 @@ def _address(url: str, namespace: str) -> Iterator[Manifest]:
         yield {"to": [{"ipBlock": {"cidr": f"{host}/{length}"}}], "ports": _tcp((port,))}
         return
     labels = host.split(".")
-    inside = len(labels) <= 2 or labels[2] == "svc"
+    home = labels[1] if len(labels) > 1 else namespace
+    inside = (len(labels) <= 2 or labels[2] == "svc") and NAMESPACE.fullmatch(home) is not None
     if inside:
-        home = {"kubernetes.io/metadata.name": labels[1] if len(labels) > 1 else namespace}
-        yield {"to": [{"namespaceSelector": {"matchLabels": home}}]}
+        yield {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": home}}}]}
     # `name.namespace` may as well be a name of the world's.
     if not inside or len(labels) == 2:
         yield {"ports": _tcp((port,))}

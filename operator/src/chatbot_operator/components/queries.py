@@ -65,6 +65,12 @@ def slow_share(of: Series, seconds: float, window: str) -> str:
     return f"1 - ({_within(of, seconds, window)}) / {count}"
 
 
+def pool_share(of: Series) -> str:
+    """Of the connections that a pod may have to Postgres, how many it uses; the worker is meant to use all of its."""
+    active, most = (of(f"db_connections_{name}", component_like="auth|conversation") for name in ("active", "max"))
+    return f"max by (component) ({active} / {most})"
+
+
 def quantile(share: float, selector: str, window: str, by: str = "") -> str:
     """Of a histogram, whose `_bucket` the selector chooses."""
     return f"histogram_quantile({share}, {rate(selector, window, ', '.join(filter(None, ('le', by))))})"

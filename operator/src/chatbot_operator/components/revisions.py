@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import RolledBack, Status
+from chatbot_resource.status import MAX_TEXT, RolledBack, Status
 from pydantic import ValidationError
 
 from chatbot_operator.components.context import Context
@@ -51,7 +51,7 @@ def effective(
     asked = Effective(bot, settings)
     if not bot.spec.rollout.auto_rollback or bot.spec.mode != "Active":
         return asked
-    settled = _settled(observed)
+    settled = latest(observed)
     if settled is None or settled["data"] == _data(bot, settings) or _elsewhere(bot, settled):
         return asked
     given_up = _given_up(bot, previous, settings) or _failing(asked, observed, settled, render)
@@ -90,7 +90,7 @@ def _lasting(message: str, live: Manifest) -> str:
     """What is true when the pod is gone that it was true of; commands that name it are left out."""
     name = live["metadata"]["name"]
     said = re.sub(rf"^Pod {re.escape(name)}-\S+", f"A pod of Deployment {name}", message)
-    said = re.sub(r": kubectl (logs|describe) [^:]*$", "", said).rstrip()
+    said = re.sub(r": kubectl (logs|describe) [^:]*$", "", said).rstrip()[: MAX_TEXT - 1]
     return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
@@ -111,7 +111,7 @@ def _rendered(bot: ChatbotDeployment, settled: Manifest, settings: Settings, giv
     return Effective(before, told, given_up)
 
 
-def _settled(observed: Observed) -> Manifest | None:
+def latest(observed: Observed) -> Manifest | None:
     """The newest revision; two are there only for a moment."""
     found = [item for item in observed.children if item["kind"] == "ControllerRevision" and component_of(item) == PART]
     return max(found, key=lambda item: int(item["revision"]), default=None)

@@ -89,11 +89,14 @@ def rotate(context: Context, now: str) -> Rotation:
     return _end(bot, keys, present)
 
 
-def told(bot: ChatbotDeployment, observed: Observed, now: str) -> list[SecretStatus]:
-    """What the status says of it: which key signs, since when, and until when."""
+def told(bot: ChatbotDeployment, observed: Observed, now: str, previous: Status | None) -> list[SecretStatus]:
+    """What the status says of it: which key signs, since when, and until when.
+
+    While there is none, the last one stays known: that others take its place is to be told, see `lost`.
+    """
     keys = _keys(bot, observed)
     if keys is None:
-        return []
+        return [item for item in previous.secrets if item.purpose == PURPOSE] if previous else []
     rotated = keys.noted(names.ROTATED_AT, _time(now)) or keys.made
     following = rotated + _duration(bot.spec.auth.signing_keys.rotate_every)
     return [

@@ -15,6 +15,7 @@ from chatbot_common.ids import uuid7
 from chatbot_chat.prompt import ToolUse
 from chatbot_chat.providers import Message, ModelEvent, ProviderError, TextDelta, ToolCall
 from chatbot_chat.providers.text import whole_characters
+from chatbot_chat.timing import waiting
 from chatbot_chat.tools.toolbox import DECLINED, Result, Toolbox
 
 ROUNDS = 8
@@ -22,6 +23,8 @@ ROUNDS = 8
 CALLS = 16
 """That are made of one round's."""
 TOO_MANY = Result(f"Not more than {CALLS} calls are made at once; call again what is still needed.", "failed")
+LEAKED = Result("The tool failed.", "failed")
+"""Of a call that nobody has cancelled, and that ended so: what it waited for was, and a library let that through."""
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 """Ids that are safe in the path of an address; a provider may send others."""
 
@@ -123,7 +126,7 @@ async def _performed(
     """All at once; each is told when it is done."""
     declined = [call for call in calls if (decided or {}).get(call.id) is False]
     for call in declined:
-        yield Returned(call, DECLINED)
+        yield Returned(call, toolbox.instead(call, DECLINED))
     tasks: dict[asyncio.Task[Result], ToolCall] = {}
     try:
         for number, call in enumerate(call for call in calls if call not in declined):
@@ -131,12 +134,13 @@ async def _performed(
             if number < CALLS:
                 tasks[asyncio.create_task(toolbox.perform(call))] = call
             else:
-                yield Returned(call, TOO_MANY)
+                yield Returned(call, toolbox.instead(call, TOO_MANY))
         pending = set(tasks)
         while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            with waiting():
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                yield Returned(tasks[task], task.result())
+                yield Returned(tasks[task], LEAKED if task.cancelled() else task.result())
     finally:
         for task in tasks:
             task.cancel()

@@ -175,10 +175,15 @@ def ending(
 
 
 class ConversationClient:
-    """Calls to the conversation service. Every method raises the problems of `chatbot_common.http.call`."""
+    """Calls to the conversation service. Every method raises the problems of `chatbot_common.http.call`.
 
-    def __init__(self, client: httpx2.AsyncClient) -> None:
+    Args:
+        signs: for signs of life, which must not wait behind a thousand replies for a connection.
+    """
+
+    def __init__(self, client: httpx2.AsyncClient, signs: httpx2.AsyncClient | None = None) -> None:
         self._client = client
+        self._signs = signs or client
 
     async def start_turn(self, user: User, body: dict[str, Any]) -> Turn:
         """Start the turn, or find the one with this `client_message_id`."""
@@ -229,7 +234,7 @@ class ConversationClient:
     async def renew(self, attempts: list[Attempt]) -> Leases:
         """Tell that these attempts of this process are alive."""
         body = {"turns": [attempt.model_dump(mode="json") for attempt in attempts]}
-        return Leases.model_validate(await call(self._client, "POST", "/internal/turns/leases", json=body))
+        return Leases.model_validate(await call(self._signs, "POST", "/internal/turns/leases", json=body))
 
     async def search(self, user: User, query: str) -> Knowledge:
         """Knowledge for a question outside any conversation."""

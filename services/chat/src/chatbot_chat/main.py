@@ -11,6 +11,7 @@ from chatbot_common.http import service_client
 from chatbot_common.redis import open_redis
 from fastapi import FastAPI
 from redis.asyncio import Redis
+from starlette.middleware import Middleware
 
 from chatbot_chat import routes, socket
 from chatbot_chat.budgets.counters import Counters
@@ -27,6 +28,7 @@ from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.log import BLOCK_MILLISECONDS, RunLog
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
+from chatbot_chat.timing import Timed
 from chatbot_chat.tools.catalog import ToolCatalog
 
 REDIS_SECONDS = 1.0
@@ -44,14 +46,17 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     """
     redis, blocking = _open_redis(settings.redis_url.get_secret_value())
     identity = make_identity("chat", settings)
-    client = service_client(settings.conversation_url, identity.service, "conversation", transport)
-    conversation = ConversationClient(client)
+    client, signs = (
+        service_client(settings.conversation_url, identity.service, "conversation", transport) for _ in range(2)
+    )
+    conversation = ConversationClient(client, signs)
     catalog = Catalog(settings)
     prompts = {language: Path(path).read_text() for language, path in settings.prompt_files.items()}
     tools = ToolCatalog(settings.tools, settings.mcp_tokens)
     budgets = Budgets(conversation, settings.budgets, Counters(redis))
     moderation = make_moderation(settings)
-    runs = RunService(catalog, tools, conversation, RunLog(redis, blocking), prompts, budgets, moderation)
+    run_log = RunLog(redis, blocking)
+    runs = RunService(catalog, tools, conversation, run_log, prompts, budgets, moderation, settings.bot)
 
     async def ping_redis() -> None:
         await redis.ping()
@@ -81,12 +86,14 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         await tools.close()
         await moderation.close()
         await client.aclose()
+        await signs.aclose()
         await redis.aclose()
         await blocking.aclose()
 
     app = create_service(
         "chat",
         identity=identity,
+        middleware=[Middleware(Timed)],
         probes=probes,
         routers=[
             *(routes.router, routes.messages, socket.router),

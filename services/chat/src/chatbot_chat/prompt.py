@@ -71,6 +71,10 @@ class PromptTooLong(ProviderRefused):
 
     status, kind, title = 413, "context-length-exceeded", "The question is too long for the model"
 
+    @property
+    def openai_status(self) -> int:
+        return 400
+
 
 def build_request(
     model: ModelSettings,

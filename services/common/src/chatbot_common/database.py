@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CONNECTIONS_ACTIVE = Gauge("db_connections_active", "Database connections checked out of the pool")
+CONNECTIONS_MAX = Gauge("db_connections_max", "Database connections that the pool may have")
 MIGRATION_LOCK = 0x63686174  # 'chat': one migration at a time per database
 
 CONNECT_SECONDS = 5.0
@@ -49,7 +50,7 @@ class WriteSession(ReadSession):
 
 
 class Database:
-    """The process's pool. `read` and `write` each give one session for one block.
+    """The process's pool, or a second one, not `observed`. `read` and `write` each give one session for one block.
 
     Raises:
         Unavailable: Postgres cannot be reached, is full, or was not migrated yet. Everything else is a defect.
@@ -62,6 +63,7 @@ class Database:
         pool_size: int = 20,
         max_overflow: int = 30,
         statement_seconds: float = STATEMENT_SECONDS,
+        observed: bool = True,
     ) -> None:
         self.engine = engine_of(
             url,
@@ -74,7 +76,9 @@ class Database:
         )
         self._read = async_sessionmaker(self.engine, class_=ReadSession, expire_on_commit=False)
         self._write = async_sessionmaker(self.engine, class_=WriteSession, expire_on_commit=False)
-        CONNECTIONS_ACTIVE.set_function(lambda: self.engine.pool.checkedout())  # type: ignore[attr-defined]
+        if observed:
+            CONNECTIONS_MAX.set(pool_size + max_overflow)
+            CONNECTIONS_ACTIVE.set_function(lambda: self.engine.pool.checkedout())  # type: ignore[attr-defined]
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:

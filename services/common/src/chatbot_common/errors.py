@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 _TYPE_NAME = re.compile(r"str|int|float|bool|(constrained|function|tagged|nullable)-.*|(list|dict|tuple)\[.*\]")
 TYPE_PREFIX = "urn:chatbot:problem:"
 SEND_JSON = "Send JSON, with the header 'Content-Type: application/json'."
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 class Problem(Exception):
@@ -56,9 +57,14 @@ class Problem(Exception):
 
     def as_openai(self) -> dict[str, Any]:
         """The same failure in the shape OpenAI's clients parse."""
-        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        kind = "server_error" if self.status >= 500 else OPENAI_TYPES.get(self.status, "invalid_request_error")
         param = self.errors[0]["pointer"].lstrip("/") if self.errors else None
         return {"error": {"message": str(self), "type": kind, "param": param, "code": self.kind.replace("-", "_")}}
+
+    @property
+    def openai_status(self) -> int:
+        """OpenAI's clients know one status for whatever is wrong with a request, also for one that is too long."""
+        return 400 if self.status == 422 else self.status
 
 
 class InvalidRequest(Problem):
@@ -126,7 +132,7 @@ def current_trace_id() -> str | None:
 def problem_response(path: str, problem: Problem) -> Response:
     """The response for a problem met at this path."""
     if path.startswith("/v1/"):
-        return JSONResponse(problem.as_openai(), problem.status, problem.headers)
+        return JSONResponse(problem.as_openai(), problem.openai_status, problem.headers)
     return JSONResponse(problem.as_json(), problem.status, problem.headers, media_type="application/problem+json")
 
 

@@ -12,13 +12,12 @@ from typing import Any
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]  # re-exported without __all__
     BaseInstrumentor,
 )
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from prometheus_client import Counter, Histogram
@@ -27,6 +26,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 
 from chatbot_common.errors import current_trace_id
 from chatbot_common.settings import TelemetrySettings
+from chatbot_common.spans import Discreet
 
 HTTP_REQUESTS = Counter("http_requests_total", "Requests answered", ["method", "endpoint", "status"])
 HTTP_DURATION = Histogram(
@@ -113,25 +113,13 @@ def configure_tracing(
         resource=Resource.create({"service.name": service, "service.namespace": bot}),
         sampler=ParentBased(TraceIdRatioBased(settings.sample_ratio)),
     )
-    provider.add_span_processor(HideQuery())
     if settings.otlp_endpoint:
         exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint.rstrip("/") + "/v1/traces")
-        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
+        provider.add_span_processor(BatchSpanProcessor(Discreet(exporter), schedule_delay_millis=1000))
     trace.set_tracer_provider(provider)
     for instrumentor in instrumentors:
         instrumentor.instrument(tracer_provider=provider)
     return provider
-
-
-class HideQuery(SpanProcessor):
-    """Query strings hold what people search for, tickets of sockets, others' keys; the frameworks would export them."""
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        for name, value in (span.attributes or {}).items():
-            if name == "url.query":
-                span.set_attribute(name, "REDACTED")
-            elif name in ("url.full", "http.url", "http.target"):
-                span.set_attribute(name, str(value).partition("?")[0])
 
 
 class HttpTelemetry:

@@ -6,6 +6,7 @@ from chatbot_common.database import Database
 
 from chatbot_conversation.embeddings import Embedder
 from chatbot_conversation.embeddings.local import LocalEmbedder
+from chatbot_conversation.embeddings.measured import Measured
 from chatbot_conversation.knowledge.service import KnowledgeService
 from chatbot_conversation.settings import EmbeddingSettings, Settings, VectorSettings
 from chatbot_conversation.turns.service import TurnService
@@ -20,10 +21,13 @@ class Context:
     vectors: VectorStore
     knowledge: KnowledgeService
     turns: TurnService
+    signs: Database
+    """For signs of life, which must not wait behind a thousand replies for a connection."""
 
     async def close(self) -> None:
         await self.embedder.close()
         await self.vectors.close()
+        await self.signs.close()
         await self.database.close()
 
 
@@ -33,17 +37,20 @@ def make_context(settings: Settings, *, pool_size: int, max_overflow: int) -> Co
     Raises:
         ValueError: the settings name something that does not exist or does not fit together.
     """
-    database = Database(settings.database_url.get_secret_value(), pool_size=pool_size, max_overflow=max_overflow)
+    url = settings.database_url.get_secret_value()
+    database = Database(url, pool_size=pool_size, max_overflow=max_overflow)
+    signs = Database(url, pool_size=1, max_overflow=0, observed=False)
     embedder = make_embedder(settings)
     vectors = make_vectors(settings, database)
     knowledge = KnowledgeService(database, embedder, vectors)
-    return Context(database, embedder, vectors, knowledge, TurnService(database, knowledge, settings.turn_seconds))
+    turns = TurnService(database, signs, knowledge, settings.turn_seconds)
+    return Context(database, embedder, vectors, knowledge, turns, signs)
 
 
 def make_embedder(settings: Settings) -> Embedder:
     match settings.embeddings:
         case EmbeddingSettings(type="Local", dimensions=LocalEmbedder.dimensions):
-            return LocalEmbedder()
+            return Measured(LocalEmbedder(), "local", LocalEmbedder.name)
         case EmbeddingSettings(type="Local", dimensions=dimensions):
             raise ValueError(f"the bundled model has {LocalEmbedder.dimensions} dimensions, not {dimensions}")
         case EmbeddingSettings(base_url=str(base_url), model=str(model), dimensions=dimensions):
@@ -51,7 +58,8 @@ def make_embedder(settings: Settings) -> Embedder:
             from chatbot_conversation.embeddings.openai_compatible import OpenAICompatibleEmbedder
 
             key = settings.embeddings_key.get_secret_value() if settings.embeddings_key else None
-            return OpenAICompatibleEmbedder(base_url, model, dimensions, key)
+            embedder = OpenAICompatibleEmbedder(base_url, model, dimensions, key)
+            return Measured(embedder, "openai", model, base_url)
         case _:
             raise ValueError("embeddings of type OpenAICompatible need base_url and model")
 

@@ -17,11 +17,13 @@ from chatbot_conversation.usage import routes as usage
 from chatbot_conversation.usage.service import UsageService
 
 POOL_SIZE, POOL_OVERFLOW = 20, 10
+SIGNS = 1
+"""Of these connections for signs of life."""
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The app; nothing is connected before the first request."""
-    context = make_context(settings, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW)
+    context = make_context(settings, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW - SIGNS)
     app = create_service(
         "conversation",
         identity=make_identity("conversation", settings),

@@ -18,6 +18,7 @@ from chatbot_common.errors import Forbidden, Problem, TooManyRequests, Unauthent
 from chatbot_common.identity import UserVerifier, bearer
 from chatbot_common.ids import uuid7
 from chatbot_common.telemetry import HTTP_REQUESTS
+from prometheus_client import Gauge
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -46,6 +47,9 @@ PER_USER = 32
 REASON_BYTES = 120
 FREE = ("ping", "stop", "auth")
 """Frames that are no request; who wants to stop must not be kept from it."""
+
+
+OPEN = Gauge("gateway_sockets_open", "Sockets that are open")
 
 
 class Closed(Exception):
@@ -107,9 +111,11 @@ class Sockets:
         if self._open[subject] >= PER_USER:
             raise TooManyRequests(f"You have {PER_USER} open sockets; close one before you open another.")
         self._open[subject] += 1
+        OPEN.inc()
         try:
             yield
         finally:
+            OPEN.dec()
             self._open[subject] -= 1
             if not self._open[subject]:
                 del self._open[subject]

@@ -61,24 +61,36 @@ class Account:
         finally:
             self.count(usage, characters)
 
-    def count(self, usage: Usage | None, said: int) -> None:
-        """Who was asked last has spoken, or has not: `said` is in bytes. A provider that did not count is estimated."""
-        if self._asked is None or (usage is None and not said):
+    def cut(self) -> None:
+        """Who was asked last has the prompt, and nobody waits for its first word any more."""
+        self.count(None, 0, taken=True)
+
+    def count(self, usage: Usage | None, said: int, *, taken: bool = False) -> None:
+        """Who was asked last has spoken, or has not: `said` is in bytes. A provider that did not count is estimated.
+
+        Args:
+            taken: whether it charges for the prompt also when it has said nothing.
+        """
+        if self._asked is None or (usage is None and not said and not taken):
             return
         model, estimate = self._asked
         counted = usage or Usage(estimate().input_tokens, -(-said // BYTES_PER_TOKEN))
         self.spent = spent_of(model, counted, self.spent, estimated=usage is None)
 
-    async def close(self) -> None:
-        """Count what was spent and let go of the rest, however this is called or cancelled."""
+    async def close(self, *, disputed: bool = False) -> None:
+        """Count what was spent and let go of the rest, however this is called or cancelled.
+
+        Args:
+            disputed: another process has ended this attempt as well, and may have counted it.
+        """
         if not self._closed:
             self._closed = True
-            await asyncio.shield(self._budgets.task(self._close()))
+            await asyncio.shield(self._budgets.task(self._close(disputed)))
 
-    async def _close(self) -> None:
+    async def _close(self, disputed: bool) -> None:
         if self.spent and not self.entered:
             self._budgets.enter(self.user_id, self.run_id, self.attempt, self.spent)
-        await self._budgets.settle(self.user_id, self.name, self.spent)
+        await self._budgets.settle(self.user_id, self.name, self.spent, disputed=disputed)
 
 
 def _length(event: ModelEvent) -> int:

@@ -4,8 +4,10 @@ A hold is made before a provider is asked, and raised when more is asked for the
 that does not renew it. One script ends it and counts what was spent, so that nobody sees neither or both.
 
 The ledger in Postgres is the truth: a window that Redis does not have is loaded from it before it refuses or admits
-anybody. An answer may be entered there and counted here at about the same time; so that it counts once, what is counted
-before a window was loaded is kept by name for some seconds, and the ledger tells the names it has entered lately.
+anybody. So is one after a hold has ended by itself: its process may have died after it had entered its answer, and
+before it was counted. An answer may be entered there and counted here at about the same time; so that it counts once,
+what is counted before a window was loaded is kept by name for some seconds, and the ledger tells the names it has
+entered lately.
 """
 
 from collections.abc import Sequence
@@ -36,19 +38,21 @@ local function add(key, tokens, cost)
 end
 local function release(held, holds, name)
   local tokens, cost = string.match(redis.call('HGET', holds, name) or '', '(%d+):(%d+)')
-  if tokens then
-    redis.call('ZREM', held, name)
-    redis.call('HDEL', holds, name)
-    add(holds, 0 - tokens, 0 - cost)
-  end
+  if not tokens then return false end
+  local alive = tonumber(redis.call('ZSCORE', held, name) or '0') > now
+  redis.call('ZREM', held, name)
+  redis.call('HDEL', holds, name)
+  add(holds, 0 - tokens, 0 - cost)
+  if redis.call('EXISTS', held) == 0 then redis.call('DEL', holds) end
+  return alive
 end
 local function hold(held, holds, name, tokens, cost, milliseconds)
   if redis.call('ZADD', held, now + milliseconds, name) == 1 then
     redis.call('HSET', holds, name, tokens .. ':' .. cost)
     add(holds, tokens, cost)
   end
-  redis.call('PEXPIRE', held, milliseconds * 6)
-  redis.call('PEXPIRE', holds, milliseconds * 6)
+  redis.call('PEXPIRE', held, 86400000)
+  redis.call('PEXPIRE', holds, 86400000)
 end
 """
 
@@ -58,18 +62,25 @@ _RESERVE = (
     _COMMON
     + """
 local name, needs, scopes = ARGV[1], {tonumber(ARGV[2]), tonumber(ARGV[3])}, tonumber(ARGV[5])
-local others = {}
+local others, doubted = {}, {}
 for scope = 1, scopes do
   local held, holds = KEYS[2 * scope - 1], KEYS[2 * scope]
-  for _, dead in ipairs(redis.call('ZRANGEBYSCORE', held, '-inf', now)) do release(held, holds, dead) end
+  for _, dead in ipairs(redis.call('ZRANGEBYSCORE', held, '-inf', now)) do
+    release(held, holds, dead)
+    doubted[scope] = true
+  end
   local sums = redis.call('HMGET', holds, 'tokens', 'cost', name)
   local tokens, cost = string.match(sums[3] or '', '(%d+):(%d+)')
   others[scope] = {(sums[1] or 0) - (tokens or 0), (sums[2] or 0) - (cost or 0)}
 end
 local missing, refused = {'missing'}, {'refused'}
 for window = 1, #KEYS - 2 * scopes do
-  local used = redis.call('HMGET', KEYS[2 * scopes + window], 'tokens', 'cost', 'loaded')
   local scope = tonumber(ARGV[3 * window + 3])
+  local used = redis.call('HMGET', KEYS[2 * scopes + window], 'tokens', 'cost', 'loaded')
+  if doubted[scope] and used[3] then
+    redis.call('DEL', KEYS[2 * scopes + window])
+    used = {}
+  end
   if not used[3] then missing[#missing + 1] = window end
   for kind = 1, 2 do
     local limit = tonumber(ARGV[3 * window + 3 + kind])
@@ -89,21 +100,23 @@ return {'ok'}
 """
 )
 
-# KEYS as above. ARGV name, tokens, cost, scopes.
+# KEYS as above. ARGV name, tokens, cost, scopes. Without a living hold nobody knows whether a window was loaded since
+# the answer was entered: then those that are loaded stay as they are, and 0 is returned.
 _SETTLE = (
     _COMMON
     + """
-local scopes = tonumber(ARGV[4])
-for scope = 1, scopes do release(KEYS[2 * scope - 1], KEYS[2 * scope], ARGV[1]) end
+local scopes, alive = tonumber(ARGV[4]), true
+for scope = 1, scopes do alive = release(KEYS[2 * scope - 1], KEYS[2 * scope], ARGV[1]) and alive end
 for window = 2 * scopes + 1, #KEYS do
   local key = KEYS[window]
   if redis.call('HEXISTS', key, 'loaded') == 0 then
     redis.call('HSET', key, ARGV[1], ARGV[2] .. ':' .. ARGV[3] .. ':' .. whole(now))
     redis.call('PEXPIRE', key, 60000)
-  elseif redis.call('HDEL', key, ARGV[1]) == 0 then
+  elseif redis.call('HDEL', key, ARGV[1]) == 0 and alive then
     add(key, ARGV[2], ARGV[3])
   end
 end
+return alive and 1 or 0
 """
 )
 
@@ -183,11 +196,12 @@ class Counters:
             Excess(windows[window - 1], KINDS[kind - 1], left, needs[KINDS[kind - 1]]) for window, kind, left in found
         ]
 
-    async def settle(self, spent: Hold, windows: Sequence[Window]) -> None:
-        """Let go of what was held under this name, and count what was spent."""
+    async def settle(self, spent: Hold, windows: Sequence[Window]) -> bool:
+        """Let go of what was held under this name, and count what was spent. False where only the ledger can tell."""
         scopes = _scopes(windows)
         counted = windows if spent.tokens or spent.cost else ()
-        await self._settle(keys=_keys(scopes, counted), args=[spent.name, spent.tokens, spent.cost, len(scopes)])
+        told: list[str | int] = [spent.name, spent.tokens, spent.cost, len(scopes)]
+        return bool(await self._settle(keys=_keys(scopes, counted), args=told))
 
     async def load(self, window: Window, tokens: int, cost: int, recent: Sequence[str]) -> None:
         """Begin a window with what the ledger has of it, unless somebody has done so."""

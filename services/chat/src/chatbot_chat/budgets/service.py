@@ -128,19 +128,23 @@ class Budgets:
         for window, found in zip(windows, sums, strict=True):
             await self._ask(counters.load(window, found.tokens, found.cost, found.recent))
 
-    async def settle(self, user_id: UUID, name: str, spent: Spent | None) -> None:
-        """Count what an attempt has spent, in place of what was held for it."""
+    async def settle(self, user_id: UUID, name: str, spent: Spent | None, *, disputed: bool = False) -> None:
+        """Count what an attempt has spent, in place of what was held for it.
+
+        Where several processes have ended it, only the ledger knows what counts: its windows are loaded anew.
+        """
         windows = self._windows(user_id)
         held = self._holds.pop(name, None)
         if not windows or self._counters is None or not (held or spent):
             return
-        total = Hold(name, spent.tokens, spent.cost) if spent else Hold(name, 0, 0)
-        async with self._renewing:  # which might else hold it again
-            try:
-                await self._ask(self._counters.settle(total, windows))
-            except RedisError:
-                if spent:
-                    self._uncounted |= {window.name: window for window in windows}
+        total = Hold(name, spent.tokens, spent.cost) if spent and not disputed else Hold(name, 0, 0)
+        async with self._renewing:  # a round that is under way may hold it again, the next one does not know it
+            pass
+        counted = False
+        with contextlib.suppress(RedisError):
+            counted = await self._ask(self._counters.settle(total, windows))
+        if spent and (disputed or not counted):
+            self._uncounted |= {window.name: window for window in windows}
 
     async def keep(self) -> None:
         """Renew what is held, and bring the ledger what waits, until cancelled."""

@@ -4,10 +4,15 @@ import asyncio
 
 import httpx2
 import openai
+from chatbot_common.genai import Operation
 from openai import AsyncOpenAI
+from opentelemetry import trace
 
 from chatbot_chat.moderation import ModerationAway, Pace, Verdict, merged
 from chatbot_chat.settings import ProviderSettings
+from chatbot_chat.timing import waiting
+
+tracer = trace.get_tracer(__name__)
 
 MODEL = "omni-moderation-latest"
 SECONDS = 5.0
@@ -25,12 +30,17 @@ class OpenAIModerations:
     pace = Pace(held=40, step=400, context=400)
 
     def __init__(self, provider: ProviderSettings, api_key: str | None) -> None:
+        self._operation = Operation("moderation", "openai", MODEL, provider.base_url)
         self._client = AsyncOpenAI(
             base_url=provider.base_url, api_key=api_key or "none", max_retries=1, timeout=httpx2.Timeout(SECONDS)
         )
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def judge(self, text: str) -> Verdict:
+        with self._operation.measured(tracer), waiting():
+            return await self._judged(text)
+
+    async def _judged(self, text: str) -> Verdict:
         starts = range(0, max(len(text) - OVERLAP, 1), PIECE - OVERLAP)
         return merged(await asyncio.gather(*(self._judge(text[start : start + PIECE]) for start in starts)))
 

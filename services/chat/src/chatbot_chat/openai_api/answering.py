@@ -30,6 +30,7 @@ class Answering:
         self._events = events
         self._shelf = shelf
         self._account = account
+        self._begun = False
         self.text = ""
         self.calls: list[ToolCall] = []
         self.usage: Usage | None = None
@@ -62,6 +63,7 @@ class Answering:
 
         However this ends, the provider's place is free again, and what was used is counted.
         """
+        self._begun = True
         try:
             async with aclosing(self._events) as events:
                 async for event in events:
@@ -78,6 +80,11 @@ class Answering:
                     elif isinstance(event, Finish):
                         self.reason = event.reason
         finally:
+            await self._account.close()
+
+    async def close(self) -> None:
+        """For an answer that nobody has begun to read; else its reading ends it."""
+        if not self._begun:
             await self._account.close()
 
     @property

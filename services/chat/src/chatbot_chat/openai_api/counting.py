@@ -1,4 +1,4 @@
-"""Reads along what is relayed from a provider, only as far as counting needs. Pure.
+"""Reads along what is relayed from a provider, only as far as counting needs. Pure, but for a look at the clock.
 
 Bytes go on as they came, but for one thing: the chunk with the count, which we ask every provider for, is left out for
 a client that has not asked for it. Many read `choices[0]` of each chunk, and that one has none.
@@ -7,6 +7,7 @@ a client that has not asked for it. Many read `choices[0]` of each chunk, and th
 import json
 import re
 from collections.abc import Iterator
+from time import perf_counter
 from typing import Any
 
 from chatbot_chat.providers import Usage
@@ -20,13 +21,19 @@ class Counting:
     """Of one response. Feed it all bytes by `passed`; `usage` and `said` are known at its end."""
 
     def __init__(self, *, streamed: bool, hidden: bool) -> None:
-        self._streamed = streamed
+        self.streamed = streamed
         self._hidden = streamed and hidden
         self._seen: list[bytes] = []
         self._tail = b""
+        self.complete = False
+        """Whether all of it was passed on."""
+        self.began = 0.0
+        """When the first bytes came, by `perf_counter`."""
 
     def passed(self, piece: bytes) -> bytes:
         """What of it, and of what was held back before, the client gets now."""
+        if not self._seen:
+            self.began = perf_counter()
         self._seen.append(piece)
         if not self._hidden:
             return piece
@@ -39,7 +46,7 @@ class Counting:
 
     def rest(self) -> bytes:
         """What was held back, once nothing follows."""
-        tail, self._tail = self._tail, b""
+        tail, self._tail, self.complete = self._tail, b"", True
         return tail
 
     @property
@@ -56,10 +63,10 @@ class Counting:
         """Bytes of what the model said, for when nobody counted."""
         seen = b"".join(self._seen)
         bodies = list(self._bodies(seen))
-        return sum(map(_said, bodies)) if bodies or self._streamed else len(seen)
+        return sum(map(_said, bodies)) if bodies or self.streamed else len(seen)
 
     def _bodies(self, seen: bytes) -> Iterator[dict[str, Any]]:
-        texts = re.findall(rb"^data:\s*(\{.*)$", seen, re.MULTILINE) if self._streamed else [seen]
+        texts = re.findall(rb"^data:\s*(\{.*)$", seen, re.MULTILINE) if self.streamed else [seen]
         return filter(None, map(_parsed, texts))
 
 

@@ -50,14 +50,25 @@ def raw_request(settings: ModelSettings, request: CompletionRequest, knowledge: 
         knowledge=knowledge,
         max_tokens=answer_budget(settings, request.answer_tokens),
         temperature=TEMPERATURE if request.temperature is None else request.temperature,
+        top_p=request.top_p,
+        stop=request.stops,
         tools=tools,
         may_call=may_call,
         must_call=must_call,
     )
 
 
-def refuse_formats(request: CompletionRequest) -> None:
-    """What only a provider that is passed the request can hold. Raises `Refused`."""
+def refuse_unheld(request: CompletionRequest) -> None:
+    """What only a provider that is passed the request can hold: better no answer than one to another question.
+
+    Raises:
+        Refused: names the first such field.
+    """
+    for message in request.messages:
+        if message.others:
+            raise Refused("messages", f"Model {request.model!r} reads text here, and no {message.others[0]!r}.")
+    if request.logprobs:
+        raise Refused("logprobs", f"Model {request.model!r} gives no logprobs here.")
     kind = (request.response_format or {}).get("type", "text")
     if kind != "text":
         detail = (

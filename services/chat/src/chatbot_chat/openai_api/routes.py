@@ -44,7 +44,8 @@ async def create_completion(
         return RelayedResponse(*found, stack)
     answering = await completions.answer(user, body)
     if body.stream:
-        return sse_response(guarded(answering.frames(body.includes_usage), lambda problem: frame(problem.as_openai())))
+        frames = guarded(answering.frames(body.includes_usage), lambda problem: frame(problem.as_openai()))
+        return sse_response(frames, answering.close)
     return JSONResponse(await answering.whole())
 
 

@@ -22,11 +22,17 @@ class ChatMessage(BaseModel):
             return "\n".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
         return self.content or ""
 
+    @property
+    def others(self) -> list[str]:
+        """The kinds of its parts that are no text."""
+        parts = self.content if isinstance(self.content, list) else []
+        return [str(part.get("type"))[:40] for part in parts if part.get("type") not in ("text", "refusal")]
+
 
 class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class CompletionRequest(BaseModel):
@@ -39,11 +45,14 @@ class CompletionRequest(BaseModel):
 
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000)]
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    logprobs: bool | None = None
     n: Annotated[int, Field(ge=1, le=1)] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
@@ -53,6 +62,10 @@ class CompletionRequest(BaseModel):
     def includes_usage(self) -> bool:
         """Whether a stream ends with how much was used."""
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
     def answer_tokens(self) -> int | None:

@@ -1,7 +1,8 @@
 """Stateless completions: the assistant with the team's prompt and knowledge, or a raw model as it is."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,11 +15,12 @@ from chatbot_chat.agent import AgentEvent, converse
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import ConversationClient, HistoryMessage, Knowledge
+from chatbot_chat.invocation import followed
 from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.openai_api.answering import Answering
 from chatbot_chat.openai_api.completion import Completion, frame
 from chatbot_chat.openai_api.counting import Counting
-from chatbot_chat.openai_api.raw import raw_request, refuse_forced_tools, refuse_formats
+from chatbot_chat.openai_api.raw import raw_request, refuse_forced_tools, refuse_unheld
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import (
@@ -30,7 +32,7 @@ from chatbot_chat.providers import (
 )
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
 from chatbot_chat.settings import ModelSettings
-from chatbot_chat.tokens import estimate_tokens
+from chatbot_chat.tokens import estimate_json
 from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_chat.tools.factory import Asker
 from chatbot_chat.tools.knowledge import Shelf
@@ -38,6 +40,8 @@ from chatbot_chat.tools.knowledge import Shelf
 log = structlog.get_logger(__name__)
 
 MAX_QUERY = 4000
+
+Ended = Callable[[object, BaseException | None, object], Awaitable[None]]
 
 
 class CompletionService:
@@ -89,15 +93,16 @@ class CompletionService:
                 request.model,
                 body,
                 stack,
-                lambda model: account.admit_estimated(model, lambda: _estimate(model, request)),
+                lambda model: account.admit_estimated(model, lambda: _estimate(model, request, body)),
+                bounded=self._budgets.bounded,
             )
         except BaseException:
             await account.close()
             raise
         if relay is None:
             return None
-        counting = Counting(streamed=request.stream, hidden=not request.includes_usage)
-        stack.push_async_callback(_counted, relay, counting, account)
+        counting = Counting(streamed=bool(request.stream), hidden=not request.includes_usage)
+        stack.push_async_exit(_counted(relay, counting, account))
         return relay.response, counting
 
     def check(self, model: str) -> None:
@@ -107,7 +112,7 @@ class CompletionService:
 
     async def answer(self, user: User, request: CompletionRequest) -> Answering:
         """Find what is known about the question, and be ready to stream."""
-        refuse_formats(request)
+        refuse_unheld(request)
         if request.model != self._assistant:
             return await self._answer_raw(user, request)
         refuse_forced_tools(request)
@@ -116,7 +121,7 @@ class CompletionService:
         shelf = Shelf(knowledge)
 
         def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
-            return build_request(
+            wanted = build_request(
                 settings,
                 system=system_prompt(self._prompts, None),
                 question=question,
@@ -127,6 +132,7 @@ class CompletionService:
                 temperature=TEMPERATURE if request.temperature is None else request.temperature,
                 use=use,
             )
+            return replace(wanted, top_p=request.top_p, stop=request.stops)
 
         model = self._catalog.default
         asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))
@@ -137,9 +143,9 @@ class CompletionService:
 
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
             prepared = partial(prepare, use=use)
-            return account.watched(self._catalog.stream(model, prepared, admit=account.admit))
+            return account.watched(self._catalog.stream(model, prepared, admit=account.admit, cut=account.cut))
 
-        events = self._moderation.watched(converse(ask, toolbox))
+        events = followed(self._assistant, model, self._moderation.watched(converse(ask, toolbox)))
         return Answering(Completion(request.model), events, shelf, account)
 
     async def _answer_raw(self, user: User, request: CompletionRequest) -> Answering:
@@ -158,7 +164,7 @@ class CompletionService:
         account = self._budgets.account(user.id, uuid7())
         if self._budgets.bounded:
             await self._admit(account, request.model, prepare)
-        answer = self._catalog.stream(request.model, prepare, fallbacks=False, admit=account.admit)
+        answer = self._catalog.stream(request.model, prepare, fallbacks=False, admit=account.admit, cut=account.cut)
         events: AsyncGenerator[AgentEvent | Withheld, None] = self._moderation.watched(account.watched(answer))
         return Answering(Completion(request.model), events, Shelf(knowledge), account)
 
@@ -204,17 +210,30 @@ def _instructions(messages: list[ChatMessage]) -> str | None:
     return "\n\n".join(item.text for item in messages if item.role in ("system", "developer")) or None
 
 
-def _estimate(model: ModelSettings, request: CompletionRequest) -> Usage:
-    """The most that a raw model may use: all it is told, tools and images too, and the longest answer."""
-    told = request.model_dump_json(exclude={"model", "stream", "stream_options"}, exclude_none=True)
-    return Usage(estimate_tokens(told), request.answer_tokens or model.max_output_tokens)
+def _estimate(model: ModelSettings, request: CompletionRequest, body: Mapping[str, Any]) -> Usage:
+    """The most that a raw model may use: all it is told, tools and images too, and the longest answer.
+
+    Of two bounds it may know the one or the other.
+    """
+    told = {name: body[name] for name in body.keys() - {"model", "stream", "stream_options"} if body[name] is not None}
+    longest = max(request.max_tokens or 0, request.max_completion_tokens or 0)
+    return Usage(estimate_json(told), longest or model.max_output_tokens)
 
 
-async def _counted(relay: Relay, counting: Counting, account: Account) -> None:
-    if usage := counting.usage:
-        relay.heard(usage)
-    account.count(usage, 0 if usage else counting.said)
-    await account.close()
+def _counted(relay: Relay, counting: Counting, account: Account) -> Ended:
+    """How a relayed answer ends. One that its client has left costs its prompt at least; a refusal costs nothing."""
+
+    async def ended(_: object, error: BaseException | None, __: object) -> None:
+        if counting.streamed and counting.began:
+            relay.began(counting.began)
+        if 200 <= relay.response.status < 300:
+            if usage := counting.usage:
+                relay.heard(usage)
+            left = not (counting.complete or isinstance(error, ProviderError))
+            account.count(usage, 0 if usage else counting.said, taken=left)
+        await account.close()
+
+    return ended
 
 
 async def relayed(

@@ -53,6 +53,9 @@ class ModelRequest:
     knowledge: Knowledge = field(default_factory=Knowledge)
     max_tokens: int = 1000
     temperature: float = 0.7
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    """Texts before which the answer ends."""
     tools: tuple[ToolSpec, ...] = ()
     may_call: bool = True
     """False: the model is told of the tools, because it has used them, and has to answer without another call."""
@@ -92,13 +95,18 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """The provider has the request, and charges for the prompt from here on, whoever waits. Only routing hears it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """Which public model is about to speak; a fallback's, when the one asked for failed before its first word."""
 
     model: str
 
 
-ModelEvent = Chosen | TextDelta | ReasoningDelta | ToolCall | Usage | Finish
+ModelEvent = Taken | Chosen | TextDelta | ReasoningDelta | ToolCall | Usage | Finish
 SPEECH = (TextDelta, ReasoningDelta, ToolCall)
 """After one of these a client has heard the model: its answer can no longer be replaced by another's."""
 
@@ -140,8 +148,11 @@ class RelayingProvider(Protocol):
 
     name: str
 
-    def relay(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[RelayedAnswer]:
+    def relay(self, body: Mapping[str, Any], longest: int | None = None) -> AbstractAsyncContextManager[RelayedAnswer]:
         """The provider's open response to a chat completion; leaving the block closes it.
+
+        Args:
+            longest: tokens of an answer that the client itself has not bounded.
 
         Raises:
             ProviderError: there is no answer, or one that only concerns us and the provider.

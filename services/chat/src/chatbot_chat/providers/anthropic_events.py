@@ -35,6 +35,8 @@ def parameters(request: ModelRequest) -> dict[str, Any]:
     }
     if system := "\n\n".join(item.content for item in request.messages if item.role == "system" and item.content):
         asked["system"] = system
+    if request.stop:
+        asked["stop_sequences"] = list(request.stop)
     if request.tools:
         asked["tools"] = [
             {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}

@@ -15,6 +15,7 @@ from chatbot_chat.providers import (
     ModelRequest,
     ProviderError,
     ProviderOverloaded,
+    Taken,
     anthropic_events,
 )
 from chatbot_chat.providers.errors import late, refusal, retry_after_of, unreachable
@@ -48,6 +49,7 @@ class Anthropic:
                 stream = await self._open(request)
             reading = anthropic_events.Reading()
             async with stream:
+                yield Taken()
                 async for item in patience.over(aiter(stream), anthropic_events.speaks):
                     for event in reading.events(item):
                         yield event

@@ -12,10 +12,11 @@ from chatbot_common.errors import NotFound
 from chatbot_chat.providers import ChatProvider, Chosen, ModelEvent, ModelRequest, RelayedAnswer, RelayingProvider
 from chatbot_chat.providers.fake import Fake
 from chatbot_chat.providers.guard import Guard
-from chatbot_chat.providers.metering import metered
+from chatbot_chat.providers.metering import Series, metered
 from chatbot_chat.providers.retrieval import Retrieval
 from chatbot_chat.providers.routing import Opened, Route, first_to_answer, opened, shuffled
-from chatbot_chat.settings import ModelSettings, ProviderSettings, Settings
+from chatbot_chat.settings import DeploymentSettings, ModelSettings, ProviderSettings, Settings
+from chatbot_chat.timing import waiting
 
 
 class UnknownModel(NotFound):
@@ -27,10 +28,11 @@ class UnknownModel(NotFound):
 
 @dataclass(frozen=True)
 class Relay:
-    """A provider's own response, and whom to tell what was heard in it."""
+    """A provider's own response, and whom to tell what was heard in it, and when (`perf_counter`) its stream began."""
 
     response: RelayedAnswer
     heard: Callable[[ModelEvent], None]
+    began: Callable[[float], None]
 
 
 class Catalog:
@@ -48,6 +50,12 @@ class Catalog:
         self._relaying = {name: item for name, item in self._providers.items() if isinstance(item, RelayingProvider)}
         self._guards = {item.name: Guard(item, clock) for item in settings.providers}
         self._models = {model.name: model for model in settings.models}
+        told = {item.name: item for item in settings.providers}
+        self._series = {
+            (model.name, item): Series(self._providers[item.provider], told[item.provider], model, item.model)
+            for model in settings.models
+            for item in model.deployments
+        }
         self._fallbacks = settings.fallbacks
         self.default = settings.default_model
 
@@ -77,6 +85,7 @@ class Catalog:
         *,
         fallbacks: bool = True,
         admit: Callable[[ModelSettings, ModelRequest], Awaitable[None]] | None = None,
+        cut: Callable[[], None] | None = None,
     ) -> AsyncGenerator[ModelEvent, None]:
         """Events of one answer, from the first route that speaks; `Chosen` says whose it is.
 
@@ -87,6 +96,7 @@ class Catalog:
             prepare: makes the request for a model, fitted to its window.
             fallbacks: whether another model may answer; who asks for a raw model means that one.
             admit: is told whom is about to be asked for what; what it raises ends the answer.
+            cut: is told when who waits is cancelled between a provider's taking the request and its first word.
 
         Raises:
             ProviderError: of the last route tried, or of the one that spoke.
@@ -96,7 +106,7 @@ class Catalog:
             request = prepare(route.model)
             if admit:
                 await admit(route.model, request)
-            return await opened(route, request)
+            return await opened(route, request, cut)
 
         names = [name, *(item for item in self._fallbacks if fallbacks and item != name)]
         routes = [self._routes(self.model(item)) for item in names]
@@ -114,12 +124,15 @@ class Catalog:
         body: Mapping[str, Any],
         stack: contextlib.AsyncExitStack,
         admit: Callable[[ModelSettings], Awaitable[None]] | None = None,
+        *,
+        bounded: bool = False,
     ) -> Relay | None:
         """A provider's own response to a chat completion; None when not all of the model's speak that protocol.
 
         Args:
             stack: holds the provider's connection until the caller has passed everything on.
             admit: is told the model before somebody is asked; what it raises ends this.
+            bounded: whether an answer that the client has not bounded is, by what the model may say.
 
         Raises:
             ProviderError: no deployment answered.
@@ -133,21 +146,23 @@ class Catalog:
         async def ask(route: Route) -> Relay:
             async with contextlib.AsyncExitStack() as own:
                 spoke = await own.enter_async_context(route.guard.admitted())
-                meter = own.enter_context(metered(route.provider, route.model, route.upstream_model))
-                asked = self._relaying[route.provider.name].relay({**body, "model": route.upstream_model})
-                with meter.current():
+                meter = own.enter_context(metered(route.series))
+                longest = route.model.max_output_tokens if bounded else None
+                asked = self._relaying[route.provider.name].relay({**body, "model": route.upstream_model}, longest)
+                with meter.current(), waiting():
                     response = await own.enter_async_context(asked)
                 spoke()
                 stack.push_async_exit(own.pop_all())
-                return Relay(response, meter.heard)
+                return Relay(response, meter.heard, meter.began)
 
         return (await first_to_answer([routes], ask, self._sleep))[1]
 
     def _routes(self, model: ModelSettings) -> list[Route]:
-        return [
-            Route(model, self._providers[item.provider], self._guards[item.provider], item.model)
-            for item in shuffled(model.deployments)
-        ]
+        return [self._route(model, item) for item in shuffled(model.deployments)]
+
+    def _route(self, model: ModelSettings, item: DeploymentSettings) -> Route:
+        provider, guard = self._providers[item.provider], self._guards[item.provider]
+        return Route(model, provider, guard, item.model, self._series[model.name, item])
 
     async def ping(self) -> None:
         """Raises `ProviderSpared` while one keeps failing. Asks nobody: that would cost money."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 from chatbot_chat.providers.breaker import Attempt, Breaker
 from chatbot_chat.providers.errors import ProviderError, ProviderSpared
-from chatbot_chat.providers.metering import AI_RESTING
+from chatbot_chat.providers.metering import AI_RESTING, AI_SPARED
 from chatbot_chat.settings import ProviderSettings
 
 
@@ -19,7 +19,8 @@ class Guard:
         self._patience = settings.timeouts.connect
         self._places = asyncio.Semaphore(settings.max_concurrency)
         self._breaker = Breaker(clock)
-        AI_RESTING.labels(self._name).set(0)
+        self._resting = AI_RESTING.labels(self._name)
+        self._resting.set(0)
 
     @contextlib.asynccontextmanager
     async def admitted(self) -> AsyncIterator[Callable[[], None]]:
@@ -28,9 +29,9 @@ class Guard:
         Raises:
             ProviderSpared: the provider is not to be asked now.
         """
-        self.check()
+        self._check()
         async with self._place():
-            self.check()  # again: it may have failed for others while this one waited
+            self._check()  # again: it may have failed for others while this one waited
             with self._judged() as attempt:
                 yield lambda: self._breaker.spoke(attempt)
 
@@ -39,6 +40,13 @@ class Guard:
         if rest := self._breaker.rest():
             raise ProviderSpared(f"Provider {self._name} keeps failing, and is left alone for now.", retry_after=rest)
 
+    def _check(self) -> None:
+        try:
+            self.check()
+        except ProviderSpared:
+            AI_SPARED.labels(self._name, "resting").inc()
+            raise
+
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
         """One of `maxConcurrency` places; who waits longer than a connection may take is told to come back."""
@@ -46,6 +54,7 @@ class Guard:
             async with asyncio.timeout(self._patience):
                 await self._places.acquire()
         except TimeoutError:
+            AI_SPARED.labels(self._name, "full").inc()
             raise ProviderSpared(f"Provider {self._name} has no free place; try again shortly.") from None
         try:
             yield
@@ -69,4 +78,4 @@ class Guard:
         else:
             self._breaker.succeeded(attempt)
         finally:
-            AI_RESTING.labels(self._name).set(self._breaker.open)
+            self._resting.set(self._breaker.open)

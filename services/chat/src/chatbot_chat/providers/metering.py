@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
-from decimal import Decimal
+from functools import cached_property
 
+from chatbot_common import genai
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Span
 from prometheus_client import Counter, Gauge, Histogram
 
-from chatbot_chat.providers import SPEECH, ChatProvider, Finish, ModelEvent, Usage
-from chatbot_chat.settings import ModelSettings
+from chatbot_chat.providers import SPEECH, ChatProvider, Finish, ModelEvent, ModelRequest, Usage
+from chatbot_chat.settings import ModelSettings, ProviderSettings
 
 AI_REQUESTS = Counter("ai_requests_total", "Requests to model providers", ["provider", "model", "status"])
 AI_SECONDS = Histogram(
@@ -28,30 +29,78 @@ AI_FIRST_TOKEN = Histogram(
 )
 AI_TOKENS = Counter("ai_tokens_used_total", "Tokens as counted by providers", ["provider", "model", "kind"])
 AI_COST = Counter("ai_cost_total", "Cost of tokens, in the currency of the resource's prices", ["provider", "model"])
+AI_RETRIES = Counter("ai_retries_total", "Attempts at a model after its provider had failed", ["provider", "model"])
+AI_FALLBACKS = Counter("ai_fallbacks_total", "Answers by another model than the one asked for", ["model", "fallback"])
 AI_RESTING = Gauge("ai_provider_resting", "Whether a provider is left alone because it kept failing", ["provider"])
+AI_SPARED = Counter("ai_provider_spared_total", "Requests not made to spare a provider", ["provider", "reason"])
 
 tracer = trace.get_tracer(__name__)
 
 MILLION = 1_000_000
 
 
-class Meter:
-    """Of one request. The span is worded as OpenTelemetry's conventions for generative AI have it."""
+class Series:
+    """Of one deployment of a model. Each is looked up once: finding one by its labels costs more than counting."""
 
-    def __init__(self, provider: ChatProvider, model: ModelSettings, upstream_model: str) -> None:
+    def __init__(
+        self, provider: ChatProvider, settings: ProviderSettings, model: ModelSettings, upstream_model: str
+    ) -> None:
+        self.operation = genai.Operation("chat", provider.protocol, upstream_model, settings.base_url)
+        self.named = {"chatbot.provider": provider.name, "chatbot.model": model.name}
         self._labels = (provider.name, model.name)
         self._prices = model.prices
-        self._span: Span = tracer.start_span(
-            f"chat {upstream_model}",
-            kind=SpanKind.CLIENT,
-            attributes={
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": provider.protocol,
-                "gen_ai.request.model": upstream_model,
-                "chatbot.provider": provider.name,
-                "chatbot.model": model.name,
-            },
-        )
+
+    @cached_property
+    def _seconds(self) -> tuple[Histogram, Histogram]:
+        return AI_SECONDS.labels(*self._labels), genai.OPERATION_SECONDS.labels(*self.operation.labels, "")
+
+    @cached_property
+    def first_token(self) -> Histogram:
+        return AI_FIRST_TOKEN.labels(*self._labels)
+
+    @cached_property
+    def first_chunk(self) -> Histogram:
+        return genai.FIRST_CHUNK_SECONDS.labels(*self.operation.labels)
+
+    @cached_property
+    def _tokens(self) -> list[tuple[Counter, Histogram]]:
+        return [
+            (AI_TOKENS.labels(*self._labels, kind), genai.TOKENS.labels(*self.operation.labels, kind))
+            for kind in ("input", "output")
+        ]
+
+    @cached_property
+    def _cost(self) -> Counter:
+        return AI_COST.labels(*self._labels)
+
+    @cached_property
+    def _answered(self) -> Counter:
+        return AI_REQUESTS.labels(*self._labels, "ok")
+
+    def used(self, usage: Usage) -> None:
+        for (counter, histogram), tokens in zip(self._tokens, (usage.input_tokens, usage.output_tokens), strict=True):
+            counter.inc(tokens)
+            histogram.observe(tokens)
+        if self._prices:
+            cost = self._prices.input * usage.input_tokens + self._prices.output * usage.output_tokens
+            self._cost.inc(float(cost) / MILLION)
+
+    def ended(self, seconds: float, status: str, failure: str = "") -> None:
+        """`failure` is the kind of error, if it was one."""
+        (self._answered if status == "ok" else AI_REQUESTS.labels(*self._labels, status)).inc()
+        whole, operation = self._seconds
+        whole.observe(seconds)
+        if failure:
+            operation = genai.OPERATION_SECONDS.labels(*self.operation.labels, failure)
+        operation.observe(seconds)
+
+
+class Meter:
+    """Of one request."""
+
+    def __init__(self, series: Series) -> None:
+        self._series = series
+        self._span: Span = series.operation.start(tracer, **series.named)
         self._started = time.perf_counter()
         self._silent = True
 
@@ -59,39 +108,40 @@ class Meter:
         """A block whose requests belong to this one's span."""
         return trace.use_span(self._span, record_exception=False, set_status_on_exception=False)
 
+    def asks(self, request: ModelRequest) -> None:
+        """What is asked for, as far as every provider is told it."""
+        if self._span.is_recording():
+            self._span.set_attribute("gen_ai.request.max_tokens", request.max_tokens)
+            self._span.set_attribute("gen_ai.request.stream", True)
+
     def heard(self, event: ModelEvent) -> None:
         if self._silent and isinstance(event, SPEECH):
             self._silent = False
-            seconds = time.perf_counter() - self._started
-            AI_FIRST_TOKEN.labels(*self._labels).observe(seconds)
-            self._span.set_attribute("gen_ai.response.time_to_first_chunk", seconds)
+            now = time.perf_counter()
+            self._series.first_token.observe(now - self._started)
+            self.began(now)
         if isinstance(event, Usage):
-            self._used(event)
+            self._series.used(event)
+            self._span.set_attribute("gen_ai.usage.input_tokens", event.input_tokens)
+            self._span.set_attribute("gen_ai.usage.output_tokens", event.output_tokens)
         if isinstance(event, Finish):
             self._span.set_attribute("gen_ai.response.finish_reasons", [event.reason])
 
-    def _used(self, usage: Usage) -> None:
-        AI_TOKENS.labels(*self._labels, "input").inc(usage.input_tokens)
-        AI_TOKENS.labels(*self._labels, "output").inc(usage.output_tokens)
-        self._span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
-        self._span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
-        if self._prices:
-            cost = self._prices.input * usage.input_tokens + self._prices.output * usage.output_tokens
-            AI_COST.labels(*self._labels).inc(float(cost / Decimal(MILLION)))
+    def began(self, moment: float) -> None:
+        """When a stream did, by `perf_counter`."""
+        self._series.first_chunk.observe(moment - self._started)
+        self._span.set_attribute("gen_ai.response.time_to_first_chunk", moment - self._started)
 
     def ended(self, status: str, error: BaseException | None = None) -> None:
-        if error is not None:
-            self._span.set_attribute("error.type", getattr(error, "kind", type(error).__name__))
-            self._span.set_status(StatusCode.ERROR)
+        failure = genai.failed(self._span, error) if error is not None else ""
         self._span.end()
-        AI_REQUESTS.labels(*self._labels, status).inc()
-        AI_SECONDS.labels(*self._labels).observe(time.perf_counter() - self._started)
+        self._series.ended(time.perf_counter() - self._started, status, failure)
 
 
 @contextlib.contextmanager
-def metered(provider: ChatProvider, model: ModelSettings, upstream_model: str) -> Iterator[Meter]:
+def metered(series: Series) -> Iterator[Meter]:
     """Counts the request when it ends: `ok`, `failed`, or `cancelled` by whoever asked."""
-    meter = Meter(provider, model, upstream_model)
+    meter = Meter(series)
     try:
         yield meter
     except (asyncio.CancelledError, GeneratorExit):

@@ -33,6 +33,7 @@ _REASONING = ("reasoning_content", "reasoning")
 """Where compatible servers put what a model thinks; OpenAI itself does not show it."""
 _UNKNOWN = ("unsupported", "not_supported", "unknown", "unrecognized", "unexpected", "extra")
 """What is in the code or the type of an error about a parameter that the model does not take, whatever its value."""
+_BOUNDS = ("max_tokens", "max_completion_tokens")
 _NEEDED = ("max_completion_tokens",)
 """Never left out: an answer must be bounded."""
 _TOOLS = re.compile(r"\btools?\b|tool[-_ ]|function[-_ ]?call", re.IGNORECASE)
@@ -48,6 +49,10 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
     bound = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
     wanted: dict[str, Any] = {bound: request.max_tokens, "temperature": request.temperature}
     wanted["stream_options"] = {"include_usage": True}
+    if request.top_p is not None:
+        wanted["top_p"] = request.top_p
+    if request.stop:
+        wanted["stop"] = list(request.stop)
     if request.tools:
         wanted["tools"] = [_tool(tool) for tool in request.tools]
         if not request.may_call and "tools" not in refused:
@@ -55,6 +60,16 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
         elif request.must_call and "tools" not in refused:
             named = {"type": "function", "function": {"name": request.must_call}}
             wanted["tool_choice"] = "required" if request.must_call is True else named
+    return {name: value for name, value in wanted.items() if name not in refused}
+
+
+def added(body: Mapping[str, Any], longest: int | None, refused: set[str]) -> dict[str, Any]:
+    """What we add to a client's own request: a stream counts, and where `longest` is given the answer has a bound."""
+    wanted: dict[str, Any] = {}
+    if body.get("stream") and not (body.get("stream_options") or {}).get("include_usage"):
+        wanted["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    if longest is not None and not any(body.get(name) for name in _BOUNDS):
+        wanted[next((name for name in _BOUNDS if name not in refused), _BOUNDS[-1])] = longest
     return {name: value for name, value in wanted.items() if name not in refused}
 
 

@@ -15,6 +15,7 @@ from chatbot_chat.providers import (
     ModelEvent,
     ModelRequest,
     ProviderError,
+    Taken,
     openai_chunks,
 )
 from chatbot_chat.providers.errors import late, refusal, retry_after_of, unreachable
@@ -57,6 +58,7 @@ class OpenAICompatible:
                 stream = await self._open(request)
             reading = openai_chunks.Reading()
             async with stream:
+                yield Taken()
                 chunks = cast(AsyncIterator[openai_chunks.Chunk], aiter(stream))
                 async for chunk in patience.over(chunks, openai_chunks.speaks):
                     for event in reading.events(chunk):
@@ -84,25 +86,26 @@ class OpenAICompatible:
                 self._dialects[request.model].add(refused)
 
     @contextlib.asynccontextmanager
-    async def relay(self, body: Mapping[str, Any]) -> AsyncIterator[Relayed]:
+    async def relay(self, body: Mapping[str, Any], longest: int | None = None) -> AsyncIterator[Relayed]:
         """See `RelayingProvider`."""
-        answer = await self._counted(dict(body))
+        answer = await self._asked(dict(body), longest)
         with contextlib.closing(answer):
             if not 200 <= answer.status < 300 and answer.status not in CLIENT_MISTAKES:
                 raise refusal(self.name, answer.status, retry_after_of(answer.headers))
             yield answer
 
-    async def _counted(self, body: dict[str, Any]) -> Relayed:
-        """A stream is asked to count, unless the model is known to refuse that."""
-        counted = {"stream_options": {"include_usage": True}}
-        if not body.get("stream") or body.get("stream_options") or "stream_options" in self._dialects[body["model"]]:
-            return await self._relay.post(body)
-        answer = await self._relay.post(body | counted)
-        if answer.status not in CLIENT_MISTAKES:
-            return answer
-        with contextlib.closing(answer):
-            if _refused(await answer.whole(), counted):
-                self._dialects[body["model"]].add("stream_options")
+    async def _asked(self, body: dict[str, Any], longest: int | None) -> Relayed:
+        """With what we add, unless the model is known to refuse that."""
+        refused = self._dialects[body["model"]]
+        while added := openai_chunks.added(body, longest, refused):
+            answer = await self._relay.post(body | added)
+            if answer.status not in CLIENT_MISTAKES:
+                return answer
+            with contextlib.closing(answer):
+                unknown = _refused(await answer.whole(), added)
+            if unknown is None:
+                break
+            refused.add(unknown)
         return await self._relay.post(body)
 
     async def close(self) -> None:

@@ -17,11 +17,13 @@ from chatbot_chat.providers import (
     ModelRequest,
     ProviderError,
     ProviderTimeout,
+    Taken,
 )
 from chatbot_chat.providers.guard import Guard
-from chatbot_chat.providers.metering import metered
+from chatbot_chat.providers.metering import AI_FALLBACKS, AI_RETRIES, Series, metered
 from chatbot_chat.providers.retries import ACCOMPANIED_SECONDS, ALONE_SECONDS, next_round
 from chatbot_chat.settings import DeploymentSettings, ModelSettings
+from chatbot_chat.timing import waiting
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +38,7 @@ class Route:
     provider: ChatProvider
     guard: Guard
     upstream_model: str
+    series: Series
 
 
 @dataclass(frozen=True)
@@ -76,41 +79,60 @@ async def first_to_answer(
             for route in asked:
                 if route.provider.name in slow:
                     continue  # its other deployments would take another wait as long
+                if failed or rounds:
+                    AI_RETRIES.labels(route.provider.name, route.model.name).inc()
                 try:
-                    return route, await ask(route)
+                    answer = await ask(route)
                 except ProviderError as error:
                     log.warning("provider failed", provider=route.provider.name, error=error.kind)
                     failed.append((route, error))
                     if isinstance(error, ProviderTimeout):
                         slow.add(route.provider.name)
+                else:
+                    if routes is not models[0]:
+                        AI_FALLBACKS.labels(models[0][0].model.name, route.model.name).inc()
+                    return route, answer
             failure, rounds = failed[-1][1], rounds + 1
             failed = [item for item in failed if item[0].provider.name not in slow]
             pause, asked = next_round(failed, rounds, longest, random.random()) or (0.0, [])  # noqa: S311
             if asked:
-                await sleep(pause)
+                with waiting():
+                    await sleep(pause)
     raise failure
 
 
-async def opened(route: Route, request: ModelRequest) -> Opened:
-    """The answer of one route, from its first words on. Raises `ProviderError`."""
+async def opened(route: Route, request: ModelRequest, cut: Callable[[], None] | None = None) -> Opened:
+    """The answer of one route, from its first words on; `cut`: see `Catalog.stream`. Raises `ProviderError`."""
     events = _answer(route, replace(request, model=route.upstream_model))
     heard: list[ModelEvent] = []
-    async for event in events:
-        heard.append(event)
-        if isinstance(event, (*SPEECH, Finish)):
-            break
+    taken = False
+    try:
+        async for event in events:
+            if isinstance(event, Taken):
+                taken = True
+                continue
+            heard.append(event)
+            if isinstance(event, (*SPEECH, Finish)):
+                break
+    except asyncio.CancelledError:
+        if cut and taken:
+            cut()
+        raise
     return Opened(heard, events)
 
 
 async def _answer(route: Route, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
     async with route.guard.admitted() as spoke:
-        with metered(route.provider, route.model, route.upstream_model) as meter:
+        with metered(route.series) as meter:
+            meter.asks(request)
             async with contextlib.aclosing(route.provider.stream(request)) as events:
-                with meter.current():  # only while nothing is yielded: the span must not become the consumer's
+                # Only while nothing is yielded: the span must not become the consumer's.
+                with meter.current(), waiting():
                     event = await anext(events, None)
                 while event is not None:
                     meter.heard(event)
                     if isinstance(event, SPEECH):
                         spoke()
                     yield event
-                    event = await anext(events, None)
+                    with waiting():
+                        event = await anext(events, None)

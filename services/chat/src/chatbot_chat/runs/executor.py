@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import structlog
 from chatbot_common.errors import Problem
 from chatbot_common.http import UpstreamProblem
-from opentelemetry import trace
+from prometheus_client import Counter
 
 from chatbot_chat.agent import AgentEvent, Called, Returned, Wanted, converse
 from chatbot_chat.citations import citations_of
 from chatbot_chat.conversation_client import ConversationClient, EndState, WaitingCall, ending
+from chatbot_chat.invocation import Invocation, invoked
 from chatbot_chat.moderation import Verdict
 from chatbot_chat.moderation.service import Moderation, Withheld
 from chatbot_chat.prompt import ToolUse
@@ -31,7 +32,7 @@ from chatbot_chat.providers import (
     Usage,
 )
 from chatbot_chat.providers.catalog import Catalog
-from chatbot_chat.runs.events import approvals, asked, terminal
+from chatbot_chat.runs.events import Event, approvals, asked, terminal
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.parts import call, parts_of
 from chatbot_chat.runs.resuming import Resume, waiting
@@ -41,9 +42,14 @@ from chatbot_chat.tools.knowledge import Shelf
 from chatbot_chat.tools.toolbox import Toolbox
 
 log = structlog.get_logger(__name__)
-tracer = trace.get_tracer(__name__)
+
+STATES = {"run.finished": "completed", "tool.approval": "requires_action"}
+"""In the words of the turn, by the run's last event."""
+RUNS = Counter("chat_runs_total", "Runs that this process executed, by how they ended", ["state"])
 
 COMMIT_MARGIN_SECONDS = 5.0
+CANCEL_PATIENCE_SECONDS = 5.0
+"""For a provider or a tool that is told to stop; one that does not must not keep its run from ending."""
 COMMIT_PATIENCE_SECONDS = 60.0
 NOT_STORED = "not-stored: The answer could not be stored; send the question again."
 COMMIT_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -85,9 +91,12 @@ class Said:
 
 
 class Executor:
+    """`agent` is the bot's name."""
+
     def __init__(
-        self, catalog: Catalog, conversation: ConversationClient, run_log: RunLog, moderation: Moderation
+        self, agent: str, catalog: Catalog, conversation: ConversationClient, run_log: RunLog, moderation: Moderation
     ) -> None:
+        self._agent = agent
         self._catalog = catalog
         self._conversation = conversation
         self._log = run_log
@@ -95,7 +104,8 @@ class Executor:
 
     async def execute(self, run: Run, task: Task) -> None:
         """Run to the end. Nothing escapes: whatever happens becomes the run's last event."""
-        with tracer.start_as_current_span("chat.run", attributes={"chatbot.run.id": str(run.id)}):
+        named = {"gen_ai.conversation.id": str(run.turn.conversation_id), "chatbot.run.id": str(run.id)}
+        with invoked(self._agent, **named) as invocation:
             said, keeping = Said(task.model, exchange=[*task.before.exchange] if task.before else []), None
             try:
                 await self._tell_start(run, task)
@@ -106,24 +116,29 @@ class Executor:
                 # A defect of ours: whoever follows must not wait for an end that never comes.
                 log.error("run crashed", run_id=str(run.id), exc_info=crash)
                 await self._give_up(run, said)
+            _record(invocation, run.events[-1], said)
             await run.account.close()
             await (keeping or run.keep_log(self._log))
 
     async def _tell_start(self, run: Run, task: Task) -> None:
         turn = run.turn
+        if opened := await self._log.opens(run.id, run.attempt):
+            run.obey(opened)
         run.emit(
             "run.started",
             conversation_id=str(turn.conversation_id),
             user_message_id=str(turn.user_message_id),
             message_id=str(turn.reply_message_id),
             model=task.model,
-            resumable=await self._log.opens(run.id, run.attempt),
+            resumable=opened is not None,
         )
         if task.before:
             run.emit("run.snapshot", text=task.before.text, parts=task.before.parts, status="running")
 
     async def _answer(self, run: Run, task: Task, said: Said) -> tuple[EndState, Problem | None]:
         """Stream the model's answer into the run; how it went, and the failure if it failed."""
+        if run.stop_reason:  # cancelled, or closed by another process, before it began
+            return _stopped(run), None
         speaking = asyncio.create_task(self._speak(run, task, said))
         stopping = asyncio.create_task(run.stopped())
         try:
@@ -131,7 +146,9 @@ class Executor:
             if not speaking.done():
                 if run.stop_reason is None and not run.text:
                     return "failed", ProviderTimeout("The model said nothing for as long as an answer may take.")
-                return ("cancelled" if run.stop_reason == "cancelled" else "interrupted"), None
+                return _stopped(run), None
+            if speaking.cancelled():
+                raise RuntimeError("somebody else's cancellation has leaked into the answer")
             speaking.result()
         except Problem as problem:
             return "failed", problem
@@ -141,15 +158,20 @@ class Executor:
         finally:
             for part in (speaking, stopping):
                 part.cancel()
-            await asyncio.wait({speaking, stopping})
+            _, left = await asyncio.wait({speaking, stopping}, timeout=CANCEL_PATIENCE_SECONDS)
+            if left:
+                log.error("answer does not stop", run_id=str(run.id))
         return ("requires_action" if said.wanted else "completed"), None
 
     async def _speak(self, run: Run, task: Task, said: Said) -> None:
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
             # The next round is for the model that spoke in the last one: it knows why it called.
             prepare = partial(task.prepare, use=use)
-            asked = self._catalog.stream(said.model, prepare, fallbacks=task.fallbacks, admit=run.account.admit)
-            return run.account.watched(asked)
+            account = run.account
+            asked = self._catalog.stream(
+                said.model, prepare, fallbacks=task.fallbacks, admit=account.admit, cut=account.cut
+            )
+            return account.watched(asked)
 
         answer = self._moderation.watched(converse(ask, task.toolbox, said.exchange, task.decided))
         async with contextlib.aclosing(answer) as events:
@@ -171,7 +193,7 @@ class Executor:
         calls = [_waiting(item) for item in said.wanted] if status == "requires_action" else []
         body = await self._ending(run, task, said, status, message, calls)
         outcome = await self._commit(run, body)
-        await run.account.close()
+        await run.account.close(disputed=outcome is not None or run.stop_reason == "superseded")
         if outcome is not None:
             status, message = outcome
         else:
@@ -204,9 +226,11 @@ class Executor:
     async def _give_up(self, run: Run, said: Said) -> None:
         """Close a run that crashed, without whatever it crashed on."""
         message = f"{Problem.kind}: {Problem.title}"
-        with contextlib.suppress(Problem):
+        try:
             body = ending(run.attempt, "failed", model=said.model, error=message)
             await self._store(run, body)
+        except Exception as failure:  # its lease ends
+            log.warning("crashed run not closed", run_id=str(run.id), error=type(failure).__name__)
         kind, data = terminal(run.turn, "failed", run.text, message)
         run.emit(kind, **data)
 
@@ -236,6 +260,19 @@ class Executor:
         spent = run.account.spent
         await self._conversation.store_reply(run.id, body | {"spent": spent.as_json() if spent else None})
         run.account.entered = True
+
+
+def _stopped(run: Run) -> EndState:
+    return "cancelled" if run.stop_reason == "cancelled" else "interrupted"
+
+
+def _record(invocation: Invocation, end: Event, said: Said) -> None:
+    state = STATES.get(end.type, end.type.removeprefix("run."))
+    RUNS.labels(state).inc()
+    invocation.spoke(said.model, said.usage)
+    invocation.span.set_attribute("chatbot.run.state", state)
+    if end.type == "run.failed":
+        invocation.failed(end.data["error"]["type"].rpartition(":")[2])
 
 
 def _waiting(item: ToolCall) -> WaitingCall:

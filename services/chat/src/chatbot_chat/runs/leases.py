@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 RENEW_SECONDS = 3.0
 """Less than a third of a lease: a renewal or two may get lost."""
-CALL_SECONDS = 2.0
+CALL_SECONDS = 3.0
 RETRY_SECONDS = 1.0
 SURE_SECONDS = 5.0
 """For how long a run must have been seen abandoned: after an outage of conversation every lease has ended, and the
@@ -128,7 +128,8 @@ class Leases:
             body = ending(attempt.attempt, "interrupted", model=_model(events), text=text, parts=parts)
             body |= {"abandoned": True, "spent": spent.as_json() if spent else None}
             stored = await self._conversation.store_reply(attempt.turn_id, body)
-            await self._budgets.settle(stored.user_id, f"{attempt.turn_id}:{attempt.attempt}", spent)
+            name = f"{attempt.turn_id}:{attempt.attempt}"
+            await self._budgets.settle(stored.user_id, name, spent, disputed=True)
             log.warning("abandoned run closed", run_id=str(attempt.turn_id), characters=len(text))
             await self._log.close(attempt.turn_id, attempt.attempt)
         except RedisError as error:

@@ -92,16 +92,15 @@ class RunLog:
         ).decode()
         return result
 
-    async def opens(self, run_id: UUID, attempt: int) -> bool:
-        """Whether the attempt's events will be in the log; not while Redis is away."""
+    async def opens(self, run_id: UUID, attempt: int) -> Appended | None:
+        """A first sign of life. None: the attempt's events will not be in the log, because Redis is away."""
         if time.monotonic() < self._away_until:
-            return False
+            return None
         try:
-            await self.append(run_id, attempt, ())
+            return await self.append(run_id, attempt, ())
         except RedisError:
             self._away_until = time.monotonic() + AWAY_SECONDS
-            return False
-        return True
+            return None
 
     async def said(self, run_id: UUID, attempt: int) -> list[Event]:
         """The attempt's events so far."""

@@ -11,7 +11,7 @@ from redis import RedisError
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.conversation_client import Turn
 from chatbot_chat.runs.events import Event, EventType
-from chatbot_chat.runs.log import RunLog
+from chatbot_chat.runs.log import Appended, RunLog
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +60,11 @@ class Run:
         self.stop_reason = self.stop_reason or reason
         self._stopped.set()
 
+    def obey(self, answer: Appended) -> None:
+        """What the log says to who writes it."""
+        if answer in ("cancel", "superseded"):
+            self.stop("cancelled" if answer == "cancel" else "superseded")
+
     async def stopped(self) -> None:
         await self._stopped.wait()
 
@@ -91,12 +96,14 @@ class Run:
                     written = 0
                     continue
                 written += len(batch)
-                if answer != "ok" and not ended:
-                    self.stop("cancelled" if answer == "cancel" else "superseded")
+                if not ended:
+                    self.obey(answer)
             except RedisError as error:
                 if available:
                     log.warning("run log unavailable", run_id=str(self.id), error=type(error).__name__)
                 available = False
+            except Exception as crash:  # a defect of ours: a run is answered and stored without its log, too
+                log.error("writing the run log crashed", run_id=str(self.id), exc_info=crash)
             if ended:
                 return
             await self._pause(changed)

@@ -16,7 +16,6 @@ from redis import RedisError
 
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
-from chatbot_chat.budgets.windows import BudgetUsedUp
 from chatbot_chat.conversation_client import ConversationClient, Knowledge, Options, Turn, ending
 from chatbot_chat.moderation.rules import Rules
 from chatbot_chat.moderation.service import Moderation
@@ -30,6 +29,7 @@ from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.resuming import resumed
 from chatbot_chat.runs.run import Run
 from chatbot_chat.settings import ModelSettings
+from chatbot_chat.timing import untold
 from chatbot_chat.tools.catalog import ToolCatalog
 from chatbot_chat.tools.factory import Asker
 from chatbot_chat.tools.knowledge import Shelf
@@ -54,6 +54,7 @@ class RunService:
         prompts: dict[str, str],
         budgets: Budgets | None = None,
         moderation: Moderation | None = None,
+        agent: str = "assistant",
     ) -> None:
         self._catalog = catalog
         self._tools = tools
@@ -62,11 +63,12 @@ class RunService:
         self._prompts = prompts
         self._budgets = budgets or Budgets(conversation)
         self._moderation = moderation or Moderation(Rules({}))
-        self._executor = Executor(catalog, conversation, run_log, self._moderation)
+        self._executor = Executor(agent, catalog, conversation, run_log, self._moderation)
         self._runs: dict[UUID, Run] = {}
         models = {name: catalog.model(name) for name in catalog.names}
         self.leases = Leases(conversation, run_log, lambda: self._runs.values(), budgets=self._budgets, models=models)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._leaving = False
 
     async def send(self, user: User, body: dict[str, Any], model: str, language: str | None) -> Turn:
         """Start the turn, or find the one this message started before; its events come from `events`.
@@ -104,26 +106,31 @@ class RunService:
     async def _begin(self, user: User, starting: Awaitable[Turn], model: str, language: str | None) -> Turn:
         turn = await starting
         if turn.state == "started":
-            asked = self._asked(user, turn, model, language)
             account = self._budgets.account(user.id, turn.turn_id, turn.attempt)
-            await self._admit(turn, asked, account)
+            try:
+                asked = self._asked(user, turn, model, language)
+                await self._admit(asked, account)
+            except Exception as failure:
+                await account.close()
+                await self._refuse(turn, failure if isinstance(failure, Problem) else Problem())
+                raise
             self._start(user.id, turn, asked, account)
         return turn
 
-    async def _admit(self, turn: Turn, asked: Task, account: Account) -> None:
-        """Raises `BudgetUsedUp`; then the turn has ended as failed, and can be tried again."""
+    async def _admit(self, asked: Task, account: Account) -> None:
+        """Raises `BudgetUsedUp`, `UnknownModel`: while it waited for its user, its model may have gone."""
         if not self._budgets.bounded:
             return
         settings = self._catalog.model(asked.model)
-        try:
-            with contextlib.suppress(PromptTooLong):  # that is for the run to tell, where no fallback has room for it
-                use = ToolUse(asked.toolbox.specs, asked.before.exchange if asked.before else ())
-                await account.admit(settings, asked.prepare(settings, use))
-        except BudgetUsedUp as refusal:
-            body = ending(turn.attempt, "failed", model=None, error=f"{refusal.kind}: {refusal}")
-            with contextlib.suppress(Problem):  # the worker closes it later
-                await self._conversation.store_reply(turn.turn_id, body)
-            raise
+        with contextlib.suppress(PromptTooLong):  # that is for the run to tell, where no fallback has room for it
+            use = ToolUse(asked.toolbox.specs, asked.before.exchange if asked.before else ())
+            await account.admit(settings, asked.prepare(settings, use))
+
+    async def _refuse(self, turn: Turn, problem: Problem) -> None:
+        """The turn ends as failed before it is run, and can be tried again."""
+        body = ending(turn.attempt, "failed", model=None, error=f"{problem.kind}: {problem}")
+        with contextlib.suppress(Problem):  # its lease ends
+            await self._conversation.store_reply(turn.turn_id, body)
 
     def _asked(self, user: User, turn: Turn, model: str, language: str | None) -> Task:
         """What the turn asks; one that goes on asks whom it asked before, in the same language."""
@@ -160,7 +167,11 @@ class RunService:
         return Task(model, prepare, Toolbox(), Shelf(knowledge), fallbacks=False)
 
     def _start(self, user_id: UUID, turn: Turn, asked: Task, account: Account) -> None:
+        if before := self._runs.get(turn.turn_id):
+            before.stop("superseded")  # another process has closed it while this one was frozen
         run = self._runs[turn.turn_id] = Run(user_id, turn, account)
+        if self._leaving:
+            run.stop("interrupted")
         # A task of its own: a client that goes away must not take the answer with it.
         task = self._task(self._executor.execute(run, asked))
         RUNS_IN_FLIGHT.inc()
@@ -177,7 +188,7 @@ class RunService:
         return await self._conversation.get_turn(user, run_id)
 
     async def cancel(self, user: User, run_id: UUID) -> Turn:
-        """Ask for the run to stop, wherever it is; a run that has ended stays as it ended.
+        """Ask for the run to stop, wherever it is; one that waits for its user ends at once. An ended one stays so.
 
         Raises:
             Unavailable: the run is elsewhere and Redis, which carries the wish, is away.
@@ -187,6 +198,8 @@ class RunService:
             run.stop("cancelled")
             return run.turn
         turn = await self.turn(user, run_id)
+        if turn.state == "requires_action":
+            turn = await self._end_waiting(user, turn)
         if turn.state != "running":
             return turn
         try:
@@ -195,11 +208,22 @@ class RunService:
             raise Unavailable("The run cannot be reached right now; try again shortly.") from error
         return turn
 
+    async def _end_waiting(self, user: User, turn: Turn) -> Turn:
+        """The turn as it stands then: the user may have answered meanwhile, so that it goes on."""
+        try:
+            await self._conversation.store_reply(turn.turn_id, ending(turn.attempt, "cancelled", model=None))
+        except UpstreamProblem as problem:
+            if problem.status != 409:
+                raise
+        return await self.turn(user, turn.turn_id)
+
     def events(self, user: User, turn: Turn, position: Position) -> AsyncIterator[Event]:
         """The run's events after `position`, until it has ended.
 
         What the log no longer holds arrives as one `run.snapshot`. Any replica may serve it.
         """
+        if turn.state == "running":  # which another request has started
+            untold()
         after = position.within(turn.attempt)
         if run := self._local(turn):
             return run.follow(min(after, len(run.events)))
@@ -261,6 +285,7 @@ class RunService:
             async with asyncio.timeout(seconds):
                 while self._tasks:  # a turn that is being started becomes a run
                     await asyncio.wait(self._tasks)
+        self._leaving = True
         for run in list(self._runs.values()):
             run.stop("interrupted")
         if self._tasks:

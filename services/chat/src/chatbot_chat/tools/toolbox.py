@@ -4,13 +4,14 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Literal
 
 import structlog
+from chatbot_common import genai
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from opentelemetry import trace
-from opentelemetry.trace import StatusCode
 from prometheus_client import Counter, Histogram
 from referencing import Registry
 
@@ -30,6 +31,10 @@ SECONDS = Histogram(
     "chat_tool_seconds", "Time that calls of tools took", ["tool"], buckets=(0.01, 0.1, 0.5, 1, 2, 5, 10, 20)
 )
 
+MOST_NAMES = 200
+OTHER = "_OTHER"
+"""In the place of a name that is not ours to count by."""
+
 Status = Literal["completed", "failed", "declined"]
 
 
@@ -39,6 +44,8 @@ class Result:
 
     text: str
     status: Status = "completed"
+    error: str = ""
+    """The kind of failure, for those who count."""
 
 
 DECLINED = Result("The user declined this call. Go on without it, and do not ask for it again.", "declined")
@@ -63,30 +70,56 @@ class Toolbox:
         tool = self._tools.get(call.name)
         if tool is None:
             known = ", ".join(self._tools) or "none"
-            return Result(f"There is no tool {call.name!r}; those there are: {known}.", "failed")
-        attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": call.name}
-        with tracer.start_as_current_span(f"execute_tool {call.name}", attributes=attributes) as span:
-            with SECONDS.labels(call.name).time():
-                result = await self._run(tool, call)
-            if result.status == "failed":
-                span.set_status(StatusCode.ERROR)
-        CALLS.labels(call.name, result.status).inc()
+            return self.instead(call, Result(f"There is no tool {call.name!r}; those there are: {known}.", "failed"))
+        name, started = _label(call.name), perf_counter()
+        with genai.traced(tracer, f"execute_tool {call.name}", _attributes(call)) as span:
+            result = await self._run(tool, call)
+            if result.error:
+                genai.failed(span, result.error)
+        seconds = perf_counter() - started
+        SECONDS.labels(name).observe(seconds)
+        genai.TOOL_SECONDS.labels(name, result.error).observe(seconds)
+        CALLS.labels(name, result.status).inc()
+        return result
+
+    def instead(self, call: ToolCall, result: Result) -> Result:
+        """What the model is told in place of a call; counted as one."""
+        CALLS.labels(_label(call.name) if call.name in self._tools else OTHER, result.status).inc()
         return result
 
     async def _run(self, tool: Ready, call: ToolCall) -> Result:
         arguments = arguments_of(call, tool)
         if isinstance(arguments, ToolError):
-            return Result(str(arguments), "failed")
+            return Result(str(arguments), "failed", "invalid-arguments")
         try:
             async with asyncio.timeout(self._seconds):
                 return Result(_capped(await tool.run(arguments)))
         except ToolError as error:
-            return Result(_capped(str(error)), "failed")
+            return Result(_capped(str(error)), "failed", "tool-failed")
         except TimeoutError:
-            return Result(f"The tool did not answer within {self._seconds:g} seconds.", "failed")
+            return Result(f"The tool did not answer within {self._seconds:g} seconds.", "failed", "timeout")
         except Exception as crash:  # a plug-in's defect is not the end of the run, and its words are not for others
             log.error("tool crashed", tool=call.name, exc_info=crash)
-            return Result("The tool failed.", "failed")
+            return Result("The tool failed.", "failed", "tool-crashed")
+
+
+_NAMES: set[str] = set()
+
+
+def _label(name: str) -> str:
+    """Of a tool there is. Servers of tools name theirs, as often as they like: what comes too late has no series."""
+    if len(_NAMES) < MOST_NAMES:
+        _NAMES.add(name)
+    return name if name in _NAMES else OTHER
+
+
+def _attributes(call: ToolCall) -> dict[str, str]:
+    return {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": call.name,
+        "gen_ai.tool.type": "function",
+        "gen_ai.tool.call.id": call.id,
+    }
 
 
 def arguments_of(call: ToolCall, tool: Ready) -> dict[str, Any] | ToolError:

@@ -6,6 +6,7 @@ from uuid import UUID
 import structlog
 from chatbot_common.database import Database
 from chatbot_common.errors import NotFound, Unavailable
+from chatbot_common.genai import traced
 from opentelemetry import trace
 
 from chatbot_conversation.embeddings import Embedder
@@ -17,6 +18,7 @@ from chatbot_conversation.wire import Page, Window, page_of
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
 
+RETRIEVAL = {"gen_ai.operation.name": "retrieval", "gen_ai.data_source.id": KNOWLEDGE}
 PASSAGES = 5
 SEARCH_SECONDS = 10
 SPARE = 5
@@ -55,9 +57,8 @@ class KnowledgeService:
 
     async def _hits(self, query: str, limit: int) -> list[Hit]:
         async with asyncio.timeout(SEARCH_SECONDS):
-            with tracer.start_as_current_span("embeddings.embed", attributes={"chatbot.model": self._embedder.name}):
+            with traced(tracer, f"retrieval {KNOWLEDGE}", RETRIEVAL):
                 [vector] = await self._embedder.embed([query])
-            with tracer.start_as_current_span("vectors.search", attributes={"chatbot.collection": KNOWLEDGE}):
                 return await self._vectors.search(KNOWLEDGE, None, vector, limit + SPARE)
 
     async def _knowledge(self, hits: list[Hit], limit: int) -> Knowledge:

@@ -41,8 +41,9 @@ GRACE = timedelta(minutes=1)
 
 
 class TurnService:
-    def __init__(self, database: Database, knowledge: KnowledgeService, turn_seconds: int) -> None:
+    def __init__(self, database: Database, signs: Database, knowledge: KnowledgeService, turn_seconds: int) -> None:
         self._database = database
+        self._signs = signs
         self._knowledge = knowledge
         self._allowed = timedelta(seconds=turn_seconds)
 
@@ -123,9 +124,9 @@ class TurnService:
         """Renew the leases of the caller's attempts. An idle caller only reads."""
         wanted = [(turn.turn_id, turn.attempt) for turn in request.turns]
         if not wanted:
-            async with self._database.read() as reading:
+            async with self._signs.read() as reading:
                 return _leases([], await store.abandoned(reading))
-        async with self._database.write() as session:
+        async with self._signs.write() as session:
             running = await store.renew(session, wanted)
             lost = [turn_id for turn_id, attempt in wanted if (turn_id, attempt) not in running]
             return _leases(lost, await store.abandoned(session))

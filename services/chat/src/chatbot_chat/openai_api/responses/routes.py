@@ -36,7 +36,7 @@ async def create_response(
     """
     if not body.stored:
         answering = await responses.answer(user, body)
-        return sse_response(answering.frames()) if body.stream else await answering.whole()
+        return sse_response(answering.frames(), answering.close) if body.stream else await answering.whole()
     name = f"responses:{sha256(idempotency_key.encode()).hexdigest()}" if idempotency_key else str(uuid7())
     turn = await responses.start(user, body, name)
     if body.stream:

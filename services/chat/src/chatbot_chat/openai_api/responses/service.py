@@ -166,6 +166,7 @@ class Stateless:
     def __init__(self, answering: Answering, options: Options) -> None:
         self._answering = answering
         self._response = stateless(options)
+        self.close = answering.close
 
     async def whole(self) -> Json:
         """Raises `ProviderError`."""

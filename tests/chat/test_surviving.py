@@ -1,0 +1,302 @@
+"""What may befall a platform in the middle of its answers; after each, `all_is_well` looks at all that it promises."""
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import pytest
+from chatbot_chat.settings import Settings
+from redis.asyncio import Redis
+
+from tests.chat.running import Chat, running, spec
+from tests.chat.surviving import (
+    LIMIT,
+    PATIENCE,
+    Asked,
+    Replica,
+    World,
+    approve,
+    bounded,
+    cancel,
+    installed,
+    left,
+    living,
+)
+from tests.conversation.running import eventually
+from tests.support.configuration import mapping
+from tests.support.identity import BOT, Keys
+from tests.support.model_server import ModelServer
+from tests.support.stores import Postgres, Valkey
+
+pytestmark = pytest.mark.timeout(240)
+NAP = json.dumps([[["calculator", {"expression": "6*7"}], ["nap", {}]]])
+LONG = "one two three four five six seven eight nine ten " * 4
+
+
+def order(what: str) -> str:
+    return json.dumps([[["order", {"what": what}]], [["calculator", {"expression": "6*7"}]]])
+
+
+@pytest.fixture(scope="module")
+def world(
+    tmp_path_factory: pytest.TempPathFactory,
+    keys: Keys,
+    auth_url: str,
+    conversation_url: str,
+    conversation_database: str,
+    running_model: tuple[ModelServer, str],
+    postgres: Postgres,
+) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("world")
+    redis = Valkey(folder)
+    urls = {"auth": auth_url, "conversation": conversation_url}
+    told = mapping("chat", keys, urls=urls, spec=spec(running_model[1]))  # type: ignore[arg-type]
+    told = bounded(told | {"redis_url": redis.url})
+    plugins = installed(folder / "plugins")
+    here, there = (Replica(told, folder / name, plugins) for name in ("here", "there"))
+    stores = (redis, postgres, conversation_database, conversation_url)
+    with living(World(here, there, *stores, running_model[0], keys, Settings.model_validate(told))) as made:
+        yield made
+
+
+@pytest.fixture
+async def chats(world: World) -> AsyncIterator[tuple[Chat, Chat]]:
+    world.model.requests.clear()
+    async with world.chats() as found:
+        yield found
+
+
+async def under_way(chat: Chat, *asked: Asked, until: str = "text.delta") -> "asyncio.Future[Any]":
+    """All of them followed, and heard so far."""
+    listening = asyncio.ensure_future(asyncio.gather(*(item.listen(chat) for item in asked)))
+    for item in asked:
+        await item.heard(until)
+    return listening
+
+
+FAILURES = {
+    "refuse": "provider-refused",
+    "busy": "provider-overloaded",
+    "broken": "provider-failed",
+    "hang": "provider-timeout",
+    "hang-midway": "provider-timeout",
+    "garbage": "provider-failed",
+    "cut": "provider-unreachable",
+    "early": "provider-failed",
+    "dead": "provider-unreachable",
+}
+
+
+class TestProvider:
+    async def test_that_fails_in_every_way(self, world: World, chats: tuple[Chat, Chat]) -> None:
+        chat, _ = chats
+        asked = [Asked("Hello there", model) for model in (*FAILURES, "soon", "flaky")]
+        await asyncio.gather(*(item.listen(chat) for item in asked))
+        for item in asked:
+            if kind := FAILURES.get(item.model):
+                assert item.seen[-1]["error"]["type"] == f"urn:chatbot:problem:{kind}", item
+                assert "sk-upstream-secret" not in str(item.seen)
+            else:
+                assert item.last == "run.finished", item
+        await world.all_is_well(chat, asked)
+        failed = [item for item in asked if item.model in FAILURES]
+        await asyncio.gather(*(item.listen(chat, model="echo", retry=True) for item in failed))
+        assert {item.last for item in failed} == {"run.finished"}
+        await world.all_is_well(chat, asked)
+
+
+class TestRedis:
+    @pytest.mark.parametrize("fault", ["slow", "killed"])
+    async def test_that_is_away_or_slow(self, world: World, chats: tuple[Chat, Chat], fault: str) -> None:
+        chat, other = chats
+        speaking, stopped = Asked("Count", "endless"), Asked("Count", "endless")
+        waiting, asked = Asked(order("socks"), "agent"), Asked(LONG, "echo")
+        listening = await under_way(chat, speaking, stopped)
+        await waiting.listen(chat)
+        async with slowed(world.redis) if fault == "slow" else killed(world.redis):
+            await asked.listen(other)
+            assert asked.last == "run.finished"
+            assert asked.seen[0]["resumable"] is (fault == "slow")
+            await approve(chat, waiting)
+            assert waiting.last == "run.finished"
+            await cancel(chat, stopped)
+            await stopped.heard("run.cancelled")
+        await eventually(lambda: left(chat, asked.user, LIMIT - 18), PATIENCE)
+        await cancel(other, speaking)  # which by now is in the log again, where the other replica leaves its wish
+        await listening
+        assert speaking.last == "run.cancelled"
+        await world.all_is_well(chat, [speaking, stopped, waiting, asked])
+
+
+@contextlib.asynccontextmanager
+async def killed(redis: Valkey) -> AsyncIterator[None]:
+    redis.kill()
+    try:
+        yield
+    finally:
+        redis.start()
+
+
+@contextlib.asynccontextmanager
+async def slowed(redis: Valkey) -> AsyncIterator[None]:
+    """Each command takes up to 0.2 s."""
+
+    async def slow() -> None:
+        async with Redis.from_url(redis.url) as client:
+            while True:
+                await client.client_pause(200)
+
+    task = asyncio.create_task(slow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class TestPostgres:
+    async def test_that_is_restarted_mid_turn(self, world: World, chats: tuple[Chat, Chat]) -> None:
+        chat, other = chats
+        speaking, ending, calling = Asked("Count", "endless"), Asked(LONG, "echo"), Asked(NAP, "agent")
+        listening = await under_way(chat, speaking, ending, calling, until="run.started")
+        world.postgres.crash()
+        try:
+            refused = Asked("Are you there?", "echo")
+            with pytest.raises(AssertionError, match="cannot work right now"):
+                await refused.listen(chat)
+            await ending.heard("text.delta")
+        finally:
+            await asyncio.to_thread(world.postgres.recover)
+        await eventually(lambda: answered(refused, chat), PATIENCE)
+        await ending.heard("run.finished")
+        for item in (speaking, calling):
+            await cancel(other, item)
+        await listening
+        assert [item.last for item in (speaking, calling)] == ["run.cancelled"] * 2
+        await world.all_is_well(chat, [speaking, ending, calling, refused])
+
+
+async def answered(asked: Asked, chat: Chat) -> bool:
+    """Sent again and again, as clients do until somebody has heard it."""
+    with contextlib.suppress(AssertionError):
+        await asked.listen(chat)
+    return bool(asked.seen)
+
+
+class TestClients:
+    async def test_that_leave_or_cancel_by_hundreds_at_once(self, world: World, chats: tuple[Chat, Chat]) -> None:
+        outside, _ = chats
+        told = world.settings.model_copy(update={"moderation": None, "default_model": "endless"})
+        async with running(world.keys, told) as chat:
+            await Asked("Hello", "echo").listen(chat)
+            before = tasks()
+            asked = [Asked("Count", "endless") for _ in range(40)]
+            listening = await under_way(chat, *asked)
+            gone = [Asked("Count", model) for model in ("endless", BOT) for _ in range(40)]
+            leaving = [leave(chat, item, at_once=bool(number % 2)) for number, item in enumerate(gone)]
+            cancelling = [cancel(where, item) for item in asked for where in (chat, outside)]
+            await asyncio.gather(*leaving, *cancelling)
+            await listening
+            assert {item.last for item in asked} == {"run.cancelled"}
+            await world.all_is_well(chat, asked)
+            await eventually(lambda: world.budgets_are_right(chat, gone), PATIENCE)
+            await eventually(lambda: all_gone(before), PATIENCE)
+
+
+async def leave(chat: Chat, item: Asked, *, at_once: bool) -> None:
+    """A client of completions, gone before the first byte or after it."""
+    body = {"model": item.model, "messages": [{"role": "user", "content": item.question}], "stream": True}
+    asking = chat.client.stream("POST", "/v1/chat/completions", json=body, headers=chat.keys.bearer(item.user))
+    with contextlib.suppress(TimeoutError, httpx2.TransportError):
+        async with asyncio.timeout(0.02 if at_once else 60), asking as response:
+            await anext(response.aiter_bytes())
+
+
+def tasks() -> Counter[str]:
+    """Those of services in this loop; of connections there may be fewer or more."""
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+    return Counter(name for name in names if "Server" not in name and "Protocol" not in name)
+
+
+async def all_gone(before: Counter[str]) -> bool:
+    return not tasks() - before
+
+
+class TestProcess:
+    """Of a replica of chat, with every kind of turn under way. The tests need no order, but are fastest in this one."""
+
+    @pytest.mark.parametrize("fault", ["frozen", "killed"])
+    async def test_that_stops_without_a_word(self, world: World, chats: tuple[Chat, Chat], fault: str) -> None:
+        here, there = chats
+        speaking, calling, waiting = Asked("Count", "endless"), Asked(NAP, "agent"), Asked(order("socks"), "agent")
+        approved, ending, before = Asked(order("shoes"), "agent"), Asked(LONG, "echo"), Asked("Before", "echo")
+        for item in (before, waiting, approved):
+            await item.listen(here)
+        beginning = Asked("Now", "echo", user=before.user, body={"conversation_id": before.seen[0]["conversation_id"]})
+        listening = [await under_way(here, speaking)]
+        listening.append(await under_way(here, calling, until="tool.finished"))
+        async with world.sql() as sql:
+            async with sql.transaction():
+                # What conversation does for these it will have done, and nobody will have heard of it.
+                listening.append(await under_way(here, ending, until="run.started"))
+                locked = [item.user for item in (approved, ending, beginning)]
+                await sql.execute("SELECT * FROM conversations WHERE user_id = ANY($1) FOR UPDATE", locked)
+                await sql.execute("SELECT * FROM turns WHERE user_id = ANY($1) FOR UPDATE", locked[:2])
+                listening += [asyncio.ensure_future(item) for item in (approve(here, approved), beginning.listen(here))]
+                await eventually(lambda: three_wait(sql), PATIENCE)
+                world.here.signal(signal.SIGSTOP if fault == "frozen" else signal.SIGKILL)
+            await eventually(lambda: all_done(sql, approved, ending, beginning), PATIENCE)
+        later = [replace(item, seen=[]) for item in (beginning, approved)]  # their users look elsewhere
+        lost = [speaking, calling, *later]
+        await world.expire(*lost)
+        for item in later:
+            await item.listen(there)
+            assert item.last == "run.interrupted"
+        await approve(there, waiting)
+        if fault == "frozen":
+            world.here.signal(signal.SIGCONT)
+        await asyncio.gather(*listening)
+        assert waiting.last == "run.finished"
+        for item in lost:
+            assert (await there.ended(item.user, item.run_id))["state"] == "interrupted"
+        assert (await there.ended(ending.user, ending.run_id))["state"] == "completed"
+        asked = [*lost, waiting, ending]
+        await world.all_is_well(there, asked, doubted=True)
+        for item in (speaking, later[0]):
+            await item.listen(there, model="echo", retry=True)
+            assert item.last == "run.finished"
+        await world.all_is_well(there, asked, doubted=True)
+
+    async def test_that_is_told_to_end(self, world: World, chats: tuple[Chat, Chat]) -> None:
+        here, there = chats
+        speaking, calling = Asked("Count", "endless"), Asked(NAP, "agent")
+        listening = [await under_way(there, speaking), await under_way(there, calling, until="tool.finished")]
+        world.there.signal(signal.SIGTERM)
+        await asyncio.gather(*listening)
+        assert world.there.process
+        assert await asyncio.to_thread(world.there.process.wait, 30) == 0
+        assert [item.last for item in (speaking, calling)] == ["run.interrupted"] * 2
+        await world.all_is_well(here, [speaking, calling])
+        logged = world.there.logged()
+        assert all(json.loads(line) for line in logged.splitlines())
+        assert "sk-test" not in logged
+
+
+async def three_wait(sql: Any) -> Any:
+    await sql.execute("SELECT pg_stat_clear_snapshot()")
+    query = "SELECT count(*) = 3 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = ANY($1)"
+    return await sql.fetchval(query, ["transactionid", "tuple"])
+
+
+async def all_done(sql: Any, approved: Asked, ending: Asked, beginning: Asked) -> bool:
+    return bool(
+        await sql.fetchval("SELECT attempt FROM turns WHERE user_id = $1", approved.user) == 2
+        and await sql.fetchval("SELECT state FROM turns WHERE user_id = $1", ending.user) == "completed"
+        and await sql.fetchval("SELECT count(*) FROM turns WHERE user_id = $1", beginning.user) == 2
+    )
