@@ -12,7 +12,7 @@ from chatbot_conversation.usage.service import UsageService
 router = APIRouter(prefix="/internal/usage", tags=["usage"], dependencies=[Depends(calling_service("chat"))])
 
 
-def _service(request: Request) -> UsageService:
+async def _service(request: Request) -> UsageService:
     service: UsageService = request.app.state.usage
     return service
 
