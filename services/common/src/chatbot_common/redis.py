@@ -28,6 +28,8 @@ tracer = trace.get_tracer(__name__)
 
 Argument = str | bytes | int | float
 
+SECONDS = 5.0
+"""That an answer may take where nobody has said so; redis-py's own."""
 CONNECTIONS = 100
 """Of one client. Each is in use for a round trip only, unless the command itself waits."""
 
@@ -62,7 +64,8 @@ class Script:
     def __init__(self, redis: Redis, text: str) -> None:
         self._text = text
         self._sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
-        self._line = Line(redis.connection_pool, redis.connection_pool.connection_kwargs["socket_timeout"])
+        pool = redis.connection_pool
+        self._line = Line(pool, pool.connection_kwargs.get("socket_timeout") or SECONDS)
 
     async def __call__(self, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Raises `redis.RedisError`."""
