@@ -13,10 +13,10 @@ from typing import Any
 import certifi
 import pytest
 
-from tests.support.apiserver import ApiServer, running_api_server
+from tests.support.apiserver import ApiServer
 from tests.support.identity import Keys
 from tests.support.serving import in_thread
-from tests.support.sharing import FOLDER, begin, shared_api_server
+from tests.support.sharing import FOLDER, begin, lone_api_server, shared_api_server
 from tests.support.stores import Postgres, running_postgres, running_valkey
 from tests.support.weaviate import Weaviate, running_weaviate
 
@@ -91,10 +91,10 @@ def api_server() -> Iterator[ApiServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def own_api_server() -> Iterator[ApiServer]:
-    """Of this worker alone, for tests that change what kinds there are; they leave it as it was."""
-    with running_api_server() as server:
+    """Of this file alone, for tests that change what kinds there are; they leave it as it was."""
+    with lone_api_server() as server:
         yield server
 
 

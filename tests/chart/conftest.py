@@ -6,7 +6,8 @@ import pytest
 
 from tests.chart.helm import Helm, find_helm
 from tests.support import optional_apis
-from tests.support.apiserver import ApiServer, running_api_server
+from tests.support.apiserver import ApiServer
+from tests.support.sharing import lone_api_server
 
 
 @pytest.fixture(scope="session")
@@ -14,9 +15,9 @@ def helm() -> Helm:
     return find_helm()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def empty_server() -> Iterator[ApiServer]:
     """With the Prometheus operator's definitions, without ours; it writes down what ServiceAccounts do."""
-    with running_api_server(crds=False, audit=True) as server:
+    with lone_api_server(empty=True) as server:
         optional_apis.install(server, optional_apis.MONITORING)
         yield server

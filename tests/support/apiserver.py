@@ -10,7 +10,6 @@ import json
 import os
 import ssl
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,10 +20,7 @@ from typing import Any, TypeVar
 import httpx2
 import pytest
 import yaml
-from localcluster import control_plane
-from localcluster.paths import Layout, home, node_ip
-
-from tests.support.serving import free_port
+from localcluster.paths import Layout, home
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -191,7 +187,7 @@ def playing_kubelet(
 
 
 @contextlib.contextmanager
-def again_and_again(act: Callable[[], None], every: float = 0.2) -> Iterator[None]:
+def again_and_again(act: Callable[[], None], every: float = 0.4) -> Iterator[None]:
     """Done in a thread of its own while the block runs, as a controller does its work."""
     stop = threading.Event()
 
@@ -233,27 +229,6 @@ def audit_log(layout: Layout) -> Path:
     return layout.run / "audit.log"
 
 
-@contextlib.contextmanager
-def running_api_server(*, crds: bool = True, audit: bool = False) -> Iterator[ApiServer]:
-    """A fresh one. Skips the test when it was never built; fails it when CHATBOT_REQUIRE_CLUSTER is set.
-
-    Args:
-        crds: whether our definitions are in it.
-        audit: whether it writes down what ServiceAccounts ask for, see `ApiServer.audited`.
-    """
-    programs = built()
-    with tempfile.TemporaryDirectory(prefix="kube-", ignore_cleanup_errors=True) as folder:
-        layout = Layout(Path(folder), programs, free_port(), free_port(), node_ip())
-        try:
-            control_plane.start(layout, scheduler=False, api_flags=_audit_flags(layout) if audit else ())
-            with reached(layout) as server:
-                if crds:
-                    install_crds(server)
-                yield server
-        finally:
-            control_plane.stop(layout)
-
-
 def built() -> Path:
     """The folder of its programs. Skips the test when they were never built; fails it with CHATBOT_REQUIRE_CLUSTER."""
     programs = home() / "bin"
@@ -270,7 +245,7 @@ def reached(layout: Layout) -> Iterator[ApiServer]:
         yield ApiServer(layout, client)
 
 
-def _audit_flags(layout: Layout) -> tuple[str, ...]:
+def audit_flags(layout: Layout) -> tuple[str, ...]:
     policy = layout.run / "audit-policy.json"
     policy.write_text(json.dumps(AUDIT_POLICY), encoding="utf-8")
     return f"--audit-policy-file={policy}", f"--audit-log-path={audit_log(layout)}"

@@ -1,25 +1,27 @@
-"""One API server for all workers of a test run: who needs it first starts it, and the end of the run ends it.
+"""API servers for all workers of a test run: who needs one first starts it, and the end of the run ends it.
 
-Beside each other in namespaces of their own they take a quarter of the time and memory of four servers. Tests that
-change what kinds there are, or what everybody may do, use a server of their worker alone.
+Most tests are beside each other on one, in namespaces of their own, for a quarter of the time and memory of four. Files
+that change what kinds there are, or what everybody may do, have one to themselves, and leave it to the next such file.
 """
 
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from localcluster import control_plane
 from localcluster.paths import Layout, node_ip
 
-from tests.support.apiserver import ApiServer, built, install_crds, reached
+from tests.support.apiserver import ApiServer, audit_flags, built, install_crds, reached
 from tests.support.serving import free_port
 
 FOLDER = "CHATBOT_TESTS_API_SERVER"
-"""Environment variable; workers inherit it from the process that starts them."""
+"""Environment variable; workers inherit it from the process that starts them. Each server has a folder in it."""
 PORTS = "ports"
 """File with the ports of the API server and of etcd, once it is ready."""
 
@@ -31,8 +33,8 @@ def begin() -> Callable[[], None]:
 
     def end() -> None:
         del os.environ[FOLDER]
-        if (folder / PORTS).exists():
-            control_plane.stop(_layout(folder))
+        for ports in folder.glob(f"*/{PORTS}"):
+            control_plane.stop(_layout(ports.parent))
         shutil.rmtree(folder, ignore_errors=True)
 
     return end
@@ -41,24 +43,60 @@ def begin() -> Callable[[], None]:
 @contextlib.contextmanager
 def shared_api_server() -> Iterator[ApiServer]:
     """It has our definitions, and no other than a cluster always has."""
-    built()
-    folder = Path(os.environ[FOLDER])
+    folder = _folder("shared")
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / PORTS).exists():
-            _start(folder)
+        _start(folder)
     with reached(_layout(folder)) as server:
         yield server
 
 
-def _start(folder: Path) -> None:
-    (folder / PORTS).write_text(f"{free_port()} {free_port()}", encoding="ascii")
+@contextlib.contextmanager
+def lone_api_server(*, empty: bool = False) -> Iterator[ApiServer]:
+    """One that nobody else uses meanwhile: the first that is free, else one more.
+
+    Args:
+        empty: without our definitions; it writes down what ServiceAccounts ask for, see `ApiServer.audited`.
+    """
+    for number in itertools.count():
+        folder = _folder(f"{'empty' if empty else 'lone'}-{number}")
+        with (folder / "lock").open("w") as lock:
+            if _is_free(lock):
+                _start(folder, empty=empty)
+                with reached(_layout(folder)) as server:
+                    yield server
+                return
+
+
+def _is_free(lock: IO[str]) -> bool:
+    """And ours from now on, until it is closed."""
     try:
-        control_plane.start(_layout(folder), scheduler=False)
-        with reached(_layout(folder)) as server:
-            install_crds(server)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _folder(name: str) -> Path:
+    built()
+    folder = Path(os.environ[FOLDER]) / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _start(folder: Path, *, empty: bool = False) -> None:
+    """Unless it runs already; by who holds its lock."""
+    if (folder / PORTS).exists():
+        return
+    (folder / PORTS).write_text(f"{free_port()} {free_port()}", encoding="ascii")
+    layout = _layout(folder)
+    try:
+        control_plane.start(layout, scheduler=False, api_flags=audit_flags(layout) if empty else ())
+        if not empty:
+            with reached(layout) as server:
+                install_crds(server)
     except BaseException:
-        control_plane.stop(_layout(folder))
+        control_plane.stop(layout)
         (folder / PORTS).unlink()
         raise
 
