@@ -259,12 +259,12 @@ class TestProcess:
             await item.listen(there)
             assert item.last == "run.interrupted"
         await approve(there, waiting)
-        if fault == "frozen":
-            world.here.signal(signal.SIGCONT)
-        await asyncio.gather(*listening)
         assert waiting.last == "run.finished"
         for item in lost:
             assert (await there.ended(item.user, item.run_id))["state"] == "interrupted"
+        if fault == "frozen":
+            world.here.signal(signal.SIGCONT)
+        await asyncio.gather(*listening)
         assert (await there.ended(ending.user, ending.run_id))["state"] == "completed"
         asked = [*lost, waiting, ending]
         await world.all_is_well(there, asked, doubted=True)

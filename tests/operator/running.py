@@ -213,6 +213,8 @@ def _taken(world: World) -> bool:
 
 
 SECONDS = 60
+LOOK_SECONDS = 0.5
+"""Between two reconciles of who waits: each asks for all there is, and keeps the control plane from getting on."""
 
 
 def scaler(bot: str) -> Object:
@@ -249,7 +251,7 @@ class Run:
                 found = next(item for item in told.conditions if item.type == kind)
                 if found.status == status and reason in (None, found.reason):
                     return told
-                await asyncio.sleep(0.2)  # or the control plane gets nothing done beside us
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def rests(self) -> None:
         """Until looking again, also after a restart, writes nothing. Autoscalers may still say their first words."""

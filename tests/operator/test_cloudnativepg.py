@@ -17,7 +17,7 @@ from chatbot_operator.components import secrets
 from chatbot_operator.components.metadata import CLOUD_NATIVE_PG
 from chatbot_operator.world import Manifest, Observed
 
-from tests.operator.running import BOT, SECONDS, Run, World
+from tests.operator.running import BOT, LOOK_SECONDS, SECONDS, Run, World
 from tests.operator.simulated import Cluster, cluster_status, make_bot
 from tests.operator.specs import DEV, EXTERNAL
 from tests.support import optional_apis
@@ -235,7 +235,7 @@ async def ready(run: Run, world: World) -> None:
             await run.reconcile(world.key)
             if run.ready(run.status())[0] == "True":
                 return
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 @pytest.mark.usefixtures("cloud_native_pg")

@@ -22,7 +22,7 @@ from chatbot_operator.world import Observed, Step
 from chatbot_resource.model import ChatbotDeployment
 
 from tests.operator import test_modes as modes
-from tests.operator.running import BOT, SECONDS, SETTINGS, Run, SmallPlan, World, deployment, step
+from tests.operator.running import BOT, LOOK_SECONDS, SECONDS, SETTINGS, Run, SmallPlan, World, deployment, step
 from tests.operator.test_modes import replicas
 from tests.support.apiserver import ApiServer, Object, again_and_again, playing_kubelet, wait_for
 from tests.support.optional_apis import KEDA, install, remove
@@ -140,7 +140,7 @@ async def has(run: Run, world: World, *wanted: str) -> None:
     async with asyncio.timeout(SECONDS):
         while autoscalers(world) != set(wanted):
             await run.reconcile(world.key)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 BY_CLUSTER = f"HorizontalPodAutoscaler {CHAT}"

@@ -21,7 +21,7 @@ from chatbot_operator.queue import Key
 from chatbot_operator.world import Answer, Manifest
 from chatbot_resource.status import Condition, Status
 
-from tests.operator.running import BOT, SECONDS, SETTINGS, Run, World
+from tests.operator.running import BOT, LOOK_SECONDS, SECONDS, SETTINGS, Run, World
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import EXTERNAL
 from tests.support.apiserver import Object, playing_kubelet, wait_for
@@ -367,7 +367,7 @@ class TestCluster:
             async with asyncio.timeout(SECONDS):
                 # Autoscalers that have not said anything yet are looked at again sooner.
                 while (await run.reconcile(world.key) or 0) < 60:
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(LOOK_SECONDS)
             assert service.asked == asked
 
             # Those of chat go on without Redis, and nothing but they tells of it.

@@ -14,7 +14,7 @@ from chatbot_operator.reconcile import Reconciler
 from chatbot_operator.referrers import Referrers
 
 from tests.operator.conftest import logged, world  # noqa: F401 - fixtures
-from tests.operator.running import BOT, SETTINGS, World
+from tests.operator.running import BOT, LOOK_SECONDS, SETTINGS, World
 from tests.support.apiserver import ApiServer, Object, playing_kubelet
 
 
@@ -107,5 +107,5 @@ async def converge(world: World, reconciler: Reconciler, kind: str = "Ready", st
         found = [item["status"] for item in told.get("conditions") or [] if item["type"] == kind]
         if found == [status] and told["observedGeneration"] == bot["metadata"]["generation"]:
             return
-        await asyncio.sleep(0.2)  # or the control plane gets nothing done beside us
+        await asyncio.sleep(LOOK_SECONDS)
     raise AssertionError(f"{BOT}: {kind} never became {status}: {world.bot().get('status')}")

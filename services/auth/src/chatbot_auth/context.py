@@ -21,7 +21,7 @@ class Context:
     links: Links
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:
     context: Context = request.app.state.context
     return context
 

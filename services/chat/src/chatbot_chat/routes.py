@@ -55,12 +55,12 @@ class Place:
     message_id: UUID
 
 
-def _runs(request: Request) -> RunService:
+async def _runs(request: Request) -> RunService:
     service: RunService = request.app.state.runs
     return service
 
 
-def _catalog(request: Request) -> Catalog:
+async def _catalog(request: Request) -> Catalog:
     catalog: Catalog = request.app.state.catalog
     return catalog
 

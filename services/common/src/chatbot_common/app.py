@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from chatbot_common.connections import recycled, say_goodbye
-from chatbot_common.direct import Direct, Service, stacked
+from chatbot_common.direct import Direct, Service
 from chatbot_common.errors import add_error_handlers
 from chatbot_common.identity import Identity, ServiceIdentity, UserVerifier
 from chatbot_common.settings import ServiceSettings
@@ -125,7 +126,7 @@ def create_service(
     app.state.probes = probes
     add_error_handlers(app)
     app.user_middleware[:0] = [Middleware(HttpTelemetry), *middleware]
-    app.direct = {asked: stacked(route, middleware) for asked, route in direct.items()}
+    app.pass_by(direct, middleware)
     app.include_router(health_router(name, probes))
     for router in routers:
         app.include_router(router)
@@ -200,6 +201,8 @@ async def serve(app: FastAPI, settings: ServiceSettings, trusted_proxies: Sequen
     forwarded = {"proxy_headers": bool(trusted_proxies), "forwarded_allow_ips": list(trusted_proxies)}
     public = _Server(_config(app, listen.host, listen.port, settings.drain_seconds, http=recycled(), **forwarded))
     private = private_server(probes, settings)
+    # What was made until now stays: the garbage collector need not look at all of it again and again.
+    gc.freeze()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

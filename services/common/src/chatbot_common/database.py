@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from asyncpg import PostgresError  # type: ignore[import-untyped]
 from prometheus_client import Gauge
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from chatbot_common.database_url import dsn_of
 from chatbot_common.errors import Unavailable
@@ -31,6 +33,8 @@ CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 15.0
 """The longest a statement may take. A server that vanished with its node sends nothing, not even the connection's end;
 without this limit the kernel would wait for it for a quarter of an hour. The driver may take it twice, to roll back."""
+RESTED_SECONDS = 1.0
+"""Of a pooled connection, after which it is tried before it is used."""
 MIGRATION_RETRY_SECONDS = 1.0
 UNREACHABLE = 75
 """Exit status of work whose database cannot be used yet; 75 is EX_TEMPFAIL of sysexits.h."""
@@ -70,10 +74,11 @@ class Database:
             command_timeout=statement_seconds,
             pool_size=pool_size,
             max_overflow=max_overflow,
-            pool_pre_ping=True,
             pool_recycle=3600,
             hide_parameters=True,  # they hold what people wrote, and errors end up in logs
         )
+        event.listen(self.engine.sync_engine, "checkin", _rests)
+        event.listen(self.engine.sync_engine, "checkout", _check)
         self._read = async_sessionmaker(self.engine, class_=ReadSession, expire_on_commit=False)
         self._write = async_sessionmaker(self.engine, class_=WriteSession, expire_on_commit=False)
         if observed:
@@ -101,6 +106,27 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def _rests(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    entry.info["since"] = time.monotonic()
+
+
+def _check(connection: Any, entry: ConnectionPoolEntry, _: object) -> None:
+    """Whether a pooled connection lives. Asking the server costs three round trips, so only one that rested is asked.
+
+    A server that ended the connection has told us so by now; one that vanished with its node has not.
+
+    Raises:
+        DisconnectionError: it is not; the pool tries another.
+    """
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+    if time.monotonic() - entry.info.get("since", time.monotonic()) > RESTED_SECONDS:
+        try:
+            connection.ping()
+        except Exception as error:
+            raise DisconnectionError from error
 
 
 def engine_of(url: str, command_timeout: float | None = None, **options: Any) -> AsyncEngine:

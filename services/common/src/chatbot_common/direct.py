@@ -6,7 +6,8 @@ answer must have it gets here too: its span (`Observed`), its line in the log an
 when it fails (`Problems`). The framework keeps these routes for their description.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import BaseModel, ValidationError
 from starlette.middleware import Middleware
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatbot_common.errors import SEND_JSON, Problem, UnsupportedMediaType, from_validation, problem_response
@@ -30,6 +32,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 STATUS = "chatbot.status"
 """Key in a direct request's scope: the status that was sent. Without it nothing was sent yet."""
+_NAME = re.compile(r"{(\w+)}")
 _CARRIED = {b"traceparent": "traceparent", b"tracestate": "tracestate", b"baggage": "baggage"}
 
 
@@ -42,17 +45,37 @@ class Direct:
 
 
 class Service(FastAPI):
-    """A service's app. `direct` has the routes that pass the framework by, by method and exact path."""
+    """A service's app, with routes that pass the framework by."""
 
-    direct: Mapping[tuple[str, str], ASGIApp]
+    _exact: dict[tuple[str, str], ASGIApp]
+    _templates: list[tuple[str, re.Pattern[str], ASGIApp]]
+
+    def pass_by(self, routes: Mapping[tuple[str, str], Direct], middleware: Sequence[Middleware]) -> None:
+        """Args:
+        routes: by method and path; one with names in braces gets them as `path_params`, as text.
+        """
+        stacks = {asked: stacked(route, middleware) for asked, route in routes.items()}
+        self._exact = {asked: app for asked, app in stacks.items() if "{" not in asked[1]}
+        named = [(*asked, app) for asked, app in stacks.items() if "{" in asked[1]]
+        self._templates = [(method, re.compile(_NAME.sub(r"(?P<\1>[^/]+)", path)), app) for method, path, app in named]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = self.direct.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        found = self._found(scope) if scope["type"] == "http" else None
         if found is None:
             await super().__call__(scope, receive, send)
         else:
             scope["app"] = self
             await found(scope, receive, send)
+
+    def _found(self, scope: Scope) -> ASGIApp | None:
+        method, path = scope["method"], scope["path"]
+        if app := self._exact.get((method, path)):
+            return app
+        for its, pattern, app in self._templates:
+            if its == method and (match := pattern.fullmatch(path)):
+                scope["path_params"] = match.groupdict()
+                return app
+        return None
 
 
 def stacked(route: Direct, middleware: Iterable[Middleware]) -> ASGIApp:
@@ -128,6 +151,10 @@ def endpoint(function: Callable[[Request], Awaitable[ASGIApp]]) -> ASGIApp:
         await response(scope, receive, send)
 
     return app
+
+
+def json_of(model: BaseModel) -> Response:
+    return Response(model.model_dump_json(), media_type="application/json")
 
 
 async def body_of(request: Request, model: type[ModelT]) -> ModelT:

@@ -7,8 +7,11 @@ Who finds all connections of a client in use waits for one: redis-py by itself r
 """
 
 from collections.abc import Sequence
+from hashlib import sha1
 from typing import Any
 
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.sentinel import (
     Sentinel,
@@ -19,14 +22,14 @@ from redis.asyncio.sentinel import (
 from redis.exceptions import NoScriptError
 
 from chatbot_common.redis_url import sentinels_of
-from chatbot_common.together import Together
+from chatbot_common.wire import Line
+
+tracer = trace.get_tracer(__name__)
 
 Argument = str | bytes | int | float
-Call = tuple[Sequence[str], Sequence[Argument]]
-"""Keys and arguments."""
 
-SCRIPT_LANES = 4
-SCRIPT_CALLS = 100
+SECONDS = 5.0
+"""That an answer may take where nobody has said so; redis-py's own."""
 CONNECTIONS = 100
 """Of one client. Each is in use for a round trip only, unless the command itself waits."""
 
@@ -56,29 +59,26 @@ class _Waiting(BlockingConnectionPool, SentinelConnectionPool):
 
 
 class Script:
-    """A Lua script. Calls that come while others are under way share a connection and a round trip."""
+    """A Lua script. All calls of it share a connection, and those of one tick of the loop a write."""
 
     def __init__(self, redis: Redis, text: str) -> None:
-        self._redis = redis
-        self._script = redis.register_script(text)
-        self._together = Together[Call, Any](self._run, lanes=SCRIPT_LANES, most=SCRIPT_CALLS)
+        self._text = text
+        self._sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
+        pool = redis.connection_pool
+        self._line = Line(pool, pool.connection_kwargs.get("socket_timeout") or SECONDS)
 
     async def __call__(self, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Raises `redis.RedisError`."""
-        return await self._together.ask((keys, args))
+        if not trace.get_current_span().is_recording():
+            return await self._ask(keys, args)
+        with tracer.start_as_current_span("EVALSHA", kind=SpanKind.CLIENT, attributes={"db.system": "redis"}):
+            return await self._ask(keys, args)
 
-    async def _run(self, calls: list[Call]) -> list[Any]:
-        if len(calls) == 1:
-            return [await self._script(*calls[0])]
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for keys, args in calls:
-                pipeline.evalsha(self._script.sha, len(keys), *keys, *args)
-            answers = await pipeline.execute(raise_on_error=False)
-        # A Redis that has just been started does not know the script yet.
-        return [
-            await self._script(*call) if isinstance(answer, NoScriptError) else answer
-            for call, answer in zip(calls, answers, strict=True)
-        ]
+    async def _ask(self, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        try:
+            return await self._line.ask("EVALSHA", self._sha, len(keys), *keys, *args)
+        except NoScriptError:  # a Redis that has just been started does not know it yet
+            return await self._line.ask("EVAL", self._text, len(keys), *keys, *args)
 
 
 def open_redis(url: str, *, connections: int = CONNECTIONS, **options: Any) -> Redis:

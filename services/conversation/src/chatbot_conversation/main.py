@@ -4,7 +4,9 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from chatbot_common.app import Probes, create_service, make_identity
+from chatbot_common.telemetry import Unsampled
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from chatbot_conversation.context import Context, make_context
 from chatbot_conversation.conversations import routes as conversations
@@ -34,6 +36,8 @@ def create_app(settings: Settings) -> FastAPI:
             *(usage.router, usage.admin_router),
         ],
         lifespan=lambda _: _lifespan(context),
+        middleware=[Middleware(Unsampled)],
+        direct=turns.DIRECT,
     )
     app.state.turns = context.turns
     app.state.knowledge = context.knowledge

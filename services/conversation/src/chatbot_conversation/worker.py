@@ -5,9 +5,11 @@ It depends on nothing at start: while Postgres is away it waits and says so on `
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]
 import structlog
@@ -37,6 +39,7 @@ HEARTBEAT = timedelta(seconds=30)
 """A job whose worker has been silent for this long is taken up again."""
 TICK_SECONDS = 10.0
 RETRY_SECONDS = 1.0
+NICE = 10
 
 
 class Worker:
@@ -134,6 +137,7 @@ class Worker:
 
 async def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT. The private port answers until the last job has ended."""
+    _stand_back()
     worker = Worker(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -145,3 +149,11 @@ async def run_worker(settings: Settings) -> None:
     server.should_exit = True
     await serving
     log.info("worker stopped")
+
+
+def _stand_back() -> None:
+    """Where answers and jobs share the cores, answers go first: nobody waits for a job."""
+    os.nice(NICE)
+    # Linux shares out the cores between sessions first, and each process of the platform is one.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(NICE))

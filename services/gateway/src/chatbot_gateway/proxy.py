@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from chatbot_common.errors import Problem, Unavailable, UpstreamFailed
 from chatbot_common.leaving import ClientGone, WhileThere
+from chatbot_common.upstream import BrokenOff, Connection, Data, Patience, Unreachable, Upstream
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter
@@ -24,10 +25,11 @@ from chatbot_gateway.body import METHODS_WITH_BODY, Body, Bounds, parse, with_me
 from chatbot_gateway.edge import Exchange, exchange
 from chatbot_gateway.headers import to_client, to_upstream
 from chatbot_gateway.service import Door, ServiceName
-from chatbot_gateway.upstream import BrokenOff, Connection, Data, Unreachable, Upstream
 
 UPSTREAM_ERRORS = Counter("gateway_upstream_errors_total", "Requests a service failed to answer", ["service", "kind"])
 
+# A stream says something every 15 s; an answer that comes in one piece is as old as its turn may get.
+PATIENCE = Patience(connect=5, silence=300)
 CLIENT_LEFT = 499  # nobody reads it; it keeps logs and metrics from calling a closed tab our failure
 SEND_PATH = "/api/v1/chat/send"
 
@@ -41,7 +43,7 @@ class Proxy:
     def __init__(self, service: ServiceName, base_url: str, bounds: Bounds) -> None:
         self._service = service
         self._base = base_url.rstrip("/")
-        self._upstream = Upstream(base_url)
+        self._upstream = Upstream(base_url, PATIENCE)
         self._bounds = bounds
 
     def close(self) -> None:
@@ -123,10 +125,10 @@ class Proxy:
     def _unanswered(self, error: Exception) -> Problem:
         UPSTREAM_ERRORS.labels(self._service, "unreachable").inc()
         log.warning("service did not answer", service=self._service, error=type(error).__name__)
-        if isinstance(error, Unreachable):
-            return Unavailable(f"The {self._service} service cannot be reached; try again shortly.")
         if isinstance(error, TimeoutError):
             return UpstreamFailed(f"The {self._service} service did not answer in time.")
+        if isinstance(error, Unreachable):
+            return Unavailable(f"The {self._service} service cannot be reached; try again shortly.")
         return UpstreamFailed(f"The {self._service} service broke off before it answered.")
 
     def _broken_off(self, scope: Scope, answer: Connection, error: Exception) -> bytes:

@@ -19,12 +19,12 @@ from chatbot_chat.sse import guarded, sse_response
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 
-def _service(request: Request) -> CompletionService:
+async def _service(request: Request) -> CompletionService:
     service: CompletionService = request.app.state.completions
     return service
 
 
-def _embeddings(request: Request) -> EmbeddingService:
+async def _embeddings(request: Request) -> EmbeddingService:
     service: EmbeddingService = request.app.state.embeddings
     return service
 
@@ -56,7 +56,7 @@ async def create_completion(
 
 async def _create_completion(request: Request) -> Response:
     user = await current_user(request)
-    return await create_completion(await body_of(request, CompletionRequest), request, user, _service(request))
+    return await create_completion(await body_of(request, CompletionRequest), request, user, await _service(request))
 
 
 DIRECT = {("POST", "/v1/chat/completions"): Direct(endpoint(_create_completion), "/v1/chat/completions")}

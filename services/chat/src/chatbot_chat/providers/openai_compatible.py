@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import ssl
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import httpx2
 import openai
 import structlog
+from chatbot_common import upstream
+from chatbot_common.http import UpstreamTransport, origin
 from openai import AsyncOpenAI, AsyncStream
 
 from chatbot_chat.providers import (
@@ -20,7 +23,7 @@ from chatbot_chat.providers import (
 )
 from chatbot_chat.providers.errors import late, refusal, retry_after_of, unreachable
 from chatbot_chat.providers.patience import Patience, http_timeout, reader_of
-from chatbot_chat.providers.relaying import Relay, Relayed
+from chatbot_chat.providers.relaying import Relay, Relayed, proxy_of
 from chatbot_chat.settings import ProviderSettings
 
 log = structlog.get_logger(__name__)
@@ -47,6 +50,7 @@ class OpenAICompatible:
             api_key=api_key or NO_KEY,
             max_retries=0,  # routing.py retries, and knows who else could answer
             timeout=http_timeout(settings.timeouts),
+            http_client=_http_client(settings),
         )
         url = f"{str(self._client.base_url).rstrip('/')}/chat/completions"
         self._relay = Relay(settings.name, url, self._client.auth_headers, settings.timeouts)
@@ -110,6 +114,17 @@ class OpenAICompatible:
     async def close(self) -> None:
         await self._relay.close()
         await self._client.close()
+
+
+def _http_client(settings: ProviderSettings) -> httpx2.AsyncClient | None:
+    """Over our own client, at a fifth of the CPU for each chunk; None, the SDK's own, behind a proxy."""
+    url, timeouts = settings.base_url or "https://api.openai.com/v1", settings.timeouts
+    if proxy_of(url):
+        return None
+    patience = upstream.Patience(timeouts.connect, max(timeouts.first_token, timeouts.idle))
+    trusted: ssl.SSLContext | None = httpx2.create_ssl_context() if url.startswith("https:") else None
+    server = upstream.Upstream(origin(url), patience, trusted)
+    return openai.DefaultAsyncHttpxClient(transport=UpstreamTransport(server))
 
 
 def _refused(answer: bytes, sent: Mapping[str, Any]) -> str | None:

@@ -88,9 +88,8 @@ class Relay:
                 timeout=self._timeout,
                 cookie_jar=DummyCookieJar(),
                 auto_decompress=False,
-                proxy=_proxy(
-                    self._url
-                ),  # with `trust_env` aiohttp would read files in a thread, twice for each request
+                # `trust_env` would read files in a thread, twice for each request.
+                proxy=proxy_of(self._url),
             )
         return self._session
 
@@ -99,7 +98,7 @@ class Relay:
             await self._session.close()
 
 
-def _proxy(url: str) -> str | None:
+def proxy_of(url: str) -> str | None:
     """The proxy that the environment names for this address."""
     parts = urlsplit(url)
     return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)

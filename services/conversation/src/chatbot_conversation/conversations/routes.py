@@ -19,7 +19,7 @@ from chatbot_conversation.wire import Message, Page, PageWindow, Window
 router = APIRouter(prefix="/api/v1", tags=["conversations"])
 
 
-def _service(request: Request) -> ConversationService:
+async def _service(request: Request) -> ConversationService:
     service: ConversationService = request.app.state.conversations
     return service
 

@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/internal/embeddings", tags=["embeddings"], dependencies=[Depends(calling_service("chat"))])
 
 
-def _embedder(request: Request) -> Embedder:
+async def _embedder(request: Request) -> Embedder:
     embedder: Embedder = request.app.state.embedder
     return embedder
 

@@ -13,7 +13,7 @@ from chatbot_conversation.wire import Page, Text, Window
 router = APIRouter(prefix="/api/v1", tags=["knowledge"])
 
 
-def _service(request: Request) -> KnowledgeService:
+async def _service(request: Request) -> KnowledgeService:
     service: KnowledgeService = request.app.state.knowledge
     return service
 

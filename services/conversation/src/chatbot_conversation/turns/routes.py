@@ -3,9 +3,12 @@
 from typing import Annotated
 from uuid import UUID
 
-from chatbot_common.identity import CurrentUser, calling_service
+from chatbot_common.direct import Direct, body_of, endpoint, json_of
+from chatbot_common.errors import NotFound
+from chatbot_common.identity import CurrentUser, calling_service, current_user
 from chatbot_common.telemetry import QUIET
 from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
 
 from chatbot_conversation.turns.schema import (
     Approval,
@@ -19,10 +22,11 @@ from chatbot_conversation.turns.schema import (
 )
 from chatbot_conversation.turns.service import TurnService
 
-router = APIRouter(prefix="/internal/turns", tags=["turns"], dependencies=[Depends(calling_service("chat"))])
+_by_chat = calling_service("chat")
+router = APIRouter(prefix="/internal/turns", tags=["turns"], dependencies=[Depends(_by_chat)])
 
 
-def _service(request: Request) -> TurnService:
+async def _service(request: Request) -> TurnService:
     service: TurnService = request.app.state.turns
     return service
 
@@ -71,3 +75,33 @@ async def approve(turn_id: UUID, body: Approval, user: CurrentUser, turns: Turns
 async def store_reply(turn_id: UUID, body: StoreReply, turns: Turns) -> StoredReply:
     """Store how an attempt ended. The user's token may have expired by now: the user is the turn's."""
     return await turns.store_reply(turn_id, body)
+
+
+# A turn asks three times, so these three pass the framework by.
+
+
+async def _start(request: Request) -> Response:
+    await _by_chat(request)
+    user = await current_user(request)
+    return json_of(await start_turn(await body_of(request, StartTurn), user, await _service(request)))
+
+
+async def _renew(request: Request) -> Response:
+    await _by_chat(request)
+    return json_of(await renew_leases(await body_of(request, Renewal), await _service(request), request))
+
+
+async def _store(request: Request) -> Response:
+    await _by_chat(request)
+    try:
+        turn_id = UUID(request.path_params["turn_id"])
+    except ValueError:
+        raise NotFound("There is no such turn.") from None
+    return json_of(await store_reply(turn_id, await body_of(request, StoreReply), await _service(request)))
+
+
+DIRECT = {
+    ("POST", "/internal/turns"): Direct(endpoint(_start), "/internal/turns"),
+    ("POST", "/internal/turns/leases"): Direct(endpoint(_renew), "/internal/turns/leases"),
+    ("PUT", "/internal/turns/{turn_id}/reply"): Direct(endpoint(_store), "/internal/turns/{turn_id}/reply"),
+}

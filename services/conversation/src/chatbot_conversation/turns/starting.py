@@ -47,16 +47,18 @@ async def start(
             raise Conflict("The message was deleted meanwhile; send it again.")
         _refuse_another(row, request)
         return await _repeat(session, row, request.retry, knowledge, allowed)
+    added = 1 + len(spoken)
     if conversation_id is None:
-        await store.insert_conversation(session, new, title_of(request.text), request.language)
+        title = title_of(request.text)
+        await store.insert_conversation(session, new, title, request.language, message_count=added)
     if spoken:
         await store.insert_earlier(session, new, place, spoken)
         payloads = [{"user_id": user_id, "message_id": message_id} for message_id, _ in spoken]
         await enqueue(session, "index_message", payloads)
     row = await store.insert_turn(session, new, allowed, request.options)
-    if not await store.touch_conversation(session, new, new.user_message_id, added=1 + len(spoken)):
+    if conversation_id and not await store.touch_conversation(session, new, new.user_message_id, added=added):
         raise NotFound("There is no such conversation.")
-    return await started_turn(session, row, request.text, parent_id, knowledge)
+    return await started_turn(session, row, request.text, parent_id, knowledge, opens=conversation_id is None)
 
 
 async def regenerate(

@@ -94,9 +94,18 @@ async def insert_earlier(
     await session.execute(insert(messages), rows)
 
 
-async def insert_conversation(session: WriteSession, turn: NewTurn, title: str, language: str | None) -> None:
+async def insert_conversation(
+    session: WriteSession, turn: NewTurn, title: str, language: str | None, *, message_count: int
+) -> None:
     await session.execute(
-        insert(conversations).values(user_id=turn.user_id, id=turn.conversation_id, title=title, language=language)
+        insert(conversations).values(
+            user_id=turn.user_id,
+            id=turn.conversation_id,
+            title=title,
+            language=language,
+            message_count=message_count,
+            last_message_id=turn.user_message_id,
+        )
     )
 
 
@@ -272,7 +281,8 @@ async def put_reply(session: WriteSession, turn: AnyRow, **content: Any) -> bool
     went on from where tools had waited counts on, too. The turn's row is locked: nobody else writes this message.
     """
     key = (messages.c.user_id == turn.user_id) & (messages.c.id == turn.reply_message_id)
-    before = await find_message(session, turn.user_id, turn.reply_message_id)
+    first = turn.attempt == 1 and turn.state == "running"
+    before = None if first else await find_message(session, turn.user_id, turn.reply_message_id)
     existed = before is not None
     if before is not None:
         if before.status == "requires_action":

@@ -18,9 +18,11 @@ async def started_turn(
     parent_id: UUID | None,
     knowledge: Knowledge,
     waiting: Waiting | None = None,
+    *,
+    opens: bool = False,
 ) -> Turn:
-    """The answer for the one caller who runs the attempt."""
-    conversation = await store.find_conversation(session, row.user_id, row.conversation_id)
+    """The answer for the one caller who runs the attempt. `opens`: the conversation has been made for this turn."""
+    conversation = None if opens else await store.find_conversation(session, row.user_id, row.conversation_id)
     earlier = await store.history(session, row.user_id, parent_id) if parent_id else []
     return _turn(
         row,

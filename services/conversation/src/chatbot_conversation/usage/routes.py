@@ -14,7 +14,7 @@ router = APIRouter(prefix="/internal/usage", tags=["usage"], dependencies=[Depen
 admin_router = APIRouter(prefix="/api/v1/admin/usage", tags=["admin"])
 
 
-def _service(request: Request) -> UsageService:
+async def _service(request: Request) -> UsageService:
     service: UsageService = request.app.state.usage
     return service
 

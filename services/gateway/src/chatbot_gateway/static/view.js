@@ -84,7 +84,7 @@ export function copyButton(text) {
 export function conversationItem({ id, title, last_message: last, updated_at: when }, onDelete) {
   const open = element("a", { href: `#/c/${id}`, title },
     element("span", { className: "name" }, title),
-    element("span", { className: "quiet small" }, `${ago(when)}${last ? ` · ${last.role === "user" ? last.text : plain(last.text)}` : ""}`));
+    element("span", { className: "quiet small" }, `${ago(when)}${last?.text ? ` · ${last.role === "user" ? last.text : plain(last.text)}` : ""}`));
   const erase = element("button", { type: "button", className: "icon erase", title: "Delete" });
   erase.append(document.querySelector("#close-sidebar svg").cloneNode(true));
   erase.setAttribute("aria-label", `Delete “${title}”`);

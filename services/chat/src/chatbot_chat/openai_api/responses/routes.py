@@ -15,7 +15,7 @@ from chatbot_chat.sse import sse_response
 router = APIRouter(prefix="/v1/responses", tags=["openai"])
 
 
-def _service(request: Request) -> ResponseService:
+async def _service(request: Request) -> ResponseService:
     service: ResponseService = request.app.state.responses
     return service
 

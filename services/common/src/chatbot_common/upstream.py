@@ -1,23 +1,21 @@
-"""The gateway's own client: HTTP/1.1 to one service, over connections that stay open.
+"""The client of one server: HTTP/1.1 over connections that stay open, and no more than services and providers need.
 
-By a profile the general client took a fifth of what the gateway does for a relayed answer. Of what such a client can do
-the relay needs this: send a request, tell status and headers, hand on the bytes as they come, no faster than the reader
-of the answer takes them, and notice silence. See docs/decisions/0022.
+It sends a request, tells status and headers, hands on the bytes as they come, no faster than they are taken, and
+notices silence. By a profile the general clients took a fifth of what the gateway does for a relayed answer, and a
+quarter of what chat does for a turn; see docs/decisions/0022.
 """
 
 import asyncio
 import contextlib
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
 
-CONNECT_SECONDS = 5.0
-SILENCE_SECONDS = 300.0
-"""Of an answer, also before it begins. The whole has no limit: it may stream for many minutes, and says something every
-15 s then; one that comes in one piece is as old as its turn may get."""
 IDLE_SECONDS = 30.0
 """Shorter than the services' own keep-alive, so that a connection is not closed while we pick it up again."""
 HELD_BYTES = 2**16
@@ -28,8 +26,20 @@ REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 Data = bytes | AsyncIterator[bytes] | None
 
 
+@dataclass(frozen=True)
+class Patience:
+    """Seconds: for a connection, and for the next word of an answer, the first one too. The whole has no limit."""
+
+    connect: float
+    silence: float
+
+
 class Unreachable(Exception):
     """No connection could be made."""
+
+
+class Unconnected(Unreachable, TimeoutError):
+    """Nor in time."""
 
 
 class BrokenOff(Exception):
@@ -39,8 +49,9 @@ class BrokenOff(Exception):
 class Connection(asyncio.Protocol):
     """One connection, and the answer that it is reading."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: Patience) -> None:
         self._loop = asyncio.get_running_loop()
+        self._silence = patience.silence
         self._parser = httptools.HttpResponseParser(self)
         self._waiting: asyncio.Future[None] | None = None
         self._may_write = asyncio.Event()
@@ -101,7 +112,7 @@ class Connection(asyncio.Protocol):
         if self._error:
             raise self._error
         self._waiting = self._loop.create_future()
-        async with asyncio.timeout(SILENCE_SECONDS):
+        async with asyncio.timeout(self._silence):
             await self._waiting
 
     def close(self) -> None:
@@ -172,15 +183,16 @@ class Connection(asyncio.Protocol):
 
 
 class Upstream:
-    """One service, by its base URL."""
+    """One server, by its base URL. `trusted` is for one with TLS."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, patience: Patience, trusted: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(base_url)
+        self._patience = patience
         self._host = parts.hostname or ""
-        self._tls = parts.scheme == "https"
+        self._tls = (trusted or True) if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
         self._path = parts.path.rstrip("/").encode()
-        self._authority = parts.netloc.encode()
+        self._authority = parts.netloc.rpartition("@")[2].encode()
         self._idle: deque[Connection] = deque()
 
     @contextlib.asynccontextmanager
@@ -194,7 +206,7 @@ class Upstream:
             headers: without `Host`, and without the length of bytes.
 
         Raises:
-            Unreachable, BrokenOff, TimeoutError, and what `data` raises.
+            Unreachable, BrokenOff, TimeoutError (an `Unreachable` may be one, too), and what `data` raises.
         """
         head = self._head(method, target, headers, data)
         connection = await self._asked(method, head, data)
@@ -268,13 +280,15 @@ class Upstream:
         return None
 
     async def _new(self) -> Connection:
-        """Raises `Unreachable`, `TimeoutError`."""
+        """Raises `Unreachable`."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls or None)
-        except TimeoutError:
-            raise
+            async with asyncio.timeout(self._patience.connect):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._patience), self._host, self._port, ssl=self._tls
+                )
+        except TimeoutError as error:
+            raise Unconnected from error
         except OSError as error:
             raise Unreachable from error
         return connection

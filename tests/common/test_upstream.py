@@ -1,21 +1,21 @@
-"""The gateway's client, against servers that write what a test tells them."""
+"""The client between services, against servers that write what a test tells them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from chatbot_gateway import upstream
-from chatbot_gateway.upstream import HELD_BYTES, BrokenOff, Unreachable, Upstream
+from chatbot_common.upstream import HELD_BYTES, BrokenOff, Patience, Unreachable, Upstream
 
 from tests.support.serving import free_port
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+PATIENCE = Patience(connect=5, silence=10)
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
 @asynccontextmanager
-async def asking(serve: Serve) -> AsyncIterator[Upstream]:
+async def asking(serve: Serve, patience: Patience = PATIENCE) -> AsyncIterator[Upstream]:
     """A client of a server whose connections are each served by `serve`."""
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -27,7 +27,7 @@ async def asking(serve: Serve) -> AsyncIterator[Upstream]:
             writer.close()
 
     async with await asyncio.start_server(served, "127.0.0.1", 0) as server:
-        client = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base")
+        client = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base", patience)
         async with asyncio.timeout(10):
             yield client
         client.close()
@@ -121,7 +121,7 @@ class TestConnection:
 
     async def test_that_cannot_be_made(self) -> None:
         with pytest.raises(Unreachable):
-            await got(Upstream(f"http://127.0.0.1:{free_port()}"))
+            await got(Upstream(f"http://127.0.0.1:{free_port()}", PATIENCE))
 
 
 class TestAnswer:
@@ -159,12 +159,11 @@ class TestAnswer:
             with pytest.raises(BrokenOff):
                 await got(client)
 
-    async def test_that_does_not_come(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_that_does_not_come(self) -> None:
         async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read()
 
-        monkeypatch.setattr(upstream, "SILENCE_SECONDS", 0.05)
-        async with asking(silent) as client:
+        async with asking(silent, Patience(connect=5, silence=0.05)) as client:
             with pytest.raises(TimeoutError):
                 await got(client)
 
