@@ -240,7 +240,8 @@ class TestRelayed:
         assert model_server.requests[-1][1]["max_tokens"] == 1000
         assert await asked(max_tokens=100_000, max_completion_tokens=1) == 429
         assert await asked(model="large", max_tokens=50) == 413
-        assert await asked(metadata={"deep": deep}, max_tokens=50) == 200
+        assert await asked(metadata={"deep": deep}, max_tokens=50) == 400  # deeper than bodies are read
+        assert await asked(max_tokens=50) == 200
 
         async def both() -> list[Any]:
             return found if len(found := await entered(sql, ada)) > 1 else []
