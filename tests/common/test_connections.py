@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
-import aiohttp
 import httpx2
 import pytest
 import uvicorn
 from chatbot_common.connections import recycled, say_goodbye
-from chatbot_gateway.proxy import open_session
+from chatbot_common.upstream import Patience, Upstream
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -80,7 +79,15 @@ async def service(pods: list[int]) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def ask_for(seconds: float, client: aiohttp.ClientSession | httpx2.AsyncClient, url: str) -> list[str]:
+@contextlib.contextmanager
+def upstream(url: str) -> Iterator[Upstream]:
+    """The client between our own services."""
+    client = Upstream(url, Patience(connect=5, silence=10))
+    yield client
+    client.close()
+
+
+async def ask_for(seconds: float, client: Upstream | httpx2.AsyncClient, url: str) -> list[str]:
     """One POST after the other; the answers. Every one must have come."""
     answers, loop = [], asyncio.get_running_loop()
     end = loop.time() + seconds
@@ -89,22 +96,23 @@ async def ask_for(seconds: float, client: aiohttp.ClientSession | httpx2.AsyncCl
             response = await client.post(url)
             answers.append(response.text)
         else:
-            async with client.post(url) as answer:
-                answers.append(await answer.text())
+            async with client.ask("POST", b"/", [], b"") as answer:
+                answers.append(b"".join([piece async for piece in answer.pieces()]).decode())
         await asyncio.sleep(0.005)
     return answers
 
 
 class TestRecycled:
-    @pytest.mark.parametrize("kind", ["gateway", "service"])
+    @pytest.mark.parametrize("kind", ["ours", "another"])
     async def test_a_new_replica_gets_its_share(self, kind: str) -> None:
         async with (
             running(Replica("one")) as one,
             running(Replica("two")) as two,
             service([one.port, two.port]) as url,
-            open_session() if kind == "gateway" else httpx2.AsyncClient() as client,
+            httpx2.AsyncClient() as another,
         ):
-            answers = await ask_for(MAX_AGE * 6, client, url)
+            with upstream(url) as ours:
+                answers = await ask_for(MAX_AGE * 6, ours if kind == "ours" else another, url)
 
         assert {answer.split()[0] for answer in answers} == {"one", "two"}
 
@@ -131,18 +139,18 @@ class TestGoodbye:
             running(Replica("one", max_age=60)) as one,
             running(Replica("two", max_age=60)) as two,
             service(pods := [one.port]) as url,
-            open_session() as client,
         ):
-            asking = [asyncio.create_task(ask_for(2.0, client, url)) for _ in range(8)]
-            while len(one.server_state.connections) < 8:
-                await asyncio.sleep(0.005)
-            pods[:] = [two.port]
-            assert say_goodbye(one)
-            async with asyncio.timeout(1):
-                while one.server_state.connections:
+            with upstream(url) as client:
+                asking = [asyncio.create_task(ask_for(2.0, client, url)) for _ in range(8)]
+                while len(one.server_state.connections) < 8:
                     await asyncio.sleep(0.005)
-            one.should_exit = True
-            answers = [await task for task in asking]
+                pods[:] = [two.port]
+                assert say_goodbye(one)
+                async with asyncio.timeout(1):
+                    while one.server_state.connections:
+                        await asyncio.sleep(0.005)
+                one.should_exit = True
+                answers = [await task for task in asking]
 
         assert all(said[0].startswith("one") and said[-1].startswith("two") for said in answers)
 
