@@ -238,5 +238,5 @@ class TestResponses:
             ({"input": QUESTION, "tool_choice": "required"}, "names one of the tools"),
             ({"model": "retrieval", "input": "x", "tools": [FUNCTION], "tool_choice": "required"}, "does not call"),
         ):
-            with pytest.raises(openai.UnprocessableEntityError, match=words):
+            with pytest.raises(openai.BadRequestError, match=words):
                 await sdk.responses.create(**({"model": "agent"} | body))  # type: ignore[call-overload]
