@@ -63,10 +63,28 @@ class TestRequest:
 
         async def pieces() -> AsyncIterator[bytes]:
             yield b"one"
+            yield b""
             yield b"two"
 
         async with asking(chunked) as client:
             assert await got(client, "POST", pieces()) == b"ok"
+
+    async def test_is_not_framed_by_what_a_header_says(self) -> None:
+        """A client chooses values; were its body framed otherwise than told, its rest would be the next request."""
+
+        async def told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            assert b"\r\ntransfer-encoding:" not in await head_of(reader)
+            said = await reader.readexactly(6)
+            writer.write(OK + b"Content-Length: 6\r\n\r\n" + said)
+            assert await reader.read() == b""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"one"
+            yield b"two"
+
+        headers = [(b"x-a", b"transfer-encoding: chunked"), (b"content-length", b"6")]
+        async with asking(told) as client, client.ask("POST", b"/", headers, pieces()) as answer:
+            assert [piece async for piece in answer.pieces()] == [b"onetwo"]
 
     async def test_that_is_answered_early_is_not_sent_to_its_end(self) -> None:
         async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -81,12 +81,9 @@ class Connection(asyncio.Protocol):
             self._transport.write(head + data if data else head)
             return
         self._transport.write(head)
-        chunked = b"transfer-encoding: chunked" in head
         async for piece in data:
             await self._may_write.wait()
-            self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-        if chunked:
-            self._transport.write(b"0\r\n\r\n")
+            self._transport.write(piece)
 
     async def begins(self) -> None:
         """Returns when status and headers are there. Raises `BrokenOff`, `TimeoutError`."""
@@ -208,6 +205,8 @@ class Upstream:
         Raises:
             Unreachable, BrokenOff, TimeoutError (an `Unreachable` may be one, too), and what `data` raises.
         """
+        if isinstance(data, AsyncIterator) and all(name != b"content-length" for name, _ in headers):
+            headers, data = [*headers, (b"transfer-encoding", b"chunked")], _chunks(data)
         head = self._head(method, target, headers, data)
         connection = await self._asked(method, head, data)
         try:
@@ -229,8 +228,6 @@ class Upstream:
         lines += [name + b": " + value for name, value in headers]
         if isinstance(data, bytes):
             lines.append(b"content-length: %d" % len(data))
-        elif data is not None and all(name != b"content-length" for name, _ in headers):
-            lines.append(b"transfer-encoding: chunked")
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     async def _asked(self, method: str, head: bytes, data: Data) -> Connection:
@@ -292,3 +289,10 @@ class Upstream:
         except OSError as error:
             raise Unreachable from error
         return connection
+
+
+async def _chunks(data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for piece in data:
+        if piece:  # an empty one would be the end
+            yield b"%x\r\n%b\r\n" % (len(piece), piece)
+    yield b"0\r\n\r\n"
