@@ -137,6 +137,38 @@ class TestConnection:
             with pytest.raises(BrokenOff):
                 await got(client, "POST")
 
+    async def test_that_says_more_than_asked_is_not(self) -> None:
+        """What came behind an answer would be somebody else's."""
+        surplus = OK + b"Content-Length: 6\r\n\r\nfor"
+
+        async def two(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(OK + b"X-Is: mine\r\nContent-Length: 2\r\n\r\nok" + surplus)
+            await reader.read()
+
+        async with asking(two) as client:
+            for _ in range(2):
+                async with client.ask("POST", b"/", [], None) as answer:
+                    assert answer.headers[0] == (b"x-is", b"mine")
+                    assert [piece async for piece in answer.pieces()] == [b"ok"]
+
+    async def test_that_is_closing_is_not(self) -> None:
+        """Its end is known some ticks before asyncio tells that it is lost."""
+
+        async def many(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await head_of(reader):
+                writer.write(OK + b"Content-Length: 2\r\n\r\nok")
+
+        async with asking(many) as client:
+            async with client.ask("GET", b"/", [], None) as answer:
+                await anext(answer.pieces())
+            answer.close()
+            assert await got(client, "POST") == b"ok"
+            async with client.ask("GET", b"/", [], None) as answer:
+                await anext(answer.pieces())
+            answer.eof_received()
+            assert await got(client, "POST") == b"ok"
+
     async def test_that_cannot_be_made(self) -> None:
         with pytest.raises(Unreachable):
             await got(Upstream(f"http://127.0.0.1:{free_port()}", PATIENCE))

@@ -56,9 +56,8 @@ class Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[None] | None = None
         self._may_write = asyncio.Event()
         self._may_write.set()
-        self.open = True
+        self._closed = False
         self.idle_since = 0.0
-        self.begin("")
 
     def begin(self, method: str) -> None:
         """Forget the last answer."""
@@ -67,9 +66,14 @@ class Connection(asyncio.Protocol):
         self.heard = self.begun = self.ended = self._framed = self._paused = False
         self.cut = self._reusable = False
         self._bodyless = method == "HEAD"
-        self._error: Exception | None = None
+        self._error: Exception | None = None if self.open else BrokenOff("closed")
         self._pieces: list[bytes] = []
         self._held = 0
+
+    @property
+    def open(self) -> bool:
+        """False as soon as the end is known, which is before `connection_lost`."""
+        return not (self._closed or self._transport.is_closing())
 
     @property
     def reusable(self) -> bool:
@@ -113,12 +117,14 @@ class Connection(asyncio.Protocol):
             await self._waiting
 
     def close(self) -> None:
+        self._closed = True
         self._transport.close()
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.begin("")
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
@@ -134,8 +140,11 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         self._wake()
 
+    def eof_received(self) -> None:
+        self._closed = True
+
     def connection_lost(self, error: Exception | None) -> None:
-        self.open = False
+        self._closed = True
         if self.begun and not self._framed and error is None:
             self.ended = True  # an answer without a length ends with its connection
         if not self.ended and self._error is None:
@@ -154,6 +163,10 @@ class Connection(asyncio.Protocol):
             self._waiting.set_result(None)
 
     # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        if self.ended:
+            raise ValueError("one more answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
