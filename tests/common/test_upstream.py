@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from chatbot_common.upstream import HELD_BYTES, BrokenOff, Patience, Unreachable, Upstream
+from chatbot_common.upstream import HELD_BYTES, BrokenOff, Patience, Unconnected, Unreachable, Upstream
 
 from tests.support.serving import free_port
 
@@ -15,7 +15,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 @asynccontextmanager
-async def asking(serve: Serve, patience: Patience = PATIENCE) -> AsyncIterator[Upstream]:
+async def asking(serve: Serve, patience: Patience = PATIENCE, most: int = 100) -> AsyncIterator[Upstream]:
     """A client of a server whose connections are each served by `serve`."""
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -27,7 +27,7 @@ async def asking(serve: Serve, patience: Patience = PATIENCE) -> AsyncIterator[U
             writer.close()
 
     async with await asyncio.start_server(served, "127.0.0.1", 0) as server:
-        client = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base", patience)
+        client = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base", patience, most=most)
         async with asyncio.timeout(10):
             yield client
         client.close()
@@ -168,6 +168,18 @@ class TestConnection:
                 await anext(answer.pieces())
             answer.eof_received()
             assert await got(client, "POST") == b"ok"
+
+    async def test_is_waited_for_where_there_are_enough(self) -> None:
+        async def many(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await head_of(reader):
+                writer.write(OK + b"Content-Length: 2\r\n\r\nok")
+
+        async with asking(many, Patience(connect=0.5, silence=10), most=1) as client:
+            async with client.ask("GET", b"/", [], None):
+                with pytest.raises(Unconnected):
+                    await got(client)
+                waiting = asyncio.create_task(got(client))
+            assert await waiting == b"ok"
 
     async def test_that_cannot_be_made(self) -> None:
         with pytest.raises(Unreachable):

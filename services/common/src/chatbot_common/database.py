@@ -33,6 +33,8 @@ CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 15.0
 """The longest a statement may take. A server that vanished with its node sends nothing, not even the connection's end;
 without this limit the kernel would wait for it for a quarter of an hour. The driver may take it twice, to roll back."""
+POOL_SECONDS = 10.0
+"""For a connection of the pool; shorter than callers wait, so that what nobody waits for any more is not begun."""
 RESTED_SECONDS = 1.0
 """Of a pooled connection, after which it is tried before it is used."""
 MIGRATION_RETRY_SECONDS = 1.0
@@ -74,6 +76,7 @@ class Database:
             command_timeout=statement_seconds,
             pool_size=pool_size,
             max_overflow=max_overflow,
+            pool_timeout=POOL_SECONDS,
             pool_recycle=3600,
             hide_parameters=True,  # they hold what people wrote, and errors end up in logs
         )

@@ -16,6 +16,8 @@ from chatbot_common.upstream import BrokenOff, Connection, Patience, Unconnected
 tracer = trace.get_tracer(__name__)
 
 PATIENCE = Patience(connect=3, silence=30)
+CONNECTIONS = 100
+"""To one service from one process; who finds none free waits as long as for a new one."""
 
 
 class UpstreamTransport(httpx2.AsyncBaseTransport):
@@ -101,7 +103,7 @@ def service_client(
     return httpx2.AsyncClient(
         base_url=base_url,
         auth=ServiceAuth(identity, callee),
-        transport=transport or UpstreamTransport(Upstream(origin(base_url), PATIENCE)),
+        transport=transport or UpstreamTransport(Upstream(origin(base_url), PATIENCE, most=CONNECTIONS)),
     )
 
 

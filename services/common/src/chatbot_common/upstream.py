@@ -8,6 +8,7 @@ quarter of what chat does for a turn; see docs/decisions/0022.
 import asyncio
 import contextlib
 import ssl
+import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -193,9 +194,11 @@ class Connection(asyncio.Protocol):
 
 
 class Upstream:
-    """One server, by its base URL. `trusted` is for one with TLS."""
+    """One server, by its base URL. `trusted` is for one with TLS. Of more than `most` at once the rest wait."""
 
-    def __init__(self, base_url: str, patience: Patience, trusted: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, base_url: str, patience: Patience, trusted: ssl.SSLContext | None = None, most: int = sys.maxsize
+    ) -> None:
         parts = urlsplit(base_url)
         self._patience = patience
         self._host = parts.hostname or ""
@@ -204,6 +207,7 @@ class Upstream:
         self._path = parts.path.rstrip("/").encode()
         self._authority = parts.netloc.rpartition("@")[2].encode()
         self._idle: deque[Connection] = deque()
+        self._places = asyncio.Semaphore(most)
 
     @contextlib.asynccontextmanager
     async def ask(
@@ -221,20 +225,41 @@ class Upstream:
         if isinstance(data, AsyncIterator) and all(name != b"content-length" for name, _ in headers):
             headers, data = [*headers, (b"transfer-encoding", b"chunked")], _chunks(data)
         head = self._head(method, target, headers, data)
-        connection = await self._asked(method, head, data)
+        await self._take_place()
         try:
-            yield connection
+            connection = await self._asked(method, head, data)
+            try:
+                yield connection
+            finally:
+                self._leave(connection)
         finally:
-            if connection.reusable:
-                connection.idle_since = asyncio.get_running_loop().time()
-                self._idle.append(connection)
-            else:
-                connection.close()
+            self._places.release()
 
     def close(self) -> None:
         for connection in self._idle:
             connection.close()
         self._idle.clear()
+
+    async def _take_place(self) -> None:
+        if not self._places.locked():
+            await self._places.acquire()  # at once
+            return
+        try:
+            async with asyncio.timeout(self._patience.connect):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise Unconnected from error
+
+    def _leave(self, connection: Connection) -> None:
+        """For the next, if it can be used again. Those that nobody has used for long go."""
+        now = asyncio.get_running_loop().time()
+        if connection.reusable:
+            connection.idle_since = now
+            self._idle.append(connection)
+        else:
+            connection.close()
+        while self._idle and self._idle[0].idle_since < now - IDLE_SECONDS:
+            self._idle.popleft().close()
 
     def _head(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], data: Data) -> bytes:
         lines = [b"%b %b%b HTTP/1.1" % (method.encode(), self._path, target), b"host: " + self._authority]
