@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import httpx2
 import pytest
+import uvloop
+from chatbot_common.http import UpstreamTransport
 from chatbot_common.upstream import HELD_BYTES, BrokenOff, Patience, Unconnected, Unreachable, Upstream
 
 from tests.support.serving import free_port
@@ -85,6 +88,52 @@ class TestRequest:
         headers = [(b"x-a", b"transfer-encoding: chunked"), (b"content-length", b"6")]
         async with asking(told) as client, client.ask("POST", b"/", headers, pieces()) as answer:
             assert [piece async for piece in answer.pieces()] == [b"onetwo"]
+
+    async def test_of_httpx2_has_one_length(self) -> None:
+        async def framed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = (await head_of(reader)).lower()
+            assert b"\r\ncontent-length: 4\r\n" in head
+            assert b"\r\ntransfer-encoding:" not in head
+            writer.write(OK + b"Content-Length: 4\r\n\r\n" + await reader.readexactly(4))
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"body"
+
+        async with asking(framed) as upstream, httpx2.AsyncClient(transport=UpstreamTransport(upstream)) as client:
+            assert (await client.post(upstream.base_url, content=pieces())).content == b"body"
+
+    @pytest.mark.parametrize("url", ["http://localhost:1/", "https://127.0.0.1/"])
+    async def test_of_httpx2_is_for_this_server_only(self, url: str) -> None:
+        upstream = Upstream("http://127.0.0.1:1", PATIENCE)
+        async with httpx2.AsyncClient(transport=UpstreamTransport(upstream)) as client:
+            with pytest.raises(httpx2.UnsupportedProtocol):
+                await client.get(url)
+
+    @pytest.mark.parametrize("value", [b"key\n", b"key\r", b"key\0", b"1\r\nx-two: 2"])
+    async def test_has_no_header_that_would_be_two(self, value: bytes) -> None:
+        client = Upstream("http://127.0.0.1:1", PATIENCE)
+        with pytest.raises(ValueError, match="line break"):
+            async with client.ask("GET", b"/", [(b"x-one", value)], None):
+                pass
+
+    def test_whose_server_dies_while_it_is_sent_is_broken_off(self) -> None:
+        """Under the loop of the services: it refuses to write into a connection that is closed."""
+
+        async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.transport.abort()
+
+        async def endless() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * HELD_BYTES
+
+        async def run() -> None:
+            async with asking(die) as client:
+                with pytest.raises(BrokenOff):
+                    await got(client, "POST", endless())
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run())
 
     async def test_that_is_answered_early_is_not_sent_to_its_end(self) -> None:
         async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -249,3 +298,37 @@ class TestAnswer:
                 await asyncio.sleep(0.1)
             assert written < total
             assert sum([len(piece) async for piece in answer.pieces()]) == total
+
+    @pytest.mark.parametrize("said", [b"X: " + b"x" * 1000, b"X: x\r\n" * 100, b"\r\nHTTP/1.1 100 Continue\r\n" * 50])
+    async def test_whose_head_has_no_end(self, said: bytes) -> None:
+        async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(b"HTTP/1.1 100 Continue\r\n")
+            while not writer.is_closing():
+                writer.write(said)
+                await writer.drain()
+
+        async with asking(endless) as client:
+            with pytest.raises(BrokenOff, match="more head"):
+                await got(client)
+
+    async def test_whose_head_comes_too_slowly(self) -> None:
+        async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            while not writer.is_closing():
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                await asyncio.sleep(0.01)
+
+        async with asking(slowly, Patience(connect=5, silence=0.3)) as client:
+            with pytest.raises(TimeoutError):
+                await got(client)
+
+    async def test_that_would_be_another_protocol(self) -> None:
+        async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nhello")
+            await reader.read()
+
+        async with asking(upgrade) as client:
+            with pytest.raises(BrokenOff):
+                await got(client)

@@ -25,8 +25,11 @@ class UpstreamTransport(httpx2.AsyncBaseTransport):
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
+        self._base = httpx2.URL(upstream.base_url)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if (request.url.scheme, request.url.netloc) != (self._base.scheme, self._base.netloc):
+            raise httpx2.UnsupportedProtocol("this client is for one server")
         stack = AsyncExitStack()
         with _asking(request), _worded():
             headers = [(name.lower(), value) for name, value in request.headers.raw if name.lower() not in _CLIENTS]
@@ -67,7 +70,7 @@ def _worded() -> Iterator[None]:
         raise httpx2.RemoteProtocolError("the answer broke off") from error
 
 
-_CLIENTS = (b"host", b"content-length", b"connection")
+_CLIENTS = (b"host", b"content-length", b"transfer-encoding", b"connection")
 
 
 @contextmanager

@@ -21,6 +21,8 @@ IDLE_SECONDS = 30.0
 """Shorter than the services' own keep-alive, so that a connection is not closed while we pick it up again."""
 HELD_BYTES = 2**16
 """Of an answer that nobody takes; then the service waits."""
+HEAD_BYTES = 2**16
+"""Of an answer, beside its body."""
 REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 """RFC 9110, 9.2.2."""
 
@@ -69,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._bodyless = method == "HEAD"
         self._error: Exception | None = None if self.open else BrokenOff("closed")
         self._pieces: list[bytes] = []
-        self._held = 0
+        self._held = self._beside = 0
 
     @property
     def open(self) -> bool:
@@ -81,19 +83,26 @@ class Connection(asyncio.Protocol):
         return self.open and self.ended and self._reusable and not self.cut
 
     async def send(self, head: bytes, data: Data) -> None:
-        """Raises what `data` raises."""
+        """Raises what `data` raises. The end of the connection is told to who waits for the answer."""
+        if not self.open:
+            return
         if not isinstance(data, AsyncIterator):
             self._transport.write(head + data if data else head)
             return
+        self.cut = True
         self._transport.write(head)
         async for piece in data:
             await self._may_write.wait()
+            if not self.open:
+                return
             self._transport.write(piece)
+        self.cut = False
 
     async def begins(self) -> None:
-        """Returns when status and headers are there. Raises `BrokenOff`, `TimeoutError`."""
+        """Returns when status and headers are there, all in one patience. Raises `BrokenOff`, `TimeoutError`."""
+        end = self._loop.time() + self._silence
         while not self.begun:
-            await self._more()
+            await self._more(end)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it comes. Raises `BrokenOff`, `TimeoutError`."""
@@ -108,13 +117,13 @@ class Connection(asyncio.Protocol):
             elif self.ended:
                 return
             else:
-                await self._more()
+                await self._more(self._loop.time() + self._silence)
 
-    async def _more(self) -> None:
+    async def _more(self, end: float) -> None:
         if self._error:
             raise self._error
         self._waiting = self._loop.create_future()
-        async with asyncio.timeout(self._silence):
+        async with asyncio.timeout_at(end):
             await self._waiting
 
     def close(self) -> None:
@@ -129,11 +138,14 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
+        self._beside += len(data)
         try:
             if self.ended:
                 raise httptools.HttpParserError("nobody has asked for it")
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+            if self._beside > HEAD_BYTES:
+                raise httptools.HttpParserError("more head than an answer has")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._error = BrokenOff(str(error))
             self.close()
         if self._held > HELD_BYTES and not self._paused:
@@ -170,6 +182,8 @@ class Connection(asyncio.Protocol):
             raise ValueError("one more answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.begun:
+            return  # a trailer
         name = name.lower()
         self._framed = self._framed or name in (b"content-length", b"transfer-encoding")
         self.headers.append((name, value))
@@ -183,6 +197,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self._pieces.append(body)
         self._held += len(body)
+        self._beside = 0
 
     def on_message_complete(self) -> None:
         if self.begun:
@@ -200,6 +215,7 @@ class Upstream:
         self, base_url: str, patience: Patience, trusted: ssl.SSLContext | None = None, most: int = sys.maxsize
     ) -> None:
         parts = urlsplit(base_url)
+        self.base_url = base_url
         self._patience = patience
         self._host = parts.hostname or ""
         self._tls = (trusted or True) if parts.scheme == "https" else None
@@ -221,6 +237,7 @@ class Upstream:
 
         Raises:
             Unreachable, BrokenOff, TimeoutError (an `Unreachable` may be one, too), and what `data` raises.
+            ValueError: a header cannot be sent.
         """
         if isinstance(data, AsyncIterator) and all(name != b"content-length" for name, _ in headers):
             headers, data = [*headers, (b"transfer-encoding", b"chunked")], _chunks(data)
@@ -266,7 +283,10 @@ class Upstream:
         lines += [name + b": " + value for name, value in headers]
         if isinstance(data, bytes):
             lines.append(b"content-length: %d" % len(data))
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+        head = b"\r\n".join(lines)
+        if head.count(b"\r") >= len(lines) or head.count(b"\n") >= len(lines) or b"\0" in head:
+            raise ValueError("a header with a line break would be two")
+        return head + b"\r\n\r\n"
 
     async def _asked(self, method: str, head: bytes, data: Data) -> Connection:
         """A connection whose answer has begun. A service may close an old one just when it is asked on it again."""
@@ -294,12 +314,9 @@ class Upstream:
         beginning = asyncio.ensure_future(connection.begins())
         try:
             await asyncio.wait({sending, beginning}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
+            if not beginning.done():
                 sending.result()
-                await beginning
-            else:
-                connection.cut = True
-                beginning.result()
+            await beginning
         finally:
             for task in (sending, beginning):
                 task.cancel()
