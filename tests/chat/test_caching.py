@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import httpx2
 import pytest
-from chatbot_chat.caching.kept import LARGEST, Kept
+from chatbot_chat.caching.kept import LARGEST, NEWEST, Kept
 from chatbot_chat.caching.keys import Key, key_of, key_of_body
 from chatbot_chat.caching.service import Use, wished
 from chatbot_chat.providers import Message, ModelRequest, ToolSpec
@@ -38,6 +38,12 @@ CHANGES: list[Callable[[ModelRequest], ModelRequest]] = [
 
 def asking(question: str) -> ModelRequest:
     return replace(REQUEST, messages=[REQUEST.messages[0], Message("user", question)], question=question)
+
+
+async def answers_of(redis: Redis, user: UUID) -> list[str]:
+    """Names of answers that are kept for a user, by the list of them."""
+    names: list[bytes] = await redis.zrange(f"chat:cache:{{{user}}}:newest", 0, -1)
+    return [name.decode().split()[1] for name in names]
 
 
 class TestKey:
@@ -114,9 +120,41 @@ class TestKept:
         kept, ada = Kept(redis, 60), uuid7()
         await kept.put(ada, Key("r", "q"), {"said": "a"}, self.FIRST)
         names = [name async for name in redis.scan_iter(match=f"chat:cache:*{ada}*")]
-        assert len(names) == 2
+        assert len(names) == 3
         for name in names:
             assert 0 < await redis.ttl(name) <= 60
+
+    async def test_compares_directions_and_not_lengths(self, redis: Redis) -> None:
+        kept, ada = Kept(redis, 60), uuid7()
+        await kept.put(ada, Key("r", "a"), {"said": "a"}, [30.0, 0.0])
+        assert await kept.similar(ada, "r", [16.0, 12.0], 0.85) is None
+        assert await kept.similar(ada, "r", [0.016, 0.012], 0.79) == {"said": "a"}
+        assert await kept.similar(ada, "r", [0.0, 0.0], 0.01) is None
+
+    async def test_is_one_of_the_newest_of_its_user(self, redis: Redis) -> None:
+        kept, ada, bob = Kept(redis, 60), uuid7(), uuid7()
+        keys = [Key("rest" if number % 2 else f"rest{number}", f"{number}") for number in range(NEWEST + 9)]
+        await kept.put(bob, keys[0], {"said": "b"}, self.FIRST)
+        for key in [*keys[:-1], keys[8], keys[-1]]:  # what is kept again is new
+            await kept.put(ada, key, {"said": key.question}, self.FIRST)
+        found = [key.question for key in keys if await kept.exactly(ada, key.exact)]
+        assert found == [key.question for key in [keys[8], *keys[10:]]]
+        names = [name.decode() async for name in redis.scan_iter(match=f"chat:cache:*{ada}*")]
+        vectors = [await redis.hlen(name) for name in names if ":vectors:" in name]
+        assert (len(names) - len(vectors) - 1, sum(vectors)) == (NEWEST, NEWEST)
+        assert await kept.similar(bob, keys[0].rest, self.FIRST, 0.9) == {"said": "b"}
+
+    async def test_leaves_memory_for_what_has_to_be_counted(self, redis: Redis) -> None:
+        ada, key = uuid7(), Key("r", "q")
+        before = (await redis.config_get("maxmemory"))["maxmemory"]
+        await redis.config_set("maxmemory", 1 << 40)
+        try:
+            await Kept(redis, 60, full=0.0).put(ada, key, {"said": "a"}, self.FIRST)
+            assert not await redis.keys(f"chat:cache:*{ada}*")
+            await Kept(redis, 60).put(ada, key, {"said": "a"}, self.FIRST)
+            assert await answers_of(redis, ada) == [key.exact]
+        finally:
+            await redis.config_set("maxmemory", before)
 
     async def test_is_not_too_large(self, redis: Redis) -> None:
         kept, ada, key = Kept(redis, 60), uuid7(), Key("r", "q")
@@ -196,7 +234,7 @@ class TestTurn:
         ada = uuid7()
         await chat.send(ada, "calculator: 6*7", model=model)
         assert model_server.requests
-        assert [name async for name in redis.scan_iter(match=f"chat:cache:*{ada}*")] == []
+        assert await answers_of(redis, ada) == []
 
     async def test_that_is_cancelled_is_not_kept(self, chat: Chat, redis: Redis) -> None:
         ada = uuid7()
@@ -204,13 +242,13 @@ class TestTurn:
             started = await anext(events)
         await chat.client.post(f"/api/v1/chat/runs/{started['run_id']}/cancel", headers=chat.keys.bearer(ada))
         await chat.ended(ada, started["run_id"])
-        assert [name async for name in redis.scan_iter(match=f"chat:cache:*{ada}*")] == []
+        assert await answers_of(redis, ada) == []
 
     async def test_answered_by_a_fallback_is_not_kept(self, cached: Cached, redis: Redis) -> None:
         ada = uuid7()
         async with cached(default_model="dead", fallbacks=["echo"]) as chat:
             assert (await chat.send(ada, QUESTION)).status_code == 200
-        assert [name async for name in redis.scan_iter(match=f"chat:cache:*{ada}*")] == []
+        assert await answers_of(redis, ada) == []
 
     @pytest.mark.parametrize("output", ["Block", "Flag"])
     async def test_that_moderation_marks_is_not_kept(
@@ -222,7 +260,7 @@ class TestTurn:
         async with cached(moderation=rules) as chat:
             await chat.send(ada, QUESTION)
             await complete(chat, ada)
-        kept = [name async for name in redis.scan_iter(match=f"chat:cache:*{ada}*")]
+        kept = await answers_of(redis, ada)
         assert len(kept) == (1 if output == "Flag" else 0)  # completions flag nothing
 
     async def test_is_answered_also_when_the_budget_is_used_up(self, cached: Cached) -> None:
@@ -256,7 +294,7 @@ class TestCompletion:
     ) -> None:
         ada = uuid7()
         first = await complete(chat, ada, "echo", stream=stream)
-        await eventually(lambda: redis.keys(f"chat:cache:*{ada}*"))  # it is kept once it was passed on
+        await eventually(lambda: answers_of(redis, ada))  # it is kept once it was passed on
         again = await complete(chat, ada, "echo", stream=stream)
         assert [answer.headers["cache-status"] for answer in (first, again)] == ["chatbot; fwd=miss", "chatbot; hit"]
         assert again.content == first.content
@@ -277,8 +315,8 @@ class TestCompletion:
         with contextlib.suppress(httpx2.HTTPError):
             await complete(chat, ada, model, stream=True)
         await complete(chat, ada, "echo")
-        await eventually(lambda: redis.keys(f"chat:cache:*{ada}*"))
-        assert len(await redis.keys(f"chat:cache:*{ada}*")) == 1
+        await eventually(lambda: answers_of(redis, ada))
+        assert len(await answers_of(redis, ada)) == 1
 
     async def test_without_a_cache_says_nothing_of_one(self, cached: Cached) -> None:
         async with cached(cache=None) as chat:

@@ -1,20 +1,44 @@
 """Erasing one turn: what was asked and said is gone, and what goes on from it stays."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+from chatbot_common.database import Database
 from chatbot_common.ids import uuid7
+from chatbot_conversation.conversations.indexing import MessageIndexer
+from chatbot_conversation.vectors import MESSAGES
+from chatbot_conversation.vectors.pgvector import PGVectorStore
 
 from tests.conversation.running import Conversation
 from tests.conversation.test_branches import messages_of, regenerate
 from tests.conversation.test_feedback import rate
 
+EVERYWHERE = ("messages", "feedback", "conversations", "turns", "ledger", "pgqueuer")
+"""Tables in which a turn leaves something."""
+
 
 async def erase(service: Conversation, user_id: UUID, turn: dict[str, Any]) -> int:
     path = f"/internal/turns/{turn['turn_id']}"
     return (await service.client.delete(path, headers=service.as_chat(user_id))).status_code
+
+
+class ErasingMeanwhile:
+    """Embeds for so long that the turn was erased meanwhile, and its vectors were forgotten."""
+
+    name, dimensions = "slow", 16
+
+    def __init__(self, service: Conversation, user_id: UUID, turn: dict[str, Any]) -> None:
+        self._turn = service, user_id, turn
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        assert await erase(*self._turn) == 204
+        return [[1.0] + [0.0] * 15 for _ in texts]
+
+    async def close(self) -> None:
+        pass
 
 
 class TestErase:
@@ -39,11 +63,32 @@ class TestErase:
         second = await service.exchange(ada, "two", "zwei", conversation_id=first["conversation_id"])
         assert await erase(service, ada, first) == 204
         assert [message["text"] for message in await messages_of(service, ada, second)] == ["", "", "two", "zwei"]
-        stored = str(await sql.fetch("SELECT * FROM messages")) + str(await sql.fetch("SELECT * FROM feedback"))
-        assert "two" in stored
-        assert "secret" not in stored
+        stored = [str(await sql.fetch(f"SELECT * FROM {table}")) for table in EVERYWHERE]  # noqa: S608
+        assert "two" in stored[0]
+        assert "secret" not in str(stored)
+        assert (await service.get(f"/conversations/{first['conversation_id']}", ada)).json()["title"] == "two"
         third = await service.started(ada, "three", conversation_id=first["conversation_id"])
         assert [message["text"] for message in third["history"]] == ["two", "zwei"]
+
+    async def test_leaves_no_vector_to_who_embeds_it_just_now(
+        self, service: Conversation, ada: UUID, database_url: str
+    ) -> None:
+        first = await service.exchange(ada, "one", "eins")
+        await service.exchange(ada, "two", "zwei", conversation_id=first["conversation_id"])
+        database = Database(database_url)
+        vectors = PGVectorStore(database, 16)
+        indexer = MessageIndexer(database, ErasingMeanwhile(service, ada, first), vectors)
+        await indexer.index_message(ada, UUID(first["user_message_id"]))
+        assert await vectors.search(MESSAGES, ada, [1.0] + [0.0] * 15, 1) == []
+        await database.close()
+
+    async def test_a_title_of_the_users_own_stays(self, service: Conversation, ada: UUID) -> None:
+        first = await service.exchange(ada, "one", "eins")
+        place = f"/conversations/{first['conversation_id']}"
+        await service.exchange(ada, "two", "zwei", conversation_id=first["conversation_id"])
+        assert (await service.send("PATCH", place, ada, {"title": "Numbers"})).status_code == 200
+        assert await erase(service, ada, first) == 204
+        assert (await service.get(place, ada)).json()["title"] == "Numbers"
 
     async def test_a_question_stays_for_its_other_answer(self, service: Conversation, ada: UUID) -> None:
         turn = await service.exchange(ada, "one", "eins")

@@ -1,80 +1,123 @@
 """Kept answers in Redis. The user is part of every name, so nobody's answer can be read for somebody else.
 
-    chat:cache:{USER}:EXACT      an answer
-    chat:cache:{USER}:near:REST  vectors of the newest questions of the same rest, and the names of their answers
+    chat:cache:{USER}:EXACT         an answer
+    chat:cache:{USER}:vectors:REST  vectors of questions of the same rest, by the names of their answers
+    chat:cache:{USER}:newest        'REST EXACT' of all of these, by the time at which they were kept
 
-Every key ends by itself. Every method raises `redis.RedisError`.
+Every key ends by itself, and a user has at most `NEWEST` answers: limits and budgets are in the same Redis, and a full
+one counts nobody's requests any more. Every method raises `redis.RedisError`.
 """
 
 import json
 from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
+from math import hypot
 from operator import mul
 from typing import Any
 from uuid import UUID
 
+from chatbot_common.redis import Script
 from redis.asyncio import Redis
 
 from chatbot_chat.caching.keys import Key
 
-NEWEST = 50
-"""Questions of one rest that are compared: so many dot products take a millisecond or two."""
-LARGEST = 256 * 1024
+NEWEST = 32
+"""Answers of a user; the oldest goes when there is another one."""
+LARGEST = 32 * 1024
 """Bytes of an answer; a larger one is not kept."""
+FULL = 0.75
+"""Of the memory that Redis may have; from there on nothing is kept: the rest is for what has to be counted."""
+
+# KEYS: newest, answer, vectors. ARGV: seconds to keep, answer as JSON, 'REST EXACT', vector or '', how many to have,
+# how full Redis may be, user's prefix. Whoever may not ask how full it is keeps the answer.
+_PUT = """
+local told = redis.pcall('INFO', 'memory')
+if type(told) == 'string' then
+  local used, most = told:match('used_memory:(%d+)'), told:match('maxmemory:(%d+)')
+  if used and most and tonumber(most) > 0 and tonumber(used) > tonumber(most) * tonumber(ARGV[6]) then return 0 end
+end
+local now = redis.call('TIME')
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[1])
+if ARGV[4] ~= '' then
+  redis.call('HSET', KEYS[3], KEYS[2], ARGV[4])
+  redis.call('EXPIRE', KEYS[3], ARGV[1])
+end
+redis.call('ZADD', KEYS[1], now[1] + now[2] / 1000000, ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+for _, name in ipairs(redis.call('ZRANGE', KEYS[1], 0, -ARGV[5] - 1)) do
+  local rest, exact = name:match('(%S*) (%S*)')
+  redis.call('DEL', ARGV[7] .. exact)
+  redis.call('HDEL', ARGV[7] .. 'vectors:' .. rest, ARGV[7] .. exact)
+  redis.call('ZREM', KEYS[1], name)
+end
+return 1
+"""
 
 Vector = Sequence[float]
 Answer = dict[str, Any]
 
 
 class Kept:
-    def __init__(self, redis: Redis, seconds: int) -> None:
+    def __init__(self, redis: Redis, seconds: int, full: float = FULL) -> None:
         self._redis = redis
         self._seconds = seconds
+        self._full = full
+        self._put = Script(redis, _PUT)
 
     async def exactly(self, user_id: UUID, exact: str) -> Answer | None:
-        found = await self._redis.get(f"{_of(user_id)}:{exact}")
-        answer: Answer | None = json.loads(found) if found else None
-        return answer
+        return await self._named(_of(user_id) + exact)
 
     async def similar(self, user_id: UUID, rest: str, vector: Vector, similarity: float) -> Answer | None:
         """The answer to the nearest question that is near enough and whose answer is still there."""
-        listed = await self._redis.lrange(_near(user_id, rest), 0, NEWEST - 1)
-        near = [(_cosine(vector, item["vector"]), item["exact"]) for item in map(json.loads, listed)]
-        for score, exact in sorted(near, reverse=True):
+        told: dict[Any, Any] = await self._redis.hgetall(_vectors(user_id, rest))
+        unit = _unit(vector)
+        near = [(_cosine(unit, packed), name) for name, packed in told.items()]
+        for score, name in sorted(near, reverse=True):
             if score < similarity:
                 break
-            if answer := await self.exactly(user_id, exact):
+            if answer := await self._named(name):
                 return answer
         return None
 
     async def put(self, user_id: UUID, key: Key, answer: Answer, vector: Vector | None) -> None:
+        """Nothing where the answer is too large, or Redis nearly full."""
         text = json.dumps(answer, separators=(",", ":"))
         if len(text) > LARGEST:
             return
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.set(f"{_of(user_id)}:{key.exact}", text, ex=self._seconds)
-            if vector is not None:
-                near = _near(user_id, key.rest)
-                pipeline.lpush(near, json.dumps({"exact": key.exact, "vector": _packed(vector)}))
-                pipeline.ltrim(near, 0, NEWEST - 1)
-                pipeline.expire(near, self._seconds)
-            await pipeline.execute()
+        own = _of(user_id)
+        packed = _packed(vector) if vector is not None else ""
+        await self._put(
+            [f"{own}newest", own + key.exact, _vectors(user_id, key.rest)],
+            [self._seconds, text, f"{key.rest} {key.exact}", packed, NEWEST, str(self._full), own],
+        )
+
+    async def _named(self, name: str | bytes) -> Answer | None:
+        found = await self._redis.get(name)
+        answer: Answer | None = json.loads(found) if found else None
+        return answer
 
 
 def _of(user_id: UUID) -> str:
-    return f"chat:cache:{{{user_id}}}"
+    """What the names of a user's keys begin with."""
+    return f"chat:cache:{{{user_id}}}:"
 
 
-def _near(user_id: UUID, rest: str) -> str:
-    return f"{_of(user_id)}:near:{rest}"
+def _vectors(user_id: UUID, rest: str) -> str:
+    return f"{_of(user_id)}vectors:{rest}"
 
 
 def _packed(vector: Vector) -> str:
-    return b64encode(array("f", vector).tobytes()).decode()
+    """Made a unit vector: not every model gives such."""
+    return b64encode(array("f", _unit(vector)).tobytes()).decode()
 
 
-def _cosine(vector: Vector, packed: str) -> float:
+def _unit(vector: Vector) -> Vector:
+    length = hypot(*vector) or 1.0
+    return [number / length for number in vector]
+
+
+def _cosine(vector: Vector, packed: str | bytes) -> float:
     """Of unit vectors; nothing where they are of different models."""
     other = array("f", b64decode(packed))
     return sum(map(mul, vector, other)) if len(vector) == len(other) else 0.0

@@ -23,8 +23,8 @@ class MessageIndexer:
             return
         [vector] = await self._embedder.embed([text])
         await self._vectors.upsert(MESSAGES, user_id, {message_id: vector})
-        # Deleted while it was embedded: the job that forgets it may have run before the vector was there.
-        if await self._text(user_id, message_id) is None:
+        # Deleted or erased while it was embedded: the job that forgets it may have run before the vector was there.
+        if not await self._text(user_id, message_id):
             await self._vectors.delete(MESSAGES, user_id, [message_id])
 
     async def _text(self, user_id: UUID, message_id: UUID) -> str | None:

@@ -10,6 +10,7 @@ from chatbot_common.database import ReadSession, WriteSession
 from sqlalchemy import Select, delete, func, select, update
 
 from chatbot_conversation.tables import AnyRow, conversations, feedback, messages, turns
+from chatbot_conversation.turns.starting import title_of
 from chatbot_conversation.turns.store import newest_message_id
 
 NOTHING: dict[str, Any] = {
@@ -36,6 +37,7 @@ async def erase_messages(session: WriteSession, turn: AnyRow) -> list[UUID]:
     erased = [turn.reply_message_id]
     if not await _exists(session, select(turns.c.id).where(same)):
         erased.append(turn.user_message_id)
+        await _title_again(session, turn)
     for message_id in erased:
         await _erase(session, turn.user_id, message_id)
     await _count_again(session, turn)
@@ -53,15 +55,27 @@ async def _erase(session: WriteSession, user_id: UUID, message_id: UUID) -> None
         await session.execute(delete(messages).where(own))
 
 
+async def _title_again(session: WriteSession, turn: AnyRow) -> None:
+    """A title that was made of the question is made of the oldest that is left; another title is the user's own."""
+    asked = (messages.c.user_id == turn.user_id) & (messages.c.conversation_id == turn.conversation_id)
+    asked &= (messages.c.role == "user") & (messages.c.text != "")
+    texts, own = select(messages.c.text).where(asked).limit(1), messages.c.id == turn.user_message_id
+    erased = (await session.execute(texts.where(own))).scalar() or ""
+    left = (await session.execute(texts.where(~own).order_by(messages.c.id))).scalar() or ""
+    place = (conversations.c.user_id == turn.user_id) & (conversations.c.id == turn.conversation_id)
+    made = place & (conversations.c.title == title_of(erased))
+    await session.execute(update(conversations).where(made).values(title=title_of(left)))
+
+
 async def _count_again(session: WriteSession, turn: AnyRow) -> None:
-    """How many messages the conversation has, and which is the last."""
+    """How many messages the conversation has, and which is the last. What it was about in short may be of what went."""
     inside = (messages.c.user_id == turn.user_id) & (messages.c.conversation_id == turn.conversation_id)
     count = select(func.count()).where(inside).scalar_subquery()
     newest = await newest_message_id(session, turn.user_id, turn.conversation_id)
     await session.execute(
         update(conversations)
         .where(conversations.c.user_id == turn.user_id, conversations.c.id == turn.conversation_id)
-        .values(message_count=count, last_message_id=newest)
+        .values(message_count=count, last_message_id=newest, summary=None)
     )
 
 
