@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 from typing import Any
 
 import structlog
+from chatbot_common.answers import BrokenOff, Connection, Data
 from chatbot_common.errors import Problem, Unavailable, UpstreamFailed
 from chatbot_common.leaving import CLIENT_LEFT, ClientGone, WhileThere
-from chatbot_common.upstream import BrokenOff, Connection, Data, Patience, Unreachable, Upstream
+from chatbot_common.upstream import Patience, Unreachable, Upstream
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter
