@@ -1,5 +1,6 @@
 """Providers over real sockets, each in its own protocol: what they are asked, what they say, and how it is traced."""
 
+import asyncio
 import contextlib
 import json
 from typing import Any
@@ -19,13 +20,15 @@ from chatbot_chat.providers import (
 from chatbot_chat.providers.breaker import FAILURES
 from chatbot_chat.providers.catalog import UnknownModel
 from chatbot_chat.providers.errors import ProviderSpared
+from chatbot_chat.providers.relaying import proxy_of
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 from prometheus_client import REGISTRY
 
-from tests.chat.providing import BOTH, Make, World, request, text
+from tests.chat.providing import BOTH, Make, World, open_catalog, request, text
 from tests.support.claude_server import ClaudeServer
+from tests.support.identity import Keys
 from tests.support.model_server import ModelServer
 
 ADD = ToolSpec("add", "Adds two numbers.", {"type": "object", "properties": {"a": {"type": "integer"}}})
@@ -90,6 +93,45 @@ class TestAnswers:
         async with make("echo", "thinking") as world:
             with pytest.raises(UnknownModel, match="'gpt-99' is not served here; choose one of: echo, thinking"):
                 await world.ask("gpt-99")
+
+    async def test_a_redirect_is_a_refusal(self, keys: Keys) -> None:
+        """It would carry prompt and key to where nobody has looked."""
+        asked: list[bytes] = []
+        visits: list[asyncio.StreamWriter] = []
+
+        async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            visits.append(writer)
+            asked.append((await reader.readuntil(b"\r\n")).split()[1])
+            writer.write(b"HTTP/1.1 307 Go\r\nLocation: /elsewhere\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+
+        async with await asyncio.start_server(redirect, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            async with open_catalog(keys, {"open": url, "claude": url}, "echo") as world:
+                with pytest.raises(ProviderError):
+                    await world.ask()
+            for visit in visits:
+                visit.close()
+                await visit.wait_closed()
+        assert set(asked) == {b"/v1/chat/completions"}
+
+    @pytest.mark.parametrize(
+        ("environment", "proxy"),
+        [
+            ({"ALL_PROXY": "http://all:1"}, "http://all:1"),
+            ({"ALL_PROXY": "http://all:1", "HTTPS_PROXY": "http://secure:1"}, "http://secure:1"),
+            ({"ALL_PROXY": "http://all:1", "NO_PROXY": "api.test"}, None),
+            ({}, None),
+        ],
+    )
+    def test_the_proxy_is_the_environments(
+        self, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], proxy: str | None
+    ) -> None:
+        for name in ("all", "http", "https", "no"):
+            monkeypatch.delenv(f"{name}_proxy", raising=False)
+            monkeypatch.delenv(f"{name}_PROXY".upper(), raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert proxy_of("https://api.test/v1") == proxy
 
     async def test_cost_is_counted(self, make: Make) -> None:
         labels = {"provider": "open", "model": "echo"}

@@ -5,16 +5,19 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
+import structlog
 from chatbot_common.app import Probes, create_service
-from chatbot_common.direct import Direct, body_of, endpoint
+from chatbot_common.direct import Direct, body_of, endpoint, stacked
 from chatbot_common.errors import Conflict
 from chatbot_common.identity import Identity, ServiceIdentity, UserVerifier
-from chatbot_common.leaving import ClientGone, WhileThere
+from chatbot_common.leaving import CLIENT_LEFT, ClientGone, WhileThere
 from chatbot_common.telemetry import HTTP_REQUESTS
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.support.identity import KeyPair
 
@@ -32,6 +35,8 @@ router = APIRouter()
 async def add(body: Sum) -> dict[str, int]:
     if body.why == "conflict":
         raise Conflict("told to")
+    if body.why == "http":
+        raise HTTPException(418, "A teapot")
     if body.why == "crash":
         raise RuntimeError("hunter22")
     return {"sum": body.left + body.right}
@@ -39,6 +44,14 @@ async def add(body: Sum) -> dict[str, int]:
 
 async def _add(request: Request) -> Response:
     return JSONResponse(await add(await body_of(request, Sum)))
+
+
+class Broken:
+    def __init__(self, app: ASGIApp) -> None:
+        pass
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("hunter22")
 
 
 async def _no_keys() -> dict[str, list[object]]:
@@ -69,6 +82,7 @@ class TestDirect:
             (b'{"left": 1, "right": 2}', {"Content-Type": "text/plain"}),
             (b'{"left": 1, "right": 2}', {}),
             (b'{"left": 1, "right": 2, "why": "conflict"}', JSON),
+            (b'{"left": 1, "right": 2, "why": "http"}', JSON),
             (b'{"left": 1, "right": 2, "why": "crash"}', JSON),
         ],
     )
@@ -87,6 +101,30 @@ class TestDirect:
         before = counter._value.get()
         await client.post("/direct", json={"left": 1, "right": 2, "why": "conflict"})
         assert counter._value.get() == before + 1
+
+    @pytest.mark.parametrize("middleware", [[], [Middleware(Broken)]])
+    async def test_is_a_problem_also_where_its_middleware_fails(self, middleware: list[Middleware]) -> None:
+        app = stacked(Direct(endpoint(_add), "/direct"), middleware)
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test") as client:
+            answer = await client.post("/direct", json={"left": 1, "right": 2, "why": "crash"})
+        assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+
+    async def test_whose_client_leaves_within_its_body_is_not_our_failure(self) -> None:
+        said: list[Message] = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+        answered: list[Message] = []
+
+        async def receive() -> Message:
+            return said.pop(0)
+
+        async def send(message: Message) -> None:
+            answered.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/direct", "scheme": "http", "query_string": b""}
+        with structlog.testing.capture_logs() as log:
+            app = stacked(Direct(endpoint(_add), "/direct"), [])
+            await app(scope | {"headers": [(b"content-type", b"application/json")]}, receive, send)
+        assert [(line["event"], line["status"]) for line in log] == [("request", CLIENT_LEFT)]
+        assert answered[0]["status"] == CLIENT_LEFT
 
 
 class TestWhileThere:

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 import uvloop
+from chatbot_common.answers import HELD_BYTES, BrokenOff
 from chatbot_common.http import UpstreamTransport
-from chatbot_common.upstream import HELD_BYTES, BrokenOff, Patience, Unconnected, Unreachable, Upstream
+from chatbot_common.upstream import Patience, Unconnected, Unreachable, Upstream
 
 from tests.support.serving import free_port
 

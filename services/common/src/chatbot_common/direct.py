@@ -18,12 +18,21 @@ from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chatbot_common.errors import SEND_JSON, Problem, UnsupportedMediaType, from_validation, problem_response
+from chatbot_common.errors import (
+    SEND_JSON,
+    HttpProblem,
+    Problem,
+    UnsupportedMediaType,
+    from_validation,
+    problem_response,
+)
+from chatbot_common.leaving import CLIENT_LEFT
 from chatbot_common.telemetry import HttpTelemetry
 
 log = structlog.get_logger(__name__)
@@ -81,7 +90,7 @@ class Service(FastAPI):
 def stacked(route: Direct, middleware: Iterable[Middleware]) -> ASGIApp:
     """The route within what each answer gets, and the service's own middleware."""
     app: ASGIApp = Problems(route.app)
-    for item in reversed([Middleware(HttpTelemetry), *middleware]):
+    for item in reversed([Middleware(HttpTelemetry), Middleware(Problems), *middleware]):
         app = item.cls(app, *item.args, **item.kwargs)
     return Observed(app, route)
 
@@ -134,9 +143,14 @@ class Problems:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, send)
+        except ClientDisconnect:
+            if STATUS not in scope:
+                await Response(status_code=CLIENT_LEFT)(scope, receive, send)
         except Exception as error:
             if STATUS in scope:
                 raise
+            if isinstance(error, HTTPException):
+                error = HttpProblem(error)
             if not isinstance(error, Problem):
                 log.error("unhandled error", path=scope["path"], exc_info=error)
                 error = Problem()

@@ -114,7 +114,7 @@ class Unavailable(Problem):
     status, kind, title = 503, "unavailable", "Not available right now, try again shortly"
 
 
-class _Http(Problem):
+class HttpProblem(Problem):
     """What the framework raises on its own: unknown route, wrong method."""
 
     def __init__(self, cause: HTTPException) -> None:
@@ -184,7 +184,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
-        return problem_response(request.url.path, _Http(error))
+        return problem_response(request.url.path, HttpProblem(error))
 
     async def on_crash(request: Request, error: Exception) -> Response:
         log.error("unhandled error", path=request.url.path, exc_info=error)

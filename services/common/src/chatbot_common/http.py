@@ -9,9 +9,10 @@ import httpx2
 from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind
 
+from chatbot_common.answers import BrokenOff, Connection
 from chatbot_common.errors import Problem, Unavailable, UpstreamFailed
 from chatbot_common.identity import SERVICE_HEADER, ServiceIdentity
-from chatbot_common.upstream import BrokenOff, Connection, Patience, Unconnected, Unreachable, Upstream
+from chatbot_common.upstream import Patience, Unconnected, Unreachable, Upstream
 
 tracer = trace.get_tracer(__name__)
 

@@ -5,6 +5,9 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
+CLIENT_LEFT = 499
+"""The status of what nobody reads; it keeps logs and metrics from calling a closed tab our failure."""
+
 
 class ClientGone(Exception):
     """The client closed the connection; nobody is left to answer."""

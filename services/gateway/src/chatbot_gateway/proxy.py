@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 from typing import Any
 
 import structlog
+from chatbot_common.answers import BrokenOff, Connection, Data
 from chatbot_common.errors import Problem, Unavailable, UpstreamFailed
-from chatbot_common.leaving import ClientGone, WhileThere
-from chatbot_common.upstream import BrokenOff, Connection, Data, Patience, Unreachable, Upstream
+from chatbot_common.leaving import CLIENT_LEFT, ClientGone, WhileThere
+from chatbot_common.upstream import Patience, Unreachable, Upstream
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter
@@ -30,7 +31,6 @@ UPSTREAM_ERRORS = Counter("gateway_upstream_errors_total", "Requests a service f
 
 # A stream says something every 15 s; an answer that comes in one piece is as old as its turn may get.
 PATIENCE = Patience(connect=5, silence=300)
-CLIENT_LEFT = 499  # nobody reads it; it keeps logs and metrics from calling a closed tab our failure
 SEND_PATH = "/api/v1/chat/send"
 
 log = structlog.get_logger(__name__)

@@ -124,7 +124,7 @@ def _http_client(settings: ProviderSettings) -> httpx2.AsyncClient | None:
     patience = upstream.Patience(timeouts.connect, max(timeouts.first_token, timeouts.idle))
     trusted: ssl.SSLContext | None = httpx2.create_ssl_context() if url.startswith("https:") else None
     server = upstream.Upstream(origin(url), patience, trusted)
-    return openai.DefaultAsyncHttpxClient(transport=UpstreamTransport(server))
+    return openai.DefaultAsyncHttpxClient(transport=UpstreamTransport(server), follow_redirects=False)
 
 
 def _refused(answer: bytes, sent: Mapping[str, Any]) -> str | None:

@@ -101,7 +101,8 @@ class Relay:
 def proxy_of(url: str) -> str | None:
     """The proxy that the environment names for this address."""
     parts = urlsplit(url)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    proxies = getproxies()
+    return None if proxy_bypass(parts.hostname or "") else proxies.get(parts.scheme) or proxies.get("all")
 
 
 def failure(name: str, error: Exception) -> ProviderError:
