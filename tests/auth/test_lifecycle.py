@@ -108,6 +108,7 @@ class TestLoss:
             postgres.server.psql(
                 f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{own_database}';"  # noqa: S608
             )
+            await asyncio.sleep(0.1)  # this process has to hear of it first
 
             assert (await service.auth.me(pair["access_token"])).status_code == 200
 

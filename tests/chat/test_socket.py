@@ -96,6 +96,7 @@ class TestMessage:
             ("{", "malformed-body", "JSON"),
             ("[]", "invalid-request", ""),
             ('{"type": "shout"}', "invalid-request", "message"),
+            ('{"type": "auth", "token": "a\\r\\nx: 1"}', "invalid-request", "/token"),
             ('{"type": "message", "content": " "}', "invalid-request", "/content"),
             ('{"type": "message", "content": "x", "user_id": "y"}', "invalid-request", "/user_id"),
             ('{"type": "message", "content": "x", "model": "gpt-99"}', "model-not-found", "retrieval"),

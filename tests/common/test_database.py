@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from chatbot_auth.__main__ import MIGRATIONS
+from chatbot_common import database as database_module
 from chatbot_common.database import Database, migrate_command
 from chatbot_common.errors import Unavailable
 from sqlalchemy import text
@@ -18,8 +20,8 @@ from tests.support.stores import Postgres
 
 
 @contextlib.asynccontextmanager
-async def pool(port: int) -> AsyncIterator[Database]:
-    database = Database(f"postgresql://postgres@127.0.0.1:{port}/postgres", pool_size=4, statement_seconds=0.5)
+async def pool(port: int, seconds: float = 0.5) -> AsyncIterator[Database]:
+    database = Database(f"postgresql://postgres@127.0.0.1:{port}/postgres", pool_size=4, statement_seconds=seconds)
     yield database
     await database.close()
 
@@ -39,6 +41,31 @@ class TestVanishedServer:
                 lost = await asyncio.gather(*(one(database) for _ in range(4)), return_exceptions=True)
                 assert {type(error) for error in lost} == {Unavailable}
                 assert await asyncio.gather(*(one(database) for _ in range(4))) == [1, 1, 1, 1]
+
+    async def test_costs_one_wait_for_all_its_connections(
+        self, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        silent = 0
+
+        async def counted(connection: Any) -> None:
+            nonlocal silent
+            try:
+                await ping(connection)
+            except TimeoutError:
+                silent += 1
+                raise
+
+        ping = database_module._ping
+        monkeypatch.setattr(database_module, "_ping", counted)
+        monkeypatch.setattr(database_module, "RESTED_SECONDS", -1.0)
+        monkeypatch.setattr(database_module, "PING_SECONDS", 0.5)
+        async with door(postgres.socket) as port, pool(port.port, 60) as database:
+            await asyncio.gather(*(one(database) for _ in range(4)))
+            port.freeze()
+            async with asyncio.timeout(30):
+                assert await one(database) == 1
+                assert await asyncio.gather(*(one(database) for _ in range(3))) == [1, 1, 1]
+        assert silent == 1
 
     @pytest.mark.parametrize("kind", ["read", "write"])
     async def test_in_the_middle_of_a_session(self, postgres: Postgres, kind: str) -> None:

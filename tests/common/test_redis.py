@@ -12,6 +12,7 @@ from chatbot_chat.runs.log import RunLog
 from chatbot_common.ids import uuid7
 from chatbot_common.redis import Script, open_redis
 from chatbot_common.redis_url import sentinels_of
+from chatbot_common.wire import Line
 from chatbot_gateway.limits import Limiter, Window
 from redis.exceptions import RedisError
 
@@ -95,6 +96,14 @@ class TestScript:
         await client.script_flush()
         await asyncio.gather(*(script([key], [1]) for _ in range(60)))
         assert await client.get(key) == b"60"
+        await client.aclose()
+
+    async def test_a_connection_that_is_lost_is_noticed_by_none_of_many(self, redis_url: str) -> None:
+        client = open_redis(redis_url, connections=8, **TIMES)
+        line = Line(client.connection_pool, 5.0)
+        await line.ask("PING")
+        said = await asyncio.gather(line.ask("QUIT"), *(line.ask("ECHO", str(number)) for number in range(20)))
+        assert said == [b"OK", *(str(number).encode() for number in range(20))]
         await client.aclose()
 
     async def test_a_redis_that_is_away_is_told_to_all(self) -> None:

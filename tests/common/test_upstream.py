@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import httpx2
 import pytest
-from chatbot_common.upstream import HELD_BYTES, BrokenOff, Patience, Unreachable, Upstream
+import uvloop
+from chatbot_common.http import UpstreamTransport
+from chatbot_common.upstream import HELD_BYTES, BrokenOff, Patience, Unconnected, Unreachable, Upstream
 
 from tests.support.serving import free_port
 
@@ -15,7 +18,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 @asynccontextmanager
-async def asking(serve: Serve, patience: Patience = PATIENCE) -> AsyncIterator[Upstream]:
+async def asking(serve: Serve, patience: Patience = PATIENCE, most: int = 100) -> AsyncIterator[Upstream]:
     """A client of a server whose connections are each served by `serve`."""
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -27,7 +30,7 @@ async def asking(serve: Serve, patience: Patience = PATIENCE) -> AsyncIterator[U
             writer.close()
 
     async with await asyncio.start_server(served, "127.0.0.1", 0) as server:
-        client = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base", patience)
+        client = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base", patience, most=most)
         async with asyncio.timeout(10):
             yield client
         client.close()
@@ -63,10 +66,74 @@ class TestRequest:
 
         async def pieces() -> AsyncIterator[bytes]:
             yield b"one"
+            yield b""
             yield b"two"
 
         async with asking(chunked) as client:
             assert await got(client, "POST", pieces()) == b"ok"
+
+    async def test_is_not_framed_by_what_a_header_says(self) -> None:
+        """A client chooses values; were its body framed otherwise than told, its rest would be the next request."""
+
+        async def told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            assert b"\r\ntransfer-encoding:" not in await head_of(reader)
+            said = await reader.readexactly(6)
+            writer.write(OK + b"Content-Length: 6\r\n\r\n" + said)
+            assert await reader.read() == b""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"one"
+            yield b"two"
+
+        headers = [(b"x-a", b"transfer-encoding: chunked"), (b"content-length", b"6")]
+        async with asking(told) as client, client.ask("POST", b"/", headers, pieces()) as answer:
+            assert [piece async for piece in answer.pieces()] == [b"onetwo"]
+
+    async def test_of_httpx2_has_one_length(self) -> None:
+        async def framed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = (await head_of(reader)).lower()
+            assert b"\r\ncontent-length: 4\r\n" in head
+            assert b"\r\ntransfer-encoding:" not in head
+            writer.write(OK + b"Content-Length: 4\r\n\r\n" + await reader.readexactly(4))
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"body"
+
+        async with asking(framed) as upstream, httpx2.AsyncClient(transport=UpstreamTransport(upstream)) as client:
+            assert (await client.post(upstream.base_url, content=pieces())).content == b"body"
+
+    @pytest.mark.parametrize("url", ["http://localhost:1/", "https://127.0.0.1/"])
+    async def test_of_httpx2_is_for_this_server_only(self, url: str) -> None:
+        upstream = Upstream("http://127.0.0.1:1", PATIENCE)
+        async with httpx2.AsyncClient(transport=UpstreamTransport(upstream)) as client:
+            with pytest.raises(httpx2.UnsupportedProtocol):
+                await client.get(url)
+
+    @pytest.mark.parametrize("value", [b"key\n", b"key\r", b"key\0", b"1\r\nx-two: 2"])
+    async def test_has_no_header_that_would_be_two(self, value: bytes) -> None:
+        client = Upstream("http://127.0.0.1:1", PATIENCE)
+        with pytest.raises(ValueError, match="line break"):
+            async with client.ask("GET", b"/", [(b"x-one", value)], None):
+                pass
+
+    def test_whose_server_dies_while_it_is_sent_is_broken_off(self) -> None:
+        """Under the loop of the services: it refuses to write into a connection that is closed."""
+
+        async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.transport.abort()
+
+        async def endless() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * HELD_BYTES
+
+        async def run() -> None:
+            async with asking(die) as client:
+                with pytest.raises(BrokenOff):
+                    await got(client, "POST", endless())
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run())
 
     async def test_that_is_answered_early_is_not_sent_to_its_end(self) -> None:
         async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -118,6 +185,50 @@ class TestConnection:
             assert [await got(client) for _ in range(3)] == [b"ok"] * 3
             with pytest.raises(BrokenOff):
                 await got(client, "POST")
+
+    async def test_that_says_more_than_asked_is_not(self) -> None:
+        """What came behind an answer would be somebody else's."""
+        surplus = OK + b"Content-Length: 6\r\n\r\nfor"
+
+        async def two(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(OK + b"X-Is: mine\r\nContent-Length: 2\r\n\r\nok" + surplus)
+            await reader.read()
+
+        async with asking(two) as client:
+            for _ in range(2):
+                async with client.ask("POST", b"/", [], None) as answer:
+                    assert answer.headers[0] == (b"x-is", b"mine")
+                    assert [piece async for piece in answer.pieces()] == [b"ok"]
+
+    async def test_that_is_closing_is_not(self) -> None:
+        """Its end is known some ticks before asyncio tells that it is lost."""
+
+        async def many(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await head_of(reader):
+                writer.write(OK + b"Content-Length: 2\r\n\r\nok")
+
+        async with asking(many) as client:
+            async with client.ask("GET", b"/", [], None) as answer:
+                await anext(answer.pieces())
+            answer.close()
+            assert await got(client, "POST") == b"ok"
+            async with client.ask("GET", b"/", [], None) as answer:
+                await anext(answer.pieces())
+            answer.eof_received()
+            assert await got(client, "POST") == b"ok"
+
+    async def test_is_waited_for_where_there_are_enough(self) -> None:
+        async def many(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await head_of(reader):
+                writer.write(OK + b"Content-Length: 2\r\n\r\nok")
+
+        async with asking(many, Patience(connect=0.5, silence=10), most=1) as client:
+            async with client.ask("GET", b"/", [], None):
+                with pytest.raises(Unconnected):
+                    await got(client)
+                waiting = asyncio.create_task(got(client))
+            assert await waiting == b"ok"
 
     async def test_that_cannot_be_made(self) -> None:
         with pytest.raises(Unreachable):
@@ -187,3 +298,37 @@ class TestAnswer:
                 await asyncio.sleep(0.1)
             assert written < total
             assert sum([len(piece) async for piece in answer.pieces()]) == total
+
+    @pytest.mark.parametrize("said", [b"X: " + b"x" * 1000, b"X: x\r\n" * 100, b"\r\nHTTP/1.1 100 Continue\r\n" * 50])
+    async def test_whose_head_has_no_end(self, said: bytes) -> None:
+        async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(b"HTTP/1.1 100 Continue\r\n")
+            while not writer.is_closing():
+                writer.write(said)
+                await writer.drain()
+
+        async with asking(endless) as client:
+            with pytest.raises(BrokenOff, match="more head"):
+                await got(client)
+
+    async def test_whose_head_comes_too_slowly(self) -> None:
+        async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            while not writer.is_closing():
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                await asyncio.sleep(0.01)
+
+        async with asking(slowly, Patience(connect=5, silence=0.3)) as client:
+            with pytest.raises(TimeoutError):
+                await got(client)
+
+    async def test_that_would_be_another_protocol(self) -> None:
+        async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nhello")
+            await reader.read()
+
+        async with asking(upgrade) as client:
+            with pytest.raises(BrokenOff):
+                await got(client)

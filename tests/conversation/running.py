@@ -93,7 +93,7 @@ async def working(settings: Settings, **options: Any) -> AsyncIterator[Worker]:
         await task
 
 
-async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
+async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
     """The first true result of `condition`."""
     end = time.monotonic() + seconds
     while not (result := await condition()):

@@ -43,7 +43,7 @@ class Auth(Frame):
     """A fresh access token of the same user, before the old one expires."""
 
     type: Literal["auth"]
-    token: Annotated[str, Field(max_length=8192)]
+    token: Annotated[str, Field(max_length=8192, pattern=r"^[\x21-\x7e]*$")]
 
 
 class Ping(Frame):

@@ -12,7 +12,7 @@ from asyncpg import PostgresError  # type: ignore[import-untyped]
 from prometheus_client import Gauge
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -33,8 +33,11 @@ CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 15.0
 """The longest a statement may take. A server that vanished with its node sends nothing, not even the connection's end;
 without this limit the kernel would wait for it for a quarter of an hour. The driver may take it twice, to roll back."""
+POOL_SECONDS = 10.0
+"""For a connection of the pool; shorter than callers wait, so that what nobody waits for any more is not begun."""
 RESTED_SECONDS = 1.0
 """Of a pooled connection, after which it is tried before it is used."""
+PING_SECONDS = 2.0
 MIGRATION_RETRY_SECONDS = 1.0
 UNREACHABLE = 75
 """Exit status of work whose database cannot be used yet; 75 is EX_TEMPFAIL of sysexits.h."""
@@ -74,6 +77,7 @@ class Database:
             command_timeout=statement_seconds,
             pool_size=pool_size,
             max_overflow=max_overflow,
+            pool_timeout=POOL_SECONDS,
             pool_recycle=3600,
             hide_parameters=True,  # they hold what people wrote, and errors end up in logs
         )
@@ -118,15 +122,20 @@ def _check(connection: Any, entry: ConnectionPoolEntry, _: object) -> None:
     A server that ended the connection has told us so by now; one that vanished with its node has not.
 
     Raises:
-        DisconnectionError: it is not; the pool tries another.
+        InvalidatePoolError: it is not. The pool makes another, and trusts none that is as old: each would cost a wait.
     """
     if connection.driver_connection.is_closed():
-        raise DisconnectionError
+        raise InvalidatePoolError
     if time.monotonic() - entry.info.get("since", time.monotonic()) > RESTED_SECONDS:
         try:
-            connection.ping()
+            connection.run_async(_ping)
         except Exception as error:
-            raise DisconnectionError from error
+            connection.driver_connection.terminate()  # the pool would say goodbye, and wait for an answer
+            raise InvalidatePoolError from error
+
+
+async def _ping(connection: Any) -> None:
+    await connection.execute("SELECT 1", timeout=PING_SECONDS)
 
 
 def engine_of(url: str, command_timeout: float | None = None, **options: Any) -> AsyncEngine:

@@ -16,6 +16,8 @@ from chatbot_common.upstream import BrokenOff, Connection, Patience, Unconnected
 tracer = trace.get_tracer(__name__)
 
 PATIENCE = Patience(connect=3, silence=30)
+CONNECTIONS = 100
+"""To one service from one process; who finds none free waits as long as for a new one."""
 
 
 class UpstreamTransport(httpx2.AsyncBaseTransport):
@@ -23,8 +25,11 @@ class UpstreamTransport(httpx2.AsyncBaseTransport):
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
+        self._base = httpx2.URL(upstream.base_url)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if (request.url.scheme, request.url.netloc) != (self._base.scheme, self._base.netloc):
+            raise httpx2.UnsupportedProtocol("this client is for one server")
         stack = AsyncExitStack()
         with _asking(request), _worded():
             headers = [(name.lower(), value) for name, value in request.headers.raw if name.lower() not in _CLIENTS]
@@ -65,7 +70,7 @@ def _worded() -> Iterator[None]:
         raise httpx2.RemoteProtocolError("the answer broke off") from error
 
 
-_CLIENTS = (b"host", b"content-length", b"connection")
+_CLIENTS = (b"host", b"content-length", b"transfer-encoding", b"connection")
 
 
 @contextmanager
@@ -101,7 +106,7 @@ def service_client(
     return httpx2.AsyncClient(
         base_url=base_url,
         auth=ServiceAuth(identity, callee),
-        transport=transport or UpstreamTransport(Upstream(origin(base_url), PATIENCE)),
+        transport=transport or UpstreamTransport(Upstream(origin(base_url), PATIENCE, most=CONNECTIONS)),
     )
 
 

@@ -84,7 +84,7 @@ class Wire(asyncio.Protocol):
 
     def _end(self, why: RedisError) -> None:
         self.open = False
-        self._transport.close()
+        self._transport.abort()  # to close it would wait for what a host that is gone does not take
         if self._timer:
             self._timer.cancel()
         while self._waiting:
@@ -105,10 +105,11 @@ class Line:
     async def ask(self, *command: str | bytes | int | float) -> Any:
         """Raises `redis.RedisError`. What a connection has lost that was older than the command is asked once more."""
         used = self._wire
+        wire = await self._connected()
         try:
-            return await (await self._connected()).ask(*command)
+            return await wire.ask(*command)
         except Lost:
-            if used is None or self._connecting:
+            if wire is not used:
                 raise
         return await (await self._connected()).ask(*command)
 
