@@ -59,8 +59,12 @@ class TestKey:
         assert one.rest == other.rest
         assert one.exact != other.exact
 
-    def test_takes_numbers_as_they_are(self) -> None:
-        assert key_of("w", asking("What is 2 + 2?")).rest != key_of("w", asking("What is 2 + 3?")).rest
+    @pytest.mark.parametrize("other", ["What is 2 + 3?", "What is 2 - 2?", "What is 2 + -2?", "What is 2 + 2 %?"])
+    def test_takes_numbers_and_signs_as_they_are(self, other: str) -> None:
+        assert key_of("w", asking("What is 2 + 2?")).rest != key_of("w", asking(other)).rest
+
+    def test_takes_the_end_of_a_sentence_for_no_sign(self) -> None:
+        assert key_of("w", asking("What's 2 + 2?")).rest == key_of("w", asking("Tell me 2 + 2.")).rest
 
     def test_of_a_body_has_each_field_in_any_order(self) -> None:
         body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": QUESTION}], "seed": 1}
