@@ -16,6 +16,7 @@ from chatbot_chat.caching.service import Use, wished
 from chatbot_chat.providers import Message, ModelRequest, ToolSpec
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from tests.chat.running import Chat, parse_sse, running
@@ -46,6 +47,11 @@ async def answers_of(redis: Redis, user: UUID) -> list[str]:
     return [name.decode().split()[1] for name in names]
 
 
+def looked_up() -> float:
+    """How often something was looked for in vain."""
+    return REGISTRY.get_sample_value("chat_cache_total", {"outcome": "miss"}) or 0
+
+
 class TestKey:
     @pytest.mark.parametrize("change", CHANGES)
     def test_has_all_that_makes_the_answer(self, change: Callable[[ModelRequest], ModelRequest]) -> None:
@@ -59,8 +65,12 @@ class TestKey:
         assert one.rest == other.rest
         assert one.exact != other.exact
 
-    def test_takes_numbers_as_they_are(self) -> None:
-        assert key_of("w", asking("What is 2 + 2?")).rest != key_of("w", asking("What is 2 + 3?")).rest
+    @pytest.mark.parametrize("other", ["What is 2 + 3?", "What is 2 - 2?", "What is 2 + -2?", "What is 2 + 2 %?"])
+    def test_takes_numbers_and_signs_as_they_are(self, other: str) -> None:
+        assert key_of("w", asking("What is 2 + 2?")).rest != key_of("w", asking(other)).rest
+
+    def test_takes_the_end_of_a_sentence_for_no_sign(self) -> None:
+        assert key_of("w", asking("What's 2 + 2?")).rest == key_of("w", asking("Tell me 2 + 2.")).rest
 
     def test_of_a_body_has_each_field_in_any_order(self) -> None:
         body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": QUESTION}], "seed": 1}
@@ -317,6 +327,18 @@ class TestCompletion:
         await complete(chat, ada, "echo")
         await eventually(lambda: answers_of(redis, ada))
         assert len(await answers_of(redis, ada)) == 1
+
+    async def test_of_a_model_that_is_not_relayed_asks_the_cache_once(
+        self, cached: Cached, told: dict[str, Any], running_claude: tuple[Any, str]
+    ) -> None:
+        [*_, some] = [item for item in told["providers"] if item["name"] == "scripted"]
+        claude = some | {"name": "claude", "type": "Anthropic", "base_url": running_claude[1]}
+        model = told["models"][0] | {"name": "m", "deployments": [{"provider": "claude", "model": "echo", "weight": 1}]}
+        ada, before = uuid7(), looked_up()
+        async with cached(providers=[*told["providers"], claude], models=[*told["models"], model]) as chat:
+            for name, times in (("retrieval", 0), ("m", 1)):
+                assert (await complete(chat, ada, name)).status_code == 200
+                assert looked_up() - before == times
 
     async def test_without_a_cache_says_nothing_of_one(self, cached: Cached) -> None:
         async with cached(cache=None) as chat:

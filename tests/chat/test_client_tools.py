@@ -214,6 +214,18 @@ class TestResponses:
             said += [*response.output, output_of(response, output)]
         assert (await sdk.responses.create(**told, input=said)).output_text == "41 & 42"
 
+    async def test_another_question_after_tools_is_refused_or_told_with_all_that_came_of_them(
+        self, sdk: AsyncOpenAI, model_server: ModelServer
+    ) -> None:
+        said: list[Any] = [{"role": "user", "content": '[[["add", {"a": 1}]]]'}]
+        called = await sdk.responses.create(model="agent", tools=[FUNCTION], input=said)
+        said += [*called.output, output_of(called, "41"), {"role": "user", "content": "And?"}]
+        with pytest.raises(openai.BadRequestError, match="store: false"):
+            await sdk.responses.create(model="echo", input=said)
+        await sdk.responses.create(model="echo", input=said, store=False)
+        _, body = model_server.requests[-1]
+        assert [item["role"] for item in body["messages"]] == ["user", "assistant", "tool", "user"]
+
     async def test_streamed_and_not_stored(self, sdk: AsyncOpenAI) -> None:
         told: dict[str, Any] = {"model": "claude-agent", "tools": [FUNCTION], "store": False}
         async with sdk.responses.stream(**told, input=QUESTION) as stream:
@@ -235,6 +247,7 @@ class TestResponses:
         for body, words in (
             ({"previous_response_id": called.id, "input": [one]}, "is missing"),
             ({"previous_response_id": plain.id, "input": [one]}, "belong to no call"),
+            ({"previous_response_id": called.id, "input": [one, {"role": "user", "content": "And?"}]}, "store: false"),
             ({"input": QUESTION, "tool_choice": "required"}, "names one of the tools"),
             ({"model": "retrieval", "input": "x", "tools": [FUNCTION], "tool_choice": "required"}, "does not call"),
         ):

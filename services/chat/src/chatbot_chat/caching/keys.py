@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from chatbot_chat.providers import ModelRequest
 
+_NUMBERS_AND_SIGNS = re.compile(r"\d+(?:[.,]\d+)*|[^\w\s.,?!'\"\u2019]")
 _REQUEST = TypeAdapter(ModelRequest)
 
 
@@ -48,8 +49,8 @@ def key_of_body(world: str, body: Mapping[str, Any]) -> Key:
 
 
 def keyed(world: str, told: Any, question: str) -> Key:
-    """Numbers of the question count as they are: to embeddings, 2 + 2 and 2 + 3 look much the same."""
-    return Key(named(world, told, re.findall(r"\d+", question)), question)
+    """Numbers and signs of the question count as they are: to embeddings, 2 + 2, 2 + 3 and 2 - 2 look much the same."""
+    return Key(named(world, told, _NUMBERS_AND_SIGNS.findall(question)), question)
 
 
 def named(*parts: Any) -> str:

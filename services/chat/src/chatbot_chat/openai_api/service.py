@@ -99,6 +99,8 @@ class CompletionService:
         self.check(request.model)
         if request.model == self._assistant or self._moderation.blocks_answers:
             return None
+        if not self._catalog.relays(request.model):  # the cache is asked once, by who answers
+            return None
         counting = Counting(streamed=bool(request.stream), hidden=not request.includes_usage)
         recall = await self._cache.recall_relayed(user.id, request.model, body, use)
         if recall.found:

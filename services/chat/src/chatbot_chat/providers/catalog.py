@@ -122,6 +122,10 @@ class Catalog:
             async for event in rest:
                 yield event
 
+    def relays(self, name: str) -> bool:
+        """Whether all of the model's providers speak the protocol of chat completions, so that it can be passed on."""
+        return all(item.provider in self._relaying for item in self.model(name).deployments)
+
     async def relay(
         self,
         name: str,
@@ -141,9 +145,9 @@ class Catalog:
         Raises:
             ProviderError: no deployment answered.
         """
-        routes = self._routes(self.model(name))
-        if not all(route.provider.name in self._relaying for route in routes):
+        if not self.relays(name):
             return None
+        routes = self._routes(self.model(name))
         if admit:
             await admit(routes[0].model)
 

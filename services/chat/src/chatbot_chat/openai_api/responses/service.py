@@ -42,6 +42,11 @@ from chatbot_chat.sse import guarded
 CANCEL_SECONDS = 5.0
 """How long who cancels waits for the end, to be shown it."""
 
+CALLS_BEFORE = (
+    "Function calls and their outputs are not kept when a user's text follows them: send the outputs alone, with "
+    "previous_response_id, and then the text with the id of that answer; or all of it with store: false."
+)
+
 SYSTEM = ("system", "developer")
 CALLED = ("name", "arguments")
 CUTS: Mapping[str, Cut] = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -64,11 +69,14 @@ class ResponseService:
         Raises:
             UnknownModel. NoSuchResponse: the previous one is not this user's. Conflict: it is not finished.
             ContentBlocked: moderation refused it; nothing is stored.
+            Refused: the user says something else after what came of calls.
         """
         options, asked = self._options(request), request.completion
         previous = await self._previous(user, request)
         said = [item for item in asked.messages if item.role not in SYSTEM]
         question = next((index for index in reversed(range(len(said))) if said[index].role == "user"), None)
+        if any(item.role == "tool" or item.tool_calls for item in said[: question or 0]):
+            raise Refused("input", CALLS_BEFORE)
         others = [item for item in asked.messages if question is None or item is not said[question]]
         if others:  # the question itself is judged by who starts the run
             await self._completions.moderate(asked.model_copy(update={"messages": others}))
