@@ -224,7 +224,7 @@ class TestConnection:
             while await head_of(reader):
                 writer.write(OK + b"Content-Length: 2\r\n\r\nok")
 
-        async with asking(many, Patience(connect=0.5, silence=10), most=1) as client:
+        async with asking(many, Patience(connect=10, silence=0.5), most=1) as client:
             async with client.ask("GET", b"/", [], None):
                 with pytest.raises(Unconnected):
                     await got(client)

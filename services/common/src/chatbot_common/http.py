@@ -18,7 +18,7 @@ tracer = trace.get_tracer(__name__)
 
 PATIENCE = Patience(connect=3, silence=30)
 CONNECTIONS = 100
-"""To one service from one process; who finds none free waits as long as for a new one."""
+"""To one service from one process; who finds none free waits as long as for an answer."""
 
 
 class UpstreamTransport(httpx2.AsyncBaseTransport):

@@ -92,7 +92,7 @@ class Upstream:
             await self._places.acquire()  # at once
             return
         try:
-            async with asyncio.timeout(self._patience.connect):
+            async with asyncio.timeout(self._patience.silence):  # a thousand at once are served in turn
                 await self._places.acquire()
         except TimeoutError as error:
             raise Unconnected from error
