@@ -43,7 +43,7 @@ def asking(question: str) -> ModelRequest:
 
 async def answers_of(redis: Redis, user: UUID) -> list[str]:
     """Names of answers that are kept for a user, by the list of them."""
-    names: list[bytes] = await redis.zrange(f"chat:cache:{{{user}}}:newest", 0, -1)
+    names: Any = await redis.zrange(f"chat:cache:{{{user}}}:newest", 0, -1)
     return [name.decode().split()[1] for name in names]
 
 
@@ -156,7 +156,7 @@ class TestKept:
 
     async def test_leaves_memory_for_what_has_to_be_counted(self, redis: Redis) -> None:
         ada, key = uuid7(), Key("r", "q")
-        before = (await redis.config_get("maxmemory"))["maxmemory"]
+        before: Any = (await redis.config_get("maxmemory"))["maxmemory"]
         await redis.config_set("maxmemory", 1 << 40)
         try:
             await Kept(redis, 60, full=0.0).put(ada, key, {"said": "a"}, self.FIRST)
