@@ -181,6 +181,10 @@ def knowledge(conversation_settings: ConversationSettings, conversation_url: str
 
 
 async def _index(settings: ConversationSettings, url: str, keys: Keys) -> None:
+    # Hundreds of messages of other tests would come first.
+    sql = await asyncpg.connect(settings.database_url.get_secret_value().replace("+asyncpg", ""))
+    await sql.execute("DELETE FROM pgqueuer WHERE entrypoint = 'index_message'")
+    await sql.close()
     async with working(settings), httpx2.AsyncClient(base_url=url, headers=keys.bearer(), timeout=30) as client:
 
         async def both_found() -> bool:
