@@ -54,7 +54,7 @@ class Counting:
     @property
     def usage(self) -> Usage | None:
         """As the provider counted: the last time it did, since some count with every chunk."""
-        seen = b"".join(self._seen)
+        seen = self.seen
         if not _COUNTED.search(seen):
             return None
         counts = [count for body in self._bodies(seen) if (count := usage_of(body.get("usage")))]
@@ -76,7 +76,7 @@ class Counting:
     @property
     def said(self) -> int:
         """Bytes of what the model said, for when nobody counted."""
-        seen = b"".join(self._seen)
+        seen = self.seen
         bodies = list(self._bodies(seen))
         return sum(map(_said, bodies)) if bodies or self.streamed else len(seen)
 

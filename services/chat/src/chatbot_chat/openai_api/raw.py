@@ -10,11 +10,9 @@ from chatbot_chat.agent import unanswered
 from chatbot_chat.conversation_client import Knowledge
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import MESSAGE_TOKENS, TEMPERATURE, PromptTooLong, answer_budget
-from chatbot_chat.providers import Message, ModelRequest, ToolCall, ToolSpec
+from chatbot_chat.providers import NO_ARGUMENTS, Message, ModelRequest, ToolCall, ToolSpec
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
-
-NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
 
 class Refused(InvalidRequest):

@@ -117,8 +117,6 @@ class CompletionService:
         except BaseException:
             await account.close()
             raise
-        if relay is None:
-            return None
         stack.push_async_exit(_counted(relay, counting, account, recall))
         return relay.response, counting, recall.headers
 

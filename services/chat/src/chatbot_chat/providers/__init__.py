@@ -12,6 +12,9 @@ from chatbot_chat.providers.errors import ProviderRefused as ProviderRefused
 from chatbot_chat.providers.errors import ProviderTimeout as ProviderTimeout
 from chatbot_chat.providers.errors import ProviderUnreachable as ProviderUnreachable
 
+NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
+"""Parameters of a tool that takes none."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:

@@ -134,8 +134,8 @@ class Catalog:
         admit: Callable[[ModelSettings], Awaitable[None]] | None = None,
         *,
         bounded: bool = False,
-    ) -> Relay | None:
-        """A provider's own response to a chat completion; None when not all of the model's speak that protocol.
+    ) -> Relay:
+        """A provider's own response to a chat completion, for a model that `relays`.
 
         Args:
             stack: holds the provider's connection until the caller has passed everything on.
@@ -145,8 +145,6 @@ class Catalog:
         Raises:
             ProviderError: no deployment answered.
         """
-        if not self.relays(name):
-            return None
         routes = self._routes(self.model(name))
         if admit:
             await admit(routes[0].model)

@@ -11,11 +11,10 @@ from pydantic import TypeAdapter
 
 from chatbot_chat.conversation_client import Knowledge, Options, Turn
 from chatbot_chat.prompt import TEMPERATURE, Prepare, ToolUse, build_request
-from chatbot_chat.providers import Message, ModelRequest, ToolSpec
+from chatbot_chat.providers import NO_ARGUMENTS, Message, ModelRequest, ToolSpec
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
 
-NO_ARGUMENTS = {"type": "object", "properties": {}}
 _MESSAGES = TypeAdapter(list[Message])
 
 
