@@ -210,7 +210,8 @@ class TestTurn:
         assert stored is not None
         assert (stored["text"], stored["model"], stored["status"]) == (first[-1]["content"], "echo", "completed")
         assert "cached" in stored["usage"]
-        assert await sql.fetchval("SELECT count(*) FROM ledger WHERE user_id = $1", ada) == 1
+        spent = await sql.fetch("SELECT model, input_tokens + output_tokens FROM ledger WHERE user_id = $1", ada)
+        assert sorted(map(tuple, spent)) == [("echo", 0), ("echo", 18)]
 
     async def test_of_somebody_else_is_not(self, chat: Chat, model_server: ModelServer) -> None:
         for user in (uuid7(), uuid7()):
@@ -315,7 +316,7 @@ class TestCompletion:
         assert len(model_server.requests) == 3
 
         async def entered() -> bool:
-            return bool(await sql.fetchval("SELECT count(*) = 2 FROM ledger WHERE user_id = $1", ada))
+            return bool(await sql.fetchval("SELECT count(*) = 3 FROM ledger WHERE user_id = $1", ada))
 
         await eventually(entered)
 

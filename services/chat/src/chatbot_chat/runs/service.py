@@ -119,8 +119,7 @@ class RunService:
             try:
                 asked = await self._asking.of(user, turn, model, language, use)
                 account.variant = asked.variant
-                if not asked.recall.hit:  # which costs nothing
-                    await self._admit(asked, account)
+                await self._admit(asked, account)
             except Exception as failure:
                 await account.close()
                 await self._refuse(turn, failure if isinstance(failure, Problem) else Problem())
@@ -130,6 +129,9 @@ class RunService:
 
     async def _admit(self, asked: Task, account: Account) -> None:
         """Raises `BudgetUsedUp`, `UnknownModel`: while it waited for its user, its model may have gone."""
+        if asked.recall.hit:
+            account.give_again(asked.model)
+            return
         if not self._budgets.bounded:
             return
         settings = self._catalog.model(asked.model)
