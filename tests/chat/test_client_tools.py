@@ -81,8 +81,12 @@ class TestAnthropic:
         ],
     )
     async def test_choice(self, sdk: AsyncOpenAI, claude_server: ClaudeServer, choice: Any, sent: Any) -> None:
-        await sdk.chat.completions.create(model="claude-calling", messages=ASKED, tools=[ADD], tool_choice=choice)
+        asked: dict[str, Any] = {"model": "claude-calling", "messages": ASKED, "tools": [ADD], "tool_choice": choice}
+        await sdk.chat.completions.create(**asked)
         assert claude_server.requests[-1][1].get("tool_choice") == sent
+        await sdk.chat.completions.create(**asked, parallel_tool_calls=False)
+        one = {} if choice == "none" else {"disable_parallel_tool_use": True}
+        assert claude_server.requests[-1][1]["tool_choice"] == (sent or {"type": "auto"}) | one
 
     @pytest.mark.parametrize(
         ("body", "param", "words"),
@@ -174,7 +178,7 @@ class TestResponses:
     async def test_go_on_from_the_response_that_called(
         self, sdk: AsyncOpenAI, model_server: ModelServer, model: str
     ) -> None:
-        told: dict[str, Any] = {"model": model, "tools": [FUNCTION], "instructions": "Be brief."}
+        told: dict[str, Any] = {"model": model, "tools": [FUNCTION], "instructions": "Be brief.", "top_p": 0.5}
         first = await sdk.responses.create(**told, input=QUESTION)
         assert json.loads(first.output[0].arguments) == {"a": 1}  # type: ignore[union-attr]
         back = {"previous_response_id": first.id}
@@ -233,10 +237,14 @@ class TestResponses:
 
     async def test_a_choice_reaches_the_model(self, sdk: AsyncOpenAI, model_server: ModelServer) -> None:
         choice: Any = {"type": "function", "name": "add"}
-        response = await sdk.responses.create(model="agent", input=QUESTION, tools=[FUNCTION], tool_choice=choice)
+        response = await sdk.responses.create(
+            model="agent", input=QUESTION, tools=[FUNCTION], tool_choice=choice, parallel_tool_calls=False, top_p=0.5
+        )
         assert response.tools[0].name == "add"  # type: ignore[union-attr]
+        assert response.parallel_tool_calls is False
         _, body = model_server.requests[-1]
         assert body["tool_choice"] == {"type": "function", "function": {"name": "add"}}
+        assert (body["parallel_tool_calls"], body["top_p"]) == (False, 0.5)
 
     async def test_what_cannot_be_done(self, sdk: AsyncOpenAI) -> None:
         called = await sdk.responses.create(

@@ -76,16 +76,17 @@ class TestStored:
 
     async def test_a_raw_model_is_asked_as_it_is(self, sdk: AsyncOpenAI, model_server: ModelServer) -> None:
         response = await sdk.responses.create(
-            model="echo", input=HELLO, instructions="Be brief.", temperature=0.1, max_output_tokens=50
+            model="echo", input=HELLO, instructions="Be brief.", temperature=0.1, top_p=0.2, max_output_tokens=50
         )
         assert (response.model, response.output_text.strip()) == ("echo", SAID)
-        assert (response.instructions, response.temperature) == ("Be brief.", 0.1)
+        assert (response.instructions, response.temperature, response.top_p) == ("Be brief.", 0.1, 0.2)
+        assert (response.truncation, response.parallel_tool_calls, response.max_tool_calls) == ("auto", True, None)
         _, body = model_server.requests[-1]
         assert body["messages"] == [
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": HELLO},
         ]
-        assert (body["temperature"], body["max_tokens"]) == (0.1, 50)
+        assert (body["temperature"], body["top_p"], body["max_tokens"]) == (0.1, 0.2, 50)
         assert "tools" not in body
 
     async def test_goes_on_after_the_previous_one(self, sdk: AsyncOpenAI, model_server: ModelServer) -> None:
@@ -223,7 +224,10 @@ class TestNotStored:
     async def test_whole(self, chat: Chat, conversation_url: str) -> None:
         user = uuid7()
         async with client_of(chat, user) as sdk:
-            response = await sdk.responses.create(model="echo", input=HELLO, store=False)
+            response = await sdk.responses.create(
+                model="echo", input=HELLO, store=False, truncation="disabled", max_tool_calls=3
+            )
+            assert (response.truncation, response.max_tool_calls, response.top_p) == ("disabled", 3, 1.0)
             assert response.output_text.strip() == SAID
             with pytest.raises(openai.NotFoundError):
                 await sdk.responses.retrieve(response.id)
@@ -311,6 +315,11 @@ class TestRefusals:
             ({"model": BOT, "tools": [{"type": "function", "name": "add"}]}, "its own tools"),
             ({"text": {"format": {"type": "json_object"}}}, "response_format"),
             ({"metadata": {"x": "y" * 513}}, "512|too long"),
+            ({"top_p": 1.1}, "top_p"),
+            ({"prompt": {"id": "pmpt_1"}}, "instructions"),
+            ({"truncation": "disabled"}, "oldest exchange"),
+            ({"model": BOT, "truncation": "disabled", "store": False}, "oldest exchange"),
+            ({"model": BOT, "max_tool_calls": 1}, "bounds of their own"),
         ],
     )
     async def test_what_cannot_be_done(self, sdk: AsyncOpenAI, body: dict[str, Any], words: str) -> None:

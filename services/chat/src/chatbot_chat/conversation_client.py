@@ -78,6 +78,7 @@ class Options(View):
     instructions: str | None = None
     max_output_tokens: int | None = None
     temperature: float | None = None
+    top_p: float | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
     background: bool = False
     previous_response_id: str | None = None
@@ -87,6 +88,9 @@ class Options(View):
     may_call: bool = True
     must_call: bool | str = False
     """What that says, as `ModelRequest` has it."""
+    parallel_tool_calls: bool = True
+    max_tool_calls: int | None = None
+    """Of tools that OpenAI hosts: raw models have none."""
     exchange: list[dict[str, Any]] = Field(default_factory=list)
     """Messages after the question: calls of those tools, and what came of them. See runs/handing_over.py."""
 

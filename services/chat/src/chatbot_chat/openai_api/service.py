@@ -150,7 +150,7 @@ class CompletionService:
                 temperature=TEMPERATURE if request.temperature is None else request.temperature,
                 use=use,
             )
-            return replace(wanted, top_p=request.top_p, stop=request.stops)
+            return replace(wanted, top_p=request.top_p, stop=request.stops, parallel=request.parallel)
 
         model = chosen.model
         asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))
