@@ -110,9 +110,15 @@ async def test_a_visit(page: Page) -> None:
     await page.click(".why [type=submit]")
     await page.until("document.querySelector('[role=status]')?.innerText.startsWith('Thank you')")
 
-    # A tool with side effects asks first.
+    # A tool with side effects asks first. What was being edited meanwhile is not sent, and not lost.
+    await page.click("[aria-label='Edit this question']")
+    await page.write(".editor textarea", "Something else")
     await ask(page, calls([["order", {"what": "tea"}]]))
     await page.until("document.querySelector('.question')")
+    await page.click(".editor [type=submit]")
+    await page.until("document.querySelector('.editor .notice')?.innerText.includes('is coming in')")
+    assert await page.run("document.querySelector('.editor textarea').value") == "Something else"
+    await page.click(".editor [type=button]")
     await page.until("document.querySelector('.call[data-state=asked] .state')?.innerText === 'Waits for you'")
     await page.picture("approval")
     await page.click(".question button.primary")
@@ -125,6 +131,7 @@ async def test_a_visit(page: Page) -> None:
     await page.write(".editor textarea", calls([["calculator", {"expression": "2+3"}]]))
     await page.press("Enter", 13)
     await answered(page, "5")
+    assert await page.run("document.activeElement.id") == "composer-text"
     await page.click(".theirs:last-child [aria-label='Answer again']")
     await page.until("document.querySelector('[aria-label=\"answer 2 of 2\"]')")
     await answered(page, "5")

@@ -153,7 +153,10 @@ const deeds = {
     drawn.get(id).focusOn(arrow);
   },
   edit(message, text) {
-    if (message.id) ask(text, message);
+    if (run || !message.id) return false;
+    ask(text, message);
+    page.asked();
+    return true;
   },
   again(id) {
     if (run) return;
