@@ -108,7 +108,9 @@ async def test_a_visit(page: Page) -> None:
     await page.picture("why")
     await page.write(".why textarea", "Not what I meant.")
     await page.click(".why [type=submit]")
-    await page.until("document.querySelector('[role=status]')?.innerText.startsWith('Thank you')")
+    await page.until(
+        "document.activeElement.role === 'status' && document.activeElement.innerText.startsWith('Thank you')"
+    )
 
     # A tool with side effects asks first. What was being edited meanwhile is not sent, and not lost.
     await page.click("[aria-label='Edit this question']")
@@ -121,7 +123,12 @@ async def test_a_visit(page: Page) -> None:
     await page.click(".editor [type=button]")
     await page.until("document.querySelector('.call[data-state=asked] .state')?.innerText === 'Waits for you'")
     await page.picture("approval")
+    asked = await page.run(
+        "[document.querySelector('.question').ariaLabel, document.querySelector('#announcer').innerText]"
+    )
+    assert asked == ["May the assistant use order?"] * 2
     await page.click(".question button.primary")
+    await page.until("document.activeElement.innerText?.startsWith('order')")
     await answered(page, "Ordered tea.")
     assert ordered == ["tea"]
 
