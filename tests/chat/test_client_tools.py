@@ -6,6 +6,7 @@ from typing import Any
 
 import openai
 import pytest
+from chatbot_chat.agent import CALLS
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
@@ -229,6 +230,20 @@ class TestResponses:
         await sdk.responses.create(model="echo", input=said, store=False)
         _, body = model_server.requests[-1]
         assert [item["role"] for item in body["messages"]] == ["user", "assistant", "tool", "user"]
+
+    async def test_of_many_calls_all_are_the_clients(self, sdk: AsyncOpenAI) -> None:
+        many = json.dumps([[["add", {"a": number}] for number in range(CALLS + 1)]])
+        async with sdk.responses.stream(model="agent", input=many, tools=[FUNCTION]) as stream:
+            response = await stream.get_final_response()
+        stored = await sdk.responses.retrieve(response.id)
+        assert [item.id for item in stored.output] == [item.id for item in response.output]
+        assert len(stored.output) == CALLS + 1
+        outputs: list[Any] = [
+            {"type": "function_call_output", "call_id": call.call_id, "output": "1"}  # type: ignore[union-attr]
+            for call in response.output
+        ]
+        back: Any = {"model": "agent", "tools": [FUNCTION], "previous_response_id": response.id}
+        assert (await sdk.responses.create(**back, input=outputs)).output_text == " & ".join("1" * (CALLS + 1))
 
     async def test_streamed_and_not_stored(self, sdk: AsyncOpenAI) -> None:
         told: dict[str, Any] = {"model": "claude-agent", "tools": [FUNCTION], "store": False}
