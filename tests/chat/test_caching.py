@@ -16,6 +16,7 @@ from chatbot_chat.caching.service import Use, wished
 from chatbot_chat.providers import Message, ModelRequest, ToolSpec
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
+from chatbot_conversation.wire import MAX_TEXT
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
@@ -356,3 +357,14 @@ class TestSimilar:
             for user, text in ((ada, "Who built the Berlin wall?"), (uuid7(), words)):
                 assert "cached" not in (await chat.send(user, text)).json()["usage"]
         assert len(model_server.requests) == 3
+
+    async def test_question_that_cannot_be_compared_is_kept_as_it_is(self, cached: Cached, redis: Redis) -> None:
+        """And the cache stays there for the others."""
+        ada, bob, long = uuid7(), uuid7(), [{"role": "user", "content": "[]" + " " * MAX_TEXT}]
+        async with cached(cache={"seconds": 600, "similarity": 0.8}) as chat:
+            await chat.send(bob, QUESTION)
+            await complete(chat, ada, "agent", messages=long, stream=True)
+            assert (await chat.send(bob, QUESTION)).json()["usage"]["cached"]
+            await eventually(lambda: answers_of(redis, ada))
+            again = await complete(chat, ada, "agent", messages=long, stream=True)
+        assert again.headers["cache-status"] == "chatbot; hit"

@@ -104,11 +104,20 @@ class Cache:
         if found:
             outcome = "hit"
         elif self._similarity is not None and key.question.strip():
-            [vector] = await self._conversation.embed([key.question])
-            if use.read and (found := await kept.similar(user_id, key.rest, vector, self._similarity)):
+            vector = await self._vector(key.question)
+            if vector and use.read and (found := await kept.similar(user_id, key.rest, vector, self._similarity)):
                 outcome = "similar"
         ASKED.labels(outcome if use.read else "refreshed").inc()
         return found, vector
+
+    async def _vector(self, question: str) -> Vector | None:
+        """None where it cannot be had, as of a question that is too long for the model: that one is kept as it is."""
+        try:
+            [vector] = await self._conversation.embed([question])
+        except Problem as problem:
+            log.warning("question is not compared", error=problem.kind)
+            return None
+        return vector
 
     async def _keep(self, kept: Kept, user_id: UUID, key: Key, vector: Vector | None, answer: Answer) -> None:
         await self._bounded(kept.put(user_id, key, answer, vector))
@@ -121,7 +130,7 @@ class Cache:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 return await asked
-        except (RedisError, Problem, TimeoutError) as error:
+        except (RedisError, TimeoutError) as error:
             self._away_until = time.monotonic() + AWAY_SECONDS
             ASKED.labels("unavailable").inc()
             log.warning("cache is not there, answers go on", error=type(error).__name__)
