@@ -120,7 +120,7 @@ class TestKept:
 
     async def test_is_found_by_the_nearest_question(self, redis: Redis) -> None:
         kept, ada = Kept(redis, 60), uuid7()
-        for question, vector in (("a", self.FIRST), ("b", self.FAR)):
+        for question, vector in [(f"b{number}", self.FAR) for number in range(8)] + [("a", self.FIRST)]:
             await kept.put(ada, Key("r", question), {"said": question}, vector)
         assert await kept.similar(ada, "r", self.NEAR, 0.7) == {"said": "a"}
         assert await kept.similar(ada, "r", self.NEAR, 0.85) is None

@@ -8,6 +8,7 @@ Every key ends by itself, and a user has at most `NEWEST` answers: limits and bu
 one counts nobody's requests any more. Every method raises `redis.RedisError`.
 """
 
+import asyncio
 import json
 from array import array
 from base64 import b64decode, b64encode
@@ -26,6 +27,8 @@ NEWEST = 32
 """Answers of a user; the oldest goes when there is another one."""
 LARGEST = 32 * 1024
 """Bytes of an answer; a larger one is not kept."""
+AT_ONCE = 4
+"""Vectors that are compared before others may go on: of 384 numbers 0.2 ms, of 3,072 1.2, and there are `NEWEST`."""
 FULL = 0.75
 """Of the memory that Redis may have; from there on nothing is kept: the rest is for what has to be counted."""
 
@@ -72,7 +75,11 @@ class Kept:
         """The answer to the nearest question that is near enough and whose answer is still there."""
         told: dict[Any, Any] = await self._redis.hgetall(_vectors(user_id, rest))
         unit = _unit(vector)
-        near = [(_cosine(unit, packed), name) for name, packed in told.items()]
+        near: list[tuple[float, Any]] = []
+        for number, (name, packed) in enumerate(told.items()):
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+            near.append((_cosine(unit, packed), name))
         for score, name in sorted(near, reverse=True):
             if score < similarity:
                 break
