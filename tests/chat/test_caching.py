@@ -135,6 +135,15 @@ class TestKept:
         for name in names:
             assert 0 < await redis.ttl(name) <= 60
 
+    async def test_is_forgotten_at_once(self, redis: Redis) -> None:
+        kept, ada, bob = Kept(redis, 60), uuid7(), uuid7()
+        for user in (ada, bob):
+            for rest in "rs":
+                await kept.put(user, Key(rest, "q"), {"said": "a"}, self.FIRST)
+        await kept.forget(ada)
+        assert not await redis.keys(f"chat:cache:*{ada}*")
+        assert await kept.similar(bob, "s", self.FIRST, 0.9)
+
     async def test_compares_directions_and_not_lengths(self, redis: Redis) -> None:
         kept, ada = Kept(redis, 60), uuid7()
         await kept.put(ada, Key("r", "a"), {"said": "a"}, [30.0, 0.0])
@@ -213,6 +222,14 @@ class TestTurn:
         assert "cached" in stored["usage"]
         spent = await sql.fetch("SELECT model, input_tokens + output_tokens FROM ledger WHERE user_id = $1", ada)
         assert sorted(map(tuple, spent)) == [("echo", 0), ("echo", 18)]
+
+    async def test_that_was_erased_is_not_given_again(self, chat: Chat) -> None:
+        ada, bob = uuid7(), uuid7()
+        for user in (bob, ada):
+            run = UUID((await chat.send(user, QUESTION)).json()["run_id"])
+        await chat.client.delete(f"/v1/responses/resp_{run.hex}", headers=chat.keys.bearer(ada))
+        for user, cached in ((ada, False), (bob, True)):
+            assert ("cached" in (await chat.send(user, QUESTION)).json()["usage"]) == cached
 
     async def test_of_somebody_else_is_not(self, chat: Chat, model_server: ModelServer) -> None:
         for user in (uuid7(), uuid7()):

@@ -57,6 +57,15 @@ end
 return 1
 """
 
+# KEYS: newest. ARGV: user's prefix.
+_FORGET = """
+for _, name in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local rest, exact = name:match('(%S*) (%S*)')
+  redis.call('DEL', ARGV[1] .. exact, ARGV[1] .. 'vectors:' .. rest)
+end
+return redis.call('DEL', KEYS[1])
+"""
+
 Vector = Sequence[float]
 Answer = dict[str, Any]
 
@@ -67,6 +76,7 @@ class Kept:
         self._seconds = seconds
         self._full = full
         self._put = Script(redis, _PUT)
+        self._forget = Script(redis, _FORGET)
 
     async def exactly(self, user_id: UUID, exact: str) -> Answer | None:
         return await self._named(_of(user_id) + exact)
@@ -98,6 +108,11 @@ class Kept:
             [f"{own}newest", own + key.exact, _vectors(user_id, key.rest)],
             [self._seconds, text, f"{key.rest} {key.exact}", packed, NEWEST, str(self._full), own],
         )
+
+    async def forget(self, user_id: UUID) -> None:
+        """All of a user's: by their names nobody can tell which of them is the one that was erased."""
+        own = _of(user_id)
+        await self._forget([f"{own}newest"], [own])
 
     async def _named(self, name: str | bytes) -> Answer | None:
         found = await self._redis.get(name)

@@ -92,6 +92,11 @@ class Cache:
             return Recall()
         return await self._recall(self._kept, user_id, model, key_of_body(self._world, body), use)
 
+    async def forget(self, user_id: UUID) -> None:
+        """What is kept for a user. Where Redis is away it ends by itself."""
+        if self._kept is not None:
+            await self._bounded(self._kept.forget(user_id))
+
     async def _recall(self, kept: Kept, user_id: UUID, model: str, key: Key, use: Use) -> Recall:
         found, vector = await self._bounded(self._look(kept, user_id, key, use)) or (None, None)
         keep = partial(self._keep, kept, user_id, key, vector) if use.write else None

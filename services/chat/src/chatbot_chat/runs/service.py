@@ -58,7 +58,8 @@ class RunService:
         self._conversation = conversation
         self._log = run_log
         self._budgets = budgets or Budgets(conversation)
-        self._asking = Asking(catalog, tools, conversation, choices, cache or Cache(conversation))
+        self._cache = cache or Cache(conversation)
+        self._asking = Asking(catalog, tools, conversation, choices, self._cache)
         self._moderation = moderation or Moderation(Rules({}))
         self._executor = Executor(agent, catalog, conversation, run_log, self._moderation)
         self._runs: dict[UUID, Run] = {}
@@ -167,9 +168,10 @@ class RunService:
         return await self._conversation.get_turn(user, run_id)
 
     async def delete(self, user: User, run_id: UUID) -> None:
-        """Stop a run and erase it, with what was asked and said. Raises what `cancel` does."""
+        """Stop a run and erase it, with what was asked and said: it is not given again. Raises what `cancel` does."""
         await self.cancel(user, run_id)
         await self._conversation.delete_turn(user, run_id)
+        await self._cache.forget(user.id)
 
     async def cancel(self, user: User, run_id: UUID) -> Turn:
         """Ask for the run to stop, wherever it is; one that waits for its user ends at once. An ended one stays so.
