@@ -190,6 +190,13 @@ class TestResponses:
         assert third.conversation == second.conversation == first.conversation
         for response in (first, second, third):
             assert await sdk.responses.retrieve(response.id) == response
+        items: list[Any] = [item async for item in sdk.responses.input_items.list(second.id, order="asc")]
+        assert items[0].content[0].text == QUESTION
+        assert [(item.type, item.call_id) for item in items[1:]] == [
+            ("function_call", items[1].call_id),
+            ("function_call_output", items[1].call_id),
+        ]
+        assert (items[1].call_id, items[2].output) == (first.output[0].call_id, "41")  # type: ignore[union-attr]
         # What follows is told of question and answer, and not of the way there.
         await sdk.responses.create(model="echo", input="And?", previous_response_id=third.id)
         _, body = model_server.requests[-1]

@@ -111,6 +111,16 @@ class TestStored:
         told = [item["content"].strip() for item in body["messages"]]
         assert told[:3] == ["I am Ada.", "Hello Ada.", "Who am I?"]
         assert told[-1] == "And now?"
+        listed = sdk.responses.input_items.list
+        spoken = [(item.role, item.content[0].text) async for item in listed(first.id, order="asc", limit=2)]  # type: ignore[union-attr]
+        assert spoken == [("user", "I am Ada."), ("assistant", "Hello Ada."), ("user", "Who am I?")]
+        page = await listed(first.id, limit=2)
+        assert ([item.content[0].text for item in page.data], page.has_more) == (["Who am I?", "Hello Ada."], True)  # type: ignore[union-attr]
+        [last] = (await listed(first.id, after=page.data[-1].id or "")).data
+        assert last.id == (await listed(first.id, order="asc", limit=1)).data[0].id
+        with pytest.raises(openai.BadRequestError, match="no input item") as caught:
+            await listed(first.id, after="msg_1")
+        assert caught.value.param == "after"
 
     async def test_is_a_turn_of_the_native_face(self, chat: Chat, conversation_url: str) -> None:
         user = uuid7()
@@ -276,6 +286,7 @@ class TestRefusals:
             for asked in (
                 other.responses.retrieve(theirs.id),
                 other.responses.cancel(theirs.id),
+                other.responses.input_items.list(theirs.id),
                 other.responses.create(model="echo", input=HELLO, previous_response_id=theirs.id),
             ):
                 with pytest.raises(openai.NotFoundError) as caught:

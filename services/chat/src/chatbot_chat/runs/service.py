@@ -17,7 +17,7 @@ from redis import RedisError
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.caching.service import USUAL, Cache, Use
-from chatbot_chat.conversation_client import ConversationClient, Turn, ending
+from chatbot_chat.conversation_client import ConversationClient, ToldMessage, Turn, ending
 from chatbot_chat.moderation.rules import Rules
 from chatbot_chat.moderation.service import Moderation
 from chatbot_chat.prompt import PromptTooLong, ToolUse
@@ -166,6 +166,10 @@ class RunService:
     async def turn(self, user: User, run_id: UUID) -> Turn:
         """The user's own run; someone else's is a 404."""
         return await self._conversation.get_turn(user, run_id)
+
+    async def told(self, user: User, run_id: UUID) -> list[ToldMessage]:
+        """What the user's own run was asked with: its question, and what came along with that; oldest first."""
+        return await self._conversation.told(user, run_id)
 
     async def delete(self, user: User, run_id: UUID) -> None:
         """Stop a run and erase it, with what was asked and said: it is not given again. Raises what `cancel` does."""

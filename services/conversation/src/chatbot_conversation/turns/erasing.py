@@ -3,17 +3,17 @@
 Inside the transaction of `TurnService`, with the turn's row locked.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
-from sqlalchemy import ColumnElement, Select, Table, delete, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 
 from chatbot_conversation.tables import AnyRow, conversations, feedback, messages, turns
 from chatbot_conversation.turns.starting import title_of
 from chatbot_conversation.turns.store import newest_message_id
+from chatbot_conversation.turns.told import in_conversation, told_with
 
 NOTHING: dict[str, Any] = {
     **{"text": "", "parts": [], "citations": []},
@@ -26,7 +26,7 @@ async def erase_turn(session: WriteSession, turn: AnyRow) -> bool:
     place = (conversations.c.user_id == turn.user_id) & (conversations.c.id == turn.conversation_id)
     await session.execute(select(conversations.c.id).where(place).with_for_update())
     await session.execute(delete(turns).where(turns.c.user_id == turn.user_id, turns.c.id == turn.id))
-    return await _exists(session, select(turns.c.id).where(_in_conversation(turns, turn.user_id, turn.conversation_id)))
+    return await _exists(session, select(turns.c.id).where(in_conversation(turns, turn.user_id, turn.conversation_id)))
 
 
 async def erase_messages(session: WriteSession, turn: AnyRow) -> list[UUID]:
@@ -37,32 +37,13 @@ async def erase_messages(session: WriteSession, turn: AnyRow) -> list[UUID]:
     same = (turns.c.user_id == turn.user_id) & (turns.c.user_message_id == turn.user_message_id)
     asked: list[UUID] = []
     if not await _exists(session, select(turns.c.id).where(same)):
-        asked = [turn.user_message_id, *await _told_with(session, turn)]
+        asked = [turn.user_message_id, *await told_with(session, turn, alone=True)]
     await _erase(session, turn.user_id, [turn.reply_message_id])
     if asked:
         await _erase(session, turn.user_id, asked)
         await _title_again(session, turn)
     await _count_again(session, turn)
     return [turn.reply_message_id, *asked]
-
-
-async def _told_with(session: ReadSession, turn: AnyRow) -> list[UUID]:
-    """Messages that came along with its question, the latest first: those of no turn, while nothing else follows."""
-    place = (turn.user_id, turn.conversation_id)
-    inside = select(messages.c.id, messages.c.parent_id).where(_in_conversation(messages, *place))
-    parents = {row.id: row.parent_id for row in await session.execute(inside)}
-    pairs = select(turns.c.user_message_id, turns.c.reply_message_id).where(_in_conversation(turns, *place))
-    of_turns = {message_id for pair in await session.execute(pairs) for message_id in pair}
-    following, told = Counter(parents.values()), list[UUID]()
-    above = turn.parent_id
-    while above in parents and above not in of_turns and following[above] == 1:
-        told.append(above)
-        above = parents[above]
-    return told
-
-
-def _in_conversation(table: Table, user_id: UUID, conversation_id: UUID) -> ColumnElement[bool]:
-    return (table.c.user_id == user_id) & (table.c.conversation_id == conversation_id)
 
 
 async def _erase(session: WriteSession, user_id: UUID, chain: Sequence[UUID]) -> None:
@@ -79,7 +60,7 @@ async def _erase(session: WriteSession, user_id: UUID, chain: Sequence[UUID]) ->
 
 async def _title_again(session: WriteSession, turn: AnyRow) -> None:
     """A title that was made of the question is made of the oldest that is left; another title is the user's own."""
-    asked = _in_conversation(messages, turn.user_id, turn.conversation_id)
+    asked = in_conversation(messages, turn.user_id, turn.conversation_id)
     asked &= (messages.c.role == "user") & (messages.c.text != "")
     oldest = select(messages.c.text).where(asked).order_by(messages.c.id).limit(1)
     left = (await session.execute(oldest)).scalar() or ""
@@ -90,7 +71,7 @@ async def _title_again(session: WriteSession, turn: AnyRow) -> None:
 
 async def _count_again(session: WriteSession, turn: AnyRow) -> None:
     """How many messages the conversation has, and which is the last. What it was about in short may be of what went."""
-    inside = _in_conversation(messages, turn.user_id, turn.conversation_id)
+    inside = in_conversation(messages, turn.user_id, turn.conversation_id)
     count = select(func.count()).where(inside).scalar_subquery()
     newest = await newest_message_id(session, turn.user_id, turn.conversation_id)
     await session.execute(

@@ -14,6 +14,7 @@ from chatbot_common.identity import User
 from chatbot_chat.budgets.windows import BudgetUsedUp
 from chatbot_chat.conversation_client import Knowledge, Options, Turn
 from chatbot_chat.openai_api.raw import Refused, raw_request, refuse_forced_tools
+from chatbot_chat.openai_api.responses.inputs import InputWindow, items_of, page_of
 from chatbot_chat.openai_api.responses.schema import ResponseRequest
 from chatbot_chat.openai_api.responses.stateless import Stateless
 from chatbot_chat.openai_api.responses.wording import (
@@ -188,6 +189,11 @@ class ResponseService:
     def view(self, turn: Turn) -> Json:
         """The response as it stands."""
         return response_of(turn, self._assistant).body(as_it_stands(turn))
+
+    async def inputs(self, user: User, response_id: str, window: InputWindow) -> Json:
+        """What it was asked with. Raises `NoSuchResponse`. Refused: there is no such place in it."""
+        turn = await self.turn(user, response_id)
+        return page_of(items_of(turn, await self._runs.told(user, turn.turn_id)), window)
 
     async def whole(self, user: User, turn: Turn) -> Json:
         """Wait for the end.
