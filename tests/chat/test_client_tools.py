@@ -272,10 +272,12 @@ class TestResponses:
         called = await sdk.responses.create(
             model="agent", input='[[["add", {"a": 1}], ["add", {"a": 2}]]]', tools=[FUNCTION]
         )
-        one: Any = {"type": "function_call_output", "call_id": called.output[0].call_id, "output": "1"}  # type: ignore[union-attr]
+        call_id = called.output[0].call_id  # type: ignore[union-attr]
+        one: Any = {"type": "function_call_output", "call_id": call_id, "output": "1"}
         plain = await sdk.responses.create(model="echo", input="Hello")
         for body, words in (
             ({"previous_response_id": called.id, "input": [one]}, "is missing"),
+            ({"previous_response_id": called.id, "input": "And?"}, f"No tool output found for function call {call_id}"),
             ({"previous_response_id": plain.id, "input": [one]}, "belong to no call"),
             ({"previous_response_id": called.id, "input": [one, {"role": "user", "content": "And?"}]}, "store: false"),
             ({"input": QUESTION, "tool_choice": "required"}, "names one of the tools"),

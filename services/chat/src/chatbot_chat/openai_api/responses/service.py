@@ -43,6 +43,10 @@ CALLS_BEFORE = (
     "Function calls and their outputs are not kept when a user's text follows them: send the outputs alone, with "
     "previous_response_id, and then the text with the id of that answer; or all of it with store: false."
 )
+UNANSWERED = (
+    "No tool output found for function call {}. Send it with the same previous_response_id, and then the text with the "
+    "id of that answer."
+)
 
 SYSTEM = ("system", "developer")
 CALLED = ("name", "arguments")
@@ -65,7 +69,7 @@ class ResponseService:
         Raises:
             UnknownModel. NoSuchResponse: the previous one is not this user's. Conflict: it is not finished.
             ContentBlocked: moderation refused it; nothing is stored.
-            Refused: the user says something else after what came of calls.
+            Refused: the user says something else after what came of calls, or without saying what did.
         """
         options, asked = self._options(request), request.completion
         previous = await self._previous(user, request)
@@ -73,6 +77,8 @@ class ResponseService:
         question = next((index for index in reversed(range(len(said))) if said[index].role == "user"), None)
         if any(item.role == "tool" or item.tool_calls for item in said[: question or 0]):
             raise Refused("input", CALLS_BEFORE)
+        if question is not None and previous and (open_calls := as_it_stands(previous).calls):
+            raise Refused("input", UNANSWERED.format(open_calls[0]["tool_call_id"]))
         others = [item for item in asked.messages if question is None or item is not said[question]]
         if others:  # the question itself is judged by who starts the run
             await self._completions.moderate(asked.model_copy(update={"messages": others}))
