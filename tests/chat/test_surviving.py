@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 from chatbot_chat.settings import Settings
-from redis.asyncio import Redis
+from chatbot_common.redis import open_redis
 
 from tests.chat.running import Chat, running, spec
 from tests.chat.surviving import (
@@ -148,7 +148,7 @@ async def slowed(redis: Valkey) -> AsyncIterator[None]:
     """Each command takes up to 0.2 s."""
 
     async def slow() -> None:
-        async with Redis.from_url(redis.url) as client:
+        async with open_redis(redis.url, socket_timeout=5, socket_connect_timeout=5) as client:
             while True:
                 await client.client_pause(200)
 

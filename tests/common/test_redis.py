@@ -14,6 +14,7 @@ from chatbot_common.redis import Script, open_redis
 from chatbot_common.redis_url import sentinels_of
 from chatbot_common.wire import Line
 from chatbot_gateway.limits import Limiter, Window
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tests.support.stores import Sentinels, running_sentinels
@@ -64,6 +65,19 @@ class TestConnections:
         assert await asyncio.gather(*(client.echo(str(number)) for number in range(50))) == [
             str(number).encode() for number in range(50)
         ]
+        await client.aclose()
+
+    async def test_whoever_is_cancelled_ends(self, redis_url: str) -> None:
+        """At whichever step of a command: also as its last byte is written."""
+        client = open_redis(redis_url, **TIMES)
+        for steps in range(60):
+            await client.ping()
+            asking = asyncio.create_task(_for_ever(client))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait({asking}, timeout=5)
+            assert asking.cancelled(), steps
         await client.aclose()
 
     async def test_so_does_who_asks_sentinels(self, sentinels: Sentinels) -> None:
@@ -146,6 +160,11 @@ class TestFailover:
         assert [event.seq for event in await log.read(run, 1, 0, wait=False)] == [1, 2]
         for client in (plain, blocking):
             await client.aclose()
+
+
+async def _for_ever(client: Redis) -> None:
+    while True:
+        await client.ping()
 
 
 async def _until(command: Callable[[], Awaitable[object]]) -> None:

@@ -6,6 +6,7 @@ replica. Until they agree on another master, which takes them some seconds, comm
 Who finds all connections of a client in use waits for one: redis-py by itself raises what looks as if Redis were away.
 """
 
+import asyncio
 from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any
@@ -34,7 +35,23 @@ CONNECTIONS = 100
 """Of one client. Each is in use for a round trip only, unless the command itself waits."""
 
 
-class _Following(Redis):
+class _Heeding(Redis):
+    """One of which a command that is cancelled ends, always.
+
+    redis-py writes by `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that comes as the write ends.
+    """
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        try:
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        finally:
+            if task and task.cancelling() > before:
+                raise asyncio.CancelledError
+
+
+class _Following(_Heeding):
     """Of a master that may change; with it, the connections to the sentinels are closed."""
 
     asked: Sentinel
@@ -93,7 +110,7 @@ def open_redis(url: str, *, connections: int = CONNECTIONS, **options: Any) -> R
     told = sentinels_of(url)
     pool: dict[str, Any] = {"max_connections": connections, "timeout": options["socket_timeout"]}
     if told is None:
-        return Redis.from_pool(BlockingConnectionPool.from_url(url, **pool, **options))
+        return _Heeding.from_pool(BlockingConnectionPool.from_url(url, **pool, **options))
     tls = {"ssl": True} if told.tls else {}
     patience = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), options["socket_connect_timeout"])
     sentinel = Sentinel(told.addresses, sentinel_kwargs=patience | tls | told.own)  # type: ignore[no-untyped-call]
