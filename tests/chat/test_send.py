@@ -92,6 +92,13 @@ class TestJson:
         problem = (await chat.client.post("/api/v1/chat/send", json={"content": "x" * 100_001}, headers=headers)).json()
         assert [error["pointer"] for error in problem["errors"]] == ["/content"]
 
+    @pytest.mark.parametrize("key", ["", "k" * 256])
+    async def test_an_idempotency_key_has_a_length(self, chat: Chat, key: str) -> None:
+        headers = chat.keys.bearer(ADA) | {"Idempotency-Key": key}
+        response = await chat.client.post("/api/v1/chat/send", json={"content": "Hi"}, headers=headers)
+        assert response.status_code == 422
+        assert [error["pointer"] for error in response.json()["errors"]] == ["/idempotency-key"]
+
     async def test_another_content_type(self, chat: Chat) -> None:
         headers = chat.keys.bearer(ADA) | {"Content-Type": "text/plain"}
         response = await chat.client.post("/api/v1/chat/send", content=b'{"content": "Hi"}', headers=headers)

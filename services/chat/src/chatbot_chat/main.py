@@ -102,7 +102,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
             *(openai_routes.router, response_routes.router, moderations.router, embeddings.router),
         ],
         lifespan=lifespan,
-        direct=openai_routes.DIRECT,
+        direct=routes.DIRECT | openai_routes.DIRECT,
     )
     app.state.runs = runs
     app.state.catalog = catalog

@@ -1,24 +1,23 @@
 """The native chat routes: send a message, watch a run, stop a run."""
 
-import json
-from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any
 from uuid import UUID
 
-from chatbot_common.errors import Conflict, InvalidRequest, Problem, Unavailable
-from chatbot_common.identity import CurrentUser
+from chatbot_common.direct import Direct, body_of, endpoint, json_of, validated
+from chatbot_common.errors import InvalidRequest
+from chatbot_common.identity import CurrentUser, current_user
 from chatbot_common.ids import uuid7
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi import Path as PathParameter
+from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from chatbot_chat.caching.service import CacheUse
-from chatbot_chat.conversation_client import Turn
+from chatbot_chat.caching.service import CacheUse, wished
 from chatbot_chat.providers.catalog import Catalog
-from chatbot_chat.runs.events import Event, Position
-from chatbot_chat.runs.failures import RunFailed
+from chatbot_chat.responding import respond, stream
+from chatbot_chat.runs.events import Position
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.schema import (
     Answer,
@@ -26,7 +25,6 @@ from chatbot_chat.schema import (
     Edit,
     Models,
     ModelView,
-    Question,
     Regenerate,
     RunView,
     SendRequest,
@@ -34,7 +32,6 @@ from chatbot_chat.schema import (
     ToolView,
     run_view,
 )
-from chatbot_chat.sse import guarded, sse_response
 from chatbot_chat.tools.catalog import ToolCatalog
 
 router = APIRouter(prefix="/api/v1/chat", tags=["chat"])
@@ -68,6 +65,7 @@ async def _catalog(request: Request) -> Catalog:
 Runs = Annotated[RunService, Depends(_runs)]
 Models_ = Annotated[Catalog, Depends(_catalog)]
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
+_KEY: TypeAdapter[str | None] = TypeAdapter(IdempotencyKey)
 
 
 @router.post("/send", response_model=Answer, responses=ANSWER)
@@ -87,7 +85,21 @@ async def send(
     """
     model = catalog.named(body.model)
     turn = await runs.send(user, start_of(body, _name("send", idempotency_key)), model, body.language, use)
-    return await _respond(turn, runs.events(user, turn, Position()), accept)
+    return await respond(turn, runs.events(user, turn, Position()), accept)
+
+
+async def _send(request: Request) -> Response:
+    """As a turn is asked most, it passes the framework by."""
+    user = await current_user(request)
+    told, state = request.headers, request.app.state
+    with validated("header", "idempotency-key"):
+        key = _KEY.validate_python(told.get("idempotency-key"))
+    body, use = await body_of(request, SendRequest), wished(told.get("cache-control", ""))
+    answer = await send(body, user, state.runs, state.catalog, use, told.get("accept", ""), key)
+    return answer if isinstance(answer, Response) else json_of(answer)
+
+
+DIRECT = {("POST", "/api/v1/chat/send"): Direct(endpoint(_send), "/api/v1/chat/send")}
 
 
 @messages.post("/edit", response_model=Answer, responses=ANSWER)
@@ -106,7 +118,7 @@ async def edit(
     name = _name(f"edit:{place.message_id}", idempotency_key)
     start = start_of(body, name, place.conversation_id) | {"edited_message_id": str(place.message_id)}
     turn = await runs.send(user, start, model, body.language, use)
-    return await _respond(turn, runs.events(user, turn, Position()), accept)
+    return await respond(turn, runs.events(user, turn, Position()), accept)
 
 
 @messages.post("/regenerate", response_model=Answer, responses=ANSWER)
@@ -130,7 +142,7 @@ async def regenerate(
         "retry": body.retry,
     }
     turn = await runs.regenerate(user, start, model, body.language, use)
-    return await _respond(turn, runs.events(user, turn, Position()), accept)
+    return await respond(turn, runs.events(user, turn, Position()), accept)
 
 
 def start_of(body: SendRequest | Edit, name: str, conversation_id: UUID | None = None) -> dict[str, Any]:
@@ -145,69 +157,6 @@ def _name(route: str, idempotency_key: str | None) -> str:
     if idempotency_key is None:
         return str(uuid7())
     return f"{route}:{sha256(idempotency_key.encode()).hexdigest()}"
-
-
-async def _respond(turn: Turn, events: AsyncIterator[Event], accept: str) -> Any:
-    if "text/event-stream" in accept:
-        return _stream(events)
-    return await _answer(turn, events)
-
-
-def _stream(events: AsyncIterator[Event]) -> Response:
-    async def frames() -> AsyncGenerator[bytes, None]:
-        async for event in events:
-            yield event.as_sse()
-
-    return sse_response(guarded(frames(), _error_frame))
-
-
-def _error_frame(problem: Problem) -> bytes:
-    """For what goes wrong with watching; how the run itself ended is an event of the run."""
-    body = json.dumps({"type": "error", "error": problem.as_json()}, ensure_ascii=False, separators=(",", ":"))
-    return f"event: error\ndata: {body}\n\n".encode()
-
-
-async def _answer(turn: Turn, events: AsyncIterator[Event]) -> Answer | Response:
-    """Wait for the end of the run, or until it waits itself.
-
-    Raises:
-        RunFailed: it failed. Conflict: it was cancelled or interrupted. Unavailable: its end cannot be seen.
-    """
-    citations: list[dict[str, Any]] = []
-    usage: dict[str, Any] | None = None
-    questions: list[Question] = []
-    async for event in events:
-        match event.type:
-            case "run.started" | "run.snapshot":
-                citations, usage = [], None
-            case "tool.approval":
-                questions.append(Question.model_validate(event.data))
-                if event.terminal:
-                    return _waits(turn, event.attempt, questions)
-            case "citation":
-                citations.append(event.data)
-            case "usage":
-                usage = event.data
-            case "run.finished":
-                return Answer(
-                    run_id=turn.turn_id,
-                    conversation_id=turn.conversation_id,
-                    user_message_id=turn.user_message_id,
-                    message_id=turn.reply_message_id,
-                    content=event.data["content"],
-                    citations=citations,
-                    usage=usage,
-                )
-            case "run.failed":
-                raise RunFailed(event.data["error"])
-            case "run.cancelled" | "run.interrupted":
-                raise Conflict(f"The run was {event.type.removeprefix('run.')}; send again with retry to repeat it.")
-    raise Unavailable("The run goes on, but its end cannot be seen from here; look again shortly.")
-
-
-def _waits(turn: Turn, attempt: int, questions: list[Question]) -> Response:
-    told = {"state": "requires_action", "attempt": attempt, "approvals": questions}
-    return Response(run_view(turn).model_copy(update=told).model_dump_json(), 202, media_type="application/json")
 
 
 @router.get("/runs/{run_id}")
@@ -230,7 +179,7 @@ async def run_events(
     except ValueError as error:
         raise InvalidRequest("after must be a number, or attempt-number such as 1-17.") from error
     turn = await runs.turn(user, run_id)
-    return _stream(runs.events(user, turn, position))
+    return stream(runs.events(user, turn, position))
 
 
 @router.post("/runs/{run_id}/cancel", status_code=202)
@@ -253,7 +202,7 @@ async def approve_call(
     With `Accept: text/event-stream` the events of the run's next attempt follow.
     """
     turn = await runs.approve(user, run_id, tool_call_id, body.approved if body else True)
-    return _stream(runs.events(user, turn, Position())) if "text/event-stream" in accept else run_view(turn)
+    return stream(runs.events(user, turn, Position())) if "text/event-stream" in accept else run_view(turn)
 
 
 @router.get("/tools")

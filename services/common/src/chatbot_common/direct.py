@@ -7,7 +7,8 @@ when it fails (`Problems`). The framework keeps these routes for their descripti
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -176,8 +177,16 @@ async def body_of(request: Request, model: type[ModelT]) -> ModelT:
     kind = request.headers.get("content-type", "")
     if "json" not in kind:
         raise UnsupportedMediaType(SEND_JSON)
+    body = await request.body()
+    with validated("body", kind=kind):
+        return model.model_validate_json(body)
+
+
+@contextmanager
+def validated(*place: str, kind: str = "application/json") -> Iterator[None]:
+    """A block that reads what is at this place of a request. Raises the `Problem` that a `ValidationError` is."""
     try:
-        return model.model_validate_json(await request.body())
+        yield
     except ValidationError as error:
-        found = [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)]
+        found = [{**item, "loc": (*place, *item["loc"])} for item in error.errors(include_url=False)]
         raise from_validation(RequestValidationError(found), kind) from None

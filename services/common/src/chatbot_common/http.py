@@ -1,7 +1,7 @@
 """Calls from one service to another: one client per callee, made at start-up, carrying our own identity."""
 
 from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import AsyncExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -77,12 +77,14 @@ _CLIENTS = (b"host", b"content-length", b"transfer-encoding", b"connection")
 @contextmanager
 def _asking(request: httpx2.Request) -> Iterator[None]:
     """The call's span, where the trace is sampled, and the trace among its headers."""
-    attributes = {"http.request.method": request.method, "url.full": str(request.url.copy_with(query=None))}
-    recorded = trace.get_current_span().is_recording()
-    span = tracer.start_as_current_span(request.method, kind=SpanKind.CLIENT, attributes=attributes)
-    with span if recorded else nullcontext():
+    with _span(request) if trace.get_current_span().is_recording() else nullcontext():
         propagate.inject(request.headers)
         yield
+
+
+def _span(request: httpx2.Request) -> AbstractContextManager[object]:
+    attributes = {"http.request.method": request.method, "url.full": str(request.url.copy_with(query=None))}
+    return tracer.start_as_current_span(request.method, kind=SpanKind.CLIENT, attributes=attributes)
 
 
 class ServiceAuth(httpx2.Auth):

@@ -33,10 +33,9 @@ async def _connection(session: WriteSession) -> asyncpg.Connection:
 
     SQLAlchemy sends BEGIN with the first statement; without one the raw connection would autocommit.
     """
-    connection = await session.connection()
-    raw: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
+    raw: asyncpg.Connection = (await session.get_raw_connection()).driver_connection
     if not raw.is_in_transaction():
-        await connection.execute(text("SELECT 1"))
+        await session.execute(text("SELECT 1"))
     if not raw.is_in_transaction():
         raise RuntimeError("a job must be enqueued inside a transaction")
     return raw

@@ -20,7 +20,7 @@ class Links:
     async def create(self) -> NewLink:
         """Raises `Unavailable` while there is no administrator."""
         token = new_token()
-        async with self._database.write() as session:
+        async with self._database.objects() as session:
             account = await self._users.administrator(session)
             await store.add(session, account.id, digest(token), self._seconds)
         return NewLink(token=token, expires_in=self._seconds)

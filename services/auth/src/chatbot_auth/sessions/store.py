@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from chatbot_common.database import WriteSession
 from sqlalchemy import ColumnElement, and_, delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatbot_auth.tables import Account, RefreshToken, Session
 
@@ -21,7 +21,7 @@ class Held:
     """Not expired, its session not revoked, its account active. Says nothing about having been used."""
 
 
-async def open_session(session: WriteSession, user_id: UUID, seconds: int) -> Session:
+async def open_session(session: AsyncSession, user_id: UUID, seconds: int) -> Session:
     """A new session; the user's expired ones go, with their tokens."""
     await session.execute(delete(Session).where(Session.user_id == user_id, Session.expires_at < func.now()))
     row = Session(user_id=user_id, expires_at=func.now() + timedelta(seconds=seconds))
@@ -30,7 +30,7 @@ async def open_session(session: WriteSession, user_id: UUID, seconds: int) -> Se
     return row
 
 
-async def add_token(session: WriteSession, session_id: UUID, token_hash: bytes, seconds: int) -> None:
+async def add_token(session: AsyncSession, session_id: UUID, token_hash: bytes, seconds: int) -> None:
     """The session's newest refresh token; it prolongs the session."""
     expires_at = func.now() + timedelta(seconds=seconds)
     session.add(RefreshToken(session_id=session_id, token_hash=token_hash, expires_at=expires_at))
@@ -39,7 +39,7 @@ async def add_token(session: WriteSession, session_id: UUID, token_hash: bytes, 
     )
 
 
-async def lock_token(session: WriteSession, token_hash: bytes) -> Held | None:
+async def lock_token(session: AsyncSession, token_hash: bytes) -> Held | None:
     """The token with this digest. Whoever presents it at the same moment waits here and then sees it used."""
     live = and_(RefreshToken.expires_at > func.now(), Session.revoked_at.is_(None), Account.status == "active")
     statement = (
@@ -53,7 +53,7 @@ async def lock_token(session: WriteSession, token_hash: bytes) -> Held | None:
     return Held(*row) if row else None
 
 
-async def use_token(session: WriteSession, token: RefreshToken) -> None:
+async def use_token(session: AsyncSession, token: RefreshToken) -> None:
     """Mark a token used; the session's used tokens that have expired go."""
     await session.execute(update(RefreshToken).where(RefreshToken.id == token.id).values(used_at=func.now()))
     await session.execute(
@@ -61,19 +61,19 @@ async def use_token(session: WriteSession, token: RefreshToken) -> None:
     )
 
 
-async def revoke(session: WriteSession, session_id: UUID) -> None:
+async def revoke(session: AsyncSession, session_id: UUID) -> None:
     await _revoke(session, Session.id == session_id)
 
 
-async def revoke_all(session: WriteSession, user_id: UUID) -> None:
+async def revoke_all(session: AsyncSession, user_id: UUID) -> None:
     await _revoke(session, Session.user_id == user_id)
 
 
-async def revoke_by_token(session: WriteSession, token_hash: bytes) -> None:
+async def revoke_by_token(session: AsyncSession, token_hash: bytes) -> None:
     """End the session a refresh token, used or not, belongs to."""
     owner = select(RefreshToken.session_id).where(RefreshToken.token_hash == token_hash).scalar_subquery()
     await _revoke(session, Session.id == owner)
 
 
-async def _revoke(session: WriteSession, which: ColumnElement[bool]) -> None:
+async def _revoke(session: AsyncSession, which: ColumnElement[bool]) -> None:
     await session.execute(update(Session).where(which, Session.revoked_at.is_(None)).values(revoked_at=func.now()))

@@ -3,10 +3,11 @@
 import asyncio
 
 import structlog
-from chatbot_common.database import Database, WriteSession
+from chatbot_common.database import Database
 from chatbot_common.errors import Problem, Unauthenticated, Unavailable
 from chatbot_common.identity import User
 from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatbot_auth.errors import AccountDisabled, EmailTaken, SignUpClosed, UsernameTaken
 from chatbot_auth.passwords import Passwords
@@ -32,7 +33,7 @@ class Users:
 
     async def me(self, user: User) -> Account:
         """The account behind a token. Raises `Unauthenticated` when it is gone, `AccountDisabled`."""
-        async with self._database.read() as session:
+        async with self._database.objects(readonly=True) as session:
             account = await store.by_id(session, user.id)
         if account is None:
             raise Unauthenticated("This account does not exist any more.")
@@ -47,7 +48,7 @@ class Users:
         return await self._passwords.hash(request.password)
 
     async def create(
-        self, session: WriteSession, request: RegisterRequest, password_hash: str, *, signing_in: bool = True
+        self, session: AsyncSession, request: RegisterRequest, password_hash: str, *, signing_in: bool = True
     ) -> Account:
         """Raises `EmailTaken` or `UsernameTaken`."""
         # Reserved even before the administrator exists: whoever came first would be handed the administrator's links.
@@ -62,12 +63,12 @@ class Users:
         """An account that an administrator makes for somebody. Raises `EmailTaken`, `UsernameTaken`."""
         await self.me(admin)
         password_hash = await self._passwords.hash(request.password)
-        async with self._database.write() as session:
+        async with self._database.objects() as session:
             account = await self.create(session, request, password_hash, signing_in=False)
         log.info("account created by an administrator", user_id=str(account.id), admin_id=str(admin.id))
         return account
 
-    async def _taken(self, session: WriteSession, request: RegisterRequest) -> Problem:
+    async def _taken(self, session: AsyncSession, request: RegisterRequest) -> Problem:
         return EmailTaken() if await store.by_email(session, request.email) else UsernameTaken()
 
     async def recognise(self, email: str, password: SecretStr) -> tuple[Account, str]:
@@ -79,7 +80,7 @@ class Users:
             Unauthenticated: wrong password or no such account; the two cannot be told apart.
             AccountDisabled: the password was right.
         """
-        async with self._database.read() as session:
+        async with self._database.objects(readonly=True) as session:
             account = await store.by_email(session, email)
         kept = await self._passwords.check(password, account.password_hash if account else None)
         if account is None or kept is None:
@@ -88,7 +89,7 @@ class Users:
             raise AccountDisabled
         return account, kept
 
-    async def administrator(self, session: WriteSession) -> Account:
+    async def administrator(self, session: AsyncSession) -> Account:
         """Raises `Unavailable` while the administrator was not created yet."""
         account = await store.by_email(session, self._settings.admin_email)
         if account is None or account.role != "admin":
@@ -101,12 +102,12 @@ class Users:
         An ordinary account that holds the address is promoted, and then whoever opened it loses it: the password
         becomes the configured one and its sessions end.
         """
-        async with self._database.read() as session:
+        async with self._database.objects(readonly=True) as session:
             account = await store.by_email(session, self._settings.admin_email)
         if account is not None and account.role == "admin":
             return
         password_hash = await self._passwords.hash(self._settings.admin_password)
-        async with self._database.write() as session:
+        async with self._database.objects() as session:
             created = await store.put_administrator(session, self._settings.admin_email, password_hash)
             if created is not None:
                 await sessions.revoke_all(session, created.id)

@@ -2,24 +2,24 @@
 
 from uuid import UUID
 
-from chatbot_common.database import ReadSession, WriteSession
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from chatbot_auth.tables import Account
 from chatbot_auth.users.schema import RegisterRequest
 
 
-async def by_id(session: ReadSession, user_id: UUID) -> Account | None:
+async def by_id(session: AsyncSession, user_id: UUID) -> Account | None:
     return await session.get(Account, user_id)
 
 
-async def by_email(session: ReadSession, email: str) -> Account | None:
+async def by_email(session: AsyncSession, email: str) -> Account | None:
     return await session.scalar(select(Account).where(func.lower(Account.email) == email))
 
 
 async def insert_account(
-    session: WriteSession, request: RegisterRequest, password_hash: str, *, signing_in: bool
+    session: AsyncSession, request: RegisterRequest, password_hash: str, *, signing_in: bool
 ) -> Account | None:
     """The new account, None when its e-mail address or username is taken."""
     statement = (
@@ -37,7 +37,7 @@ async def insert_account(
     return await session.scalar(statement)
 
 
-async def put_administrator(session: WriteSession, email: str, password_hash: str) -> Account | None:
+async def put_administrator(session: AsyncSession, email: str, password_hash: str) -> Account | None:
     """Create the administrator or promote the account with this address; None when it is one already."""
     statement = insert(Account).values(email=email, password_hash=password_hash, role="admin", name="Administrator")
     change = statement.on_conflict_do_update(
@@ -48,7 +48,7 @@ async def put_administrator(session: WriteSession, email: str, password_hash: st
     return await session.scalar(change.returning(Account))
 
 
-async def record_login(session: WriteSession, user_id: UUID) -> Account | None:
+async def record_login(session: AsyncSession, user_id: UUID) -> Account | None:
     """The account with its login noted, None when it is gone or disabled."""
     statement = (
         update(Account)
@@ -59,7 +59,7 @@ async def record_login(session: WriteSession, user_id: UUID) -> Account | None:
     return await session.scalar(statement)
 
 
-async def replace_hash(session: WriteSession, user_id: UUID, seen: str, password_hash: str) -> bool:
+async def replace_hash(session: AsyncSession, user_id: UUID, seen: str, password_hash: str) -> bool:
     """Whether the account still had the hash that was `seen` when the password was checked."""
     statement = (
         update(Account)

@@ -15,6 +15,7 @@ from chatbot_chat.providers.counts import usage_of
 
 _COUNTED = re.compile(rb'"usage"\s*:\s*\{')
 _ENDS = (b"\n\n", b"\r\n\r\n")
+_DATA = re.compile(rb"^data:\s*(\{.*)$", re.MULTILINE)
 _DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
 _FRAME = re.compile(rb".*?(?:\r\n\r\n|\n\n)", re.DOTALL)
 
@@ -39,10 +40,11 @@ class Counting:
         self._seen.append(piece)
         if not self._hidden:
             return piece
-        whole = self._tail + piece
-        end = max((whole.rfind(mark) + len(mark) for mark in _ENDS if mark in whole), default=0)
-        self._tail, whole = whole[end:], whole[:end]
-        if not _COUNTED.search(whole):
+        whole, self._tail = self._tail + piece, b""
+        if not whole.endswith(_ENDS):
+            end = max((whole.rfind(mark) + len(mark) for mark in _ENDS if mark in whole), default=0)
+            self._tail, whole = whole[end:], whole[:end]
+        if b'"usage"' not in whole or not _COUNTED.search(whole):
             return whole
         return b"".join(frame for frame in _FRAME.findall(whole) if not _only_counts(frame))
 
@@ -54,11 +56,10 @@ class Counting:
     @property
     def usage(self) -> Usage | None:
         """As the provider counted: the last time it did, since some count with every chunk."""
-        seen = self.seen
-        if not _COUNTED.search(seen):
-            return None
-        counts = [count for body in self._bodies(seen) if (count := usage_of(body.get("usage")))]
-        return counts[-1] if counts else None
+        for text in reversed(self._texts(self.seen)):
+            if _COUNTED.search(text) and (body := _parsed(text)) and (count := usage_of(body.get("usage"))):
+                return count
+        return None
 
     @property
     def seen(self) -> bytes:
@@ -81,8 +82,10 @@ class Counting:
         return sum(map(_said, bodies)) if bodies or self.streamed else len(seen)
 
     def _bodies(self, seen: bytes) -> Iterator[dict[str, Any]]:
-        texts = re.findall(rb"^data:\s*(\{.*)$", seen, re.MULTILINE) if self.streamed else [seen]
-        return filter(None, map(_parsed, texts))
+        return filter(None, map(_parsed, self._texts(seen)))
+
+    def _texts(self, seen: bytes) -> list[bytes]:
+        return _DATA.findall(seen) if self.streamed else [seen]
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:

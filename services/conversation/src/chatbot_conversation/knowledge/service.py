@@ -64,7 +64,7 @@ class KnowledgeService:
     async def _knowledge(self, hits: list[Hit], limit: int) -> Knowledge:
         async with self._database.read() as session:
             rows = await store.quotable(session, [hit.id for hit in hits]) if hits else {}
-            topics, questions = await store.topics(session), await store.questions(session)
+            topics, questions = await store.about(session)
         self._known = bool(topics)
         passages = [
             Passage(url=None, score=round(hit.score, 4), **row._mapping) for hit in hits if (row := rows.get(hit.id))

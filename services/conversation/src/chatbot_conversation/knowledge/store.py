@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
-from sqlalchemy import Table, delete, func, select, text, update
+from sqlalchemy import ARRAY, ColumnElement, Select, Table, Text, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from chatbot_conversation.paging import windowed
@@ -32,22 +32,29 @@ async def published_faq(session: ReadSession, faq_id: UUID) -> AnyRow | None:
     return (await session.execute(select(faqs).where(published, faqs.c.id == faq_id))).first()
 
 
-async def topics(session: ReadSession) -> list[str]:
-    """Categories of published FAQs, then titles of documents."""
-    categories = select(faqs.c.category).where(published).group_by(faqs.c.category)
-    ranked = categories.order_by(func.max(faqs.c.priority).desc(), faqs.c.category).limit(MAX_TOPICS)
-    titles = select(documents.c.title).order_by(documents.c.title).limit(MAX_TOPICS)
-    found = [*(await session.execute(ranked)).scalars(), *(await session.execute(titles)).scalars()]
-    return list(dict.fromkeys(found))[:MAX_TOPICS]
+def _listed(query: Select[Any]) -> ColumnElement[Any]:
+    return func.array(query.scalar_subquery(), type_=ARRAY(Text))
 
 
-async def questions(session: ReadSession) -> list[str]:
-    """Up to three published questions, most important first; where there are none, questions for the documents."""
-    query = select(faqs.c.question).where(published).order_by(faqs.c.priority.desc(), faqs.c.id).limit(MAX_QUESTIONS)
-    if written := list((await session.execute(query)).scalars()):
-        return written
-    titles = select(documents.c.title).distinct().order_by(documents.c.title).limit(MAX_QUESTIONS)
-    return [f"What does {title} say?" for title in (await session.execute(titles)).scalars()]
+_CATEGORIES = select(faqs.c.category).where(published).group_by(faqs.c.category)
+_TITLES = select(documents.c.title).distinct().order_by(documents.c.title)
+_QUESTIONS = select(faqs.c.question).where(published).order_by(faqs.c.priority.desc(), faqs.c.id)
+_ABOUT = select(
+    _listed(_CATEGORIES.order_by(func.max(faqs.c.priority).desc(), faqs.c.category).limit(MAX_TOPICS)),
+    _listed(_TITLES.limit(MAX_TOPICS)),
+    _listed(_QUESTIONS.limit(MAX_QUESTIONS)),
+)
+
+
+async def about(session: ReadSession) -> tuple[list[str], list[str]]:
+    """What the knowledge is about, by one statement, as every turn asks: topics and questions, most important first.
+
+    Topics are categories of published FAQs, then titles of documents. Where no question is published, those are for
+    the documents.
+    """
+    categories, titles, questions = (await session.execute(_ABOUT)).one()
+    topics = list(dict.fromkeys([*categories, *titles]))[:MAX_TOPICS]
+    return topics, questions or [f"What does {title} say?" for title in titles[:MAX_QUESTIONS]]
 
 
 async def quotable(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, AnyRow]:

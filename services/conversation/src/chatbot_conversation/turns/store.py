@@ -1,4 +1,7 @@
-"""SQL of turns. Every statement names the user, except where a service finds a turn by its id alone."""
+"""SQL of turns. Every statement names the user, except where a service finds a turn by its id alone.
+
+What each turn executes is put together once: to do that anew costs as much CPU as to execute it.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,8 +10,23 @@ from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, Uuid, any_, cast, func, literal, select, update
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Interval,
+    Select,
+    Table,
+    Uuid,
+    any_,
+    bindparam,
+    cast,
+    func,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
 
 from chatbot_conversation.tables import AnyRow, conversations, messages, turns
 from chatbot_conversation.turns.schema import Spoken
@@ -42,6 +60,20 @@ class NewTurn:
     reply_message_id: UUID
 
 
+def _is_own(table: Table) -> ColumnElement[bool]:
+    """The row `own_id` of user `own_user`."""
+    return (table.c.user_id == bindparam("own_user")) & (table.c.id == bindparam("own_id"))
+
+
+def _own(user_id: UUID, row_id: UUID | None) -> dict[str, Any]:
+    return {"own_user": user_id, "own_id": row_id}
+
+
+_QUESTION = (
+    insert(messages).on_conflict_do_nothing(index_elements=["user_id", "client_message_id"]).returning(messages.c.id)
+)
+
+
 async def insert_question(
     session: WriteSession,
     turn: NewTurn,
@@ -53,24 +85,19 @@ async def insert_question(
     moderation: Json | None,
 ) -> bool:
     """Store the user's message. False when one with this `client_id` is there already; waits for a rival to commit."""
-    statement = (
-        insert(messages)
-        .values(
-            user_id=turn.user_id,
-            id=turn.user_message_id,
-            conversation_id=turn.conversation_id,
-            parent_id=parent_id,
-            role="user",
-            text=text,
-            parts=parts,
-            status="completed",
-            client_message_id=client_id,
-            moderation=moderation,
-        )
-        .on_conflict_do_nothing(index_elements=["user_id", "client_message_id"])
-        .returning(messages.c.id)
-    )
-    return (await session.execute(statement)).first() is not None
+    row = {
+        "user_id": turn.user_id,
+        "id": turn.user_message_id,
+        "conversation_id": turn.conversation_id,
+        "parent_id": parent_id,
+        "role": "user",
+        "text": text,
+        "parts": parts,
+        "status": "completed",
+        "client_message_id": client_id,
+        "moderation": moderation,
+    }
+    return (await session.execute(_QUESTION, row)).first() is not None
 
 
 async def insert_earlier(
@@ -94,24 +121,35 @@ async def insert_earlier(
     await session.execute(insert(messages), rows)
 
 
+_CONVERSATION = insert(conversations)
+
+
 async def insert_conversation(
     session: WriteSession, turn: NewTurn, title: str, language: str | None, *, message_count: int
 ) -> None:
-    await session.execute(
-        insert(conversations).values(
-            user_id=turn.user_id,
-            id=turn.conversation_id,
-            title=title,
-            language=language,
-            message_count=message_count,
-            last_message_id=turn.user_message_id,
-        )
-    )
+    row = {
+        "user_id": turn.user_id,
+        "id": turn.conversation_id,
+        "title": title,
+        "language": language,
+        "message_count": message_count,
+        "last_message_id": turn.user_message_id,
+    }
+    await session.execute(_CONVERSATION, row)
+
+
+_FIRST_ATTEMPT = insert(turns).values(
+    attempt=1,
+    state="running",
+    deadline=func.now() + bindparam("allowed", type_=Interval),
+    leased_until=func.now() + FIRST_LEASE,
+)
+_TURN = _FIRST_ATTEMPT.returning(turns)
+_REGENERATION = _FIRST_ATTEMPT.on_conflict_do_nothing(index_elements=["user_id", "request_id"]).returning(turns)
 
 
 async def insert_turn(session: WriteSession, turn: NewTurn, allowed: timedelta, options: Json | None) -> AnyRow:
-    statement = _first_attempt(turn, allowed, options=options).returning(turns)
-    row: AnyRow = (await session.execute(statement)).one()
+    row: AnyRow = (await session.execute(_TURN, _columns(turn, allowed, options))).one()
     return row
 
 
@@ -119,28 +157,21 @@ async def insert_regeneration(
     session: WriteSession, turn: NewTurn, allowed: timedelta, request_id: str, options: Json | None
 ) -> AnyRow | None:
     """Another turn of a question that has one. None when this request has made it; waits for a rival to commit."""
-    statement = (
-        _first_attempt(turn, allowed, request_id=request_id, options=options)
-        .on_conflict_do_nothing(index_elements=["user_id", "request_id"])
-        .returning(turns)
-    )
-    row: AnyRow | None = (await session.execute(statement)).first()
+    columns = _columns(turn, allowed, options) | {"request_id": request_id}
+    row: AnyRow | None = (await session.execute(_REGENERATION, columns)).first()
     return row
 
 
-def _first_attempt(turn: NewTurn, allowed: timedelta, **more: Any) -> Insert:
-    return insert(turns).values(
-        user_id=turn.user_id,
-        id=turn.id,
-        conversation_id=turn.conversation_id,
-        user_message_id=turn.user_message_id,
-        reply_message_id=turn.reply_message_id,
-        attempt=1,
-        state="running",
-        deadline=func.now() + allowed,
-        leased_until=func.now() + FIRST_LEASE,
-        **more,
-    )
+def _columns(turn: NewTurn, allowed: timedelta, options: Json | None) -> dict[str, Any]:
+    return {
+        "user_id": turn.user_id,
+        "id": turn.id,
+        "conversation_id": turn.conversation_id,
+        "user_message_id": turn.user_message_id,
+        "reply_message_id": turn.reply_message_id,
+        "allowed": allowed,
+        "options": options,
+    }
 
 
 async def start_again(session: WriteSession, turn: AnyRow, allowed: timedelta) -> AnyRow:
@@ -212,10 +243,12 @@ async def find(session: ReadSession, user_id: UUID, turn_id: UUID) -> AnyRow | N
     return row
 
 
+_LOCK = select(turns, _overdue().label("overdue")).where(turns.c.id == bindparam("turn_id")).with_for_update()
+
+
 async def lock(session: WriteSession, turn_id: UUID) -> AnyRow | None:
     """A turn of whichever user, locked: its columns, and whether it is `overdue`."""
-    query = select(turns, _overdue().label("overdue")).where(turns.c.id == turn_id)
-    return (await session.execute(query.with_for_update())).first()
+    return (await session.execute(_LOCK, {"turn_id": turn_id})).first()
 
 
 async def renew(session: WriteSession, attempts: Sequence[Attempt]) -> set[Attempt]:
@@ -256,12 +289,11 @@ async def lock_overdue(session: WriteSession, by: timedelta) -> AnyRow | None:
     return (await session.execute(query.with_for_update(skip_locked=True))).first()
 
 
+_FINISH = update(turns).where(_is_own(turns)).values(finished_at=func.now())
+
+
 async def finish(session: WriteSession, turn: AnyRow, state: str, waiting: Json | None) -> None:
-    await session.execute(
-        update(turns)
-        .where(turns.c.user_id == turn.user_id, turns.c.id == turn.id)
-        .values(state=state, finished_at=func.now(), waiting=waiting)
-    )
+    await session.execute(_FINISH, _own(turn.user_id, turn.id) | {"state": state, "waiting": waiting})
 
 
 async def keep_waiting(session: WriteSession, turn: AnyRow, waiting: Json) -> AnyRow:
@@ -272,6 +304,9 @@ async def keep_waiting(session: WriteSession, turn: AnyRow, waiting: Json) -> An
     row: AnyRow | None = await find(session, turn.user_id, turn.id)
     assert row is not None  # noqa: S101 - it is locked
     return row
+
+
+_REPLY = insert(messages).values(role="assistant")
 
 
 async def put_reply(session: WriteSession, turn: AnyRow, **content: Any) -> bool:
@@ -292,16 +327,13 @@ async def put_reply(session: WriteSession, turn: AnyRow, **content: Any) -> bool
         changes = content | {"created_at": func.now()} if says else ending
         await session.execute(update(messages).where(key).values(**changes))
     else:
-        await session.execute(
-            insert(messages).values(
-                user_id=turn.user_id,
-                id=turn.reply_message_id,
-                conversation_id=turn.conversation_id,
-                parent_id=turn.user_message_id,
-                role="assistant",
-                **content,
-            )
-        )
+        place = {
+            "user_id": turn.user_id,
+            "id": turn.reply_message_id,
+            "conversation_id": turn.conversation_id,
+            "parent_id": turn.user_message_id,
+        }
+        await session.execute(_REPLY, place | content)
     return not existed
 
 
@@ -312,54 +344,72 @@ def _sum(before: Json | None, usage: Json | None) -> Json | None:
     return {name: int(str(count)) + int(str(before.get(name, 0))) for name, count in usage.items()}
 
 
+_MESSAGE = select(messages).where(_is_own(messages))
+
+
 async def find_message(session: ReadSession, user_id: UUID, message_id: UUID) -> AnyRow | None:
-    query = select(messages).where(messages.c.user_id == user_id, messages.c.id == message_id)
-    row: AnyRow | None = (await session.execute(query)).first()
+    row: AnyRow | None = (await session.execute(_MESSAGE, _own(user_id, message_id))).first()
     return row
+
+
+_FIND_CONVERSATION = select(conversations).where(_is_own(conversations))
 
 
 async def find_conversation(session: ReadSession, user_id: UUID, conversation_id: UUID) -> AnyRow | None:
-    query = select(conversations).where(conversations.c.user_id == user_id, conversations.c.id == conversation_id)
-    row: AnyRow | None = (await session.execute(query)).first()
+    row: AnyRow | None = (await session.execute(_FIND_CONVERSATION, _own(user_id, conversation_id))).first()
     return row
 
 
+_NEWEST = (
+    select(messages.c.id)
+    .where(messages.c.user_id == bindparam("own_user"), messages.c.conversation_id == bindparam("own_id"))
+    .order_by(messages.c.id.desc())
+    .limit(1)
+)
+
+
 async def newest_message_id(session: ReadSession, user_id: UUID, conversation_id: UUID) -> UUID | None:
-    query = (
-        select(messages.c.id)
-        .where(messages.c.user_id == user_id, messages.c.conversation_id == conversation_id)
-        .order_by(messages.c.id.desc())
-        .limit(1)
+    return (await session.execute(_NEWEST, _own(user_id, conversation_id))).scalar()
+
+
+_TOUCH = (
+    update(conversations)
+    .where(_is_own(conversations))
+    .values(
+        message_count=conversations.c.message_count + bindparam("added"),
+        token_count=func.least(cast(conversations.c.token_count, BigInteger) + bindparam("tokens"), MOST_TOKENS),
+        last_message_id=func.greatest(conversations.c.last_message_id, bindparam("last_said", type_=Uuid)),
+        updated_at=func.now(),
     )
-    return (await session.execute(query)).scalar()
+    .returning(conversations.c.id)
+)
 
 
 async def touch_conversation(
     session: WriteSession, turn: NewTurn | AnyRow, last_message_id: UUID, *, added: int, tokens: int = 0
 ) -> bool:
     """Count new messages in. False when the conversation has been deleted meanwhile."""
-    statement = (
-        update(conversations)
-        .where(conversations.c.user_id == turn.user_id, conversations.c.id == turn.conversation_id)
-        .values(
-            message_count=conversations.c.message_count + added,
-            token_count=func.least(cast(conversations.c.token_count, BigInteger) + tokens, MOST_TOKENS),
-            last_message_id=func.greatest(conversations.c.last_message_id, last_message_id),
-            updated_at=func.now(),
-        )
-        .returning(conversations.c.id)
+    own = _own(turn.user_id, turn.conversation_id)
+    news = {"added": added, "tokens": tokens, "last_said": last_message_id}
+    return (await session.execute(_TOUCH, own | news)).first() is not None
+
+
+def _chain() -> Select[Any]:
+    columns = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.text)
+    chain = select(*columns, literal(1).label("depth")).where(_is_own(messages)).cte("chain", recursive=True)
+    older = select(*columns, chain.c.depth + 1).where(
+        messages.c.user_id == bindparam("own_user"),
+        messages.c.id == chain.c.parent_id,
+        chain.c.depth < HISTORY_MESSAGES,
     )
-    return (await session.execute(statement)).first() is not None
+    whole = chain.union_all(older)
+    return select(whole.c.role, whole.c.text).where(whole.c.text != "").order_by(whole.c.depth.desc())
+
+
+_HISTORY = _chain()
 
 
 async def history(session: ReadSession, user_id: UUID, parent_id: UUID | None) -> Sequence[AnyRow]:
     """The chain that ends at `parent_id`, oldest first, at most 20 messages; those without text are left out."""
-    columns = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.text)
-    start = select(*columns, literal(1).label("depth")).where(messages.c.user_id == user_id, messages.c.id == parent_id)
-    chain = start.cte("chain", recursive=True)
-    older = select(*columns, chain.c.depth + 1).where(
-        messages.c.user_id == user_id, messages.c.id == chain.c.parent_id, chain.c.depth < HISTORY_MESSAGES
-    )
-    whole = chain.union_all(older)
-    query = select(whole.c.role, whole.c.text).where(whole.c.text != "").order_by(whole.c.depth.desc())
-    return (await session.execute(query)).all()
+    rows: Sequence[AnyRow] = (await session.execute(_HISTORY, _own(user_id, parent_id))).all()
+    return rows

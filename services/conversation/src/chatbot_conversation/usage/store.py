@@ -20,20 +20,20 @@ LATELY = timedelta(minutes=2)
 """Longer than that, for clocks that differ."""
 
 
+_NEW = insert(ledger)
+_CHANGED = ("model", "input_tokens", "output_tokens", "cost", "estimated", "variant")
+_ENTER = _NEW.on_conflict_do_update(
+    index_elements=["user_id", "run_id", "attempt"],
+    set_={name: _NEW.excluded[name] for name in _CHANGED},
+    where=ledger.c.estimated & ~_NEW.excluded.estimated,
+)
+
+
 async def enter(session: WriteSession, rows: Sequence[dict[str, Any]]) -> None:
     """An attempt that is there stays as it is, unless it was estimated and now is counted."""
     if not rows:
         return
-    statement = insert(ledger).values(list(rows))
-    changed = ("model", "input_tokens", "output_tokens", "cost", "estimated", "variant")
-    counted = {name: statement.excluded[name] for name in changed}
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["user_id", "run_id", "attempt"],
-            set_=counted,
-            where=ledger.c.estimated & ~statement.excluded.estimated,
-        )
-    )
+    await session.execute(_ENTER, list(rows))
 
 
 async def spent(session: ReadSession, user_id: UUID | None, since: datetime) -> tuple[int, int, list[str]]:
