@@ -45,6 +45,11 @@ def trust_hardly_anybody() -> None:
 trust_hardly_anybody()
 
 
+# Threads of linear algebra wait by looking again and again, in every worker and service: on two cores that is time of
+# those who have work.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # A shell that runs this in its background has Ctrl-C ignored, and so would all be whom tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -62,6 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     gc.enable()
 
 

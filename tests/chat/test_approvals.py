@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx2
 import pytest
 from chatbot_chat.runs import executor
+from chatbot_chat.runs.log import RunLog
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from redis.asyncio import Redis
@@ -17,6 +18,7 @@ from redis.asyncio import Redis
 from tests.chat.running import Chat, parse_sse, running
 from tests.chat.test_socket import opened
 from tests.chat.test_turns_with_tools import kinds, messages, only
+from tests.conversation.running import eventually
 from tests.support.identity import Keys
 from tests.support.model_server import ModelServer
 
@@ -143,9 +145,14 @@ class TestAsking:
         assert ordered == ["socks"]
         assert after[-1]["type"] == "run.finished"
 
-    async def test_whoever_comes_later_is_asked_again(self, chat: Chat, other: Chat, redis: Redis) -> None:
+    async def test_whoever_comes_later_is_asked_again(self, chat: Chat, other: Chat, redis: Redis, log: RunLog) -> None:
         """By the log, and without it."""
         events = await chat.stream(ADA, question("socks"), model="agent", client_message_id="order-1")
+
+        async def logged() -> bool:
+            return any(event.terminal for event in await log.said(UUID(events[0]["run_id"]), 1))
+
+        await eventually(logged)  # it is written in batches
         assert await other.events(ADA, events[0]["run_id"]) == events
         await redis.flushall()
         snapshot, *_, asked = await other.stream(ADA, question("socks"), model="agent", client_message_id="order-1")

@@ -16,6 +16,7 @@ from chatbot_chat.caching.service import Use, wished
 from chatbot_chat.providers import Message, ModelRequest, ToolSpec
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
+from chatbot_conversation.wire import MAX_TEXT
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
@@ -119,7 +120,7 @@ class TestKept:
 
     async def test_is_found_by_the_nearest_question(self, redis: Redis) -> None:
         kept, ada = Kept(redis, 60), uuid7()
-        for question, vector in (("a", self.FIRST), ("b", self.FAR)):
+        for question, vector in [(f"b{number}", self.FAR) for number in range(8)] + [("a", self.FIRST)]:
             await kept.put(ada, Key("r", question), {"said": question}, vector)
         assert await kept.similar(ada, "r", self.NEAR, 0.7) == {"said": "a"}
         assert await kept.similar(ada, "r", self.NEAR, 0.85) is None
@@ -133,6 +134,15 @@ class TestKept:
         assert len(names) == 3
         for name in names:
             assert 0 < await redis.ttl(name) <= 60
+
+    async def test_is_forgotten_at_once(self, redis: Redis) -> None:
+        kept, ada, bob = Kept(redis, 60), uuid7(), uuid7()
+        for user in (ada, bob):
+            for rest in "rs":
+                await kept.put(user, Key(rest, "q"), {"said": "a"}, self.FIRST)
+        await kept.forget(ada)
+        assert not await redis.keys(f"chat:cache:*{ada}*")
+        assert await kept.similar(bob, "s", self.FIRST, 0.9)
 
     async def test_compares_directions_and_not_lengths(self, redis: Redis) -> None:
         kept, ada = Kept(redis, 60), uuid7()
@@ -210,7 +220,16 @@ class TestTurn:
         assert stored is not None
         assert (stored["text"], stored["model"], stored["status"]) == (first[-1]["content"], "echo", "completed")
         assert "cached" in stored["usage"]
-        assert await sql.fetchval("SELECT count(*) FROM ledger WHERE user_id = $1", ada) == 1
+        spent = await sql.fetch("SELECT model, input_tokens + output_tokens FROM ledger WHERE user_id = $1", ada)
+        assert sorted(map(tuple, spent)) == [("echo", 0), ("echo", 18)]
+
+    async def test_that_was_erased_is_not_given_again(self, chat: Chat) -> None:
+        ada, bob = uuid7(), uuid7()
+        for user in (bob, ada):
+            run = UUID((await chat.send(user, QUESTION)).json()["run_id"])
+        await chat.client.delete(f"/v1/responses/resp_{run.hex}", headers=chat.keys.bearer(ada))
+        for user, cached in ((ada, False), (bob, True)):
+            assert ("cached" in (await chat.send(user, QUESTION)).json()["usage"]) == cached
 
     async def test_of_somebody_else_is_not(self, chat: Chat, model_server: ModelServer) -> None:
         for user in (uuid7(), uuid7()):
@@ -315,7 +334,7 @@ class TestCompletion:
         assert len(model_server.requests) == 3
 
         async def entered() -> bool:
-            return bool(await sql.fetchval("SELECT count(*) = 2 FROM ledger WHERE user_id = $1", ada))
+            return bool(await sql.fetchval("SELECT count(*) = 3 FROM ledger WHERE user_id = $1", ada))
 
         await eventually(entered)
 
@@ -355,3 +374,14 @@ class TestSimilar:
             for user, text in ((ada, "Who built the Berlin wall?"), (uuid7(), words)):
                 assert "cached" not in (await chat.send(user, text)).json()["usage"]
         assert len(model_server.requests) == 3
+
+    async def test_question_that_cannot_be_compared_is_kept_as_it_is(self, cached: Cached, redis: Redis) -> None:
+        """And the cache stays there for the others."""
+        ada, bob, long = uuid7(), uuid7(), [{"role": "user", "content": "[]" + " " * MAX_TEXT}]
+        async with cached(cache={"seconds": 600, "similarity": 0.8}) as chat:
+            await chat.send(bob, QUESTION)
+            await complete(chat, ada, "agent", messages=long, stream=True)
+            assert (await chat.send(bob, QUESTION)).json()["usage"]["cached"]
+            await eventually(lambda: answers_of(redis, ada))
+            again = await complete(chat, ada, "agent", messages=long, stream=True)
+        assert again.headers["cache-status"] == "chatbot; hit"

@@ -6,6 +6,7 @@ from typing import Any
 
 import openai
 import pytest
+from chatbot_chat.agent import CALLS
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
@@ -81,8 +82,12 @@ class TestAnthropic:
         ],
     )
     async def test_choice(self, sdk: AsyncOpenAI, claude_server: ClaudeServer, choice: Any, sent: Any) -> None:
-        await sdk.chat.completions.create(model="claude-calling", messages=ASKED, tools=[ADD], tool_choice=choice)
+        asked: dict[str, Any] = {"model": "claude-calling", "messages": ASKED, "tools": [ADD], "tool_choice": choice}
+        await sdk.chat.completions.create(**asked)
         assert claude_server.requests[-1][1].get("tool_choice") == sent
+        await sdk.chat.completions.create(**asked, parallel_tool_calls=False)
+        one = {} if choice == "none" else {"disable_parallel_tool_use": True}
+        assert claude_server.requests[-1][1]["tool_choice"] == (sent or {"type": "auto"}) | one
 
     @pytest.mark.parametrize(
         ("body", "param", "words"),
@@ -174,7 +179,7 @@ class TestResponses:
     async def test_go_on_from_the_response_that_called(
         self, sdk: AsyncOpenAI, model_server: ModelServer, model: str
     ) -> None:
-        told: dict[str, Any] = {"model": model, "tools": [FUNCTION], "instructions": "Be brief."}
+        told: dict[str, Any] = {"model": model, "tools": [FUNCTION], "instructions": "Be brief.", "top_p": 0.5}
         first = await sdk.responses.create(**told, input=QUESTION)
         assert json.loads(first.output[0].arguments) == {"a": 1}  # type: ignore[union-attr]
         back = {"previous_response_id": first.id}
@@ -185,6 +190,13 @@ class TestResponses:
         assert third.conversation == second.conversation == first.conversation
         for response in (first, second, third):
             assert await sdk.responses.retrieve(response.id) == response
+        items: list[Any] = [item async for item in sdk.responses.input_items.list(second.id, order="asc")]
+        assert items[0].content[0].text == QUESTION
+        assert [(item.type, item.call_id) for item in items[1:]] == [
+            ("function_call", items[1].call_id),
+            ("function_call_output", items[1].call_id),
+        ]
+        assert (items[1].call_id, items[2].output) == (first.output[0].call_id, "41")  # type: ignore[union-attr]
         # What follows is told of question and answer, and not of the way there.
         await sdk.responses.create(model="echo", input="And?", previous_response_id=third.id)
         _, body = model_server.requests[-1]
@@ -226,6 +238,20 @@ class TestResponses:
         _, body = model_server.requests[-1]
         assert [item["role"] for item in body["messages"]] == ["user", "assistant", "tool", "user"]
 
+    async def test_of_many_calls_all_are_the_clients(self, sdk: AsyncOpenAI) -> None:
+        many = json.dumps([[["add", {"a": number}] for number in range(CALLS + 1)]])
+        async with sdk.responses.stream(model="agent", input=many, tools=[FUNCTION]) as stream:
+            response = await stream.get_final_response()
+        stored = await sdk.responses.retrieve(response.id)
+        assert [item.id for item in stored.output] == [item.id for item in response.output]
+        assert len(stored.output) == CALLS + 1
+        outputs: list[Any] = [
+            {"type": "function_call_output", "call_id": call.call_id, "output": "1"}  # type: ignore[union-attr]
+            for call in response.output
+        ]
+        back: Any = {"model": "agent", "tools": [FUNCTION], "previous_response_id": response.id}
+        assert (await sdk.responses.create(**back, input=outputs)).output_text == " & ".join("1" * (CALLS + 1))
+
     async def test_streamed_and_not_stored(self, sdk: AsyncOpenAI) -> None:
         told: dict[str, Any] = {"model": "claude-agent", "tools": [FUNCTION], "store": False}
         async with sdk.responses.stream(**told, input=QUESTION) as stream:
@@ -233,19 +259,25 @@ class TestResponses:
 
     async def test_a_choice_reaches_the_model(self, sdk: AsyncOpenAI, model_server: ModelServer) -> None:
         choice: Any = {"type": "function", "name": "add"}
-        response = await sdk.responses.create(model="agent", input=QUESTION, tools=[FUNCTION], tool_choice=choice)
+        response = await sdk.responses.create(
+            model="agent", input=QUESTION, tools=[FUNCTION], tool_choice=choice, parallel_tool_calls=False, top_p=0.5
+        )
         assert response.tools[0].name == "add"  # type: ignore[union-attr]
+        assert response.parallel_tool_calls is False
         _, body = model_server.requests[-1]
         assert body["tool_choice"] == {"type": "function", "function": {"name": "add"}}
+        assert (body["parallel_tool_calls"], body["top_p"]) == (False, 0.5)
 
     async def test_what_cannot_be_done(self, sdk: AsyncOpenAI) -> None:
         called = await sdk.responses.create(
             model="agent", input='[[["add", {"a": 1}], ["add", {"a": 2}]]]', tools=[FUNCTION]
         )
-        one: Any = {"type": "function_call_output", "call_id": called.output[0].call_id, "output": "1"}  # type: ignore[union-attr]
+        call_id = called.output[0].call_id  # type: ignore[union-attr]
+        one: Any = {"type": "function_call_output", "call_id": call_id, "output": "1"}
         plain = await sdk.responses.create(model="echo", input="Hello")
         for body, words in (
             ({"previous_response_id": called.id, "input": [one]}, "is missing"),
+            ({"previous_response_id": called.id, "input": "And?"}, f"No tool output found for function call {call_id}"),
             ({"previous_response_id": plain.id, "input": [one]}, "belong to no call"),
             ({"previous_response_id": called.id, "input": [one, {"role": "user", "content": "And?"}]}, "store: false"),
             ({"input": QUESTION, "tool_choice": "required"}, "names one of the tools"),

@@ -108,14 +108,27 @@ async def test_a_visit(page: Page) -> None:
     await page.picture("why")
     await page.write(".why textarea", "Not what I meant.")
     await page.click(".why [type=submit]")
-    await page.until("document.querySelector('[role=status]')?.innerText.startsWith('Thank you')")
+    await page.until(
+        "document.activeElement.role === 'status' && document.activeElement.innerText.startsWith('Thank you')"
+    )
 
-    # A tool with side effects asks first.
+    # A tool with side effects asks first. What was being edited meanwhile is not sent, and not lost.
+    await page.click("[aria-label='Edit this question']")
+    await page.write(".editor textarea", "Something else")
     await ask(page, calls([["order", {"what": "tea"}]]))
     await page.until("document.querySelector('.question')")
+    await page.click(".editor [type=submit]")
+    await page.until("document.querySelector('.editor .notice')?.innerText.includes('is coming in')")
+    assert await page.run("document.querySelector('.editor textarea').value") == "Something else"
+    await page.click(".editor [type=button]")
     await page.until("document.querySelector('.call[data-state=asked] .state')?.innerText === 'Waits for you'")
     await page.picture("approval")
+    asked = await page.run(
+        "[document.querySelector('.question').ariaLabel, document.querySelector('#announcer').innerText]"
+    )
+    assert asked == ["May the assistant use order?"] * 2
     await page.click(".question button.primary")
+    await page.until("document.activeElement.innerText?.startsWith('order')")
     await answered(page, "Ordered tea.")
     assert ordered == ["tea"]
 
@@ -125,6 +138,7 @@ async def test_a_visit(page: Page) -> None:
     await page.write(".editor textarea", calls([["calculator", {"expression": "2+3"}]]))
     await page.press("Enter", 13)
     await answered(page, "5")
+    assert await page.run("document.activeElement.id") == "composer-text"
     await page.click(".theirs:last-child [aria-label='Answer again']")
     await page.until("document.querySelector('[aria-label=\"answer 2 of 2\"]')")
     await answered(page, "5")

@@ -76,16 +76,17 @@ class TestStored:
 
     async def test_a_raw_model_is_asked_as_it_is(self, sdk: AsyncOpenAI, model_server: ModelServer) -> None:
         response = await sdk.responses.create(
-            model="echo", input=HELLO, instructions="Be brief.", temperature=0.1, max_output_tokens=50
+            model="echo", input=HELLO, instructions="Be brief.", temperature=0.1, top_p=0.2, max_output_tokens=50
         )
         assert (response.model, response.output_text.strip()) == ("echo", SAID)
-        assert (response.instructions, response.temperature) == ("Be brief.", 0.1)
+        assert (response.instructions, response.temperature, response.top_p) == ("Be brief.", 0.1, 0.2)
+        assert (response.truncation, response.parallel_tool_calls, response.max_tool_calls) == ("auto", True, None)
         _, body = model_server.requests[-1]
         assert body["messages"] == [
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": HELLO},
         ]
-        assert (body["temperature"], body["max_tokens"]) == (0.1, 50)
+        assert (body["temperature"], body["top_p"], body["max_tokens"]) == (0.1, 0.2, 50)
         assert "tools" not in body
 
     async def test_goes_on_after_the_previous_one(self, sdk: AsyncOpenAI, model_server: ModelServer) -> None:
@@ -110,6 +111,16 @@ class TestStored:
         told = [item["content"].strip() for item in body["messages"]]
         assert told[:3] == ["I am Ada.", "Hello Ada.", "Who am I?"]
         assert told[-1] == "And now?"
+        listed = sdk.responses.input_items.list
+        spoken = [(item.role, item.content[0].text) async for item in listed(first.id, order="asc", limit=2)]  # type: ignore[union-attr]
+        assert spoken == [("user", "I am Ada."), ("assistant", "Hello Ada."), ("user", "Who am I?")]
+        page = await listed(first.id, limit=2)
+        assert ([item.content[0].text for item in page.data], page.has_more) == (["Who am I?", "Hello Ada."], True)  # type: ignore[union-attr]
+        [last] = (await listed(first.id, after=page.data[-1].id or "")).data
+        assert last.id == (await listed(first.id, order="asc", limit=1)).data[0].id
+        with pytest.raises(openai.BadRequestError, match="no input item") as caught:
+            await listed(first.id, after="msg_1")
+        assert caught.value.param == "after"
 
     async def test_is_a_turn_of_the_native_face(self, chat: Chat, conversation_url: str) -> None:
         user = uuid7()
@@ -223,7 +234,10 @@ class TestNotStored:
     async def test_whole(self, chat: Chat, conversation_url: str) -> None:
         user = uuid7()
         async with client_of(chat, user) as sdk:
-            response = await sdk.responses.create(model="echo", input=HELLO, store=False)
+            response = await sdk.responses.create(
+                model="echo", input=HELLO, store=False, truncation="disabled", max_tool_calls=3
+            )
+            assert (response.truncation, response.max_tool_calls, response.top_p) == ("disabled", 3, 1.0)
             assert response.output_text.strip() == SAID
             with pytest.raises(openai.NotFoundError):
                 await sdk.responses.retrieve(response.id)
@@ -272,6 +286,7 @@ class TestRefusals:
             for asked in (
                 other.responses.retrieve(theirs.id),
                 other.responses.cancel(theirs.id),
+                other.responses.input_items.list(theirs.id),
                 other.responses.create(model="echo", input=HELLO, previous_response_id=theirs.id),
             ):
                 with pytest.raises(openai.NotFoundError) as caught:
@@ -311,6 +326,11 @@ class TestRefusals:
             ({"model": BOT, "tools": [{"type": "function", "name": "add"}]}, "its own tools"),
             ({"text": {"format": {"type": "json_object"}}}, "response_format"),
             ({"metadata": {"x": "y" * 513}}, "512|too long"),
+            ({"top_p": 1.1}, "top_p"),
+            ({"prompt": {"id": "pmpt_1"}}, "instructions"),
+            ({"truncation": "disabled"}, "oldest exchange"),
+            ({"model": BOT, "truncation": "disabled", "store": False}, "oldest exchange"),
+            ({"model": BOT, "max_tool_calls": 1}, "bounds of their own"),
         ],
     )
     async def test_what_cannot_be_done(self, sdk: AsyncOpenAI, body: dict[str, Any], words: str) -> None:

@@ -57,12 +57,29 @@ class TestErase:
         found = (await service.get(f"/conversations/{first['conversation_id']}", ada)).json()
         assert (found["message_count"], found["last_message"]["text"]) == (2, "eins")
 
+    async def test_what_was_told_with_it_goes_along(self, service: Conversation, ada: UUID) -> None:
+        """But for that from which something else goes on."""
+        told = [{"role": "user", "text": "a"}, {"role": "assistant", "text": "b"}, {"role": "user", "text": "c"}]
+        first = await service.exchange(ada, "one", "eins")
+        place = {"conversation_id": first["conversation_id"]}
+        second = await service.exchange(ada, "two", "zwei", earlier=told, **place)
+        before = await messages_of(service, ada, first)
+        third = await service.exchange(ada, "three", "drei", parent_message_id=before[3]["id"], **place)
+        assert await erase(service, ada, second) == 204
+        left = ["one", "eins", "a", "b", "three", "drei"]
+        assert [message["text"] for message in await messages_of(service, ada, first)] == left
+        assert await erase(service, ada, third) == 204
+        assert [message["text"] for message in await messages_of(service, ada, first)] == ["one", "eins"]
+        assert await erase(service, ada, first) == 204
+
     async def test_what_goes_on_from_it_stays(self, service: Conversation, ada: UUID, sql: asyncpg.Connection) -> None:
-        first = await service.exchange(ada, "secret question", "secret answer", client_message_id="secret name")
+        told = [{"role": "user", "text": "secret life"}, {"role": "assistant", "text": "secret word"}]
+        asked = {"client_message_id": "secret name", "earlier": told}
+        first = await service.exchange(ada, "secret question", "secret answer", **asked)
         await rate(service, ada, first, comment="secret reason")
         second = await service.exchange(ada, "two", "zwei", conversation_id=first["conversation_id"])
         assert await erase(service, ada, first) == 204
-        assert [message["text"] for message in await messages_of(service, ada, second)] == ["", "", "two", "zwei"]
+        assert [message["text"] for message in await messages_of(service, ada, second)] == [*[""] * 4, "two", "zwei"]
         stored = [str(await sql.fetch(f"SELECT * FROM {table}")) for table in EVERYWHERE]  # noqa: S608
         assert "two" in stored[0]
         assert "secret" not in str(stored)

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql
 from tests.conversation.running import Conversation
 
 SPENT = {"model": "main", "input_tokens": 30, "output_tokens": 12, "cost": 270, "estimated": False}
+CACHED = SPENT | {"input_tokens": 0, "output_tokens": 0, "cost": 0}
 NOW = datetime.now(UTC)
 
 
@@ -144,15 +145,20 @@ class TestUsage:
         await answered(service, bob, "up", variant="plain")
         await answered(service, bob)
         turn = await service.started(bob)
-        await service.reply(turn, variant="free")  # nothing was spent, so only its thumb is known
+        await service.reply(turn, variant="free", spent=CACHED | {"variant": "free"})
         path = f"/conversations/{turn['conversation_id']}/messages/{turn['reply_message_id']}/feedback"
         await service.send("POST", path, bob, {"rating": "down"})
         assert await groups(service, "variant") == [
             ("plain", 1, 30, 12, 270, 1, 0),
             ("-", 1, 30, 12, 270, 0, 0),
             ("short", 2, 60, 24, 200, 1, 1),
-            ("free", 0, 0, 0, 0, 0, 1),
+            ("free", 1, 0, 0, 0, 0, 1),
         ]
+
+    async def test_of_embeddings_counts_no_answers(self, service: Conversation, ada: UUID) -> None:
+        await enter(service, entry(ada), entry(ada, model="minilm", output_tokens=0, cost=0))
+        assert await groups(service, "user") == [(str(ada), 1, 60, 12, 270, 0, 0)]
+        assert await groups(service, "model") == [("main", 1, 30, 12, 270, 0, 0), ("minilm", 0, 30, 0, 0, 0, 0)]
 
     async def test_of_several_attempts_is_of_one_answer(self, service: Conversation, ada: UUID) -> None:
         first = entry(ada)

@@ -53,6 +53,11 @@ def digests(layout: Layout) -> dict[str, str]:
     return {row[0]: row[2] for row in rows if len(row) > 2}
 
 
+def contents(layout: Layout) -> set[str]:
+    """Digests of all that containerd keeps, layers among them. Raises `CliError`."""
+    return set(_ctr(layout, "content", "list", "--quiet").split())
+
+
 def remove(layout: Layout, names: Sequence[str]) -> None:
     """With what no other image needs. Raises `CliError`."""
     if names:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from chatbot_cli import screen
 from chatbot_cli.errors import CliError
+from localcluster import archives, paths
 from localcluster import images as runtime
-from localcluster import paths
 
 from localimages import base, catalog
 from localimages.buildah import Buildah
@@ -110,13 +110,15 @@ class _Run:
         self._buildah.build_base(self._base, HERE / "python" / "Dockerfile", folder)
 
     def _load(self, image: Image) -> None:
-        archive = self._folder / "export.tar"
+        whole, lacking = self._folder / "export.tar", self._folder / "lacking.tar"
         stamp = self._stamps[image.name]
         try:
-            self._buildah.export(stamp.identity, image.reference, archive)
-            runtime.load(archive, self._layout)
+            self._buildah.export(stamp.identity, image.reference, whole)
+            archives.slim(whole, image.reference, runtime.contents(self._layout), lacking)
+            runtime.load(lacking, self._layout)
         finally:
-            archive.unlink(missing_ok=True)
+            whole.unlink(missing_ok=True)
+            lacking.unlink(missing_ok=True)
         stamp.loaded = runtime.digests(self._layout)[image.reference]
         self._remember(image.name, stamp)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -184,6 +185,14 @@ STORES = {
     "weaviate-grpc": (f"{BOT}-weaviate", 50051),
 }
 
+REACHES = {
+    "gateway": {"auth", "chat", "conversation", "redis"},
+    "auth": {"postgres"},
+    "chat": {"auth", "conversation", "redis"},
+    "conversation": {"auth", "postgres", "weaviate", "weaviate-grpc"},
+    "conversation-worker": {"postgres", "weaviate", "weaviate-grpc"},
+}
+
 
 def reached(cluster: Cluster, pod: str) -> set[str]:
     """Which of the platform's addresses a pod can open a connection to."""
@@ -194,20 +203,11 @@ def reached(cluster: Cluster, pod: str) -> set[str]:
 
 
 class TestNetwork:
-    @pytest.mark.parametrize(
-        ("part", "reaches"),
-        [
-            ("gateway", {"auth", "chat", "conversation", "redis"}),
-            ("auth", {"postgres"}),
-            ("chat", {"auth", "conversation", "redis"}),
-            ("conversation", {"auth", "postgres", "weaviate", "weaviate-grpc"}),
-            ("conversation-worker", {"postgres", "weaviate", "weaviate-grpc"}),
-        ],
-    )
-    def test_each_part_reaches_what_it_needs_and_nothing_else(
-        self, cluster: Cluster, bot: None, part: str, reaches: set[str]
-    ) -> None:
-        assert reached(cluster, f"deploy/{BOT}-{part}") == reaches
+    def test_each_part_reaches_what_it_needs_and_nothing_else(self, cluster: Cluster, bot: None) -> None:
+        # At once: what is closed does not answer, and each waits for it.
+        with ThreadPoolExecutor(len(REACHES)) as threads:
+            found = threads.map(lambda part: reached(cluster, f"deploy/{BOT}-{part}"), REACHES)
+        assert dict(zip(REACHES, found, strict=True)) == REACHES
 
     def test_a_stranger_reaches_the_gateway_alone(self, cluster: Cluster, bot: None) -> None:
         spec = cluster.get("-n", NAMESPACE, "deploy", f"{BOT}-gateway")["spec"]["template"]["spec"]
@@ -332,8 +332,8 @@ async def load_until(platform: Platform, token: str, done: Any, seconds: float) 
 class TestTrace:
     def test_one_request_is_one_trace_in_the_trace_store(self, cluster: Cluster, bot: None) -> None:
         cluster.kubectl("-n", NAMESPACE, "apply", "-f", str(ROOT / "k8s/samples/jaeger.yaml"))
-        cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deploy/jaeger", "--timeout=60s")
         edit(cluster, {"telemetry": {"otlp": {"endpoint": f"http://jaeger.{NAMESPACE}:4318"}}})
+        cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deploy/jaeger", "--timeout=60s")
         trace = uuid7().hex
         with cluster.forward(NAMESPACE, f"svc/{BOT}-gateway", 80) as port:
             platform = Platform(cluster, f"http://127.0.0.1:{port}")

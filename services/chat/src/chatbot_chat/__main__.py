@@ -1,5 +1,9 @@
 """`python -m chatbot_chat [serve]`. Settings come from $CHATBOT_CONFIG and $CHATBOT_SECRETS."""
 
+import gc
+
+gc.disable()  # a quarter of the start: what is imported from here on stays, and `run` collects what does not
+
 import argparse
 import sys
 

@@ -21,7 +21,7 @@ from chatbot_chat.tools.toolbox import DECLINED, Result, Toolbox
 ROUNDS = 8
 """How often the model may call tools; then it has to answer."""
 CALLS = 16
-"""That are made of one round's."""
+"""That are made of one round's; the client may make as many of its own as it likes."""
 TOO_MANY = Result(f"Not more than {CALLS} calls are made at once; call again what is still needed.", "failed")
 LEAKED = Result("The tool failed.", "failed")
 """Of a call that nobody has cancelled, and that ended so: what it waited for was, and a library let that through."""
@@ -74,7 +74,8 @@ async def converse(
     spoke = any(message.content for message in exchange if message.tool_calls)
     for left in range(ROUNDS - sum(bool(message.tool_calls) for message in exchange), -1, -1):
         if calls := unanswered(exchange):
-            asking = [call for call in calls[:CALLS] if call.id not in (decided or {}) and toolbox.asks(call)]
+            some = calls if toolbox.handed_over else calls[:CALLS]
+            asking = [call for call in some if call.id not in (decided or {}) and toolbox.asks(call)]
             others, most = [call for call in calls if call not in asking], CALLS - len(asking)
             async with aclosing(_performed(others, toolbox, decided, most)) as made:
                 async for event in made:

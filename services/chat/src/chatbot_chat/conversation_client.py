@@ -44,6 +44,10 @@ class HistoryMessage(View):
     text: str
 
 
+class ToldMessage(HistoryMessage):
+    id: UUID
+
+
 class SpokenMessage(View):
     """A message of a conversation as it is stored; `usage` is tokens."""
 
@@ -78,6 +82,7 @@ class Options(View):
     instructions: str | None = None
     max_output_tokens: int | None = None
     temperature: float | None = None
+    top_p: float | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
     background: bool = False
     previous_response_id: str | None = None
@@ -87,6 +92,9 @@ class Options(View):
     may_call: bool = True
     must_call: bool | str = False
     """What that says, as `ModelRequest` has it."""
+    parallel_tool_calls: bool = True
+    max_tool_calls: int | None = None
+    """Of tools that OpenAI hosts: raw models have none."""
     exchange: list[dict[str, Any]] = Field(default_factory=list)
     """Messages after the question: calls of those tools, and what came of them. See runs/handing_over.py."""
 
@@ -213,6 +221,11 @@ class ConversationClient:
     async def get_turn(self, user: User, turn_id: UUID) -> Turn:
         """The user's own turn; someone else's is a 404."""
         return Turn.model_validate(await call(self._client, "GET", f"/internal/turns/{turn_id}", user_token=user.token))
+
+    async def told(self, user: User, turn_id: UUID) -> list[ToldMessage]:
+        """The question of the user's own turn, and before it what came along with that, oldest first."""
+        found = await call(self._client, "GET", f"/internal/turns/{turn_id}/told", user_token=user.token)
+        return [ToldMessage.model_validate(item) for item in found["messages"]]
 
     async def approve(self, user: User, turn_id: UUID, tool_call_id: str, approved: bool) -> Turn:
         """Answer a call that waits; `started` tells this caller to run the next attempt.

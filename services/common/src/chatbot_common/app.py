@@ -183,6 +183,9 @@ def private_server(probes: Probes, settings: ServiceSettings) -> uvicorn.Server:
 
 def run(process: Coroutine[Any, Any, T]) -> T:
     """Run a process's main coroutine on uvloop and return its result."""
+    # What was made until now stays: the garbage collector need not look at all of it again and again.
+    gc.freeze()
+    gc.enable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(process)
 
@@ -201,8 +204,6 @@ async def serve(app: FastAPI, settings: ServiceSettings, trusted_proxies: Sequen
     forwarded = {"proxy_headers": bool(trusted_proxies), "forwarded_allow_ips": list(trusted_proxies)}
     public = _Server(_config(app, listen.host, listen.port, settings.drain_seconds, http=recycled(), **forwarded))
     private = private_server(probes, settings)
-    # What was made until now stays: the garbage collector need not look at all of it again and again.
-    gc.freeze()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

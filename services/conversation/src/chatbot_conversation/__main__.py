@@ -1,5 +1,9 @@
 """`python -m chatbot_conversation [serve|migrate|copy|worker]`. Settings: $CHATBOT_CONFIG and $CHATBOT_SECRETS."""
 
+import gc
+
+gc.disable()  # a quarter of the start: what is imported from here on stays, and `run` collects what does not
+
 import argparse
 import sys
 from collections.abc import Coroutine

@@ -66,6 +66,10 @@ class Account:
         finally:
             self.count(usage, characters)
 
+    def give_again(self, model: str) -> None:
+        """The cache has the answer: it counts among those of the model, and costs nothing."""
+        self.spent = Spent(model, 0, 0, 0, estimated=False, variant=self.variant)
+
     def cut(self) -> None:
         """Who was asked last has the prompt, and nobody waits for its first word any more."""
         self.count(None, 0, taken=True)

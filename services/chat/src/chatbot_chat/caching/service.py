@@ -92,6 +92,11 @@ class Cache:
             return Recall()
         return await self._recall(self._kept, user_id, model, key_of_body(self._world, body), use)
 
+    async def forget(self, user_id: UUID) -> None:
+        """What is kept for a user. Where Redis is away it ends by itself."""
+        if self._kept is not None:
+            await self._bounded(self._kept.forget(user_id))
+
     async def _recall(self, kept: Kept, user_id: UUID, model: str, key: Key, use: Use) -> Recall:
         found, vector = await self._bounded(self._look(kept, user_id, key, use)) or (None, None)
         keep = partial(self._keep, kept, user_id, key, vector) if use.write else None
@@ -104,11 +109,20 @@ class Cache:
         if found:
             outcome = "hit"
         elif self._similarity is not None and key.question.strip():
-            [vector] = await self._conversation.embed([key.question])
-            if use.read and (found := await kept.similar(user_id, key.rest, vector, self._similarity)):
+            vector = await self._vector(key.question)
+            if vector and use.read and (found := await kept.similar(user_id, key.rest, vector, self._similarity)):
                 outcome = "similar"
         ASKED.labels(outcome if use.read else "refreshed").inc()
         return found, vector
+
+    async def _vector(self, question: str) -> Vector | None:
+        """None where it cannot be had, as of a question that is too long for the model: that one is kept as it is."""
+        try:
+            [vector] = await self._conversation.embed([question])
+        except Problem as problem:
+            log.warning("question is not compared", error=problem.kind)
+            return None
+        return vector
 
     async def _keep(self, kept: Kept, user_id: UUID, key: Key, vector: Vector | None, answer: Answer) -> None:
         await self._bounded(kept.put(user_id, key, answer, vector))
@@ -121,7 +135,7 @@ class Cache:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 return await asked
-        except (RedisError, Problem, TimeoutError) as error:
+        except (RedisError, TimeoutError) as error:
             self._away_until = time.monotonic() + AWAY_SECONDS
             ASKED.labels("unavailable").inc()
             log.warning("cache is not there, answers go on", error=type(error).__name__)

@@ -53,6 +53,7 @@ def raw_request(settings: ModelSettings, request: CompletionRequest, knowledge: 
         tools=tools,
         may_call=may_call,
         must_call=must_call,
+        parallel=request.parallel,
     )
 
 

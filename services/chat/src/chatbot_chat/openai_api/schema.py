@@ -56,6 +56,7 @@ class CompletionRequest(BaseModel):
     n: Annotated[int, Field(ge=1, le=1)] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
 
     @property
@@ -66,6 +67,11 @@ class CompletionRequest(BaseModel):
     @property
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @property
+    def parallel(self) -> bool:
+        """Whether several calls may be made at once."""
+        return self.parallel_tool_calls is not False
 
     @property
     def answer_tokens(self) -> int | None:

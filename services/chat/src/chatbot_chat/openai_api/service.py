@@ -103,9 +103,11 @@ class CompletionService:
             return None
         counting = Counting(streamed=bool(request.stream), hidden=not request.includes_usage)
         recall = await self._cache.recall_relayed(user.id, request.model, body, use)
-        if recall.found:
-            return Replayed(recall.found), counting, recall.headers
         account = self._budgets.account(user.id, uuid7())
+        if recall.found:
+            account.give_again(request.model)
+            await account.close()
+            return Replayed(recall.found), counting, recall.headers
         try:
             relay = await self._catalog.relay(
                 request.model,
@@ -148,7 +150,7 @@ class CompletionService:
                 temperature=TEMPERATURE if request.temperature is None else request.temperature,
                 use=use,
             )
-            return replace(wanted, top_p=request.top_p, stop=request.stops)
+            return replace(wanted, top_p=request.top_p, stop=request.stops, parallel=request.parallel)
 
         model = chosen.model
         asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))
@@ -156,8 +158,7 @@ class CompletionService:
         account = self._budgets.account(user.id, uuid7(), variant=chosen.variant)
         begun = partial(prepare, use=ToolUse(toolbox.specs))
         recall = await self._recall(user, model, begun, use)
-        if self._budgets.bounded and not recall.hit:
-            await self._admit(account, model, begun)
+        await self._admit(account, recall, model, begun)
 
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
             prepared = partial(prepare, use=use)
@@ -182,8 +183,7 @@ class CompletionService:
         prepare(self._catalog.model(request.model))  # a refusal is the response's status
         account = self._budgets.account(user.id, uuid7())
         recall = await self._recall(user, request.model, prepare, use)
-        if self._budgets.bounded and not recall.hit:
-            await self._admit(account, request.model, prepare)
+        await self._admit(account, recall, request.model, prepare)
         answer = self._catalog.stream(request.model, prepare, fallbacks=False, admit=account.admit, cut=account.cut)
         spoken: AsyncGenerator[AgentEvent, None] = recall.through(account.watched(answer))
         return Answering(Completion(request.model), self._moderation.watched(spoken), Shelf(knowledge), account, recall)
@@ -196,8 +196,15 @@ class CompletionService:
             return Recall()
         return await self._cache.recall(user.id, model, partial(prepare, self._catalog.model(model)), use)
 
-    async def _admit(self, account: Account, model: str, prepare: Callable[[ModelSettings], ModelRequest]) -> None:
+    async def _admit(
+        self, account: Account, recall: Recall, model: str, prepare: Callable[[ModelSettings], ModelRequest]
+    ) -> None:
         """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`."""
+        if recall.hit:
+            account.give_again(model)
+            return
+        if not self._budgets.bounded:
+            return
         settings = self._catalog.model(model)
         try:
             with suppress(PromptTooLong):  # a fallback may have room

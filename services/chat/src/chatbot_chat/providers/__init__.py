@@ -64,6 +64,8 @@ class ModelRequest:
     """False: the model is told of the tools, because it has used them, and has to answer without another call."""
     must_call: bool | str = False
     """Whether the model has to call a tool; a text names which."""
+    parallel: bool = True
+    """Whether it may make several calls at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,12 +43,23 @@ def parameters(request: ModelRequest) -> dict[str, Any]:
             {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
             for tool in request.tools
         ]
-        if not request.may_call:
-            asked["tool_choice"] = {"type": "none"}
-        elif request.must_call:
-            named = {"type": "tool", "name": request.must_call}
-            asked["tool_choice"] = {"type": "any"} if request.must_call is True else named
+        if choice := _choice(request):
+            asked["tool_choice"] = choice
     return asked
+
+
+def _choice(request: ModelRequest) -> dict[str, Any]:
+    """Empty where the model may do as it likes."""
+    if not request.may_call:
+        return {"type": "none"}
+    one = {} if request.parallel else {"disable_parallel_tool_use": True}
+    match request.must_call:
+        case str(name):
+            return {"type": "tool", "name": name} | one
+        case True:
+            return {"type": "any"} | one
+        case _:
+            return {"type": "auto"} | one if one else {}
 
 
 def messages(items: Sequence[Message]) -> list[dict[str, Any]]:

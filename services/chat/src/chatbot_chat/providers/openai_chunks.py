@@ -61,6 +61,8 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
         elif request.must_call and "tools" not in refused:
             named = {"type": "function", "function": {"name": request.must_call}}
             wanted["tool_choice"] = "required" if request.must_call is True else named
+        if not request.parallel and "tools" not in refused:
+            wanted["parallel_tool_calls"] = False
     return {name: value for name, value in wanted.items() if name not in refused}
 
 

@@ -39,6 +39,14 @@ def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
             temperature=TEMPERATURE if options.temperature is None else options.temperature,
         )
         messages = [*request.messages, *exchange]
-        return replace(request, messages=messages, tools=tools, may_call=options.may_call, must_call=options.must_call)
+        return replace(
+            request,
+            messages=messages,
+            top_p=options.top_p,
+            tools=tools,
+            may_call=options.may_call,
+            must_call=options.must_call,
+            parallel=options.parallel_tool_calls,
+        )
 
     return prepare

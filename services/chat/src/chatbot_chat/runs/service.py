@@ -17,7 +17,7 @@ from redis import RedisError
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.caching.service import USUAL, Cache, Use
-from chatbot_chat.conversation_client import ConversationClient, Turn, ending
+from chatbot_chat.conversation_client import ConversationClient, ToldMessage, Turn, ending
 from chatbot_chat.moderation.rules import Rules
 from chatbot_chat.moderation.service import Moderation
 from chatbot_chat.prompt import PromptTooLong, ToolUse
@@ -58,7 +58,8 @@ class RunService:
         self._conversation = conversation
         self._log = run_log
         self._budgets = budgets or Budgets(conversation)
-        self._asking = Asking(catalog, tools, conversation, choices, cache or Cache(conversation))
+        self._cache = cache or Cache(conversation)
+        self._asking = Asking(catalog, tools, conversation, choices, self._cache)
         self._moderation = moderation or Moderation(Rules({}))
         self._executor = Executor(agent, catalog, conversation, run_log, self._moderation)
         self._runs: dict[UUID, Run] = {}
@@ -119,8 +120,7 @@ class RunService:
             try:
                 asked = await self._asking.of(user, turn, model, language, use)
                 account.variant = asked.variant
-                if not asked.recall.hit:  # which costs nothing
-                    await self._admit(asked, account)
+                await self._admit(asked, account)
             except Exception as failure:
                 await account.close()
                 await self._refuse(turn, failure if isinstance(failure, Problem) else Problem())
@@ -130,6 +130,9 @@ class RunService:
 
     async def _admit(self, asked: Task, account: Account) -> None:
         """Raises `BudgetUsedUp`, `UnknownModel`: while it waited for its user, its model may have gone."""
+        if asked.recall.hit:
+            account.give_again(asked.model)
+            return
         if not self._budgets.bounded:
             return
         settings = self._catalog.model(asked.model)
@@ -164,10 +167,15 @@ class RunService:
         """The user's own run; someone else's is a 404."""
         return await self._conversation.get_turn(user, run_id)
 
+    async def told(self, user: User, run_id: UUID) -> list[ToldMessage]:
+        """What the user's own run was asked with: its question, and what came along with that; oldest first."""
+        return await self._conversation.told(user, run_id)
+
     async def delete(self, user: User, run_id: UUID) -> None:
-        """Stop a run and erase it, with what was asked and said. Raises what `cancel` does."""
+        """Stop a run and erase it, with what was asked and said: it is not given again. Raises what `cancel` does."""
         await self.cancel(user, run_id)
         await self._conversation.delete_turn(user, run_id)
+        await self._cache.forget(user.id)
 
     async def cancel(self, user: User, run_id: UUID) -> Turn:
         """Ask for the run to stop, wherever it is; one that waits for its user ends at once. An ended one stays so.

@@ -121,7 +121,7 @@ def _preparing(
     """How a request for a model is made of the turn."""
 
     def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
-        return build_request(
+        request = build_request(
             settings,
             system=system,
             question=turn.text,
@@ -133,5 +133,6 @@ def _preparing(
             temperature=TEMPERATURE if options.temperature is None else options.temperature,
             use=use,
         )
+        return replace(request, top_p=options.top_p, parallel=options.parallel_tool_calls)
 
     return prepare

@@ -3,6 +3,7 @@
 Inside the transaction of `TurnService`, with the turn's row locked.
 """
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from sqlalchemy import Select, delete, func, select, update
 from chatbot_conversation.tables import AnyRow, conversations, feedback, messages, turns
 from chatbot_conversation.turns.starting import title_of
 from chatbot_conversation.turns.store import newest_message_id
+from chatbot_conversation.turns.told import in_conversation, told_with
 
 NOTHING: dict[str, Any] = {
     **{"text": "", "parts": [], "citations": []},
@@ -24,32 +26,33 @@ async def erase_turn(session: WriteSession, turn: AnyRow) -> bool:
     place = (conversations.c.user_id == turn.user_id) & (conversations.c.id == turn.conversation_id)
     await session.execute(select(conversations.c.id).where(place).with_for_update())
     await session.execute(delete(turns).where(turns.c.user_id == turn.user_id, turns.c.id == turn.id))
-    same = (turns.c.user_id == turn.user_id) & (turns.c.conversation_id == turn.conversation_id)
-    return await _exists(session, select(turns.c.id).where(same))
+    return await _exists(session, select(turns.c.id).where(in_conversation(turns, turn.user_id, turn.conversation_id)))
 
 
 async def erase_messages(session: WriteSession, turn: AnyRow) -> list[UUID]:
-    """Its answer, and its question unless another turn answers it too; returns which.
+    """Its answer, and its question unless another turn answers it too, with what was told before; returns which.
 
     A message from which others go on stays in its place, with nothing in it.
     """
     same = (turns.c.user_id == turn.user_id) & (turns.c.user_message_id == turn.user_message_id)
-    erased = [turn.reply_message_id]
+    asked: list[UUID] = []
     if not await _exists(session, select(turns.c.id).where(same)):
-        erased.append(turn.user_message_id)
+        asked = [turn.user_message_id, *await told_with(session, turn, alone=True)]
+    await _erase(session, turn.user_id, [turn.reply_message_id])
+    if asked:
+        await _erase(session, turn.user_id, asked)
         await _title_again(session, turn)
-    for message_id in erased:
-        await _erase(session, turn.user_id, message_id)
     await _count_again(session, turn)
-    return erased
+    return [turn.reply_message_id, *asked]
 
 
-async def _erase(session: WriteSession, user_id: UUID, message_id: UUID) -> None:
-    own = (messages.c.user_id == user_id) & (messages.c.id == message_id)
-    below = select(messages.c.id).where(messages.c.user_id == user_id, messages.c.parent_id == message_id)
+async def _erase(session: WriteSession, user_id: UUID, chain: Sequence[UUID]) -> None:
+    """A chain of messages, the last one first: all of them stay in their places where something follows that one."""
+    own = (messages.c.user_id == user_id) & messages.c.id.in_(chain)
+    below = select(messages.c.id).where(messages.c.user_id == user_id, messages.c.parent_id == chain[0])
     if await _exists(session, below):
         await session.execute(update(messages).where(own).values(**NOTHING))
-        rated = (feedback.c.user_id == user_id) & (feedback.c.message_id == message_id)
+        rated = (feedback.c.user_id == user_id) & feedback.c.message_id.in_(chain)
         await session.execute(delete(feedback).where(rated))
     else:
         await session.execute(delete(messages).where(own))
@@ -57,19 +60,18 @@ async def _erase(session: WriteSession, user_id: UUID, message_id: UUID) -> None
 
 async def _title_again(session: WriteSession, turn: AnyRow) -> None:
     """A title that was made of the question is made of the oldest that is left; another title is the user's own."""
-    asked = (messages.c.user_id == turn.user_id) & (messages.c.conversation_id == turn.conversation_id)
+    asked = in_conversation(messages, turn.user_id, turn.conversation_id)
     asked &= (messages.c.role == "user") & (messages.c.text != "")
-    texts, own = select(messages.c.text).where(asked).limit(1), messages.c.id == turn.user_message_id
-    erased = (await session.execute(texts.where(own))).scalar() or ""
-    left = (await session.execute(texts.where(~own).order_by(messages.c.id))).scalar() or ""
+    oldest = select(messages.c.text).where(asked).order_by(messages.c.id).limit(1)
+    left = (await session.execute(oldest)).scalar() or ""
     place = (conversations.c.user_id == turn.user_id) & (conversations.c.id == turn.conversation_id)
-    made = place & (conversations.c.title == title_of(erased))
+    made = place & (conversations.c.title == title_of(turn.text))
     await session.execute(update(conversations).where(made).values(title=title_of(left)))
 
 
 async def _count_again(session: WriteSession, turn: AnyRow) -> None:
     """How many messages the conversation has, and which is the last. What it was about in short may be of what went."""
-    inside = (messages.c.user_id == turn.user_id) & (messages.c.conversation_id == turn.conversation_id)
+    inside = in_conversation(messages, turn.user_id, turn.conversation_id)
     count = select(func.count()).where(inside).scalar_subquery()
     newest = await newest_message_id(session, turn.user_id, turn.conversation_id)
     await session.execute(

@@ -18,6 +18,7 @@ from chatbot_conversation.turns.schema import (
     StartTurn,
     StoredReply,
     StoreReply,
+    Told,
     Turn,
 )
 from chatbot_conversation.turns.service import TurnService
@@ -57,6 +58,12 @@ async def renew_leases(body: Renewal, turns: Turns, request: Request) -> Leases:
 async def get_turn(turn_id: UUID, user: CurrentUser, turns: Turns) -> Turn:
     """How a turn of the user stands."""
     return await turns.get(user.id, turn_id)
+
+
+@router.get("/{turn_id}/told")
+async def get_told(turn_id: UUID, user: CurrentUser, turns: Turns) -> Told:
+    """What a turn of the user was asked with."""
+    return await turns.told(user.id, turn_id)
 
 
 @router.delete("/{turn_id}", status_code=204)

@@ -123,6 +123,18 @@ class Turn(Response):
     reply: Reply | None = None
 
 
+class ToldMessage(Response):
+    id: UUID
+    role: Role
+    text: str
+
+
+class Told(Response):
+    """A turn's question, and before it what came along with that."""
+
+    messages: list[ToldMessage]
+
+
 class Usage(Request):
     input_tokens: Annotated[int, Field(ge=0)]
     output_tokens: Annotated[int, Field(ge=0)]

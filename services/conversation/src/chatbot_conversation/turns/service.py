@@ -19,7 +19,7 @@ from chatbot_conversation.conversations import store as conversations
 from chatbot_conversation.jobs import enqueue
 from chatbot_conversation.knowledge.service import KnowledgeService
 from chatbot_conversation.tables import AnyRow
-from chatbot_conversation.turns import approving, erasing, starting, store
+from chatbot_conversation.turns import approving, erasing, starting, store, told
 from chatbot_conversation.turns.schema import (
     AbandonedTurn,
     Approval,
@@ -29,6 +29,8 @@ from chatbot_conversation.turns.schema import (
     StartTurn,
     StoredReply,
     StoreReply,
+    Told,
+    ToldMessage,
     Turn,
 )
 from chatbot_conversation.turns.starting import TURNS
@@ -84,6 +86,15 @@ class TurnService:
             if row is None:
                 raise NotFound("There is no such turn.")
             return await turn_as_it_stands(session, row)
+
+    async def told(self, user_id: UUID, turn_id: UUID) -> Told:
+        """What a turn was asked with. Raises `NotFound` when it is not this user's."""
+        async with self._database.read() as session:
+            row = await store.find(session, user_id, turn_id)
+            if row is None:
+                raise NotFound("There is no such turn.")
+            found = await told.told(session, row)
+        return Told(messages=[ToldMessage.model_validate(message) for message in found])
 
     async def delete(self, user_id: UUID, turn_id: UUID) -> None:
         """Erase a turn with what was asked and said; the last one of a conversation takes that along.

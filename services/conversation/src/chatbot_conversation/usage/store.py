@@ -67,10 +67,12 @@ async def usage(session: ReadSession, by: By, since: datetime, until: datetime, 
 
 
 def _spent(by: By, since: datetime, until: datetime) -> CTE:
-    """An answer that took several attempts is one."""
+    """An answer that took several attempts is one. Embeddings say nothing; one from the cache has used nothing."""
     group = _group(by, ledger, ledger.c.spent_at)
     counted = (func.sum(ledger.c[name]).label(name) for name in ("input_tokens", "output_tokens", "cost"))
-    query = select(group.label("id"), func.count(ledger.c.run_id.distinct()).label("answers"), *counted)
+    answer = (ledger.c.output_tokens > 0) | (ledger.c.input_tokens == 0)
+    answers = func.count(ledger.c.run_id.distinct()).filter(answer)
+    query = select(group.label("id"), answers.label("answers"), *counted)
     return query.where(ledger.c.spent_at >= since, ledger.c.spent_at < until).group_by(group).cte("spent")
 
 

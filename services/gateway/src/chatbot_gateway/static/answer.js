@@ -42,7 +42,11 @@ export class Answer {
   }
 
   /** Whether a tool may be called, once the user has said so. */
-  ask(call) { return ask(call, this.#notes); }
+  async ask(call) {
+    const approved = await ask(call, this.#notes);
+    this.#tools.focusOn(call.tool_call_id);
+    return approved;
+  }
 
   /** It is complete, or as complete as it gets; `note` says why it is not, `way` what can be done. */
   settle(state, note = "", way = null) {

@@ -43,15 +43,21 @@ function why(value, send) {
   const submit = element("button", { type: "submit", className: "primary", textContent: "Send" });
   const form = element("form", { className: "why" },
     element("label", {}, WHY[value], field), element("div", { className: "row" }, later, submit));
-  later.addEventListener("click", () => form.replaceWith(thanks()));
+  const thank = () => {
+    const said = element("p", { className: "quiet small", role: "status", tabIndex: -1 }, "Thank you, that helps.");
+    const { activeElement: where, body } = document; // a button that was disabled has lost it to the body
+    form.replaceWith(said);
+    if (where === body || form.contains(where)) said.focus({ preventScroll: true }); // else the user has gone on
+  };
+  later.addEventListener("click", thank);
   form.addEventListener("keydown", (event) => { if (event.key === "Escape") { event.stopPropagation(); later.click(); } });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    if (!field.value.trim()) return form.replaceWith(thanks());
+    if (!field.value.trim()) return thank();
     submit.disabled = true;
     try {
       await send(field.value.trim());
-      form.replaceWith(thanks());
+      thank();
     } catch (failure) {
       submit.disabled = false;
       form.querySelector(".notice")?.remove();
@@ -60,5 +66,3 @@ function why(value, send) {
   });
   return form;
 }
-
-const thanks = () => element("p", { className: "quiet small", role: "status" }, "Thank you, that helps.");

@@ -1,6 +1,6 @@
 /** The user's side of a turn, which can be edited: what is sent then stands beside it. */
 
-import { element, iconButton, switcher } from "./view.js";
+import { element, iconButton, notice, switcher } from "./view.js";
 
 export class Question {
   #bubble;
@@ -9,7 +9,8 @@ export class Question {
 
   /**
    * @param {{id?: string, text: string}} message one without an id is not stored yet
-   * @param {{edit: (message: object, text: string) => void, choose: (id: string, arrow: string) => void}} deeds
+   * @param {{edit: (message: object, text: string) => boolean, choose: (id: string, arrow: string) => void}} deeds
+   *   `edit` says whether it was sent
    */
   constructor(message, deeds) {
     this.message = message;
@@ -46,8 +47,9 @@ export class Question {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (!field.value.trim()) return;
-      close();
-      this.#deeds.edit(this.message, field.value.trim());
+      form.querySelector(".notice")?.remove();
+      if (this.#deeds.edit(this.message, field.value.trim())) close();
+      else form.append(notice("An answer is coming in. Send this when it is there, or stop it."));
     });
     this.#actions.hidden = true;
     this.#bubble.replaceWith(form);

@@ -7,6 +7,7 @@ import { EMPTY, decided, reduce, stored } from "./reducer.js";
 import { Run, newId } from "./run.js";
 import * as scroll from "./scroll.js";
 import * as sidebar from "./sidebar.js";
+import { mayUse } from "./tools.js";
 import { Tree } from "./tree.js";
 import * as unfinished from "./unfinished.js";
 import { failed } from "./view.js";
@@ -153,7 +154,10 @@ const deeds = {
     drawn.get(id).focusOn(arrow);
   },
   edit(message, text) {
-    if (message.id) ask(text, message);
+    if (run || !message.id) return false;
+    ask(text, message);
+    page.asked();
+    return true;
   },
   again(id) {
     if (run) return;
@@ -211,6 +215,7 @@ async function follow(request, start) {
     answer.show(state);
     scroll.toBottom();
   }, async (call) => {
+    announce(mayUse(call.name));
     const approved = await answer.ask(call);
     answer.show(state = decided(state, call.tool_call_id, approved));
     return approved;

@@ -22,6 +22,9 @@ export class Tools {
     }
   }
 
+  /** Where one goes on from who has said whether it may be called. */
+  focusOn(id) { this.#lines.get(id)?.node.querySelector("summary").focus({ preventScroll: true }); }
+
   #show(tool) {
     const line = this.#lines.get(tool.id) ?? this.#line(tool);
     if (line.tool === tool) return;
@@ -40,6 +43,8 @@ export class Tools {
   }
 }
 
+export const mayUse = (name) => `May the assistant use ${name}?`;
+
 /** Asks whether a tool may be called. Resolves with the answer. */
 export function ask({ name, arguments: given }, place) {
   return new Promise((decide) => {
@@ -48,7 +53,7 @@ export function ask({ name, arguments: given }, place) {
       button.addEventListener("click", () => { node.remove(); decide(yes); }, { once: true });
       return button;
     });
-    const node = element("div", { className: "question", role: "alert" },
+    const node = element("div", { className: "question", role: "group", ariaLabel: mayUse(name) },
       element("p", {}, "May the assistant use ", element("strong", {}, name), "?"),
       ...told("With", readable(given)),
       element("div", { className: "row" }, ...buttons));

@@ -8,6 +8,7 @@ from chatbot_common.ids import uuid7
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
+from chatbot_chat.openai_api.responses.inputs import InputWindow
 from chatbot_chat.openai_api.responses.schema import ResponseRequest
 from chatbot_chat.openai_api.responses.service import ResponseService
 from chatbot_chat.sse import sse_response
@@ -55,6 +56,14 @@ async def get_response(
     """A stored response as it stands; with `stream`, its events from a number on, also after it has ended."""
     turn = await responses.turn(user, response_id)
     return sse_response(responses.frames(user, turn, starting_after)) if stream else responses.view(turn)
+
+
+@router.get("/{response_id}/input_items")
+async def list_input_items(
+    response_id: str, user: CurrentUser, responses: Responses, window: Annotated[InputWindow, Query()]
+) -> dict[str, Any]:
+    """What a stored response was asked with, the newest item first unless `order` is `asc`."""
+    return await responses.inputs(user, response_id, window)
 
 
 @router.post("/{response_id}/cancel")

@@ -1,6 +1,6 @@
 """What clients send to `/v1/responses`. Unknown fields are tolerated; what would be answered wrongly is refused."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -65,6 +65,12 @@ def _plain(text: dict[str, Any] | None) -> dict[str, Any] | None:
     return text
 
 
+def _no_template(prompt: dict[str, Any] | None) -> dict[str, Any] | None:
+    if prompt is not None:
+        raise ValueError("there are no templates of prompts here; send their text as instructions")
+    return prompt
+
+
 class ResponseRequest(BaseModel):
     """A response. It is stored unless `store` is false, as OpenAI has it; then it is a turn of a conversation."""
 
@@ -78,13 +84,18 @@ class ResponseRequest(BaseModel):
     """One of the native face, to go on with."""
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     metadata: Annotated[dict[Name, Value], Field(max_length=16)] | None = None
     stream: bool | None = None
     background: bool | None = None
     store: bool | None = None
     tools: Annotated[list[dict[str, Any]] | None, AfterValidator(_functions)] = None
     tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    max_tool_calls: Annotated[int, Field(ge=1)] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
     text: Annotated[dict[str, Any] | None, AfterValidator(_plain)] = None
+    prompt: Annotated[dict[str, Any] | None, AfterValidator(_no_template)] = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -104,6 +115,17 @@ class ResponseRequest(BaseModel):
     def conversation_id(self) -> UUID | None:
         return self.conversation.id if isinstance(self.conversation, ConversationName) else self.conversation
 
+    def refuse_unheld(self, raw: bool) -> None:
+        """What depends on who answers. Raises `Refused`."""
+        if self.max_tool_calls and not raw:
+            raise Refused("max_tool_calls", "The assistant's tools have bounds of their own; this one is not kept.")
+        if self.truncation == "disabled" and (self.stored or not raw):
+            raise Refused(
+                "truncation",
+                "What does not fit into the model's window is left out here, the oldest exchange first: send auto, "
+                "or nothing. A raw model with store: false gets all of it.",
+            )
+
     @property
     def completion(self) -> CompletionRequest:
         """The same as a chat completion: what is asked and was said before, instructions first. Raises `Refused`."""
@@ -113,6 +135,8 @@ class ResponseRequest(BaseModel):
             messages=[*instructions, *self._said()],
             max_completion_tokens=self.max_output_tokens,
             temperature=self.temperature,
+            top_p=self.top_p,
+            parallel_tool_calls=self.parallel_tool_calls,
             tools=functions_of(self.tools),
             tool_choice=choice_of(self.tool_choice),
         )

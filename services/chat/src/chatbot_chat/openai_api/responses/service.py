@@ -2,33 +2,30 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-from chatbot_common.errors import Conflict, NotFound, Problem, Unavailable
+from chatbot_common.errors import Conflict, NotFound, Unavailable
 from chatbot_common.http import UpstreamProblem
 from chatbot_common.identity import User
 
 from chatbot_chat.budgets.windows import BudgetUsedUp
 from chatbot_chat.conversation_client import Knowledge, Options, Turn
-from chatbot_chat.openai_api.answering import Answering
 from chatbot_chat.openai_api.raw import Refused, raw_request, refuse_forced_tools
+from chatbot_chat.openai_api.responses.inputs import InputWindow, items_of, page_of
 from chatbot_chat.openai_api.responses.schema import ResponseRequest
+from chatbot_chat.openai_api.responses.stateless import Stateless
 from chatbot_chat.openai_api.responses.wording import (
     INTERRUPTED,
-    Cut,
-    Ending,
     Json,
-    State,
     Telling,
     as_it_stands,
     calls_of,
     frame,
     response_of,
     run_id_of,
-    stateless,
 )
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.openai_api.service import CompletionService
@@ -46,10 +43,13 @@ CALLS_BEFORE = (
     "Function calls and their outputs are not kept when a user's text follows them: send the outputs alone, with "
     "previous_response_id, and then the text with the id of that answer; or all of it with store: false."
 )
+UNANSWERED = (
+    "No tool output found for function call {}. Send it with the same previous_response_id, and then the text with the "
+    "id of that answer."
+)
 
 SYSTEM = ("system", "developer")
 CALLED = ("name", "arguments")
-CUTS: Mapping[str, Cut] = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
 class NoSuchResponse(NotFound):
@@ -69,7 +69,7 @@ class ResponseService:
         Raises:
             UnknownModel. NoSuchResponse: the previous one is not this user's. Conflict: it is not finished.
             ContentBlocked: moderation refused it; nothing is stored.
-            Refused: the user says something else after what came of calls.
+            Refused: the user says something else after what came of calls, or without saying what did.
         """
         options, asked = self._options(request), request.completion
         previous = await self._previous(user, request)
@@ -77,6 +77,8 @@ class ResponseService:
         question = next((index for index in reversed(range(len(said))) if said[index].role == "user"), None)
         if any(item.role == "tool" or item.tool_calls for item in said[: question or 0]):
             raise Refused("input", CALLS_BEFORE)
+        if question is not None and previous and (open_calls := as_it_stands(previous).calls):
+            raise Refused("input", UNANSWERED.format(open_calls[0]["tool_call_id"]))
         others = [item for item in asked.messages if question is None or item is not said[question]]
         if others:  # the question itself is judged by who starts the run
             await self._completions.moderate(asked.model_copy(update={"messages": others}))
@@ -159,6 +161,7 @@ class ResponseService:
         """Raises `UnknownModel`. Refused: the client has tools for the assistant, or insists on them in vain."""
         self._completions.check(request.model)
         asked, raw = request.completion, request.model != self._assistant
+        request.refuse_unheld(raw)
         if not raw and (request.tools or any(item.role == "tool" for item in asked.messages)):
             raise Refused("tools", "The assistant uses its own tools; those of the client are for the raw models.")
         tools, choice = request.tools or [], request.tool_choice
@@ -172,11 +175,14 @@ class ResponseService:
             instructions="\n\n".join(systems) or None,
             max_output_tokens=request.max_output_tokens,
             temperature=request.temperature,
+            top_p=request.top_p,
             metadata=request.metadata or {},
             background=bool(request.background),
             previous_response_id=request.previous_response_id,
             tools=tools,
             tool_choice=choice,
+            parallel_tool_calls=asked.parallel,
+            max_tool_calls=request.max_tool_calls,
         )
 
     async def turn(self, user: User, response_id: str) -> Turn:
@@ -189,6 +195,11 @@ class ResponseService:
     def view(self, turn: Turn) -> Json:
         """The response as it stands."""
         return response_of(turn, self._assistant).body(as_it_stands(turn))
+
+    async def inputs(self, user: User, response_id: str, window: InputWindow) -> Json:
+        """What it was asked with. Raises `NoSuchResponse`. Refused: there is no such place in it."""
+        turn = await self.turn(user, response_id)
+        return page_of(items_of(turn, await self._runs.told(user, turn.turn_id)), window)
 
     async def whole(self, user: User, turn: Turn) -> Json:
         """Wait for the end.
@@ -241,56 +252,12 @@ class ResponseService:
             raise NoSuchResponse(_missing(response_id)) if problem.status == 404 else problem from None
         return {"id": response_id, "object": "response", "deleted": True}
 
-    async def answer(self, user: User, request: ResponseRequest) -> "Stateless":
+    async def answer(self, user: User, request: ResponseRequest) -> Stateless:
         """Be ready to answer without storing anything. Raises what `CompletionService.answer` does."""
         options = self._options(request)
         completion = request.completion
         await self._completions.moderate(completion)
         return Stateless(await self._completions.answer(user, completion), options)
-
-
-class Stateless:
-    """One answer on its way, in either form."""
-
-    def __init__(self, answering: Answering, options: Options) -> None:
-        self._answering = answering
-        self._response = stateless(options)
-        self.close = answering.close
-
-    async def whole(self) -> Json:
-        """Raises `ProviderError`."""
-        async with contextlib.aclosing(self._answering.deltas()) as deltas:
-            async for _ in deltas:
-                pass
-        return self._response.body(self._ending("completed"))
-
-    def frames(self) -> AsyncGenerator[bytes, None]:
-        telling = Telling(self._response)
-        return guarded(self._frames(telling), telling.failed)
-
-    async def _frames(self, telling: Telling) -> AsyncGenerator[bytes, None]:
-        for told in telling.begin():
-            yield frame(told)
-        error: Problem | None = None
-        try:
-            async with contextlib.aclosing(self._answering.deltas()) as deltas:
-                async for piece in deltas:  # calls of tools are told at the end
-                    for told in telling.say(piece) if isinstance(piece, str) else ():
-                        yield frame(told)
-        except Problem as problem:
-            error = problem
-        for told in telling.end(self._ending("failed" if error else "completed", error)):
-            yield frame(told)
-
-    def _ending(self, state: State, problem: Problem | None = None) -> Ending:
-        usage = self._answering.usage
-        counted = usage.as_json() if usage else None
-        error = {"type": problem.as_json()["type"], "title": str(problem)} if problem else None
-        cut = CUTS.get(self._answering.reason)
-        calls = [
-            {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments} for call in self._answering.calls
-        ]
-        return Ending(state, self._answering.text, self._answering.citations, counted, error, cut, calls)
 
 
 def _with(options: Options, told: ModelRequest | None, before: Sequence[Json] = ()) -> Json:

@@ -76,10 +76,11 @@ class Response:
             "incomplete_details": {"reason": cut} if state == "incomplete" else None,
             "instructions": options.instructions,
             "max_output_tokens": options.max_output_tokens,
+            "max_tool_calls": options.max_tool_calls,
             "metadata": options.metadata,
             "model": options.model,
             "output": [*([self.message(ending)] if said else []), *calls],
-            "parallel_tool_calls": True,
+            "parallel_tool_calls": options.parallel_tool_calls,
             "previous_response_id": options.previous_response_id,
             "conversation": {"id": str(self.conversation_id)} if self.conversation_id else None,
             "store": self.stored,
@@ -87,8 +88,8 @@ class Response:
             "text": {"format": {"type": "text"}},
             "tool_choice": options.tool_choice or "auto",
             "tools": [{"parameters": None, "strict": None} | tool for tool in options.tools],
-            "top_p": 1.0,
-            "truncation": "auto",
+            "top_p": 1.0 if options.top_p is None else options.top_p,
+            "truncation": "auto" if self.stored or not options.raw else "disabled",
             "usage": _usage(usage) if usage else None,
         }
 
