@@ -46,10 +46,9 @@ class TestTranslate:
         )
         assert type(faults.translate(answer(500, reason="InternalError", message=said))) is faults.Refused
 
-    def test_a_kind_the_server_has_not_learned_yet_is_waited_for(self) -> None:
-        """As just after `helm install`: half a minute later somebody would have been told that a right is missing."""
+    def test_an_owner_the_server_has_not_learned_yet_is_told_from_a_lack_of_rights(self) -> None:
         said = "cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion a/v1 Kind B"
-        assert type(faults.translate(answer(403, reason="Forbidden", message=said))) is faults.Unavailable
+        assert type(faults.translate(answer(403, reason="Forbidden", message=said))) is faults.Unnoticed
 
     def test_a_namespace_that_is_going_is_told_from_a_lack_of_rights(self) -> None:
         causes = [{"reason": "NamespaceTerminating"}]

@@ -178,6 +178,27 @@ class TestForEver:
         await until("all to be ready", lambda: all(scene.ready(name) for name in self.FAULTS), 10)
 
 
+class TestJustInstalled:
+    async def test_what_the_server_has_not_noticed_is_said_once_and_asked_for_again_soon(
+        self, scene: Scene, logged: list[dict[str, object]]
+    ) -> None:
+        said = "cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion a/v1"
+        rule = scene.way.rule(answer(403, "Forbidden", said), "POST", "PATCH", path="/new-(key|config|chat)")
+        scene.create("new")
+        await until("some attempts", lambda: rule.met >= 4, 20)
+        ready = scene.world.existing("ChatbotDeployment", "new")["status"]["conditions"][0]
+        assert (ready["status"], ready["reason"]) == ("False", "NotCreated")
+        assert ready["message"].startswith("Secret new-key is made once the API server's admission has noticed")
+        scene.way.heal()
+        healed = time.monotonic()
+        await until("it to be ready", lambda: scene.ready("new"), 20)
+        tried = [one.at for one in scene.way.asked("POST", path="/new-key")]
+        assert min(at for at in tried if at > healed) - max(at for at in tried if at < healed) < 5
+        assert len(scene.way.asked(*WRITES, path="/new/status")) == 2
+        told = [line["event"] for line in logged if line["log_level"] != "debug" and line["event"] != "applied"]
+        assert told == ["the API server has not noticed the new definition yet"]
+
+
 class TestRetryAfter:
     async def test_is_honoured_by_that_resource_and_concerns_no_other(self, scene: Scene) -> None:
         rule = scene.way.rule(answer(429, "TooManyRequests", retry_after=3), "PATCH", path="/busy-config", times=1)

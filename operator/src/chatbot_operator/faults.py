@@ -13,7 +13,6 @@ FENCED = "this pod is not the leader"
 """Part of what the chart's fencing policy says. For a moment a new leader is compared with the Lease of the old one."""
 NEW_KIND = "cannot find RESTMapping"
 """Part of what is said of an owner whose definition was installed a moment ago, where owners must be permitted."""
-PASSING = (FENCED, NEW_KIND)
 WEBHOOK = "failed calling webhook"
 """Part of the API server's words for an admission webhook that is down. It answers 500, and serves all else."""
 
@@ -42,6 +41,10 @@ class Refused(ApiFault):
     """Forbidden, invalid, against a policy or asked of a webhook that is down: it concerns this one object alone."""
 
 
+class Unnoticed(Refused):
+    """The check of who may own looks for new definitions twice a minute, and until then refuses what ours would own."""
+
+
 class NamespaceGoing(ApiFault):
     """Nothing can be made in a namespace that is being deleted."""
 
@@ -62,10 +65,12 @@ def translate(error: ApiException) -> ApiFault:
     reason = str(status.get("reason") or code)
     if WEBHOOK in message:
         return Refused(message, reason)
+    if NEW_KIND in message:
+        return Unnoticed(message, reason)
     if code == CONFLICT:
         return (AlreadyExists if reason == "AlreadyExists" else Conflict)(message, reason)
     # 401: a token that ran out; the next request has a fresh one.
-    if code >= SERVER_ERROR or code in (TOO_MANY, 401, 408) or any(words in message for words in PASSING):
+    if code >= SERVER_ERROR or code in (TOO_MANY, 401, 408) or FENCED in message:
         return Unavailable(message, reason, _retry_after(error, status))
     if code == 404:
         return NotFound(message, reason)

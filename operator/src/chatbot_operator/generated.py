@@ -35,12 +35,15 @@ class GeneratedSecrets:
                 log.warning("Secret exists without our labels", secret=name, error=str(error))
             except Refused as refused:
                 done.no_secrets = done.refusal("Secret", name, refused)
+                if done.unnoticed:
+                    break
         return done.seen(observed)
 
     async def rotate(self, done: Progress, bot: ChatbotDeployment, observed: Observed, now: str) -> Observed:
         """One step of a rotation that is due; who reads the Secret is rolled by what it says then."""
         rotation = self._rules.rotate(Context(bot, observed, self._settings), now)
-        done.again = rotation.again
+        if rotation.again is not None:
+            done.soon(rotation.again)
         if rotation.patch is None:
             return observed
         metadata = rotation.patch["metadata"]

@@ -7,13 +7,15 @@ import structlog
 
 from chatbot_operator import tracing
 from chatbot_operator.applying import Taken
-from chatbot_operator.faults import Refused
+from chatbot_operator.faults import Refused, Unnoticed
 from chatbot_operator.kinds import DISK
 from chatbot_operator.queue import Key
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest, Name, Observed
 
 MAX_MESSAGE = 1000
+UNNOTICED_SECONDS = 1.0
+UNNOTICED = "is made once the API server's admission has noticed the new definition of its owner, within a minute."
 
 log = structlog.get_logger("reconcile")
 
@@ -23,6 +25,8 @@ class Progress:
     key: Key
     writes: int = 0
     refused: bool = False
+    unnoticed: bool = False
+    """Nothing that the resource is to own can be made yet."""
     again: float | None = None
     """Seconds until something is to be done of which no event will tell, such as a rotation."""
     no_secrets: Blocked | None = None
@@ -57,6 +61,10 @@ class Progress:
 
     def refusal(self, kind: str, name: str, refused: Refused) -> Blocked:
         """Says so in the log, and in the status where the step is told by it. The others go on."""
+        if isinstance(refused, Unnoticed):  # as after each installation: the log is told once, see reconcile.py
+            self.refused = self.unnoticed = True
+            self.soon(UNNOTICED_SECONDS)
+            return Blocked(Reason.NOT_CREATED, f"{kind} {name} {UNNOTICED}")
         log.warning("refused", kind=kind, name=name, error=str(refused))
         self.refused = True
         reason = Reason.STORAGE_EXPANSION_UNSUPPORTED if kind == DISK else Reason.APPLY_REFUSED

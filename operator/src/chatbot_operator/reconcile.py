@@ -31,7 +31,7 @@ from chatbot_operator.metrics import Metrics
 from chatbot_operator.observing import RUNNING, Look, observe, others, versions, with_autoscalers, with_users
 from chatbot_operator.outside import Outside
 from chatbot_operator.pauses import CONFLICT_SECONDS, MAX_CONFLICTS, MISSING_SECONDS, SOON_SECONDS, after
-from chatbot_operator.progress import Progress
+from chatbot_operator.progress import UNNOTICED_SECONDS, Progress
 from chatbot_operator.pruning import FIRST, LAST, prune
 from chatbot_operator.queue import Key, jitter
 from chatbot_operator.reachability import doing_without
@@ -45,6 +45,9 @@ from chatbot_operator.world import Manifest, Observed, Reference, Step
 
 ROUNDS = 4
 """Of planning and applying in one reconcile: the last finds nothing more to do, usually the second."""
+
+
+log = structlog.get_logger("reconcile")
 
 
 class Reconciler:
@@ -144,6 +147,8 @@ class Reconciler:
         )
         told = await self._reports.report(raw, previous, status)
         done.writes += told is not None
+        if told and done.unnoticed:
+            log.info("the API server has not noticed the new definition yet", again_in=UNNOTICED_SECONDS)
         if told and (meaning := rotation.lost(chosen.bot, observed, previous)):
             await self._events.keys_lost(raw, meaning)
         if told and settled(told.get("status")) != settled(raw.get("status")):  # the next plan begins with that
@@ -186,6 +191,9 @@ class Reconciler:
             steps = self._rules.plan(chosen.bot, observed, chosen.settings, chosen.rolled_back)
             if done.no_secrets:
                 steps = [replace(step, blocked=done.no_secrets) if step.name == "secrets" else step for step in steps]
+            if done.unnoticed:
+                steps = [replace(step, blocked=done.no_secrets) for step in steps]
+                break
             if claims(steps, observed):
                 observed = await with_autoscalers(self._cluster, done.key, observed)
             await self._prune(done, applier, steps, observed, FIRST)
