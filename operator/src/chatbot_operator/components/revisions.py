@@ -76,7 +76,7 @@ def _failing(asked: Effective, observed: Observed, settled: Manifest, render: Re
     # Rarely any, and rendering takes its time.
     hashes = _hashes(render(asked.bot, observed, asked.settings)) if failing else set()
     for live, finding in failing:
-        if applied_hash(live) in hashes and not waits_for_store(live, observed):
+        if applied_hash(live) in hashes and not waits_for_store(live, observed) and not _waits_for_faqs(live, observed):
             return RolledBack(
                 generation=generation(asked.bot),
                 version=asked.settings.version,
@@ -84,6 +84,11 @@ def _failing(asked: Effective, observed: Observed, settled: Manifest, render: Re
                 message=_lasting(finding.message, live),
             )
     return None
+
+
+def _waits_for_faqs(live: Manifest, observed: Observed) -> bool:
+    """What ran before reads the same ones."""
+    return bool(observed.bad_faqs) and component_of(live) == "conversation-worker"
 
 
 def _lasting(message: str, live: Manifest) -> str:
