@@ -231,6 +231,15 @@ class TestTurn:
         for user, cached in ((ada, False), (bob, True)):
             assert ("cached" in (await chat.send(user, QUESTION)).json()["usage"]) == cached
 
+    async def test_that_cannot_be_erased_here_is_not_erased_at_all(self, chat: Chat, cached: Cached) -> None:
+        """So it can be asked for again."""
+        ada = uuid7()
+        path = f"/v1/responses/resp_{UUID((await chat.send(ada, QUESTION)).json()['run_id']).hex}"
+        async with cached(redis_url="redis://127.0.0.1:1") as away:
+            assert (await away.client.delete(path, headers=chat.keys.bearer(ada))).status_code == 503
+        assert (await chat.client.delete(path, headers=chat.keys.bearer(ada))).status_code == 200
+        assert "cached" not in (await chat.send(ada, QUESTION)).json()["usage"]
+
     async def test_of_somebody_else_is_not(self, chat: Chat, model_server: ModelServer) -> None:
         for user in (uuid7(), uuid7()):
             await chat.send(user, QUESTION)

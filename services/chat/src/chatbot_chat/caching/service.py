@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import structlog
-from chatbot_common.errors import Problem
+from chatbot_common.errors import Problem, Unavailable
 from fastapi import Depends, Header
 from prometheus_client import Counter
 from redis import RedisError
@@ -93,9 +93,14 @@ class Cache:
         return await self._recall(self._kept, user_id, model, key_of_body(self._world, body), use)
 
     async def forget(self, user_id: UUID) -> None:
-        """What is kept for a user. Where Redis is away it ends by itself."""
-        if self._kept is not None:
-            await self._bounded(self._kept.forget(user_id))
+        """What is kept for a user. Raises `Unavailable` where Redis is away: it would be given again afterwards."""
+        if self._kept is None:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._kept.forget(user_id)
+        except (RedisError, TimeoutError) as error:
+            raise Unavailable("The cache of answers cannot be erased right now; try again shortly.") from error
 
     async def _recall(self, kept: Kept, user_id: UUID, model: str, key: Key, use: Use) -> Recall:
         found, vector = await self._bounded(self._look(kept, user_id, key, use)) or (None, None)
