@@ -1,7 +1,7 @@
 """The cache of answers: given again to who got them, for the same things only, and never what must not be kept."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ from uuid import UUID
 import asyncpg
 import httpx2
 import pytest
+from chatbot_chat.agent import AgentEvent
 from chatbot_chat.caching.kept import LARGEST, NEWEST, Kept
 from chatbot_chat.caching.keys import Key, key_of, key_of_body
-from chatbot_chat.caching.service import Use, wished
-from chatbot_chat.providers import Message, ModelRequest, ToolSpec
-from chatbot_chat.settings import Settings
+from chatbot_chat.caching.service import Cache, Use, wished
+from chatbot_chat.conversation_client import ConversationClient
+from chatbot_chat.providers import Chosen, Finish, Message, ModelRequest, TextDelta, ToolSpec, Usage
+from chatbot_chat.settings import CacheSettings, Settings
 from chatbot_common.ids import uuid7
 from chatbot_conversation.wire import MAX_TEXT
 from prometheus_client import REGISTRY
@@ -114,8 +116,8 @@ class TestKept:
     async def test_is_for_its_user(self, redis: Redis) -> None:
         kept, ada, bob, key = Kept(redis, 60), uuid7(), uuid7(), Key("r", "q")
         await kept.put(ada, key, {"said": "a"}, self.FIRST)
-        assert await kept.exactly(ada, key.exact) == {"said": "a"}
-        assert await kept.exactly(bob, key.exact) is None
+        assert (await kept.exactly(ada, key.exact))[0] == {"said": "a"}
+        assert (await kept.exactly(bob, key.exact))[0] is None
         assert await kept.similar(bob, "r", self.FIRST, 0.5) is None
 
     async def test_is_found_by_the_nearest_question(self, redis: Redis) -> None:
@@ -141,8 +143,20 @@ class TestKept:
             for rest in "rs":
                 await kept.put(user, Key(rest, "q"), {"said": "a"}, self.FIRST)
         await kept.forget(ada)
-        assert not await redis.keys(f"chat:cache:*{ada}*")
+        assert await redis.keys(f"chat:cache:*{ada}*") == [f"chat:cache:{{{ada}}}:erased".encode()]
         assert await kept.similar(bob, "s", self.FIRST, 0.9)
+
+    async def test_is_not_of_a_question_from_before_something_was_erased(self, redis: Redis) -> None:
+        """However long its answer takes."""
+        kept, ada, key = Kept(redis, 60), uuid7(), Key("r", "q")
+        for _ in range(2):
+            _, before = await kept.exactly(ada, key.exact)
+            await kept.forget(ada)
+            await kept.put(ada, key, {"said": "a"}, None, before)
+            assert await answers_of(redis, ada) == []
+        _, after = await kept.exactly(ada, key.exact)
+        await kept.put(ada, key, {"said": "b"}, None, after)
+        assert await kept.exactly(ada, key.exact) == ({"said": "b"}, after)
 
     async def test_compares_directions_and_not_lengths(self, redis: Redis) -> None:
         kept, ada = Kept(redis, 60), uuid7()
@@ -157,7 +171,7 @@ class TestKept:
         await kept.put(bob, keys[0], {"said": "b"}, self.FIRST)
         for key in [*keys[:-1], keys[8], keys[-1]]:  # what is kept again is new
             await kept.put(ada, key, {"said": key.question}, self.FIRST)
-        found = [key.question for key in keys if await kept.exactly(ada, key.exact)]
+        found = [key.question for key in keys if (await kept.exactly(ada, key.exact))[0]]
         assert found == [key.question for key in [keys[8], *keys[10:]]]
         names = [name.decode() async for name in redis.scan_iter(match=f"chat:cache:*{ada}*")]
         vectors = [await redis.hlen(name) for name in names if ":vectors:" in name]
@@ -179,7 +193,28 @@ class TestKept:
     async def test_is_not_too_large(self, redis: Redis) -> None:
         kept, ada, key = Kept(redis, 60), uuid7(), Key("r", "q")
         await kept.put(ada, key, {"said": "x" * LARGEST}, None)
-        assert await kept.exactly(ada, key.exact) is None
+        assert (await kept.exactly(ada, key.exact))[0] is None
+
+
+async def spoken(text: str) -> AsyncGenerator[AgentEvent, None]:
+    for event in (Chosen("m"), TextDelta(text), Usage(1, 1), Finish("stop")):
+        yield event
+
+
+class TestCache:
+    async def test_keeps_nothing_of_an_answer_that_ends_when_its_user_has_erased_something(
+        self, redis: Redis, conversation: ConversationClient
+    ) -> None:
+        cache, ada, bob = Cache(conversation, CacheSettings(seconds=60, similarity=None), redis), uuid7(), uuid7()
+        begun = [await cache.recall(user, "m", lambda: REQUEST) for user in (ada, bob)]
+        await cache.forget(ada)
+        begun.append(await cache.recall(ada, "m", lambda: asking("Another")))
+        for recall in begun:
+            async for _ in recall.through(spoken("324 m")):
+                pass
+            await recall.keep()
+        for user, question, hit in ((ada, QUESTION, False), (bob, QUESTION, True), (ada, "Another", True)):
+            assert (await cache.recall(user, "m", lambda asked=question: asking(asked))).hit == hit
 
 
 Cached = Callable[..., contextlib.AbstractAsyncContextManager[Chat]]
