@@ -50,9 +50,8 @@ async def answers_of(redis: Redis, user: UUID) -> list[str]:
     return [name.decode().split()[1] for name in names]
 
 
-def looked_up() -> float:
-    """How often something was looked for in vain."""
-    return REGISTRY.get_sample_value("chat_cache_total", {"outcome": "miss"}) or 0
+def counted(outcome: str) -> float:
+    return REGISTRY.get_sample_value("chat_cache_total", {"outcome": outcome}) or 0
 
 
 class TestKey:
@@ -215,6 +214,15 @@ class TestCache:
             await recall.keep()
         for user, question, hit in ((ada, QUESTION, False), (bob, QUESTION, True), (ada, "Another", True)):
             assert (await cache.recall(user, "m", lambda asked=question: asking(asked))).hit == hit
+
+    async def test_leaves_an_embedder_alone_that_is_away(self, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("chatbot_chat.caching.service.AWAY_SECONDS", 600)
+        before = counted("unavailable"), counted("miss")
+        async with httpx2.AsyncClient(base_url="http://127.0.0.1:1") as dead:
+            cache = Cache(ConversationClient(dead, dead), CacheSettings(seconds=60, similarity=0.8), redis)
+            for _ in range(2):
+                assert not (await cache.recall(uuid7(), "m", lambda: REQUEST)).hit
+        assert (counted("unavailable"), counted("miss")) == (before[0] + 1, before[1])
 
 
 Cached = Callable[..., contextlib.AbstractAsyncContextManager[Chat]]
@@ -397,11 +405,11 @@ class TestCompletion:
         [*_, some] = [item for item in told["providers"] if item["name"] == "scripted"]
         claude = some | {"name": "claude", "type": "Anthropic", "base_url": running_claude[1]}
         model = told["models"][0] | {"name": "m", "deployments": [{"provider": "claude", "model": "echo", "weight": 1}]}
-        ada, before = uuid7(), looked_up()
+        ada, before = uuid7(), counted("miss")
         async with cached(providers=[*told["providers"], claude], models=[*told["models"], model]) as chat:
             for name, times in (("retrieval", 0), ("m", 1)):
                 assert (await complete(chat, ada, name)).status_code == 200
-                assert looked_up() - before == times
+                assert counted("miss") - before == times
 
     async def test_without_a_cache_says_nothing_of_one(self, cached: Cached) -> None:
         async with cached(cache=None) as chat:

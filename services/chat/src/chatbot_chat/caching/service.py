@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 from chatbot_common.errors import Problem, Unavailable
+from chatbot_common.http import UpstreamProblem
 from fastapi import Depends, Header
 from prometheus_client import Counter
 from redis import RedisError
@@ -29,7 +30,7 @@ ASKED = Counter("chat_cache_total", "Answers looked for in the cache, by what wa
 PATIENCE_SECONDS = 2.0
 """For Redis and the embedding together; then the answer goes on without."""
 AWAY_SECONDS = 1.0
-"""After a failure Redis is left alone for so long: not every question should wait for a time-out."""
+"""After a failure both are left alone for so long: not every question should wait for a time-out."""
 FORMAT = 1
 """Of kept answers: what a release writes otherwise, it must not read as its own."""
 Result = TypeVar("Result")
@@ -131,10 +132,10 @@ class Cache:
         ASKED.labels(outcome if use.read else "refreshed").inc()
 
     async def _vector(self, question: str) -> Vector | None:
-        """None where it cannot be had, as of a question that is too long for the model: that one is kept as it is."""
+        """None of a question that is refused, as one that is too long for the model: that one is kept as it is."""
         try:
             [vector] = await self._conversation.embed([question])
-        except Problem as problem:
+        except UpstreamProblem as problem:
             log.warning("question is not compared", error=problem.kind)
             return None
         return vector
@@ -151,7 +152,7 @@ class Cache:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 return await asked
-        except (RedisError, TimeoutError) as error:
+        except (RedisError, TimeoutError, Problem) as error:
             self._away_until = time.monotonic() + AWAY_SECONDS
             ASKED.labels("unavailable").inc()
             log.warning("cache is not there, answers go on", error=type(error).__name__)
