@@ -200,6 +200,10 @@ async def spoken(text: str) -> AsyncGenerator[AgentEvent, None]:
         yield event
 
 
+def nobody(_: str) -> None:
+    """Is told that an answer was given again."""
+
+
 class TestCache:
     async def test_keeps_nothing_of_an_answer_that_ends_when_its_user_has_erased_something(
         self, redis: Redis, conversation: ConversationClient
@@ -209,7 +213,7 @@ class TestCache:
         await cache.forget(ada)
         begun.append(await cache.recall(ada, "m", lambda: asking("Another")))
         for recall in begun:
-            async for _ in recall.through(spoken("324 m")):
+            async for _ in recall.through(spoken("324 m"), nobody):
                 pass
             await recall.keep()
         for user, question, hit in ((ada, QUESTION, False), (bob, QUESTION, True), (ada, "Another", True)):
@@ -343,6 +347,27 @@ class TestTurn:
             await complete(chat, ada)
         kept = await answers_of(redis, ada)
         assert len(kept) == (1 if output == "Flag" else 0)  # completions flag nothing
+
+    async def test_that_is_withheld_when_given_again_is_no_answer(
+        self, chat: Chat, cached: Cached, model_server: ModelServer, sql: asyncpg.Connection, tmp_path: Path
+    ) -> None:
+        """To those who count them, unlike one that was given again."""
+        ada = uuid7()
+        (tmp_path / "rules.yaml").write_text("towers: [said]")
+        rules = {"input": "Off", "output": "Block", "provider": None, "rules_file": str(tmp_path / "rules.yaml")}
+
+        async def one_was() -> bool:
+            query = "SELECT count(*) = 1 FROM ledger WHERE user_id = $1 AND input_tokens = 0"
+            return bool(await sql.fetchval(query, ada))
+
+        await chat.send(ada, QUESTION)
+        await complete(chat, ada)
+        await eventually(one_was)
+        async with cached(moderation=rules) as strict:
+            assert "withheld" in (await strict.send(ada, QUESTION)).json()["content"]
+            assert "withheld" in (await complete(strict, ada)).text
+        assert await one_was()
+        assert len(model_server.requests) == 1
 
     async def test_is_answered_also_when_the_budget_is_used_up(self, cached: Cached) -> None:
         ada = uuid7()

@@ -42,10 +42,12 @@ class Recall:
         """Whether an answer that may be kept is wanted."""
         return self._keep is not None
 
-    def through(self, events: AsyncGenerator[AgentEvent, None]) -> AsyncGenerator[AgentEvent, None]:
-        """The answer that there is, or these events."""
+    def through(
+        self, events: AsyncGenerator[AgentEvent, None], given: Callable[[str], None]
+    ) -> AsyncGenerator[AgentEvent, None]:
+        """The answer that there is, or these events. `given` is told of which model it is, once all of it was taken."""
         if self.found is not None:
-            return self._again(self.found)
+            return self._again(self.found, given)
         return self._listened(events) if self._keep else events
 
     async def keep(self) -> None:
@@ -59,13 +61,14 @@ class Recall:
             with suppress(UnicodeDecodeError):
                 await self._keep({"body": body.decode(), "type": content_type})
 
-    async def _again(self, answer: Answer) -> AsyncGenerator[AgentEvent, None]:
+    async def _again(self, answer: Answer, given: Callable[[str], None]) -> AsyncGenerator[AgentEvent, None]:
         trace.get_current_span().set_attribute("chatbot.cache", "hit")
         yield Chosen(self._model)
         for piece in answer["said"]:
             yield _SAID[piece["type"]](piece["text"])
         yield Usage(**answer["usage"], cached=True)
         yield Finish("stop")
+        given(self._model)
 
     async def _listened(self, events: AsyncGenerator[AgentEvent, None]) -> AsyncGenerator[AgentEvent, None]:
         """Whoever closes this before its end, because the answer is cut short or withheld, has nothing kept."""

@@ -164,7 +164,7 @@ class CompletionService:
             prepared = partial(prepare, use=use)
             return account.watched(self._catalog.stream(model, prepared, admit=account.admit, cut=account.cut))
 
-        spoken = self._moderation.watched(recall.through(converse(ask, toolbox)))
+        spoken = self._moderation.watched(recall.through(converse(ask, toolbox), account.give_again))
         events = followed(self._assistant, model, spoken)
         return Answering(Completion(request.model), events, shelf, account, recall)
 
@@ -185,7 +185,7 @@ class CompletionService:
         recall = await self._recall(user, request.model, prepare, use)
         await self._admit(account, recall, request.model, prepare)
         answer = self._catalog.stream(request.model, prepare, fallbacks=False, admit=account.admit, cut=account.cut)
-        spoken: AsyncGenerator[AgentEvent, None] = recall.through(account.watched(answer))
+        spoken: AsyncGenerator[AgentEvent, None] = recall.through(account.watched(answer), account.give_again)
         return Answering(Completion(request.model), self._moderation.watched(spoken), Shelf(knowledge), account, recall)
 
     async def _recall(
@@ -200,10 +200,7 @@ class CompletionService:
         self, account: Account, recall: Recall, model: str, prepare: Callable[[ModelSettings], ModelRequest]
     ) -> None:
         """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`."""
-        if recall.hit:
-            account.give_again(model)
-            return
-        if not self._budgets.bounded:
+        if recall.hit or not self._budgets.bounded:
             return
         settings = self._catalog.model(model)
         try:

@@ -152,7 +152,7 @@ class Executor:
             )
             return account.watched(asked)
 
-        spoken = task.recall.through(converse(ask, task.toolbox, said.exchange, task.decided))
+        spoken = task.recall.through(converse(ask, task.toolbox, said.exchange, task.decided), run.account.give_again)
         answer = self._moderation.watched(spoken)
         async with contextlib.aclosing(answer) as events:
             async for event in events:

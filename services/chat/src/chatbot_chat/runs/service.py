@@ -130,10 +130,7 @@ class RunService:
 
     async def _admit(self, asked: Task, account: Account) -> None:
         """Raises `BudgetUsedUp`, `UnknownModel`: while it waited for its user, its model may have gone."""
-        if asked.recall.hit:
-            account.give_again(asked.model)
-            return
-        if not self._budgets.bounded:
+        if asked.recall.hit or not self._budgets.bounded:
             return
         settings = self._catalog.model(asked.model)
         with contextlib.suppress(PromptTooLong):  # that is for the run to tell, where no fallback has room for it
