@@ -6,12 +6,15 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from chatbot_chat.main import create_app
 from chatbot_chat.settings import Settings
+from chatbot_common.direct import Service
 from chatbot_common.ids import uuid7
 
-from tests.chat.running import Chat, running
-from tests.support.identity import Keys
+from tests.chat.running import Chat, parse_sse, running
+from tests.support.identity import BOT, Keys
 from tests.support.model_server import ModelServer
+from tests.support.serving import serving
 
 ADA = uuid7()
 
@@ -289,3 +292,60 @@ class TestModels:
             response = await chat.send(ADA, "word " * 2000, model="echo")
         assert response.status_code == 413
         assert response.json()["type"] == "urn:chatbot:problem:context-length-exceeded"
+
+
+GOOD: dict[str, Any] = {"content": "Both ways"}
+COMPLETION = {"model": BOT, "messages": [{"role": "user", "content": "Both ways"}]}
+SENT: list[tuple[dict[str, str], Any]] = [
+    ({}, GOOD),
+    ({}, GOOD),  # from the cache
+    ({"Cache-Control": "no-cache"}, GOOD),
+    ({"Accept": "text/event-stream"}, GOOD),
+    ({"Idempotency-Key": "k"}, GOOD),
+    ({"Idempotency-Key": "k"}, GOOD | {"content": "Another"}),
+    ({"Idempotency-Key": ""}, GOOD),
+    ({"Authorization": "Bearer x"}, GOOD),
+    ({}, GOOD | {"model": "gpt-99"}),
+    ({}, {"content": 7, "parent_message_id": "x", "more": 1}),
+    ({}, COMPLETION),
+    ({}, COMPLETION),  # from the cache
+    ({"Cache-Control": "no-store"}, COMPLETION),
+    ({"Authorization": "Bearer x"}, COMPLETION),
+    ({}, COMPLETION | {"model": "gpt-99"}),
+    ({}, COMPLETION | {"temperature": "x", "n": -1}),
+]
+PARAMETERS = {"/api/v1/chat/send": {"accept", "cache-control", "idempotency-key"}, "/v1/chat/completions": set[str]()}
+"""By the framework's description. The direct way reads them itself, and some of `SENT` has each of them."""
+
+
+async def answered(chat: Chat) -> list[Any]:
+    """What each of `SENT` is answered with, but for ids and times."""
+    headers, answers = chat.keys.bearer(uuid7()), []
+    for told, body in SENT:
+        path = "/v1/chat/completions" if "messages" in body else "/api/v1/chat/send"
+        answer = await chat.client.post(path, json=body, headers=headers | told)
+        kind = answer.headers["content-type"]
+        if "event-stream" in kind:
+            found: Any = kinds(parse_sse(answer.text))
+        else:
+            found = {name: value for name, value in answer.json().items() if not name.endswith("id")} | {"created": 0}
+        answers.append((answer.status_code, kind, answer.headers.get("cache-status"), found))
+    return answers
+
+
+class TestBothWays:
+    async def test_what_passes_the_framework_by_is_as_it_describes(self, keys: Keys, told: dict[str, Any]) -> None:
+        changes = {"default_model": "echo", "cache": {"seconds": 60, "similarity": None}}
+        settings, found = Settings.model_validate(told | changes), []
+        for direct in (True, False):
+            app = create_app(settings)
+            assert isinstance(app, Service)
+            described = app.openapi()["paths"]
+            for path, names in PARAMETERS.items():
+                assert {item["name"] for item in described[path]["post"].get("parameters", ())} == names
+            if not direct:
+                app.pass_by({}, ())
+            async with serving(app) as url, httpx2.AsyncClient(base_url=url, timeout=30) as client:
+                found.append(await answered(Chat(client, keys, settings)))
+        assert found[0] == found[1]
+        assert {status for status, *_ in found[0]} == {200, 400, 401, 404, 422}
