@@ -53,7 +53,7 @@ async def configuration() -> Configuration:
 
 
 def api_client(told: Configuration, metrics: Metrics) -> ApiClient:
-    """For cluster.py; one per process, closed at the end."""
+    """For cluster.py; closed at the end."""
     told.trace_configs = [_count(metrics)]
     # Looking for a proxy costs two threads per request; a kubeconfig may name one, and that is enough.
     told.client_session_kwargs = {"trust_env": False}

@@ -61,9 +61,10 @@ async def run(settings: Settings, identity: str) -> int:
     """
     metrics, stop = Metrics(settings.version), asyncio.Event()
     _on_signals(stop)
-    async with api_client(await configuration(), metrics) as client:
-        cluster = Cluster(client)
-        leadership = Leadership(cluster, settings.lease, identity)
+    told = await configuration()
+    # The Lease has connections of its own: a renewal must not wait for hundreds of children to be applied.
+    async with api_client(told, metrics) as client, api_client(told, metrics) as aside:
+        cluster, leadership = Cluster(client), Leadership(Cluster(aside), settings.lease, identity)
         cluster.check = leadership.check
         probes = Probes(metrics.registry, ready=lambda: leadership.looked)
         async with serving(probes, settings.probe_port):

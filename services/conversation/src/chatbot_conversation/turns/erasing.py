@@ -11,8 +11,8 @@ from chatbot_common.database import ReadSession, WriteSession
 from sqlalchemy import Select, delete, func, select, update
 
 from chatbot_conversation.tables import AnyRow, conversations, feedback, messages, turns
+from chatbot_conversation.turns.said import newest_message_id
 from chatbot_conversation.turns.starting import title_of
-from chatbot_conversation.turns.store import newest_message_id
 from chatbot_conversation.turns.told import in_conversation, told_with
 
 NOTHING: dict[str, Any] = {

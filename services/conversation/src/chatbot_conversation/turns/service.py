@@ -19,7 +19,7 @@ from chatbot_conversation.conversations import store as conversations
 from chatbot_conversation.jobs import enqueue
 from chatbot_conversation.knowledge.service import KnowledgeService
 from chatbot_conversation.tables import AnyRow
-from chatbot_conversation.turns import approving, erasing, starting, store, told
+from chatbot_conversation.turns import approving, erasing, said, starting, store, told
 from chatbot_conversation.turns.schema import (
     AbandonedTurn,
     Approval,
@@ -192,7 +192,7 @@ def _leases(lost: list[UUID], abandoned: Sequence[AnyRow]) -> Leases:
 async def _is_stored(session: ReadSession, turn: AnyRow, reply: StoreReply) -> bool:
     if (turn.attempt, turn.state) != (reply.attempt, reply.status):
         return False
-    message = await store.find_message(session, turn.user_id, turn.reply_message_id)
+    message = await said.find_message(session, turn.user_id, turn.reply_message_id)
     # One without text may have left the words of an earlier attempt.
     return message is not None and (not reply.text or message.text == reply.text)
 
@@ -200,7 +200,7 @@ async def _is_stored(session: ReadSession, turn: AnyRow, reply: StoreReply) -> b
 async def _close(session: WriteSession, turn: AnyRow, reply: StoreReply) -> None:
     """Give a locked, running turn its terminal state, its reply, what that has cost, and the jobs that follow."""
     await store.finish(session, turn, reply.status, reply.waiting.model_dump(mode="json") if reply.waiting else None)
-    added = await store.put_reply(
+    added = await said.put_reply(
         session,
         turn,
         text=reply.text,
@@ -217,7 +217,7 @@ async def _close(session: WriteSession, turn: AnyRow, reply: StoreReply) -> None
         row = {"user_id": turn.user_id, "run_id": turn.id, "attempt": turn.attempt}
         await ledger.enter(session, [row | reply.spent.model_dump()])
     tokens = reply.usage.input_tokens + reply.usage.output_tokens if reply.usage else 0
-    await store.touch_conversation(session, turn, turn.reply_message_id, added=int(added), tokens=tokens)
+    await said.touch_conversation(session, turn, turn.reply_message_id, added=int(added), tokens=tokens)
     to_index = [turn.user_message_id, *([turn.reply_message_id] if reply.text else [])]
     await enqueue(
         session, "index_message", [{"user_id": turn.user_id, "message_id": message_id} for message_id in to_index]

@@ -15,7 +15,7 @@ from prometheus_client import Counter
 from chatbot_conversation.jobs import enqueue
 from chatbot_conversation.knowledge.schema import Knowledge
 from chatbot_conversation.tables import AnyRow
-from chatbot_conversation.turns import store
+from chatbot_conversation.turns import said, store
 from chatbot_conversation.turns.schema import Regenerate, StartTurn, Turn
 from chatbot_conversation.turns.views import started_turn, turn_as_it_stands
 
@@ -31,8 +31,8 @@ async def start(
     # Ids are in order of time, and the newest message is the greatest: those of what was said before come first.
     spoken = [(uuid7(), message) for message in request.earlier]
     parent_id = spoken[-1][0] if spoken else place
-    new = store.NewTurn(user_id, uuid7(), conversation_id or uuid7(), uuid7(), uuid7())
-    inserted = await store.insert_question(
+    new = said.NewTurn(user_id, uuid7(), conversation_id or uuid7(), uuid7(), uuid7())
+    inserted = await said.insert_question(
         session,
         new,
         parent_id=parent_id,
@@ -50,13 +50,13 @@ async def start(
     added = 1 + len(spoken)
     if conversation_id is None:
         title = title_of(request.text)
-        await store.insert_conversation(session, new, title, request.language, message_count=added)
+        await said.insert_conversation(session, new, title, request.language, message_count=added)
     if spoken:
-        await store.insert_earlier(session, new, place, spoken)
+        await said.insert_earlier(session, new, place, spoken)
         payloads = [{"user_id": user_id, "message_id": message_id} for message_id, _ in spoken]
         await enqueue(session, "index_message", payloads)
     row = await store.insert_turn(session, new, allowed, request.options)
-    if conversation_id and not await store.touch_conversation(session, new, new.user_message_id, added=added):
+    if conversation_id and not await said.touch_conversation(session, new, new.user_message_id, added=added):
         raise NotFound("There is no such conversation.")
     return await started_turn(session, row, request.text, parent_id, knowledge, opens=conversation_id is None)
 
@@ -70,7 +70,7 @@ async def regenerate(
     allowed: timedelta,
 ) -> Turn:
     """Raises what `TurnService.regenerate` does."""
-    new = store.NewTurn(user_id, uuid7(), question.conversation_id, question.id, uuid7())
+    new = said.NewTurn(user_id, uuid7(), question.conversation_id, question.id, uuid7())
     row = await store.insert_regeneration(session, new, allowed, request.client_message_id, request.options)
     if row is None:
         row = await store.lock_by_request_id(session, user_id, request.client_message_id)
@@ -106,7 +106,7 @@ async def _repeat(session: WriteSession, row: AnyRow, retry: bool, knowledge: Kn
 async def _refuse_a_second(session: WriteSession, turn: AnyRow) -> None:
     """One answer to a question at a time. Raises `Conflict`, `NotFound`."""
     # Locks the conversation: of two simultaneous requests the second sees the turn of the first.
-    if not await store.touch_conversation(session, turn, turn.user_message_id, added=0):
+    if not await said.touch_conversation(session, turn, turn.user_message_id, added=0):
         raise NotFound("There is no such conversation.")
     if await store.is_being_answered(session, turn):
         raise Conflict("This question is being answered right now; wait for the answer, or cancel its run first.")
@@ -121,20 +121,20 @@ async def _place(session: ReadSession, user_id: UUID, request: StartTurn) -> tup
             raise InvalidRequest("Only a question can be edited; an answer can be regenerated.")
         return edited.conversation_id, edited.parent_id
     if parent_id is not None:
-        parent = await store.find_message(session, user_id, parent_id)
+        parent = await said.find_message(session, user_id, parent_id)
         if parent is None or conversation_id not in (None, parent.conversation_id):
             raise NotFound("There is no such parent message in this conversation.")
         return parent.conversation_id, parent_id
     if conversation_id is None:
         return None, None
-    if await store.find_conversation(session, user_id, conversation_id) is None:
+    if await said.find_conversation(session, user_id, conversation_id) is None:
         raise NotFound("There is no such conversation.")
-    return conversation_id, await store.newest_message_id(session, user_id, conversation_id)
+    return conversation_id, await said.newest_message_id(session, user_id, conversation_id)
 
 
 async def _message(session: ReadSession, user_id: UUID, message_id: UUID, conversation_id: UUID | None) -> AnyRow:
     """A message of the user, in this conversation where one is named."""
-    message = await store.find_message(session, user_id, message_id)
+    message = await said.find_message(session, user_id, message_id)
     if message is None or conversation_id not in (None, message.conversation_id):
         raise NotFound("There is no such message in this conversation.")
     return message

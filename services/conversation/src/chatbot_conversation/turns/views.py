@@ -7,7 +7,7 @@ from chatbot_common.database import ReadSession
 
 from chatbot_conversation.knowledge.schema import Knowledge
 from chatbot_conversation.tables import AnyRow
-from chatbot_conversation.turns import store
+from chatbot_conversation.turns import said
 from chatbot_conversation.turns.schema import HistoryMessage, Reply, Turn, TurnState, Waiting
 
 
@@ -22,8 +22,8 @@ async def started_turn(
     opens: bool = False,
 ) -> Turn:
     """The answer for the one caller who runs the attempt. `opens`: the conversation has been made for this turn."""
-    conversation = None if opens else await store.find_conversation(session, row.user_id, row.conversation_id)
-    earlier = await store.history(session, row.user_id, parent_id) if parent_id else []
+    conversation = None if opens else await said.find_conversation(session, row.user_id, row.conversation_id)
+    earlier = await said.history(session, row.user_id, parent_id) if parent_id else []
     return _turn(
         row,
         "started",
@@ -38,7 +38,7 @@ async def started_turn(
 async def turn_as_it_stands(session: ReadSession, row: AnyRow) -> Turn:
     if row.state == "running":
         return _turn(row, "running", row.text)
-    message = await store.find_message(session, row.user_id, row.reply_message_id)
+    message = await said.find_message(session, row.user_id, row.reply_message_id)
     reply = Reply.model_validate(message) if message else None
     return _turn(
         row, row.state, row.text, reply=reply, waiting=Waiting.model_validate(row.waiting) if row.waiting else None

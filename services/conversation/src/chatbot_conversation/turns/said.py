@@ -1,0 +1,218 @@
+"""SQL of what a turn says and where: its messages, and the conversation that they are in.
+
+As in store.py, what each turn executes is put together once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from chatbot_common.database import ReadSession, WriteSession
+from sqlalchemy import BigInteger, ColumnElement, Select, Table, Uuid, bindparam, cast, func, literal, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from chatbot_conversation.tables import AnyRow, conversations, messages
+from chatbot_conversation.turns.schema import Spoken
+from chatbot_conversation.wire import Json
+
+HISTORY_MESSAGES = 20
+MOST_TOKENS = 2**31 - 1
+"""That a conversation's counter holds; then it stays there, and answers are stored all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTurn:
+    """A turn about to start, with all ids it will use."""
+
+    user_id: UUID
+    id: UUID
+    conversation_id: UUID
+    user_message_id: UUID
+    reply_message_id: UUID
+
+
+def is_own(table: Table) -> ColumnElement[bool]:
+    """The row `own_id` of user `own_user`."""
+    return (table.c.user_id == bindparam("own_user")) & (table.c.id == bindparam("own_id"))
+
+
+def own(user_id: UUID, row_id: UUID | None) -> dict[str, Any]:
+    return {"own_user": user_id, "own_id": row_id}
+
+
+_QUESTION = (
+    insert(messages).on_conflict_do_nothing(index_elements=["user_id", "client_message_id"]).returning(messages.c.id)
+)
+
+
+async def insert_question(
+    session: WriteSession,
+    turn: NewTurn,
+    *,
+    parent_id: UUID | None,
+    text: str,
+    parts: list[Json],
+    client_id: str,
+    moderation: Json | None,
+) -> bool:
+    """Store the user's message. False when one with this `client_id` is there already; waits for a rival to commit."""
+    row = {
+        "user_id": turn.user_id,
+        "id": turn.user_message_id,
+        "conversation_id": turn.conversation_id,
+        "parent_id": parent_id,
+        "role": "user",
+        "text": text,
+        "parts": parts,
+        "status": "completed",
+        "client_message_id": client_id,
+        "moderation": moderation,
+    }
+    return (await session.execute(_QUESTION, row)).first() is not None
+
+
+async def insert_earlier(
+    session: WriteSession, turn: NewTurn, parent_id: UUID | None, spoken: Sequence[tuple[UUID, Spoken]]
+) -> None:
+    """Store messages that were said elsewhere, each under its id and the first one after `parent_id`."""
+    parents = [parent_id, *(message_id for message_id, _ in spoken)]
+    rows = [
+        {
+            "user_id": turn.user_id,
+            "id": message_id,
+            "conversation_id": turn.conversation_id,
+            "parent_id": parent,
+            "role": message.role,
+            "text": message.text,
+            "parts": [{"type": "text", "text": message.text}],
+            "status": "completed",
+        }
+        for parent, (message_id, message) in zip(parents, spoken, strict=False)
+    ]
+    await session.execute(insert(messages), rows)
+
+
+_CONVERSATION = insert(conversations)
+
+
+async def insert_conversation(
+    session: WriteSession, turn: NewTurn, title: str, language: str | None, *, message_count: int
+) -> None:
+    row = {
+        "user_id": turn.user_id,
+        "id": turn.conversation_id,
+        "title": title,
+        "language": language,
+        "message_count": message_count,
+        "last_message_id": turn.user_message_id,
+    }
+    await session.execute(_CONVERSATION, row)
+
+
+_REPLY = insert(messages).values(role="assistant")
+
+
+async def put_reply(session: WriteSession, turn: AnyRow, **content: Any) -> bool:
+    """Store the reply message, in place of an earlier attempt's. False when it replaced one.
+
+    An attempt that ended without text leaves the words of the earlier one and changes only how they ended. One that
+    went on from where tools had waited counts on, too. The turn's row is locked: nobody else writes this message.
+    """
+    key = (messages.c.user_id == turn.user_id) & (messages.c.id == turn.reply_message_id)
+    first = turn.attempt == 1 and turn.state == "running"
+    before = None if first else await find_message(session, turn.user_id, turn.reply_message_id)
+    existed = before is not None
+    if before is not None:
+        if before.status == "requires_action":
+            content |= {"usage": _sum(before.usage, content["usage"])}
+        ending = {name: content[name] for name in ("status", "error")}
+        says = content["text"] or not before.text or content["status"] == "requires_action"
+        changes = content | {"created_at": func.now()} if says else ending
+        await session.execute(update(messages).where(key).values(**changes))
+    else:
+        place = {
+            "user_id": turn.user_id,
+            "id": turn.reply_message_id,
+            "conversation_id": turn.conversation_id,
+            "parent_id": turn.user_message_id,
+        }
+        await session.execute(_REPLY, place | content)
+    return not existed
+
+
+def _sum(before: Json | None, usage: Json | None) -> Json | None:
+    """Of tokens, by name."""
+    if not (before and usage):
+        return before or usage
+    return {name: int(str(count)) + int(str(before.get(name, 0))) for name, count in usage.items()}
+
+
+_MESSAGE = select(messages).where(is_own(messages))
+
+
+async def find_message(session: ReadSession, user_id: UUID, message_id: UUID) -> AnyRow | None:
+    row: AnyRow | None = (await session.execute(_MESSAGE, own(user_id, message_id))).first()
+    return row
+
+
+_FIND_CONVERSATION = select(conversations).where(is_own(conversations))
+
+
+async def find_conversation(session: ReadSession, user_id: UUID, conversation_id: UUID) -> AnyRow | None:
+    row: AnyRow | None = (await session.execute(_FIND_CONVERSATION, own(user_id, conversation_id))).first()
+    return row
+
+
+_NEWEST = (
+    select(messages.c.id)
+    .where(messages.c.user_id == bindparam("own_user"), messages.c.conversation_id == bindparam("own_id"))
+    .order_by(messages.c.id.desc())
+    .limit(1)
+)
+
+
+async def newest_message_id(session: ReadSession, user_id: UUID, conversation_id: UUID) -> UUID | None:
+    return (await session.execute(_NEWEST, own(user_id, conversation_id))).scalar()
+
+
+_TOUCH = (
+    update(conversations)
+    .where(is_own(conversations))
+    .values(
+        message_count=conversations.c.message_count + bindparam("added"),
+        token_count=func.least(cast(conversations.c.token_count, BigInteger) + bindparam("tokens"), MOST_TOKENS),
+        last_message_id=func.greatest(conversations.c.last_message_id, bindparam("last_said", type_=Uuid)),
+        updated_at=func.now(),
+    )
+    .returning(conversations.c.id)
+)
+
+
+async def touch_conversation(
+    session: WriteSession, turn: NewTurn | AnyRow, last_message_id: UUID, *, added: int, tokens: int = 0
+) -> bool:
+    """Count new messages in. False when the conversation has been deleted meanwhile."""
+    news = {"added": added, "tokens": tokens, "last_said": last_message_id}
+    return (await session.execute(_TOUCH, own(turn.user_id, turn.conversation_id) | news)).first() is not None
+
+
+def _chain() -> Select[Any]:
+    columns = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.text)
+    chain = select(*columns, literal(1).label("depth")).where(is_own(messages)).cte("chain", recursive=True)
+    older = select(*columns, chain.c.depth + 1).where(
+        messages.c.user_id == bindparam("own_user"),
+        messages.c.id == chain.c.parent_id,
+        chain.c.depth < HISTORY_MESSAGES,
+    )
+    whole = chain.union_all(older)
+    return select(whole.c.role, whole.c.text).where(whole.c.text != "").order_by(whole.c.depth.desc())
+
+
+_HISTORY = _chain()
+
+
+async def history(session: ReadSession, user_id: UUID, parent_id: UUID | None) -> Sequence[AnyRow]:
+    """The chain that ends at `parent_id`, oldest first, at most 20 messages; those without text are left out."""
+    rows: Sequence[AnyRow] = (await session.execute(_HISTORY, own(user_id, parent_id))).all()
+    return rows
