@@ -13,7 +13,7 @@ from chatbot_resource.status import Status
 from opentelemetry.trace import NoOpTracer, Tracer
 from pydantic import ValidationError
 
-from chatbot_operator import tracing
+from chatbot_operator import names, tracing
 from chatbot_operator.applying import Applier
 from chatbot_operator.asking import serving
 from chatbot_operator.cluster import Cluster
@@ -151,6 +151,8 @@ class Reconciler:
             log.info("the API server has not noticed the new definition yet", again_in=UNNOTICED_SECONDS)
         if told and (meaning := rotation.lost(chosen.bot, observed, previous)):
             await self._events.keys_lost(raw, meaning)
+        if names.admin(bot.name) in done.secrets and previous and previous.migrations:  # so the account is there
+            await self._events.password_lost(raw, names.admin(bot.name))
         if told and settled(told.get("status")) != settled(raw.get("status")):  # the next plan begins with that
             done.soon(SOON_SECONDS)
         again = after(done, observed, self._resync())
