@@ -272,6 +272,11 @@ class TestCommand:
         assert re.search("! Later +No operator runs: .* Nothing is reported until one does.", " ".join(said.split()))
         operator.renew()
         assert "No operator" not in plugin("resume", "harbour").out
+        elsewhere = {"settings.json": '{"watch_namespaces": ["elsewhere"]}'}
+        world.api.patch("ConfigMap", world.namespace, "chatbot-operator", {"data": elsewhere})
+        said = " ".join(plugin("explain", "harbour").out.split())
+        assert f"No operator watches namespace {world.namespace}; there is: " in said
+        assert f"→ Add {world.namespace} to the chart's watchNamespaces first" in said
 
     def test_an_operator_that_ended(self, plugin: Plugin, world: World, operator: Installed) -> None:
         world.create_bot()

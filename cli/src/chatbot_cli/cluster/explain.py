@@ -212,7 +212,7 @@ def _todo(
     if bot.deleted:
         return
     if operator.running is False:
-        yield "Get the operator to run first; nothing changes without it."
+        yield operator.todo
     if bot.mode == "Paused":
         yield f"It is paused: the operator changes nothing. Let it go on: {here(f'chatbot resume {bot.name}')}"
     if bot.mode == "Hibernated":
