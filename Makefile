@@ -178,7 +178,8 @@ help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # -- The environment --------------------------------------------------------------------------------------------------
-# Each stamp is newer than what it was made from, so that a second call costs nothing.
+# Each stamp is newer than what it was made from, so that a second call costs nothing. What is done is told on standard
+# error: what make was asked for may be for a shell to read, such as `eval "$(make cluster-env)"`.
 
 $(VENV)/.bootstrap: requirements/bootstrap.txt
 	@if [ ! -x $(BIN)/python ]; then \
@@ -189,17 +190,17 @@ $(VENV)/.bootstrap: requirements/bootstrap.txt
 			fi; \
 		done; \
 		if [ -z "$$chosen" ]; then \
-			echo "No Python from 3.11 to 3.13 was found (looked for: $(or $(PYTHON),python3.13 python3.12 python3.11 python3))."; \
-			echo "Install one, or name it: make $(or $(MAKECMDGOALS),up) PYTHON=/path/to/python3"; exit 1; \
+			echo "No Python from 3.11 to 3.13 was found (looked for: $(or $(PYTHON),python3.13 python3.12 python3.11 python3))." >&2; \
+			echo "Install one, or name it: make $(or $(MAKECMDGOALS),up) PYTHON=/path/to/python3" >&2; exit 1; \
 		fi; \
 		if ! $$chosen -c 'import ensurepip, venv' 2>/dev/null; then \
-			echo "$$chosen cannot make virtual environments: its module ensurepip is missing."; \
-			echo "On Debian and Ubuntu: sudo apt install $$(basename $$chosen)-venv"; exit 1; \
+			echo "$$chosen cannot make virtual environments: its module ensurepip is missing." >&2; \
+			echo "On Debian and Ubuntu: sudo apt install $$(basename $$chosen)-venv" >&2; exit 1; \
 		fi; \
-		echo "Making .venv/ with $$($$chosen -V)"; \
+		echo "Making .venv/ with $$($$chosen -V)" >&2; \
 		$$chosen -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; \
 	fi
-	@echo "Installing the installer (uv)"
+	@echo "Installing the installer (uv)" >&2
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<
 	@touch $@
 
@@ -213,7 +214,7 @@ $(VENV)/.dev: $(VENV)/.bootstrap requirements/dev.txt $(addsuffix /pyproject.tom
 
 # Compiled while installing: every process then starts in a second instead of several.
 define install
-	echo "Installing $$(grep -c '==' requirements/$(1).txt) packages (requirements/$(1).txt); the first time this downloads them"; \
+	echo "Installing $$(grep -c '==' requirements/$(1).txt) packages (requirements/$(1).txt); the first time this downloads them" >&2; \
 	$(UV) pip install --no-deps --require-hashes --compile-bytecode -r requirements/$(1).txt || exit 1; \
 	$(UV) --quiet pip install --no-deps --no-build-isolation $(addprefix -e ,$(addprefix ./,$(MEMBERS)))
 endef

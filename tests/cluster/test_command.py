@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,36 @@ from chatbot_cli.errors import CliError
 from localcluster import cluster, node, packages, paths
 
 ROOT = Path(__file__).parents[2]
+
+
+STUB = """#!/bin/sh
+# Python, uv and what they install, to make.
+case "$*" in
+    "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python && cp "$0" .venv/bin/uv ;;
+    "-V") echo "Python 3.12.0" ;;
+    "k8s/local env") echo "export KUBECONFIG=/there" ;;
+esac
+"""
+
+
+def test_in_a_fresh_clone_a_shell_reads_settings_and_a_person_what_is_done(tmp_path: Path) -> None:
+    needed = [ROOT / "Makefile", *ROOT.glob("requirements/*.txt"), *ROOT.glob("*/pyproject.toml")]
+    for file in (*needed, *ROOT.glob("services/*/pyproject.toml")):
+        copy = tmp_path / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    stub = tmp_path / "stub"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    made = subprocess.run(  # noqa: S603
+        ["make", "--silent", "cluster-env", f"PYTHON={stub}"],  # noqa: S607
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert made.stdout == "export KUBECONFIG=/there\n"
+    assert made.stderr.startswith("Making .venv/ with Python 3.12.0\nInstalling the installer (uv)\nInstalling ")
 
 
 def call(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":

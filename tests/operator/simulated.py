@@ -67,6 +67,7 @@ class Cluster:
     apis: frozenset[str] = frozenset()
     answers: dict[str, Answer] = field(default_factory=dict)
     """What pods that are not ready say of themselves, by their names."""
+    bad_faqs: str = ""
     at: str = ""
     """When it is looked at; empty: long after everything."""
 
@@ -80,6 +81,7 @@ class Cluster:
             found,
             self.apis,
             answers=self.answers,
+            bad_faqs=self.bad_faqs,
             at=self.at,
         )
         return replace(seen, data=data or remembered(Context(self.bot, seen, SETTINGS)))

@@ -311,6 +311,22 @@ class TestMissing:
         cluster.references.clear()
         assert blocked(cluster.converge().plan()) == {}
 
+    def test_faqs_that_cannot_be_read_block_nobody_and_are_told(self) -> None:
+        cluster = Cluster(make_bot(DEV), bad_faqs="line 3: entry 1 answer is missing").converge()
+        assert {
+            kind: cluster.condition(kind).status for kind in ("Available", "Ready", "Degraded", "SecretsReady")
+        } == {
+            "Available": "True",
+            "Ready": "False",
+            "Degraded": "True",
+            "SecretsReady": "False",
+        }
+        said = "ConfigMap faqs, which spec.knowledge.faqRef names, key faqs.yaml, line 3: entry 1 answer is missing."
+        assert (cluster.condition("Ready").reason, cluster.condition("Ready").message) == ("InvalidFaqs", said)
+        cluster.edit(mode="Hibernated")
+        cluster.reconcile()
+        assert cluster.condition("Ready").reason != "InvalidFaqs"
+
     def test_address_of_a_users_database_blocks_its_owner_alone(self) -> None:
         secret = Reference("Secret", "auth-db")
         lost = dict.fromkeys([secret, Reference("Secret", "auth-db", "uri")])

@@ -264,7 +264,10 @@ class TestReferences:
         bot.wait_condition("Ready", "True")
         assert bot.get("ConfigMap", "faqs")["metadata"]["labels"] == {names.REFERENCED: "true"}
         before = {name: bot.get("Deployment", f"{BOT}-{name}")["spec"]["template"] for name in COMPONENTS}
-        bot.api.patch("ConfigMap", bot.namespace, "faqs", {"data": {"faqs.yaml": "[{}]"}})
+        bot.api.patch("ConfigMap", bot.namespace, "faqs", {"data": {"faqs.yaml": "- question: [When"}})
+        wait_for("what is wrong with it", lambda: bot.condition("Degraded")[:2] == ("True", "InvalidFaqs"), 30)
+        assert "faqRef names, key faqs.yaml, line 1: not valid YAML: " in bot.condition("Ready")[2]
+        bot.api.patch("ConfigMap", bot.namespace, "faqs", {"data": {"faqs.yaml": "- {question: Q, answer: A}"}})
         wait_for(
             "its readers to roll",
             lambda: (

@@ -142,6 +142,21 @@ class TestTried:
         assert given_up.generation == 3
 
 
+def test_faqs_that_cannot_be_read_are_no_reason() -> None:
+    """What ran before reads them too."""
+    cluster = Cluster(make_bot(DEV)).converge()
+    cluster.edit(components={"conversation": {"resources": {"limits": {"memory": "1Gi"}}}})
+    cluster.reconcile()
+    overdue(cluster, "demo-conversation-worker")
+    cluster.bad_faqs = "line 1: not valid YAML"
+    assert cluster.chosen.rolled_back is None
+    told = cluster.report()
+    assert cluster.condition("Ready").reason == "InvalidFaqs"
+    assert told.components[-1].reason.startswith("InvalidFaqs: ConfigMap faqs, which spec.knowledge.faqRef names")
+    cluster.bad_faqs = ""
+    assert cluster.chosen.rolled_back is not None
+
+
 class TestMessage:
     """It stays when the pods are gone that it tells of."""
 

@@ -48,3 +48,9 @@ class TestFaqs:
 
     def test_a_right_one_passes(self) -> None:
         assert parse(HEAD + "|\n    - {question: A, answer: A}\n", "f.yaml").bot.name == "demo"
+
+    def test_merged_keys_that_would_fill_any_memory(self) -> None:
+        first = "    - &a0 {" + ", ".join(f"k{number}: 1" for number in range(10)) + "}\n"
+        more = [f"    - &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 20)]
+        (line,) = mistakes("|\n" + first + "".join(more))
+        assert line == "f.yaml:17: data.faqs.yaml: not valid YAML: more than 100 keys in one"

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from chatbot_operator import names
+from chatbot_operator import faqs, names
 from chatbot_operator.asking import ask, serving, unready
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import Refused
@@ -53,6 +53,7 @@ async def observe(
     *,
     label: bool = True,
     asked: Collection[str] = (),
+    faq: Reference | None = None,
 ) -> Look:
     """All at the same time: one round trip instead of a dozen.
 
@@ -61,6 +62,7 @@ async def observe(
         apis: optional ones that the cluster has.
         label: whether what is referred to may be labelled; else its edits are seen at the next resync.
         asked: components of which a pod is asked although it is ready.
+        faq: which of what is wanted has to be FAQs.
     """
     namespace, name = key
     wanted = list(wanted)
@@ -77,8 +79,9 @@ async def observe(
         _refused(cluster, [item for item in children if lacks_pods(item)]),
         ask([*unready(pods), *serving(pods, asked)]),
     )
+    bad = await faqs.mistake(referenced[faq.kind, faq.name], str(faq.key)) if faq in references and faq else ""
     return Look(
-        Observed(children, pods, references, apis, refused=refused, answers=answers),
+        Observed(children, pods, references, apis, refused=refused, answers=answers, bad_faqs=bad),
         versions(live for live in referenced.values() if live is not None),
     )
 

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     KEY_NOT_FOUND = "KeyNotFound"
+    INVALID_FAQS = "InvalidFaqs"
     APPLY_REFUSED = "ApplyRefused"
     STORE_FAILED = "StoreFailed"
     STORE_UNREACHABLE = "StoreUnreachable"
@@ -129,6 +130,10 @@ REASONS: Mapping[Reason, Meaning] = {
         "Add the key. Restore a Secret that the operator made: deleting it makes a new one, and requests fail until "
         "every pod has it.",
     ),
+    Reason.INVALID_FAQS: Meaning(
+        "The FAQs in the ConfigMap named cannot be read. What was read before is kept, and no pod that runs is missed.",
+        "Mend the line named; its pods follow by themselves.",
+    ),
     Reason.APPLY_REFUSED: Meaning(
         "The API server refused an object: a policy, a quota or the operator's rights.",
         "Mend what the message names; it is tried again by itself.",
@@ -187,8 +192,8 @@ REASONS: Mapping[Reason, Meaning] = {
     ),
     Reason.IMAGE_PULL_FAILED: Meaning(
         "The image named cannot be pulled.",
-        "Mend `spec.images` or `spec.version`, where neither is set the chart's `images.tag` or `registry`, or the node's "
-        "way to the registry.",
+        "Mend `spec.images` or `spec.version`, where neither is set the chart's `images.tag` or `registry`, or the "
+        "node's way to the registry.",
     ),
     Reason.CONTAINER_CONFIG_ERROR: Meaning(
         "A container cannot be made, because something it mounts or names is not there.", "`kubectl describe pod`"

@@ -17,7 +17,7 @@ from chatbot_operator import tracing
 from chatbot_operator.applying import Applier
 from chatbot_operator.asking import serving
 from chatbot_operator.cluster import Cluster
-from chatbot_operator.components import revisions, rotation
+from chatbot_operator.components import conversation, revisions, rotation
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.moving import noted, remembered, settled
 from chatbot_operator.components.revisions import Effective
@@ -177,7 +177,10 @@ class Reconciler:
     ) -> Look:
         self._referrers.refer(key, references)
         asked, label = doing_without(bot), bot.spec.mode != "Paused"
-        look = await observe(self._cluster, key, uid, references, known, self._apis(), label=label, asked=asked)
+        faq = conversation.faq_reference(bot)
+        look = await observe(
+            self._cluster, key, uid, references, known, self._apis(), label=label, asked=asked, faq=faq
+        )
         self._outside.note(key, serving(look.observed.pods, asked), look.observed.answers)
         return replace(look, observed=replace(look.observed, at=_now()))
 

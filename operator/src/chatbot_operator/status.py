@@ -10,7 +10,7 @@ from chatbot_resource.status import MAX_TEXT, ComponentStatus, Phase, RolledBack
 from pydantic import ValidationError
 
 from chatbot_operator import names, store_findings, whereabouts
-from chatbot_operator.components import autoscaling, dependencies, exposure, rotation
+from chatbot_operator.components import autoscaling, conversation, dependencies, exposure, rotation
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import applied_hash, generation, uid
 from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true, paused
@@ -49,7 +49,7 @@ def status_of(
     migrating = store_findings.migrations(context, steps)
     lacked = store_findings.lacked(context, views, migrating, previous)
     found = Findings(
-        secrets=_secrets(steps),
+        secrets=_secrets(steps) or conversation.bad_faqs(context),
         stores={name: finding or lacked.get(name) for name, finding in stores.items()},
         migrations=migrating,
         components={view.part: view.finding for view in views},

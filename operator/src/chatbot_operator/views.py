@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
+from chatbot_operator.components import conversation
 from chatbot_operator.components.context import Context
 from chatbot_operator.conditions import PASSING
 from chatbot_operator.reachability import lost
@@ -46,7 +47,7 @@ def views_of(context: Context, steps: list[Step], stores: Mapping[names.Store, B
         stores: what is wrong with each by itself.
     """
     bot, observed = context.bot, context.observed
-    found = [_waiting(context, _view(bot, part, steps, observed, stores)) for part in COMPONENTS]
+    found = [_reading(context, _waiting(context, _view(bot, part, steps, observed, stores))) for part in COMPONENTS]
     return [_without_service(bot, view, steps, observed) for view in found] if bot.spec.mode == "Paused" else found
 
 
@@ -92,6 +93,13 @@ def _waiting(context: Context, view: View) -> View:
     if view.finding.reason != Reason.HIBERNATED:
         return view
     return replace(view, finding=Blocked(Reason.WAITING_FOR_STORE, "Waits until the data of Postgres has been copied."))
+
+
+def _reading(context: Context, view: View) -> View:
+    """The worker is not ready before it has read the FAQs, and says so to nobody."""
+    bad = conversation.bad_faqs(context)
+    concerned = bad and view.part == "conversation-worker" and view.finding and view.finding.reason in UNEXPLAINED
+    return replace(view, finding=bad) if concerned else view
 
 
 def _finding(

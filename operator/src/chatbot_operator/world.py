@@ -68,6 +68,9 @@ class Observed:
     answers: Mapping[str, Answer] = field(default_factory=dict)
     """By pod, of some that run and are not ready, or may lack a store all the same; see asking.py."""
 
+    bad_faqs: str = ""
+    """What is wrong with the FAQs that the resource refers to; empty: nothing, or they are not there."""
+
     at: str = ""
     """When it was looked at, RFC 3339; empty: long after anything in it came about."""
 

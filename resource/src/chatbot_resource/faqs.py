@@ -17,6 +17,8 @@ from chatbot_resource.mistakes import explain
 
 MAX_SLUG = 100
 MAX_MISTAKES = 20
+MAX_KEYS = 100
+"""Of one mapping. Merged ones (`<<`) that merge others multiply: a page of them would fill any memory."""
 
 
 def _no_nul(text: str) -> str:
@@ -26,6 +28,13 @@ def _no_nul(text: str) -> str:
 
 
 NoNul = AfterValidator(_no_nul)
+
+
+class _Loader(yaml.SafeLoader):
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MAX_KEYS:
+            raise yaml.constructor.ConstructorError(None, None, f"more than {MAX_KEYS} keys in one", node.start_mark)
 
 
 class FaqEntry(BaseModel):
@@ -51,7 +60,7 @@ class FaqEntry(BaseModel):
 def check_faqs(text: str) -> list[Mistake]:
     """What is wrong with a FAQ text. Lines count within it; the path is such as `entry 3 answer`."""
     try:
-        content: Any = yaml.safe_load(text)
+        content: Any = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe one
         entries = TypeAdapter(list[FaqEntry]).validate_python(content if content is not None else [])
     except yaml.YAMLError as error:
         return [lines.syntax(error)]

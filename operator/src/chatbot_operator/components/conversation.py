@@ -7,7 +7,8 @@ from chatbot_operator.components.configuration import Configs
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.reads import Read, there, user_secret, user_text
 from chatbot_operator.components.services import Program
-from chatbot_operator.world import Manifest
+from chatbot_operator.reasons import Reason
+from chatbot_operator.world import Blocked, Manifest, Reference
 
 
 def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
@@ -57,3 +58,16 @@ def _embeddings_key(bot: ChatbotDeployment) -> list[Read]:
 def _faqs(bot: ChatbotDeployment) -> list[Read]:
     ref = bot.spec.knowledge.faq_ref
     return [user_text(ref, "faqs.yaml", "spec.knowledge.faqRef", "knowledge")] if ref else []
+
+
+def faq_reference(bot: ChatbotDeployment) -> Reference | None:
+    return next((read.reference for read in _faqs(bot)), None)
+
+
+def bad_faqs(context: Context) -> Blocked | None:
+    """Waited for by nothing: the worker is not ready, and all else goes on with the FAQs that were read before."""
+    found = None if context.hibernated else faq_reference(context.bot)
+    if found is None or not context.observed.bad_faqs:
+        return None
+    where = f"ConfigMap {found.name}, which spec.knowledge.faqRef names, key {found.key}"
+    return Blocked(Reason.INVALID_FAQS, f"{where}, {context.observed.bad_faqs}.")

@@ -96,7 +96,8 @@ def _failing(asked: Effective, observed: Observed, settled: Manifest, render: Re
 
 def _failure(live: Manifest, observed: Observed, deadline: float) -> Blocked | None:
     if live["kind"] == "Deployment":
-        return None if waits_for_store(live, observed) else overdue(live, observed)
+        waits = waits_for_store(live, observed) or _waits_for_faqs(live, observed)
+        return None if waits else overdue(live, observed)
     # A store that runs what it ran before fails by something else.
     same = live["kind"] == "StatefulSet" and image_of(live) == image(observed, component_of(live))
     return None if same else _unstarted(live, observed, deadline)
@@ -114,6 +115,11 @@ def due(bot: ChatbotDeployment, observed: Observed) -> float | None:
     deadline = seconds(bot.spec.rollout.deadline)
     left = [deadline - age(pod, observed.at) for pod in observed.pods if pods_finding([pod], observed.at)]
     return min((item for item in left if item > 0), default=None)
+
+
+def _waits_for_faqs(live: Manifest, observed: Observed) -> bool:
+    """What ran before reads the same ones."""
+    return bool(observed.bad_faqs) and component_of(live) == "conversation-worker"
 
 
 def _lasting(message: str, live: Manifest) -> str:

@@ -1,0 +1,43 @@
+"""What is wrong with the FAQs of a resource, by their reader's own rules: no pod needs to try them for that.
+
+Who may write a ConfigMap decides what is read here. So it is bounded, read beside the event loop and one at a time, and
+its mistakes are remembered.
+"""
+
+import asyncio
+import threading
+from base64 import b64decode
+from functools import lru_cache
+
+from chatbot_resource.faqs import check_faqs
+
+from chatbot_operator.world import Manifest
+
+MOST = 200_000
+"""Characters. YAML takes a thousand times as much memory at worst; of a longer text its pods alone tell."""
+
+_one = threading.Lock()
+
+
+async def mistake(live: Manifest | None, key: str) -> str:
+    """In one key of a ConfigMap; empty when there is none, and when the key is not there."""
+    try:
+        text = _text(live or {}, key)
+    except ValueError:
+        return "not a text in UTF-8"
+    return await asyncio.to_thread(_mistake, text) if 0 < len(text) <= MOST else ""
+
+
+def _text(live: Manifest, key: str) -> str:
+    plain, packed = ((live.get(field) or {}).get(key, "") for field in ("data", "binaryData"))
+    return str(plain) or b64decode(packed).decode()
+
+
+@lru_cache(maxsize=100)
+def _mistake(text: str) -> str:
+    with _one:
+        found = check_faqs(text)
+    if not found:
+        return ""
+    first, more = found[0], f" ({len(found) - 1} more)" if len(found) > 1 else ""
+    return f"line {first.line}: {f'{first.path} {first.text}'.strip()}{more}"
