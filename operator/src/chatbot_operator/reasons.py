@@ -191,7 +191,9 @@ REASONS: Mapping[Reason, Meaning] = {
         "No node can take the pod named.", "Add nodes or room, or lower `components.X.resources` or the replicas."
     ),
     Reason.IMAGE_PULL_FAILED: Meaning(
-        "The image named cannot be pulled.", "Mend `spec.images` or `spec.version`, or the node's way to the registry."
+        "The image named cannot be pulled.",
+        "Mend `spec.images` or `spec.version`, where neither is set the chart's `images.tag` or `registry`, or the "
+        "node's way to the registry.",
     ),
     Reason.CONTAINER_CONFIG_ERROR: Meaning(
         "A container cannot be made, because something it mounts or names is not there.", "`kubectl describe pod`"

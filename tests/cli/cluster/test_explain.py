@@ -156,7 +156,8 @@ class TestCause:
         assert "demo-chat-1 cannot pull image nowhere/chat:2" in found.cause.message
         assert found.cause.where == ("chat",)
         assert all(not problem.stuck for problem in found.others)
-        assert found.todo == ("Mend `spec.images` or `spec.version`, or the node's way to the registry.",)
+        [todo] = found.todo
+        assert "`spec.version`, where neither is set the chart's `images.tag`" in todo
 
     def test_the_components_that_are_behind_are_counted(self) -> None:
         text = explained(broken()).components
