@@ -1,7 +1,7 @@
 """The cache of answers: given again to who got them, for the same things only, and never what must not be kept."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ from uuid import UUID
 import asyncpg
 import httpx2
 import pytest
+from chatbot_chat.agent import AgentEvent
 from chatbot_chat.caching.kept import LARGEST, NEWEST, Kept
 from chatbot_chat.caching.keys import Key, key_of, key_of_body
-from chatbot_chat.caching.service import Use, wished
-from chatbot_chat.providers import Message, ModelRequest, ToolSpec
-from chatbot_chat.settings import Settings
+from chatbot_chat.caching.service import Cache, Use, wished
+from chatbot_chat.conversation_client import ConversationClient
+from chatbot_chat.providers import Chosen, Finish, Message, ModelRequest, TextDelta, ToolSpec, Usage
+from chatbot_chat.settings import CacheSettings, Settings
 from chatbot_common.ids import uuid7
 from chatbot_conversation.wire import MAX_TEXT
 from prometheus_client import REGISTRY
@@ -48,9 +50,8 @@ async def answers_of(redis: Redis, user: UUID) -> list[str]:
     return [name.decode().split()[1] for name in names]
 
 
-def looked_up() -> float:
-    """How often something was looked for in vain."""
-    return REGISTRY.get_sample_value("chat_cache_total", {"outcome": "miss"}) or 0
+def counted(outcome: str) -> float:
+    return REGISTRY.get_sample_value("chat_cache_total", {"outcome": outcome}) or 0
 
 
 class TestKey:
@@ -114,8 +115,8 @@ class TestKept:
     async def test_is_for_its_user(self, redis: Redis) -> None:
         kept, ada, bob, key = Kept(redis, 60), uuid7(), uuid7(), Key("r", "q")
         await kept.put(ada, key, {"said": "a"}, self.FIRST)
-        assert await kept.exactly(ada, key.exact) == {"said": "a"}
-        assert await kept.exactly(bob, key.exact) is None
+        assert (await kept.exactly(ada, key.exact))[0] == {"said": "a"}
+        assert (await kept.exactly(bob, key.exact))[0] is None
         assert await kept.similar(bob, "r", self.FIRST, 0.5) is None
 
     async def test_is_found_by_the_nearest_question(self, redis: Redis) -> None:
@@ -141,8 +142,20 @@ class TestKept:
             for rest in "rs":
                 await kept.put(user, Key(rest, "q"), {"said": "a"}, self.FIRST)
         await kept.forget(ada)
-        assert not await redis.keys(f"chat:cache:*{ada}*")
+        assert await redis.keys(f"chat:cache:*{ada}*") == [f"chat:cache:{{{ada}}}:erased".encode()]
         assert await kept.similar(bob, "s", self.FIRST, 0.9)
+
+    async def test_is_not_of_a_question_from_before_something_was_erased(self, redis: Redis) -> None:
+        """However long its answer takes."""
+        kept, ada, key = Kept(redis, 60), uuid7(), Key("r", "q")
+        for _ in range(2):
+            _, before = await kept.exactly(ada, key.exact)
+            await kept.forget(ada)
+            await kept.put(ada, key, {"said": "a"}, None, before)
+            assert await answers_of(redis, ada) == []
+        _, after = await kept.exactly(ada, key.exact)
+        await kept.put(ada, key, {"said": "b"}, None, after)
+        assert await kept.exactly(ada, key.exact) == ({"said": "b"}, after)
 
     async def test_compares_directions_and_not_lengths(self, redis: Redis) -> None:
         kept, ada = Kept(redis, 60), uuid7()
@@ -157,7 +170,7 @@ class TestKept:
         await kept.put(bob, keys[0], {"said": "b"}, self.FIRST)
         for key in [*keys[:-1], keys[8], keys[-1]]:  # what is kept again is new
             await kept.put(ada, key, {"said": key.question}, self.FIRST)
-        found = [key.question for key in keys if await kept.exactly(ada, key.exact)]
+        found = [key.question for key in keys if (await kept.exactly(ada, key.exact))[0]]
         assert found == [key.question for key in [keys[8], *keys[10:]]]
         names = [name.decode() async for name in redis.scan_iter(match=f"chat:cache:*{ada}*")]
         vectors = [await redis.hlen(name) for name in names if ":vectors:" in name]
@@ -179,7 +192,37 @@ class TestKept:
     async def test_is_not_too_large(self, redis: Redis) -> None:
         kept, ada, key = Kept(redis, 60), uuid7(), Key("r", "q")
         await kept.put(ada, key, {"said": "x" * LARGEST}, None)
-        assert await kept.exactly(ada, key.exact) is None
+        assert (await kept.exactly(ada, key.exact))[0] is None
+
+
+async def spoken(text: str) -> AsyncGenerator[AgentEvent, None]:
+    for event in (Chosen("m"), TextDelta(text), Usage(1, 1), Finish("stop")):
+        yield event
+
+
+class TestCache:
+    async def test_keeps_nothing_of_an_answer_that_ends_when_its_user_has_erased_something(
+        self, redis: Redis, conversation: ConversationClient
+    ) -> None:
+        cache, ada, bob = Cache(conversation, CacheSettings(seconds=60, similarity=None), redis), uuid7(), uuid7()
+        begun = [await cache.recall(user, "m", lambda: REQUEST) for user in (ada, bob)]
+        await cache.forget(ada)
+        begun.append(await cache.recall(ada, "m", lambda: asking("Another")))
+        for recall in begun:
+            async for _ in recall.through(spoken("324 m")):
+                pass
+            await recall.keep()
+        for user, question, hit in ((ada, QUESTION, False), (bob, QUESTION, True), (ada, "Another", True)):
+            assert (await cache.recall(user, "m", lambda asked=question: asking(asked))).hit == hit
+
+    async def test_leaves_an_embedder_alone_that_is_away(self, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("chatbot_chat.caching.service.AWAY_SECONDS", 600)
+        before = counted("unavailable"), counted("miss")
+        async with httpx2.AsyncClient(base_url="http://127.0.0.1:1") as dead:
+            cache = Cache(ConversationClient(dead, dead), CacheSettings(seconds=60, similarity=0.8), redis)
+            for _ in range(2):
+                assert not (await cache.recall(uuid7(), "m", lambda: REQUEST)).hit
+        assert (counted("unavailable"), counted("miss")) == (before[0] + 1, before[1])
 
 
 Cached = Callable[..., contextlib.AbstractAsyncContextManager[Chat]]
@@ -230,6 +273,15 @@ class TestTurn:
         await chat.client.delete(f"/v1/responses/resp_{run.hex}", headers=chat.keys.bearer(ada))
         for user, cached in ((ada, False), (bob, True)):
             assert ("cached" in (await chat.send(user, QUESTION)).json()["usage"]) == cached
+
+    async def test_that_cannot_be_erased_here_is_not_erased_at_all(self, chat: Chat, cached: Cached) -> None:
+        """So it can be asked for again."""
+        ada = uuid7()
+        path = f"/v1/responses/resp_{UUID((await chat.send(ada, QUESTION)).json()['run_id']).hex}"
+        async with cached(redis_url="redis://127.0.0.1:1") as away:
+            assert (await away.client.delete(path, headers=chat.keys.bearer(ada))).status_code == 503
+        assert (await chat.client.delete(path, headers=chat.keys.bearer(ada))).status_code == 200
+        assert "cached" not in (await chat.send(ada, QUESTION)).json()["usage"]
 
     async def test_of_somebody_else_is_not(self, chat: Chat, model_server: ModelServer) -> None:
         for user in (uuid7(), uuid7()):
@@ -353,11 +405,11 @@ class TestCompletion:
         [*_, some] = [item for item in told["providers"] if item["name"] == "scripted"]
         claude = some | {"name": "claude", "type": "Anthropic", "base_url": running_claude[1]}
         model = told["models"][0] | {"name": "m", "deployments": [{"provider": "claude", "model": "echo", "weight": 1}]}
-        ada, before = uuid7(), looked_up()
+        ada, before = uuid7(), counted("miss")
         async with cached(providers=[*told["providers"], claude], models=[*told["models"], model]) as chat:
             for name, times in (("retrieval", 0), ("m", 1)):
                 assert (await complete(chat, ada, name)).status_code == 200
-                assert looked_up() - before == times
+                assert counted("miss") - before == times
 
     async def test_without_a_cache_says_nothing_of_one(self, cached: Cached) -> None:
         async with cached(cache=None) as chat:

@@ -330,6 +330,7 @@ class TestRefusals:
             ({"prompt": {"id": "pmpt_1"}}, "instructions"),
             ({"truncation": "disabled"}, "oldest exchange"),
             ({"model": BOT, "truncation": "disabled", "store": False}, "oldest exchange"),
+            ({"truncation": "auto", "store": False}, "gets all of it"),
             ({"model": BOT, "max_tool_calls": 1}, "bounds of their own"),
         ],
     )

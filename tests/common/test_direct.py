@@ -79,7 +79,16 @@ class TestDirect:
             (b'{"left": 1}', JSON),
             (b'{"left": "one", "right": null}', JSON),
             (b'{"left": 1,', JSON),
-            (b'{"left": 1, "right": 2}', {"Content-Type": "text/plain"}),
+            *(
+                (b'{"left": 1, "right": 2}', {"Content-Type": kind})
+                for kind in (
+                    "application/JSON",
+                    "application/x+json; a=b",
+                    "text/plain",
+                    "text/json",
+                    "text/plain;json",
+                )
+            ),
             (b'{"left": 1, "right": 2}', {}),
             (b'{"left": 1, "right": 2, "why": "conflict"}', JSON),
             (b'{"left": 1, "right": 2, "why": "http"}', JSON),

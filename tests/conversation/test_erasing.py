@@ -1,16 +1,18 @@
 """Erasing one turn: what was asked and said is gone, and what goes on from it stays."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import pytest
 from chatbot_common.database import Database
 from chatbot_common.ids import uuid7
 from chatbot_conversation.conversations.indexing import MessageIndexer
 from chatbot_conversation.vectors import MESSAGES
 from chatbot_conversation.vectors.pgvector import PGVectorStore
+from sqlalchemy import Engine, event
 
 from tests.conversation.running import Conversation
 from tests.conversation.test_branches import messages_of, regenerate
@@ -23,6 +25,19 @@ EVERYWHERE = ("messages", "feedback", "conversations", "turns", "ledger", "pgque
 async def erase(service: Conversation, user_id: UUID, turn: dict[str, Any]) -> int:
     path = f"/internal/turns/{turn['turn_id']}"
     return (await service.client.delete(path, headers=service.as_chat(user_id))).status_code
+
+
+@pytest.fixture
+def rows() -> Iterator[list[int]]:
+    """How many each statement of this process has brought or changed."""
+    counted: list[int] = []
+
+    def count(_: Any, cursor: Any, *__: Any) -> None:
+        counted.append(cursor.rowcount)
+
+    event.listen(Engine, "after_cursor_execute", count)
+    yield counted
+    event.remove(Engine, "after_cursor_execute", count)
 
 
 class ErasingMeanwhile:
@@ -71,6 +86,23 @@ class TestErase:
         assert await erase(service, ada, third) == 204
         assert [message["text"] for message in await messages_of(service, ada, first)] == ["one", "eins"]
         assert await erase(service, ada, first) == 204
+
+    async def test_costs_no_more_in_a_long_conversation(
+        self, service: Conversation, ada: UUID, rows: list[int]
+    ) -> None:
+        """Nor does what it was asked with."""
+        costs, told = [], [{"role": "user", "text": "a"}, {"role": "assistant", "text": "b"}]
+        for turns in (1, 4):
+            place: dict[str, Any] = {"conversation_id": (await service.exchange(ada, "one", "eins"))["conversation_id"]}
+            for _ in range(turns):
+                await service.exchange(ada, "more", "mehr", **place)
+            last = await service.exchange(ada, "two", "zwei", earlier=told, **place)
+            rows.clear()
+            found = await service.client.get(f"/internal/turns/{last['turn_id']}/told", headers=service.as_chat(ada))
+            assert [message["text"] for message in found.json()["messages"]] == ["a", "b", "two"]
+            assert await erase(service, ada, last) == 204
+            costs.append(sum(rows))
+        assert costs[0] == costs[1]
 
     async def test_what_goes_on_from_it_stays(self, service: Conversation, ada: UUID, sql: asyncpg.Connection) -> None:
         told = [{"role": "user", "text": "secret life"}, {"role": "assistant", "text": "secret word"}]

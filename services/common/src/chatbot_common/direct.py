@@ -31,6 +31,7 @@ from chatbot_common.errors import (
     Problem,
     UnsupportedMediaType,
     from_validation,
+    is_json,
     problem_response,
 )
 from chatbot_common.leaving import CLIENT_LEFT
@@ -175,7 +176,7 @@ def json_of(model: BaseModel) -> Response:
 async def body_of(request: Request, model: type[ModelT]) -> ModelT:
     """The JSON body. Raises the `Problem`s that the framework's reading would end in."""
     kind = request.headers.get("content-type", "")
-    if "json" not in kind:
+    if not is_json(kind):
         raise UnsupportedMediaType(SEND_JSON)
     body = await request.body()
     with validated("body", kind=kind):

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 log = structlog.get_logger(__name__)
 
 _TYPE_NAME = re.compile(r"str|int|float|bool|(constrained|function|tagged|nullable)-.*|(list|dict|tuple)\[.*\]")
+_JSON = re.compile(r"application/([^/]*\+)?json", re.IGNORECASE)
 TYPE_PREFIX = "urn:chatbot:problem:"
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 SEND_JSON = "Send JSON, with the header 'Content-Type: application/json'."
@@ -141,13 +142,18 @@ def from_validation(error: RequestValidationError, content_type: str = "applicat
     details = error.errors()
     if any(detail["type"] == "json_invalid" for detail in details):
         return MalformedBody("The body could not be parsed as JSON; check quotes, commas and braces.")
-    if "json" not in content_type and any(tuple(detail["loc"]) == ("body",) for detail in details):
+    if not is_json(content_type) and any(tuple(detail["loc"]) == ("body",) for detail in details):
         return UnsupportedMediaType(SEND_JSON)
     # A field of several types reports once for each type; the first says enough.
     found = {_pointer(detail["loc"]): detail for detail in reversed(details)}
     errors = [{"pointer": pointer, "detail": _words(detail)} for pointer, detail in reversed(found.items())]
     summary = "; ".join(f"{item['pointer']}: {item['detail']}" for item in errors[:3])
     return InvalidRequest(summary, errors=errors)
+
+
+def is_json(content_type: str) -> bool:
+    """Whether the framework reads such a body as JSON."""
+    return _JSON.fullmatch(content_type.partition(";")[0].strip()) is not None
 
 
 def _pointer(location: Sequence[str | int]) -> str:

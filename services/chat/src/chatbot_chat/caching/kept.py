@@ -3,6 +3,7 @@
     chat:cache:{USER}:EXACT         an answer
     chat:cache:{USER}:vectors:REST  vectors of questions of the same rest, by the names of their answers
     chat:cache:{USER}:newest        'REST EXACT' of all of these, by the time at which they were kept
+    chat:cache:{USER}:erased        another mark each time that all of these are erased
 
 Every key ends by itself, and a user has at most `NEWEST` answers: limits and budgets are in the same Redis, and a full
 one counts nobody's requests any more. Every method raises `redis.RedisError`.
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from math import hypot
 from operator import mul
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from chatbot_common.redis import Script
 from redis.asyncio import Redis
@@ -29,12 +30,16 @@ LARGEST = 32 * 1024
 """Bytes of an answer; a larger one is not kept."""
 AT_ONCE = 4
 """Vectors that are compared before others may go on: of 384 numbers 0.2 ms, of 3,072 1.2, and there are `NEWEST`."""
+ERASED_SECONDS = 2 * 60 * 60
+"""A mark stays for longer than an answer may take: what began before it, and ends after it, is not kept."""
 FULL = 0.75
 """Of the memory that Redis may have; from there on nothing is kept: the rest is for what has to be counted."""
 
-# KEYS: newest, answer, vectors. ARGV: seconds to keep, answer as JSON, 'REST EXACT', vector or '', how many to have,
-# how full Redis may be, user's prefix. Whoever may not ask how full it is keeps the answer.
+# KEYS: newest, answer, vectors, erased. ARGV: seconds to keep, answer as JSON, 'REST EXACT', vector or '', how many to
+# have, how full Redis may be, user's prefix, mark that there was. Whoever may not ask how full it is keeps the answer.
 _PUT = """
+local mark = redis.call('GET', KEYS[4])
+if mark and mark ~= ARGV[8] then return 0 end
 local told = redis.pcall('INFO', 'memory')
 if type(told) == 'string' then
   local used, most = told:match('used_memory:(%d+)'), told:match('maxmemory:(%d+)')
@@ -57,8 +62,9 @@ end
 return 1
 """
 
-# KEYS: newest. ARGV: user's prefix.
+# KEYS: newest, erased. ARGV: user's prefix, mark, seconds that it stays.
 _FORGET = """
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
 for _, name in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   local rest, exact = name:match('(%S*) (%S*)')
   redis.call('DEL', ARGV[1] .. exact, ARGV[1] .. 'vectors:' .. rest)
@@ -68,6 +74,8 @@ return redis.call('DEL', KEYS[1])
 
 Vector = Sequence[float]
 Answer = dict[str, Any]
+Mark = str
+"""Of the last time that a user had something erased; empty where there is none."""
 
 
 class Kept:
@@ -78,8 +86,12 @@ class Kept:
         self._put = Script(redis, _PUT)
         self._forget = Script(redis, _FORGET)
 
-    async def exactly(self, user_id: UUID, exact: str) -> Answer | None:
-        return await self._named(_of(user_id) + exact)
+    async def exactly(self, user_id: UUID, exact: str) -> tuple[Answer | None, Mark]:
+        """The answer to the same question, and the mark that `put` needs for another one."""
+        own = _of(user_id)
+        told: list[Any] = await self._redis.mget(own + exact, own + "erased")
+        found, mark = told
+        return json.loads(found) if found else None, mark.decode() if mark else ""
 
     async def similar(self, user_id: UUID, rest: str, vector: Vector, similarity: float) -> Answer | None:
         """The answer to the nearest question that is near enough and whose answer is still there."""
@@ -97,22 +109,22 @@ class Kept:
                 return answer
         return None
 
-    async def put(self, user_id: UUID, key: Key, answer: Answer, vector: Vector | None) -> None:
-        """Nothing where the answer is too large, or Redis nearly full."""
+    async def put(self, user_id: UUID, key: Key, answer: Answer, vector: Vector | None, mark: Mark = "") -> None:
+        """Nothing where the answer is too large, Redis nearly full, or something was erased since this mark."""
         text = json.dumps(answer, separators=(",", ":"))
         if len(text) > LARGEST:
             return
         own = _of(user_id)
         packed = _packed(vector) if vector is not None else ""
         await self._put(
-            [f"{own}newest", own + key.exact, _vectors(user_id, key.rest)],
-            [self._seconds, text, f"{key.rest} {key.exact}", packed, NEWEST, str(self._full), own],
+            [f"{own}newest", own + key.exact, _vectors(user_id, key.rest), f"{own}erased"],
+            [self._seconds, text, f"{key.rest} {key.exact}", packed, NEWEST, str(self._full), own, mark],
         )
 
     async def forget(self, user_id: UUID) -> None:
-        """All of a user's: by their names nobody can tell which of them is the one that was erased."""
+        """All of a user's, also what is being answered: nobody can tell which of them is the one that was erased."""
         own = _of(user_id)
-        await self._forget([f"{own}newest"], [own])
+        await self._forget([f"{own}newest", f"{own}erased"], [own, uuid4().hex, ERASED_SECONDS])
 
     async def _named(self, name: str | bytes) -> Answer | None:
         found = await self._redis.get(name)

@@ -9,13 +9,14 @@ from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import structlog
-from chatbot_common.errors import Problem
+from chatbot_common.errors import Problem, Unavailable
+from chatbot_common.http import UpstreamProblem
 from fastapi import Depends, Header
 from prometheus_client import Counter
 from redis import RedisError
 from redis.asyncio import Redis
 
-from chatbot_chat.caching.kept import Answer, Kept, Vector
+from chatbot_chat.caching.kept import Answer, Kept, Mark, Vector
 from chatbot_chat.caching.keys import Key, key_of, key_of_body, named
 from chatbot_chat.caching.recall import Recall
 from chatbot_chat.conversation_client import ConversationClient
@@ -29,7 +30,7 @@ ASKED = Counter("chat_cache_total", "Answers looked for in the cache, by what wa
 PATIENCE_SECONDS = 2.0
 """For Redis and the embedding together; then the answer goes on without."""
 AWAY_SECONDS = 1.0
-"""After a failure Redis is left alone for so long: not every question should wait for a time-out."""
+"""After a failure both are left alone for so long: not every question should wait for a time-out."""
 FORMAT = 1
 """Of kept answers: what a release writes otherwise, it must not read as its own."""
 Result = TypeVar("Result")
@@ -49,6 +50,16 @@ class Use:
 
 
 USUAL = Use()
+
+
+@dataclass
+class Seen:
+    """What is known of a question when it goes to a model: all of it, or as much as there was time for."""
+
+    found: Answer | None = None
+    vector: Vector | None = None
+    mark: Mark | None = None
+    """None is not known."""
 
 
 def wished(cache_control: Annotated[str, Header()] = "") -> Use:
@@ -93,39 +104,45 @@ class Cache:
         return await self._recall(self._kept, user_id, model, key_of_body(self._world, body), use)
 
     async def forget(self, user_id: UUID) -> None:
-        """What is kept for a user. Where Redis is away it ends by itself."""
-        if self._kept is not None:
-            await self._bounded(self._kept.forget(user_id))
+        """What is kept for a user. Raises `Unavailable` where Redis is away: it would be given again afterwards."""
+        if self._kept is None:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._kept.forget(user_id)
+        except (RedisError, TimeoutError) as error:
+            raise Unavailable("The cache of answers cannot be erased right now; try again shortly.") from error
 
     async def _recall(self, kept: Kept, user_id: UUID, model: str, key: Key, use: Use) -> Recall:
-        found, vector = await self._bounded(self._look(kept, user_id, key, use)) or (None, None)
-        keep = partial(self._keep, kept, user_id, key, vector) if use.write else None
-        return Recall(model, found, keep, "hit" if found else "fwd=miss" if use.read else "fwd=request")
+        seen = Seen()
+        await self._bounded(self._look(kept, user_id, key, use, seen))
+        keep = partial(self._keep, kept, user_id, key, seen) if use.write else None
+        return Recall(model, seen.found, keep, "hit" if seen.found else "fwd=miss" if use.read else "fwd=request")
 
-    async def _look(self, kept: Kept, user_id: UUID, key: Key, use: Use) -> tuple[Answer | None, Vector | None]:
-        """The answer that there is, and the question's vector where it was needed or will be."""
-        outcome, vector = "miss", None
-        found = await kept.exactly(user_id, key.exact) if use.read else None
-        if found:
-            outcome = "hit"
+    async def _look(self, kept: Kept, user_id: UUID, key: Key, use: Use, seen: Seen) -> None:
+        """For the answer that there is, and the question's vector where it is needed or will be."""
+        outcome = "miss"
+        found, seen.mark = await kept.exactly(user_id, key.exact)
+        if found and use.read:
+            outcome, seen.found = "hit", found
         elif self._similarity is not None and key.question.strip():
-            vector = await self._vector(key.question)
+            vector = seen.vector = await self._vector(key.question)
             if vector and use.read and (found := await kept.similar(user_id, key.rest, vector, self._similarity)):
-                outcome = "similar"
+                outcome, seen.found = "similar", found
         ASKED.labels(outcome if use.read else "refreshed").inc()
-        return found, vector
 
     async def _vector(self, question: str) -> Vector | None:
-        """None where it cannot be had, as of a question that is too long for the model: that one is kept as it is."""
+        """None of a question that is refused, as one that is too long for the model: that one is kept as it is."""
         try:
             [vector] = await self._conversation.embed([question])
-        except Problem as problem:
+        except UpstreamProblem as problem:
             log.warning("question is not compared", error=problem.kind)
             return None
         return vector
 
-    async def _keep(self, kept: Kept, user_id: UUID, key: Key, vector: Vector | None, answer: Answer) -> None:
-        await self._bounded(kept.put(user_id, key, answer, vector))
+    async def _keep(self, kept: Kept, user_id: UUID, key: Key, seen: Seen, answer: Answer) -> None:
+        if seen.mark is not None:
+            await self._bounded(kept.put(user_id, key, answer, seen.vector, seen.mark))
 
     async def _bounded(self, asked: Coroutine[Any, Any, Result]) -> Result | None:
         """None when it cannot be had right now."""
@@ -135,7 +152,7 @@ class Cache:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 return await asked
-        except (RedisError, TimeoutError) as error:
+        except (RedisError, TimeoutError, Problem) as error:
             self._away_until = time.monotonic() + AWAY_SECONDS
             ASKED.labels("unavailable").inc()
             log.warning("cache is not there, answers go on", error=type(error).__name__)

@@ -172,10 +172,13 @@ class RunService:
         return await self._conversation.told(user, run_id)
 
     async def delete(self, user: User, run_id: UUID) -> None:
-        """Stop a run and erase it, with what was asked and said: it is not given again. Raises what `cancel` does."""
+        """Stop a run and erase it, with what was asked and said: it is not given again. Raises what `cancel` does.
+
+        The turn goes last, and as long as it is there all of this can be asked for again.
+        """
         await self.cancel(user, run_id)
-        await self._conversation.delete_turn(user, run_id)
         await self._cache.forget(user.id)
+        await self._conversation.delete_turn(user, run_id)
 
     async def cancel(self, user: User, run_id: UUID) -> Turn:
         """Ask for the run to stop, wherever it is; one that waits for its user ends at once. An ended one stays so.

@@ -125,6 +125,10 @@ class ResponseRequest(BaseModel):
                 "What does not fit into the model's window is left out here, the oldest exchange first: send auto, "
                 "or nothing. A raw model with store: false gets all of it.",
             )
+        if self.truncation == "auto" and raw and not self.stored:
+            raise Refused(
+                "truncation", "With store: false a raw model gets all of it, or refuses it: send disabled, or nothing."
+            )
 
     @property
     def completion(self) -> CompletionRequest:
