@@ -1,10 +1,12 @@
 """Fixtures every test may use. Stores are real; nothing but loopback can be reached."""
 
 import atexit
+import faulthandler
 import gc
 import os
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +33,9 @@ auth/test_process operator/test_namespaces common/test_redis operator/test_watch
 conversation/test_worker images/test_postgres operator/test_credentials operator/test_plan
 """
 """Files of half a minute and more, the longest first: all others fill what is left at the end of a run."""
+
+ENDING = 300.0
+"""Seconds in which a test, and what it shared with others, ends."""
 
 
 def trust_hardly_anybody() -> None:
@@ -69,6 +74,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """What ends a test has no timeout: where it hangs, the worker is ended, and says where it was."""
+    faulthandler.dump_traceback_later(ENDING, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session")

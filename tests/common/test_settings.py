@@ -17,6 +17,10 @@ class Settings(ServiceSettings):
     store: dict[str, SecretStr] = {}  # noqa: RUF012 - pydantic copies it
 
 
+class WithRedis(ServiceSettings):
+    redis_url: RedisUrl
+
+
 class Files:
     """A configuration file and a secrets folder, named by the environment."""
 
@@ -75,6 +79,23 @@ class TestLoad:
 
         assert "databse_url" in str(caught.value)
         assert "hunter22" not in str(caught.value)
+
+    def test_a_process_ends_with_one_line_that_says_what_is_wrong(self, files: Files) -> None:
+        files.change(drain_seconds=0)
+        (files.secrets / "redis_url").write_text("http://:hunter22@r")
+
+        with pytest.raises(SystemExit) as caught:
+            WithRedis.load_or_exit()
+
+        redis = "redis_url: the Redis URL must start with redis://, rediss:// (TLS), unix:// or redis+sentinel://"
+        drain = "drain_seconds: Input should be greater than or equal to 1"
+        assert caught.value.code == f"The settings cannot be used: {drain}; {redis}"
+
+    def test_nor_does_one_that_was_told_nothing_trace_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("CHATBOT_CONFIG", raising=False)
+
+        with pytest.raises(SystemExit, match=r"^The settings cannot be used: KeyError: 'CHATBOT_CONFIG'$"):
+            Settings.load_or_exit()
 
     def test_frozen(self, files: Files) -> None:
         settings = Settings.load()

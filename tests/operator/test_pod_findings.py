@@ -79,7 +79,9 @@ class TestEnds:
         assert (
             said == "CrashLoop: Pod demo-chat-1 ended with exit code 137 (killed): kubectl logs demo-chat-1 --previous"
         )
-        assert "exit code 137 (OOMKilled): " in self.told(3, exitCode=137, reason="OOMKilled", message="serving")
+        assert "exit code 137 (OOMKilled): its memory limit is too low" in self.told(
+            3, exitCode=137, reason="OOMKilled", message="serving"
+        )
 
     def test_without_a_mistake_in_the_log_have_none_either(self) -> None:
         banner = json.dumps({"event": "serving", "level": "info"})

@@ -236,6 +236,11 @@ class TestStatus:
         assert condition(told, "PostgresReady").reason == "Starting"
         assert condition(told, "Degraded").status == "False"
 
+    def test_a_host_name_that_is_none_is_called_so(self) -> None:
+        cluster = external()
+        lose(cluster, "auth", {"database": "gaierror"})
+        assert condition(cluster.report(), "PostgresReady").message.endswith(": its host name is not found.")
+
     @pytest.mark.parametrize("state", ["ConnectionRefusedError", "TimeoutError", "ConnectTimeout", "OSError"])
     def test_says_the_same_of_each_attempt_and_whichever_pod_answers(self, state: str) -> None:
         cluster = external()

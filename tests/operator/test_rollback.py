@@ -1,16 +1,20 @@
 """A change that does not come to run is given up, what ran before runs again, and any edit is another attempt."""
 
+import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from chatbot_operator.components.revisions import due
+from chatbot_operator.moments import passed
 from chatbot_operator.process import RULES
 from chatbot_operator.reconcile import Reconciler
 from chatbot_operator.referrers import Referrers
 
 from tests.operator.running import BOT, SETTINGS, Run, World
-from tests.operator.simulated import Cluster, make_bot
+from tests.operator.simulated import LATER, NOW, Cluster, make_bot
 from tests.operator.specs import DEV
-from tests.support.apiserver import Object, playing_kubelet
+from tests.support.apiserver import Object, playing_kubelet, wait_for
 
 DEADLINE = {"rollout": {"deadline": "3s"}}
 BROKEN = "chat:broken"
@@ -22,6 +26,11 @@ def runs(pod: Object) -> bool:
 
 def image(world: World) -> str:
     return str(world.existing("Deployment", f"{BOT}-chat")["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def tried(world: World) -> Object | None:
+    pod = world.get("Pod", f"{BOT}-redis-0")
+    return pod if pod and not runs(pod) and not pod["metadata"].get("deletionTimestamp") else None
 
 
 @pytest.fixture
@@ -51,6 +60,20 @@ async def test_goes_back_and_stays_until_the_next_edit(run: Run, world: World) -
         assert told.version.rolled_back is None
         assert [item.generation for item in told.version.history] == [3, 1]
         assert len(world.api.list("ControllerRevision", world.namespace, f"chatbot-operator.io/bot={BOT}")) >= 1
+
+
+async def test_image_of_a_store_is_given_time_and_then_taken_back(run: Run, world: World) -> None:
+    with playing_kubelet(world.api, world.namespace, runs):
+        await run.until("Ready", "True")
+        run.edit(images={"redis": BROKEN})
+        await run.until("CacheReady", "False", "Starting")
+        pod = await asyncio.to_thread(wait_for, "the pod", lambda: tried(world))
+        waiting = {"waiting": {"reason": "ErrImagePull", "message": "not found"}}
+        told = {"name": "redis", "image": BROKEN, "imageID": "", "ready": False, "restartCount": 0, "state": waiting}
+        world.api.patch_status("Pod", world.namespace, f"{BOT}-redis-0", {"containerStatuses": [told]})
+        await run.until("Ready", "False", "RolledBack")
+        assert passed(pod["metadata"]["creationTimestamp"], datetime.now(UTC).isoformat()) >= 3
+        await run.until("CacheReady", "True")
 
 
 async def test_version_of_the_resource_is_the_target(run: Run, world: World) -> None:
@@ -179,6 +202,108 @@ class TestMessage:
         said = told.version.rolled_back.message
         assert said.startswith("Deployment demo-chat cannot make pods: denied: xxx")
         assert said.endswith("x.")
+
+
+STORES = ("postgres", "redis", "weaviate")
+SERVICES = ("gateway", "auth", "chat", "conversation")
+EVERYWHERE = dict.fromkeys((*STORES, *SERVICES), "nope:9")
+
+
+class TestStores:
+    """Their only pods are the last that try a new version, and go back like the others."""
+
+    @pytest.fixture
+    def cluster(self) -> Cluster:
+        cluster = Cluster(make_bot(DEV | {"rollout": {"deadline": "60s"}}), at="2026-11-21T06:00:50Z")
+        return cluster.converge()
+
+    def test_wrong_version_does_not_reach_them_and_is_given_up(self, cluster: Cluster) -> None:
+        before, known = images(cluster), set(cluster.children)
+        cluster.edit(images=EVERYWHERE)
+        cluster.reconcile()
+        [job] = [name for kind, name in set(cluster.children) - known if kind == "Job" and "auth" in name]
+        unpulled(cluster, "auth-db", f"{job}-x2x2x", job_name=job)
+        cluster.reconcile()
+        assert images(cluster) == before
+        assert cluster.condition("Available").status == "True"
+        assert cluster.condition("Ready").reason == "ImagePullFailed"
+        assert (cluster.chosen.rolled_back, due(cluster.bot, cluster.observed)) == (None, 10)
+        assert given_up(cluster) == f"A pod of Job {job} cannot pull image nope:9 (not found)."
+        assert (cluster.condition("Available").status, images(cluster)) == ("True", before)
+        assert ("Job", job) not in cluster.children
+
+    def test_right_version_reaches_them_when_all_services_run_it(self, cluster: Cluster) -> None:
+        before = images(cluster, "StatefulSet")
+        cluster.edit(images=EVERYWHERE)
+        for part in ("auth-db conversation-db", "auth conversation conversation-worker", "chat", "gateway"):
+            cluster.reconcile()
+            assert images(cluster, "StatefulSet") == before
+            assert cluster.condition("Ready").status == "False"
+            cluster.settle(*part.split())
+        cluster.reconcile()
+        assert set(images(cluster).values()) == {"nope:9"}
+        assert revision(cluster) == 1, "kept once stores run it too"
+        assert revision(cluster.converge()) == 2
+
+    @pytest.mark.parametrize("store", STORES)
+    def test_image_of_one_alone_is_given_up_too(self, cluster: Cluster, store: str) -> None:
+        before = images(cluster)
+        cluster.edit(images={store: "nope:9"})
+        cluster.reconcile()
+        assert images(cluster)[f"demo-{store}"] == "nope:9"
+        cluster.settle()
+        cluster.child("StatefulSet", f"demo-{store}")["status"]["readyReplicas"] = 0
+        unpulled(cluster, store, f"demo-{store}-0")
+        cluster.reconcile()
+        assert (cluster.condition("Available").status == "False") is (store == "postgres"), "before services notice"
+        assert cluster.chosen.rolled_back is None
+        assert given_up(cluster) == f"A pod of StatefulSet demo-{store} cannot pull image nope:9 (not found)."
+        assert (cluster.condition("Available").status, images(cluster)) == ("True", before)
+
+    def test_what_else_is_asked_of_them_does_not_wait(self, cluster: Cluster) -> None:
+        before = images(cluster)
+        cluster.edit(images=EVERYWHERE, stores={"postgres": {"resources": {"limits": {"memory": "3Gi"}}}})
+        cluster.reconcile()
+        [container] = cluster.child("StatefulSet", "demo-postgres")["spec"]["template"]["spec"]["containers"]
+        assert (container["resources"]["limits"]["memory"], images(cluster)) == ("3Gi", before)
+
+    def test_one_that_cannot_run_as_it_is_does_not_wait(self, cluster: Cluster) -> None:
+        """A registry has moved: migrations wait for this one."""
+        unpulled(cluster, "postgres", "demo-postgres-0")
+        cluster.edit(images=EVERYWHERE)
+        cluster.reconcile()
+        found = images(cluster)
+        assert (found["demo-postgres"], found["demo-redis"]) == ("nope:9", "chatbot-valkey:0.1.0")
+
+
+def given_up(cluster: Cluster) -> str:
+    """Why, when the time is over; what ran before runs then."""
+    cluster.at = LATER
+    cluster.reconcile()
+    cluster.pods.clear()
+    cluster.settle()
+    cluster.reconcile()
+    told = cluster.report()
+    assert (cluster.condition("Ready").reason, cluster.condition("Progressing").status) == ("RolledBack", "False")
+    return told.version.rolled_back.message if told.version.rolled_back else ""
+
+
+def images(cluster: Cluster, *kinds: str) -> dict[str, str]:
+    return {
+        name: str(item["spec"]["template"]["spec"]["containers"][0]["image"])
+        for (kind, name), item in cluster.children.items()
+        if kind in (kinds or ("Deployment", "StatefulSet"))
+    }
+
+
+def revision(cluster: Cluster) -> int:
+    return max(int(item["revision"]) for (kind, _), item in cluster.children.items() if kind == "ControllerRevision")
+
+
+def unpulled(cluster: Cluster, part: str, name: str, **labels: str) -> None:
+    waiting = {"reason": "ErrImagePull", "message": "not found"}
+    cluster.pod(part, name, {"containerStatuses": [{"image": "nope:9", "state": {"waiting": waiting}}]}, **labels)
+    cluster.pods[-1]["metadata"]["creationTimestamp"] = NOW
 
 
 def overdue(cluster: Cluster, name: str) -> None:

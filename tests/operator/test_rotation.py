@@ -285,9 +285,12 @@ async def test_on_a_real_api_server(world: World) -> None:
         assert again is not None
         assert again <= PUBLISH_SECONDS
 
-        world.api.delete("Secret", world.namespace, f"{BOT}-signing-keys")
+        for lost in ("signing-keys", "admin"):
+            world.api.delete("Secret", world.namespace, f"{BOT}-{lost}")
         for _ in range(2):
             await run.reconcile(world.key)
+        [told] = [message for reason, message in world.events() if reason == "AdminPasswordLost"]
+        assert told.startswith(f"Secret {BOT}-admin was deleted. The password in the one made now opens nothing")
         [told] = [message for reason, message in world.events() if reason == "SigningKeysLost"]
         assert f"Secret {BOT}-signing-keys was deleted" in told
         assert "sign in again" in told

@@ -355,6 +355,7 @@ class TestDeployments:
         [
             (3, 1, 2, "waits for 2 more to be made, 1 more to be ready, 2 old to end."),
             (3, 3, 1, "waits for 2 more to be ready."),
+            (2, 1, 0, "waits for 2 more to be made, 1 more to be ready, 1 old to end."),
             (4, 3, 4, "waits for 1 old to end."),
             (2, 2, 2, "waits for 1 more to be made."),
         ],
@@ -366,7 +367,7 @@ class TestDeployments:
         live["spec"]["replicas"] = 3
         cluster.child("HorizontalPodAutoscaler", "demo-chat")["spec"]["minReplicas"] = 3
         found = condition(cluster.report(), "Ready")
-        head = f"Deployment demo-chat: of 3 replicas {updated} are new and {ready} ready; "
+        head = f"Deployment demo-chat: of 3 replicas {updated} are new, {ready} pods are ready; "
         assert (found.reason, found.message) == ("RollingOut", head + waits)
 
     def test_that_make_no_progress(self, cluster: Cluster) -> None:

@@ -20,6 +20,7 @@ def slim(archive: Path, reference: str, known: Collection[str], target: Path) ->
 
     Raises:
         OSError: a file cannot be read or written.
+        KeyError: the archive is no docker-archive, or its layers are not named by their digests.
     """
     with tarfile.open(archive) as source, tarfile.open(target, "w") as tar:
         (told,) = json.load(_opened(source, "manifest.json"))

@@ -115,7 +115,10 @@ class _Run:
         try:
             self._buildah.export(stamp.identity, image.reference, whole)
             archives.slim(whole, image.reference, runtime.contents(self._layout), lacking)
-            runtime.load(lacking, self._layout)
+            try:
+                runtime.load(lacking, self._layout)
+            except CliError:  # containerd has thrown away meanwhile what it had
+                runtime.load(whole, self._layout)
         finally:
             whole.unlink(missing_ok=True)
             lacking.unlink(missing_ok=True)

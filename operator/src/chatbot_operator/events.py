@@ -43,6 +43,14 @@ class Events:
         """Once, when the status names other keys from then on."""
         await self._post(bot, "Warning", "SigningKeysLost", meaning)
 
+    async def password_lost(self, bot: Manifest, secret: str) -> None:
+        """Once, when the Secret is made anew."""
+        text = (
+            f"Secret {secret} was deleted. The password in the one made now opens nothing, because the account has the "
+            "old one: restore the Secret, or sign in as another administrator."
+        )
+        await self._post(bot, "Warning", "AdminPasswordLost", text)
+
     async def taken_back(self, bot: Manifest, taken: Taken) -> None:
         now = time.monotonic()
         self._told = {key: when for key, when in self._told.items() if now - when < QUIET_SECONDS}

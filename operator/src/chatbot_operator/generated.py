@@ -30,6 +30,7 @@ class GeneratedSecrets:
             try:
                 done.written.append(await self._cluster.create(manifest))
                 done.writes += 1
+                done.secrets.add(name)
             except AlreadyExists as error:
                 done.refused = True
                 log.warning("Secret exists without our labels", secret=name, error=str(error))

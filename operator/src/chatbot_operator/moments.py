@@ -15,6 +15,11 @@ def young(condition: Manifest, seconds: float, at: str) -> bool:
     return passed(str(condition.get("lastTransitionTime") or ""), at) < seconds
 
 
+def age(live: Manifest, at: str) -> float:
+    """Seconds since a live object was made."""
+    return passed(str(live["metadata"].get("creationTimestamp") or ""), at)
+
+
 def passed(since: str, at: str) -> float:
     """Seconds between two moments, RFC 3339; infinite where one of them is not known."""
     if not (at and since):

@@ -3,6 +3,7 @@
 Order: secrets → stores → migrations → conversation, auth → chat → gateway. A step waits for the ones it stands on and
 says so; what exists of it meanwhile stays as it is. A step that lacks something a user has to bring is waited for by
 nobody: only who reads it is blocked. What hibernates goes the other way: who streams, who stores, stores.
+Another image of a store that runs comes last, when all the others have shown that what is asked for comes to run.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -98,7 +99,9 @@ class _Planner:
         # Stores that slept under pods that cannot be taken away would be an outage, not a hibernation.
         asleep = no_settings if self.context.hibernated else None
         last = (asleep, self._stopping(PODS))
-        running = {name: self._store(store, last) for name, make in STORES.items() if (store := make(self.context.bot))}
+        asked = {name: store for name, make in STORES.items() if (store := make(self.context.bot))}
+        kept = {name: self._running(store) for name, store in asked.items()}
+        running = {name: self._store(store, last) for name, store in kept.items()}
         if cloudnativepg.used(self.context.bot):
             running["postgres"] = self._cloud_native_pg(last)
         postgres_gate = self._store_gate(running.get("postgres"))
@@ -124,13 +127,21 @@ class _Planner:
         chatting = service("chat", *below, redis_gate)
         door = service("gateway", *below, self._rollout_gate(chatting), redis_gate)
         services = [*owners.values(), chatting, door]
+        proven = (*map(self._migration_gate, databases.values()), *map(self._rollout_gate, services))
+        renewed = [self._store(store, proven) for name, store in asked.items() if store != kept[name]]
         waiting = [*running.values(), *formers, *copies, *databases.values()]
-        beside = [self._step("monitoring", monitoring.build(self.context)), self._revision(services)]
-        return [self._secrets(), *waiting, *services, *beside]
+        beside = [
+            self._step("monitoring", monitoring.build(self.context)),
+            self._revision([*running.values(), *services, *renewed]),
+        ]
+        return [self._secrets(), *waiting, *services, *renewed, *beside]
 
     def _secrets(self) -> Step:
         made = secrets.build(self.context)
         return self._step("secrets", made, secrets.problem(self.context))
+
+    def _running(self, store: Store) -> Store:
+        return stores.running(self.context, store, revisions.image(self.context.observed, store.name))
 
     def _store(self, store: Store, gates: Iterable[Blocked | None]) -> Step:
         made = [*network.build(self.context, store.name), *stores.build(self.context, store)]
@@ -186,15 +197,15 @@ class _Planner:
         left = min((pod["metadata"]["name"] for pod in pods), default=None)
         return _waiting(Reason.STOPPING, f"Pod {left}, which finishes what it is doing") if left else None
 
-    def _revision(self, services: list[Step]) -> Step:
+    def _revision(self, steps: list[Step]) -> Step:
         """What is to be gone back to: whatever has settled."""
         settling = any(
             step.blocked or not settled(item, self.context.observed)
-            for step in services
+            for step in steps
             for item in step.manifests
-            if item["kind"] == "Deployment"
+            if item["kind"] in ("Deployment", "StatefulSet")
         )
-        unfinished = settling or self.context.rolled_back or not all(step.manifests for step in services)
+        unfinished = settling or self.context.rolled_back or not all(step.manifests for step in steps)
         if unfinished or self.context.bot.spec.mode != "Active":
             return Step("revision", (), Blocked(Reason.ROLLING_OUT, "Kept once every component has settled."))
         return self._step("revision", [revisions.build(self.context)])

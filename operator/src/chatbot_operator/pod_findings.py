@@ -66,6 +66,8 @@ def attempt_finding(job: str, pods: Iterable[Manifest], database: str) -> Blocke
 
 def steady(kind: str) -> str:
     """A kind of error in words that are the same for each attempt, so that a status that says them is written once."""
+    if kind == "gaierror":
+        return "its host name is not found"
     return "no connection" if UNCONNECTED.fullmatch(kind) else kind
 
 
@@ -127,8 +129,9 @@ def _container_finding(pod: str, container: Manifest, at: str) -> Blocked | None
         return Blocked(Reason.CONTAINER_CONFIG_ERROR, f"Pod {pod} cannot start: {waiting.get('message', reason)}")
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     if ended and (reason == "CrashLoopBackOff" or _again_and_again(container, ended, at)):
-        previous = "" if "terminated" in state else " --previous"
-        return Blocked(Reason.CRASH_LOOP, f"Pod {pod} {_end(ended)}: kubectl logs {pod}{previous}")
+        logs = f"kubectl logs {pod}{'' if 'terminated' in state else ' --previous'}"
+        hint = "its memory limit is too low" if ended.get("reason") == "OOMKilled" else logs
+        return Blocked(Reason.CRASH_LOOP, f"Pod {pod} {_end(ended)}: {hint}")
     return None
 
 

@@ -29,6 +29,8 @@ class Progress:
     """Nothing that the resource is to own can be made yet."""
     again: float | None = None
     """Seconds until something is to be done of which no event will tell, such as a rotation."""
+    secrets: set[str] = field(default_factory=set)
+    """Generated Secrets that were made."""
     no_secrets: Blocked | None = None
     """Why generated Secrets could not be made."""
     taken: list[Taken] = field(default_factory=list)

@@ -140,6 +140,18 @@ def stateful_set_finding(wanted: Manifest, observed: Observed) -> Blocked | None
     return finding or Blocked(Reason.STARTING, f"StatefulSet {name} is not ready yet.")
 
 
+def image_of(live: Manifest) -> str:
+    """What the pods of a workload run."""
+    return str(live["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def own_pods(live: Manifest, observed: Observed) -> list[Manifest]:
+    """Pods of a StatefulSet or Job that are meant to run."""
+    if live["kind"] == "Job":
+        return [pod for pod in tried(observed, live["metadata"]["name"]) if _may_run(pod)]
+    return pods_of(live, observed)
+
+
 def job_state(live: Manifest) -> JobState:
     if _condition(live, "Complete"):
         return "complete"
@@ -185,7 +197,7 @@ def is_ready(pod: Manifest) -> bool:
 
 
 def pods_of(live: Manifest, observed: Observed) -> list[Manifest]:
-    """A Deployment's pods that are meant to run, old and new."""
+    """Pods of a Deployment or StatefulSet that are meant to run, old and new."""
     return _pods_of(observed, component_of(live))
 
 

@@ -97,7 +97,7 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.HIBERNATED: Meaning("`spec.mode` is Hibernated: no pod runs, and all data is kept."),
     Reason.SCALED_TO_ZERO: Meaning(
         "Whoever scales the Deployment named has taken its last pod: KEDA while nobody asks, or you. What needs it is "
-        "answered with 503 until it has one again."
+        "answered with an error until it has one again."
     ),
     Reason.NOT_CREATED: Meaning("The object named is about to be created."),
     Reason.STARTING: Meaning("The store named is not ready yet, or is being changed."),
@@ -191,13 +191,16 @@ REASONS: Mapping[Reason, Meaning] = {
         "No node can take the pod named.", "Add nodes or room, or lower `components.X.resources` or the replicas."
     ),
     Reason.IMAGE_PULL_FAILED: Meaning(
-        "The image named cannot be pulled.", "Mend `spec.images` or `spec.version`, or the node's way to the registry."
+        "The image named cannot be pulled.",
+        "Mend `spec.images` or `spec.version`, where neither is set the chart's `images.tag` or `registry`, or the "
+        "node's way to the registry.",
     ),
     Reason.CONTAINER_CONFIG_ERROR: Meaning(
         "A container cannot be made, because something it mounts or names is not there.", "`kubectl describe pod`"
     ),
     Reason.CRASH_LOOP: Meaning(
-        "A container ends again and again; exit code and last words are in the message.", "`kubectl logs --previous`"
+        "A container ends again and again; exit code and last words are in the message.",
+        "`kubectl logs --previous`. Of one that was OOMKilled: raise its `resources.limits.memory`",
     ),
     Reason.MIGRATION_FAILED: Meaning(
         "The Job named gave up; the old version goes on serving.",

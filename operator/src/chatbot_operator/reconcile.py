@@ -13,11 +13,11 @@ from chatbot_resource.status import Status
 from opentelemetry.trace import NoOpTracer, Tracer
 from pydantic import ValidationError
 
-from chatbot_operator import tracing
+from chatbot_operator import names, tracing
 from chatbot_operator.applying import Applier
 from chatbot_operator.asking import serving
 from chatbot_operator.cluster import Cluster
-from chatbot_operator.components import conversation, rotation
+from chatbot_operator.components import conversation, revisions, rotation
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.moving import noted, remembered, settled
 from chatbot_operator.components.revisions import Effective
@@ -137,7 +137,7 @@ class Reconciler:
         chosen, look = await self._look(done.key, uid, bot, previous, known)
         data = data or remembered(Context(bot, look.observed, chosen.settings))
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
-        observed = replace(look.observed, hosts=hosts, data=data, at=_now())
+        observed = replace(look.observed, hosts=hosts, data=data)
         if bot.spec.mode == "Paused":
             steps = self._rules.plan(bot, observed, chosen.settings, None)
         else:
@@ -151,8 +151,12 @@ class Reconciler:
             log.info("the API server has not noticed the new definition yet", again_in=UNNOTICED_SECONDS)
         if told and (meaning := rotation.lost(chosen.bot, observed, previous)):
             await self._events.keys_lost(raw, meaning)
+        if names.admin(bot.name) in done.secrets and previous and previous.migrations:  # so the account is there
+            await self._events.password_lost(raw, names.admin(bot.name))
         if told and settled(told.get("status")) != settled(raw.get("status")):  # the next plan begins with that
             done.soon(SOON_SECONDS)
+        if left := revisions.due(bot, observed):
+            done.soon(left + 1)
         again = after(done, observed, self._resync())
         seen = versions((told or raw, *observed.children, *observed.pods))
         self._known.settled(done.key, {**seen, **look.referenced}, others(observed), again)
@@ -180,7 +184,7 @@ class Reconciler:
             self._cluster, key, uid, references, known, self._apis(), label=label, asked=asked, faq=faq
         )
         self._outside.note(key, serving(look.observed.pods, asked), look.observed.answers)
-        return look
+        return replace(look, observed=replace(look.observed, at=_now()))
 
     async def _act(
         self, done: Progress, raw: Manifest, chosen: Effective, observed: Observed

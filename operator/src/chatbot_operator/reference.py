@@ -47,9 +47,9 @@ What an autoscaler adds above its lower bound is not waited for: a bot that grow
 
 ## Reasons
 
-The set is closed. The message names the object. Reasons with something to do pass by no waiting alone; they make
-`Progressing` False and `Degraded` True, the phase `Degraded` (while still available) or `Failed`, and are told once as
-an Event.
+The set is closed. The message names the object. Reasons with something to do pass by no waiting alone. Where `Ready`
+waits for what they tell of, they make `Progressing` False and `Degraded` True, the phase `Degraded` (while still
+available) or `Failed`, and are told once as an Event; else their own condition and `kubectl chatbot explain` say them.
 
 {reasons}
 """

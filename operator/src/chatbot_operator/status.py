@@ -1,6 +1,6 @@
 """What is reported of a resource: computed from what was observed, never from what was done. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version as installed
 
@@ -54,7 +54,7 @@ def status_of(
         migrations=migrating,
         components={view.part: view.finding for view in views},
         blocked=next((step.blocked for step in steps if step.blocked and step.name not in BESIDE), None),
-        available=_available(views, previous),
+        available=_without_postgres(context, stores) or _available(views, previous),
         autoscaling=autoscaling.finding(context),
         autoscaled=bool(autoscaling.autoscalers(context)),
         route=exposure.finding(context),
@@ -127,6 +127,13 @@ def _dependencies(context: Context, steps: Iterable[Step]) -> Blocked | None:
     refused = (step.blocked for step in steps if step.blocked and step.name == "monitoring")
     found = [*dependencies.lacking(context), *refused]
     return Blocked(found[0].reason, " ".join(one.message for one in found)) if found else None
+
+
+def _without_postgres(context: Context, stores: Mapping[names.Store, Blocked | None]) -> Blocked | None:
+    """What keeps a Postgres of ours from having a ready pod: those that need it say so only seconds later."""
+    live = context.observed.child("StatefulSet", names.child(context.bot.name, "postgres"))
+    away = live is not None and current(live) and not count(live, "readyReplicas")
+    return stores["postgres"] if away else None
 
 
 def _available(views: Iterable[View], previous: Status | None) -> bool | Blocked:

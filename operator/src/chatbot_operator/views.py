@@ -122,9 +122,11 @@ def _rolling(live: Manifest, observed: Observed) -> Blocked:
     if not current(live):
         return Blocked(Reason.ROLLING_OUT, f"Deployment {name} was changed.")
     there, updated, ready = (count(live, field) for field in ("replicas", "updatedReplicas", "readyReplicas"))
-    awaited = {"more to be made": wanted - updated, "more to be ready": there - ready, "old to end": there - updated}
+    # Old pods are ready as a rule; more than all new ones are not waited for.
+    unready = min(there - ready, updated)
+    awaited = {"more to be made": wanted - updated, "more to be ready": unready, "old to end": there - updated}
     waits = ", ".join(f"{number} {what}" for what, number in awaited.items() if number > 0)
-    text = f"Deployment {name}: of {wanted} replicas {updated} are new and {ready} ready"
+    text = f"Deployment {name}: of {wanted} replicas {updated} are new, {ready} pods are ready"
     return Blocked(
-        Reason.ROLLING_OUT, f"{text}; waits for {waits}." if waits else f"{text}; it is about to be changed."
+        Reason.ROLLING_OUT, f"{text}; waits for {waits}." if waits else f"{text}; it is not as the resource says."
     )

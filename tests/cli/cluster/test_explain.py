@@ -15,6 +15,7 @@ from tests.operator.running import World
 from tests.operator.simulated import NOW, Cluster, body, make_bot
 
 RUNNING = Operator(True, "")
+EXPOSED = {"exposure": {"type": "HTTPRoute", "hostnames": ["bot.example.com"], "parentRefs": [{"name": "door"}]}}
 LOOKED = datetime(2026, 11, 21, 6, 2, 5, tzinfo=UTC)
 
 
@@ -80,6 +81,11 @@ class TestHeadline:
         assert found.headline == "demo hibernates: no pod runs, and all data is kept."
         assert (found.cause, found.others, found.components) == (None, (), "")
         assert found.todo == ("Wake it: kubectl chatbot resume demo",)
+        bot_conditions = {item["type"]: item for item in raw["status"]["conditions"]}
+        bot_conditions["Ready"] |= {"reason": "Stopping", "message": "Deployment demo-chat still has 1 pods."}
+        assert (
+            explain(Bot(raw), RUNNING, [], LOOKED, str).headline == "demo is about to hibernate, and all data is kept."
+        )
 
     def test_nobody_asks_it_anything(self) -> None:
         scaling = {"mode": "KEDA", "minReplicas": 0, "targets": {"inFlightStreams": 9}}
@@ -95,6 +101,16 @@ class TestHeadline:
         assert found.headline.startswith("demo does not serve, for")
         assert found.cause is not None
         assert found.cause.reason == "ScaledToZero"
+        assert found.todo == (
+            "Ask it something where KEDA scales it; else: kubectl scale deployment NAME --replicas=1",
+        )
+        # What goes on besides brings no pod back.
+        cluster.child("Deployment", "demo-conversation")["status"]["readyReplicas"] = 0
+        cluster.report()
+        found = explained(cluster)
+        assert cluster.condition("Ready").reason == "RollingOut"
+        assert found.cause is not None
+        assert found.cause.reason == "ScaledToZero"
         assert not [item for item in found.todo if "waiting" in item]
 
     def test_what_the_cluster_lacks_is_told_once(self) -> None:
@@ -103,7 +119,15 @@ class TestHeadline:
         ).converge()
         found = explained(cluster)
         assert found.ready
-        assert [item.where for item in found.others] == [("AutoscalingReady", "DependenciesDetected")]
+        assert found.headline.startswith(
+            "demo is ready: it serves, but not all that its resource asks for is there, for"
+        )
+        assert found.cause is not None
+        assert found.cause.where == ("AutoscalingReady", "DependenciesDetected")
+        assert found.others == ()
+        cluster.edit(**EXPOSED)
+        found = explained(cluster.converge())
+        assert {item.where for item in (found.cause, *found.others) if item} == {("AutoscalingReady",), ("RouteReady",)}
 
     def test_it_is_being_deleted(self) -> None:
         deleted = bot(Cluster().converge(), deletionTimestamp=NOW)
@@ -132,7 +156,8 @@ class TestCause:
         assert "demo-chat-1 cannot pull image nowhere/chat:2" in found.cause.message
         assert found.cause.where == ("chat",)
         assert all(not problem.stuck for problem in found.others)
-        assert found.todo == ("Mend `spec.images` or `spec.version`, or the node's way to the registry.",)
+        [todo] = found.todo
+        assert "`spec.version`, where neither is set the chart's `images.tag`" in todo
 
     def test_the_components_that_are_behind_are_counted(self) -> None:
         text = explained(broken()).components
@@ -248,6 +273,11 @@ class TestCommand:
         assert re.search("! Later +No operator runs: .* Nothing is reported until one does.", " ".join(said.split()))
         operator.renew()
         assert "No operator" not in plugin("resume", "harbour").out
+        elsewhere = {"settings.json": '{"watch_namespaces": ["elsewhere"]}'}
+        world.api.patch("ConfigMap", world.namespace, "chatbot-operator", {"data": elsewhere})
+        said = " ".join(plugin("explain", "harbour").out.split())
+        assert f"No operator watches namespace {world.namespace}; there is: " in said
+        assert f"→ Add {world.namespace} to the chart's watchNamespaces first" in said
 
     def test_an_operator_that_ended(self, plugin: Plugin, world: World, operator: Installed) -> None:
         world.create_bot()

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from chatbot_operator.reasons import AT_REST, REASONS, STUCK, Meaning
+from chatbot_operator.reasons import AT_REST, REASONS, STUCK, Meaning, Reason
 
 from chatbot_cli.cluster import happenings, operators, resources
 from chatbot_cli.cluster.happenings import Happening
@@ -77,7 +77,8 @@ def explain(
     # What hibernates is as somebody wished it; only what is wrong besides is worth a word.
     asleep = bot.mode == "Hibernated"
     problems = [problem for problem in _problems(bot) if problem.stuck or not asleep]
-    cause, others = (problems[0], problems[1:]) if problems and not bot.ready else (None, problems)
+    first = bool(problems) and (problems[0].stuck or not bot.ready)
+    cause, others = (problems[0], problems[1:]) if first else (None, problems)
     known = {problem.message for problem in problems}
     # That nobody has looked since outweighs whatever was seen then.
     alone = operator.running is False and not bot.deleted
@@ -113,9 +114,13 @@ def _headline(bot: Bot, cause: Problem | None, now: datetime) -> str:
         made = f"{age(bot.created, now)} ago"
         return f"{bot.name} does not serve: no operator has looked at it since it was made, {made}."
     if bot.mode == "Hibernated":
-        return f"{bot.name} hibernates: no pod runs, and all data is kept."
+        how = "is about to hibernate" if ready.reason == Reason.STOPPING else "hibernates: no pod runs"
+        return f"{bot.name} {how}, and all data is kept."
     if ready.true:
-        text = "is ready: it serves, and everything runs as its resource says"
+        besides = (
+            "but not all that its resource asks for is there" if cause else "and everything runs as its resource says"
+        )
+        text = f"is ready: it serves, {besides}"
         return (
             f"{bot.name} {text}, {since(ready.since, now)}."
             if bot.current
@@ -143,7 +148,10 @@ def _doubts(bot: Bot, operator: Operator, now: datetime) -> list[str]:
 
 
 def _problems(bot: Bot) -> list[Problem]:
-    """What is stuck first; within that as the conditions have it, which is the order in which things are set up."""
+    """What keeps it from serving for as long as nobody does anything, then what else is stuck.
+
+    Within that as the conditions have it, which is the order in which things are set up.
+    """
     found: dict[tuple[str, str], Problem] = {}
     conditions = [item for item in bot.conditions if not item.well and item.type not in resources.ASIDE]
     for condition in sorted(conditions, key=lambda item: SUMS.index(item.type) if item.type in SUMS else len(SUMS)):
@@ -152,7 +160,26 @@ def _problems(bot: Bot) -> list[Problem]:
         reason, _, message = str(component.get("reason") or "").partition(": ")
         if reason:
             _add(found, reason, message, "", (str(component.get("name")),))
-    return sorted(found.values(), key=lambda problem: not problem.stuck)
+    for problem in [one for one in found.values() if _is_sum(one, found.values())]:
+        del found[problem.reason, problem.message]
+    available = bot.condition("Available")
+    down = None if available is None or available.well else (available.reason, available.message)
+    return sorted(
+        found.values(),
+        key=lambda problem: (not (_lasts(problem) and (problem.reason, problem.message) == down), not problem.stuck),
+    )
+
+
+def _is_sum(problem: Problem, all_of_them: Iterable[Problem]) -> bool:
+    """Whether it says in one what others say apart, as of all that a cluster lacks."""
+    left = problem.message
+    for other in all_of_them:
+        left = left.replace(other.message, "") if other is not problem and other.message else left
+    return bool(problem.message) and not left.strip()
+
+
+def _lasts(problem: Problem) -> bool:
+    return problem.stuck or problem.reason in AT_REST
 
 
 def _place(condition: Condition) -> tuple[str, ...]:
@@ -185,11 +212,13 @@ def _todo(
     if bot.deleted:
         return
     if operator.running is False:
-        yield "Get the operator to run first; nothing changes without it."
+        yield operator.todo
     if bot.mode == "Paused":
         yield f"It is paused: the operator changes nothing. Let it go on: {here(f'chatbot resume {bot.name}')}"
     if bot.mode == "Hibernated":
         yield f"Wake it: {here(f'chatbot resume {bot.name}')}"
+    if cause and cause.reason == Reason.SCALED_TO_ZERO:
+        yield f"Ask it something where KEDA scales it; else: {here('scale deployment NAME --replicas=1')}"
     known = [problem for problem in (cause, *others) if problem and problem.meaning.do]
     advice = {problem.reason: problem.meaning.do for problem in known}
     yield from (f"{reason}: {do}" if len(advice) > 1 else do for reason, do in advice.items())

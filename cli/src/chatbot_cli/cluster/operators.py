@@ -37,6 +37,8 @@ class Operator:
     """A sentence when it is not running, or cannot be seen."""
     seen: str = ""
     """RFC 3339: when the last one that is gone was at work; empty where that is not known."""
+    todo: str = "Get the operator to run first; nothing changes without it."
+    """Where it is not running."""
 
 
 def warn(kubectl: Kubectl, then: str) -> None:
@@ -65,7 +67,9 @@ def look(kubectl: Kubectl, now: datetime) -> Operator:
     except CliError:  # no rights, or settings that this command does not know: then any operator will do
         return _judge(kubectl, leases, now)
     if installed and not ours:
-        return Operator(False, f"No operator watches namespace {kubectl.namespace}; there is: {', '.join(installed)}.")
+        text = f"No operator watches namespace {kubectl.namespace}; there is: {', '.join(installed)}."
+        todo = f"Add {kubectl.namespace} to the chart's `watchNamespaces` first; nothing changes without an operator."
+        return Operator(False, text, todo=todo)
     namespaces = {settings.lease.namespace for settings in ours.values()}
     asked = [item for item in leases if not namespaces or item["metadata"]["namespace"] in namespaces]
     return _judge(kubectl, asked, now)

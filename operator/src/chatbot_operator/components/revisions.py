@@ -1,8 +1,8 @@
 """What ran last without fault, kept as a ControllerRevision, and the way back to it. Pure.
 
 A rollout that makes no progress within `rollout.deadline` is given up: what the revision holds is rendered instead,
-until the resource or the operator's own version says something new. Databases are not taken back: every version works
-with the tables of the next one.
+until the resource or the operator's own version says something new. So is an image of a store or a migration that does
+not come to run in that time. Databases are not taken back: every version works with the tables of the next one.
 """
 
 import re
@@ -10,18 +10,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from chatbot_resource.fields import seconds
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import MAX_TEXT, RolledBack, Status
 from pydantic import ValidationError
 
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import applied_hash, component_of, digest, generation, manifest
+from chatbot_operator.moments import age
+from chatbot_operator.pod_findings import pods_finding
 from chatbot_operator.reachability import waits_for_store
-from chatbot_operator.readiness import overdue
+from chatbot_operator.readiness import image_of, is_ready, overdue, own_pods
+from chatbot_operator.reasons import Reason
 from chatbot_operator.settings import Images, Settings
-from chatbot_operator.world import Manifest, Observed, Step
+from chatbot_operator.world import Blocked, Manifest, Observed, Step
 
 PART = "revision"
+WORKLOADS = ("Deployment", "StatefulSet", "Job")
+OF_IMAGES = (Reason.IMAGE_PULL_FAILED, Reason.CONTAINER_CONFIG_ERROR, Reason.CRASH_LOOP)
+"""What a wrong image shows itself by."""
 Render = Callable[[ChatbotDeployment, Observed, Settings], list[Step]]
 """See plan.py."""
 
@@ -72,11 +79,12 @@ def _given_up(bot: ChatbotDeployment, previous: Status | None, settings: Setting
 
 def _failing(asked: Effective, observed: Observed, settled: Manifest, render: Render) -> RolledBack | None:
     """Only what was tried can fail: a Deployment that still shows what was asked for earlier says nothing of it."""
-    failing = [(live, finding) for live in _deployments(observed) if (finding := overdue(live, observed))]
+    deadline = seconds(asked.bot.spec.rollout.deadline)
+    failing = [(live, finding) for live in _workloads(observed) if (finding := _failure(live, observed, deadline))]
     # Rarely any, and rendering takes its time.
     hashes = _hashes(render(asked.bot, observed, asked.settings)) if failing else set()
     for live, finding in failing:
-        if applied_hash(live) in hashes and not waits_for_store(live, observed) and not _waits_for_faqs(live, observed):
+        if applied_hash(live) in hashes:
             return RolledBack(
                 generation=generation(asked.bot),
                 version=asked.settings.version,
@@ -86,6 +94,29 @@ def _failing(asked: Effective, observed: Observed, settled: Manifest, render: Re
     return None
 
 
+def _failure(live: Manifest, observed: Observed, deadline: float) -> Blocked | None:
+    if live["kind"] == "Deployment":
+        waits = waits_for_store(live, observed) or _waits_for_faqs(live, observed)
+        return None if waits else overdue(live, observed)
+    # A store that runs what it ran before fails by something else.
+    same = live["kind"] == "StatefulSet" and image_of(live) == image(observed, component_of(live))
+    return None if same else _unstarted(live, observed, deadline)
+
+
+def _unstarted(live: Manifest, observed: Observed, deadline: float) -> Blocked | None:
+    """Of a StatefulSet or Job, whose controllers know no deadline."""
+    old = [pod for pod in own_pods(live, observed) if not is_ready(pod) and age(pod, observed.at) >= deadline]
+    finding = pods_finding(old, observed.at)
+    return finding if finding and finding.reason in OF_IMAGES else None
+
+
+def due(bot: ChatbotDeployment, observed: Observed) -> float | None:
+    """Seconds until a pod that does not come to run may be given up, of which no event tells; None where none is."""
+    deadline = seconds(bot.spec.rollout.deadline)
+    left = [deadline - age(pod, observed.at) for pod in observed.pods if pods_finding([pod], observed.at)]
+    return min((item for item in left if item > 0), default=None)
+
+
 def _waits_for_faqs(live: Manifest, observed: Observed) -> bool:
     """What ran before reads the same ones."""
     return bool(observed.bad_faqs) and component_of(live) == "conversation-worker"
@@ -93,14 +124,14 @@ def _waits_for_faqs(live: Manifest, observed: Observed) -> bool:
 
 def _lasting(message: str, live: Manifest) -> str:
     """What is true when the pod is gone that it was true of; commands that name it are left out."""
-    name = live["metadata"]["name"]
-    said = re.sub(rf"^Pod {re.escape(name)}-\S+", f"A pod of Deployment {name}", message)
+    kind, name = live["kind"], live["metadata"]["name"]
+    said = re.sub(rf"^Pod {re.escape(name)}-\S+", f"A pod of {kind} {name}", message)
     said = re.sub(r": kubectl (logs|describe) [^:]*$", "", said).rstrip()[: MAX_TEXT - 1]
     return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
 def _hashes(steps: Iterable[Step]) -> set[str]:
-    return {applied_hash(item) for step in steps for item in step.manifests if item["kind"] == "Deployment"}
+    return {applied_hash(item) for step in steps for item in step.manifests if item["kind"] in WORKLOADS}
 
 
 def _rendered(bot: ChatbotDeployment, settled: Manifest, settings: Settings, given_up: RolledBack) -> Effective:
@@ -122,16 +153,21 @@ def latest(observed: Observed) -> Manifest | None:
     return max(found, key=lambda item: int(item["revision"]), default=None)
 
 
+def image(observed: Observed, store: str) -> str:
+    """What a store ran when everything had settled last; empty where that is not known."""
+    data = (latest(observed) or {"data": {}})["data"]
+    return str((data.get("spec", {}).get("images") or {}).get(store) or (data.get("images") or {}).get(store) or "")
+
+
 def _elsewhere(bot: ChatbotDeployment, settled: Manifest) -> bool:
     """Whether the data has moved since: what was written after that is not where it ran before."""
     stores = settled["data"]["spec"].get("stores") or {}
     return str((stores.get("postgres") or {}).get("mode", "Dev")) != bot.spec.stores.postgres.mode
 
 
-def _deployments(observed: Observed) -> Iterable[Manifest]:
-    return sorted(
-        (item for item in observed.children if item["kind"] == "Deployment"), key=lambda item: item["metadata"]["name"]
-    )
+def _workloads(observed: Observed) -> Iterable[Manifest]:
+    found = (item for item in observed.children if item["kind"] in WORKLOADS)
+    return sorted(found, key=lambda item: (WORKLOADS.index(item["kind"]), item["metadata"]["name"]))
 
 
 def _data(bot: ChatbotDeployment, settings: Settings) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A store as one StatefulSet of one pod and its Service: for development, and for who needs no more."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chatbot_resource.fields import amount
@@ -14,6 +14,8 @@ from chatbot_operator.components.metadata import labels, manifest, selector
 from chatbot_operator.components.pods import container, pod, template
 from chatbot_operator.components.reads import FILE_MODE, Read
 from chatbot_operator.components.sizes import Size
+from chatbot_operator.pod_findings import pods_finding
+from chatbot_operator.readiness import image_of, own_pods
 from chatbot_operator.world import Blocked, Manifest
 
 PASSWORDS_FOLDER = "/etc/chatbot/store"
@@ -41,10 +43,28 @@ class Store:
     mounts: tuple[Manifest, ...] = ()
     data: str = ""
     """Where its disk is mounted; empty: it has none."""
+    image: str = ""
+    """What it runs; empty: what the resource says."""
 
     @property
     def keys(self) -> tuple[str, ...]:
         return (*self.passwords, *self.secret_keys)
+
+
+def running(context: Context, store: Store, before: str) -> Store:
+    """With the image that it has, where a new one is asked for that nothing has proven yet.
+
+    Its only pod would be the first that tries it. One that cannot run as it is has nothing to lose.
+
+    Args:
+        before: the image that it had when everything had settled last.
+    """
+    live = context.observed.child("StatefulSet", names.child(context.bot.name, store.name))
+    if live is None or context.hibernated or context.rolled_back:
+        return store
+    if image_of(live) != before or pods_finding(own_pods(live, context.observed), context.observed.at):
+        return store
+    return store if before == image(context, store.name) else replace(store, image=before)
 
 
 def needs(context: Context, store: Store) -> Blocked | None:
@@ -139,7 +159,7 @@ def _container(context: Context, store: Store) -> Manifest:
         mounts.append({"name": CLAIM, "mountPath": store.data})
     return container(
         store.name,
-        image(context, store.name),
+        store.image or image(context, store.name),
         context.settings.image_pull_policy,
         store.size.resources,
         mounts,

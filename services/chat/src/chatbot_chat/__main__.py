@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="chatbot_chat", description="Turns: prompt, providers, runs.")
     parser.add_argument("command", nargs="?", choices=("serve",), default="serve")
     parser.parse_args()
-    settings = Settings.load()
+    settings = Settings.load_or_exit()
     configure_logging(settings.telemetry.log_level)
     instrumentors = [HTTPX2ClientInstrumentor(), RedisInstrumentor()]
     tracing = configure_tracing("chat", settings.bot, settings.telemetry, instrumentors)

@@ -6,10 +6,11 @@ Environment variables carry only where to look, never values, so that `/proc` an
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 CONFIG_VARIABLE = "CHATBOT_CONFIG"
 SECRETS_VARIABLE = "CHATBOT_SECRETS"
@@ -74,6 +75,22 @@ class ServiceSettings(ClosedModel):
         """
         config: dict[str, Any] = json.loads(Path(os.environ[CONFIG_VARIABLE]).read_text())
         return cls.model_validate(config | read_secrets(Path(os.environ[SECRETS_VARIABLE])))
+
+    @classmethod
+    def load_or_exit(cls) -> Self:
+        """`load` for a process: what is wrong is its last word and one line, for the operator tells that line."""
+        try:
+            return cls.load()
+        except ValidationError as error:
+            wrong = "; ".join(_mistake(item["loc"], item["msg"]) for item in error.errors(include_input=False))
+        except (KeyError, OSError, ValueError) as error:
+            wrong = f"{type(error).__name__}: {error}"
+        sys.exit(f"The settings cannot be used: {wrong}")
+
+
+def _mistake(location: tuple[int | str, ...], message: str) -> str:
+    """Without values, and without words of the library that say nothing."""
+    return f"{'.'.join(map(str, location))}: {message.removeprefix('Value error, ')}"
 
 
 def read_secrets(folder: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def main() -> int:
     )
     parser.add_argument("--mark", default="hand", metavar="NAME", help="copy: made once under each name")
     told = parser.parse_args()
-    settings = Settings.load()
+    settings = Settings.load_or_exit()
     configure_logging(settings.telemetry.log_level)
     database = settings.database_url.get_secret_value()
     match told.command:

@@ -20,7 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="chatbot_gateway", description="The only public door.")
     parser.add_argument("command", nargs="?", choices=("serve",), default="serve")
     parser.parse_args()
-    settings = Settings.load()
+    settings = Settings.load_or_exit()
     configure_logging(settings.telemetry.log_level)
     # The requests to services are traced by the proxy's own client, which leaves query strings out.
     tracing = configure_tracing("gateway", settings.bot, settings.telemetry, [RedisInstrumentor()])
