@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from chatbot_operator import names, plan
 from chatbot_operator.components.metadata import OPTIONAL, applied_hash, component_of
+from chatbot_operator.readiness import image_of
 from chatbot_operator.world import Manifest, Observed, Reference, Step
 from hypothesis import given, settings
 
@@ -518,10 +519,6 @@ class TestAnySpec:
         wanted = {name for step in cluster.plan() for name in map(name_of, step.manifests)}
         kept = {name for name, item in cluster.children.items() if "ownerReferences" not in item["metadata"]}
         assert set(cluster.children) == wanted | kept
-
-
-def image_of(workload: Manifest) -> str:
-    return str(workload["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
 def config_of(cluster: Cluster, service: names.Component) -> str:
