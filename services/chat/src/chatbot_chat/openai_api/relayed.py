@@ -18,6 +18,8 @@ _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.i
 class RelayedResponse(Response):
     """The provider's connection is let go however this ends, also before the first byte."""
 
+    background = None  # the framework looks for it
+
     def __init__(
         self, response: RelayedAnswer, counting: Counting, headers: Mapping[str, str], stack: AsyncExitStack
     ) -> None:
