@@ -218,6 +218,10 @@ class ConversationClient:
         """With its answer, and its question where nothing else needs that. Somebody else's is a 404."""
         await call(self._client, "DELETE", f"/internal/turns/{turn_id}", user_token=user.token)
 
+    async def delete_conversation(self, user: User, conversation_id: UUID) -> None:
+        """With all that was said in it. Somebody else's is a 404."""
+        await call(self._client, "DELETE", f"/api/v1/conversations/{conversation_id}", user_token=user.token)
+
     async def get_turn(self, user: User, turn_id: UUID) -> Turn:
         """The user's own turn; someone else's is a 404."""
         return Turn.model_validate(await call(self._client, "GET", f"/internal/turns/{turn_id}", user_token=user.token))

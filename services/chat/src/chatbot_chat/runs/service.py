@@ -177,6 +177,20 @@ class RunService:
         await self._cache.forget(user.id)
         await self._conversation.delete_turn(user, run_id)
 
+    async def delete_conversation(self, user: User, conversation_id: UUID) -> None:
+        """Erase it, with what the cache would give again of it. Its runs stop; elsewhere they find out by their lease.
+
+        The cache goes first: as long as the conversation is there, all of this can be asked for again.
+
+        Raises:
+            Unavailable: the cache cannot be reached. UpstreamProblem: status 404 for one of somebody else.
+        """
+        await self._cache.forget(user.id)
+        await self._conversation.delete_conversation(user, conversation_id)
+        for run in [*self._runs.values()]:
+            if run.turn.conversation_id == conversation_id:
+                run.stop("cancelled")
+
     async def cancel(self, user: User, run_id: UUID) -> Turn:
         """Ask for the run to stop, wherever it is; one that waits for its user ends at once. An ended one stays so.
 
