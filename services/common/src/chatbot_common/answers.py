@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection as a client has it, and the answer that it is reading."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import cast
 
 import httptools
@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
         while not self.begun:
             await self._more(end)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises `BrokenOff`, `TimeoutError`."""
         while True:
             if self._pieces:
