@@ -118,6 +118,15 @@ async def _garbage(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield b"data: {this is not JSON\n\n"
 
 
+async def _giving_up(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Says in the middle that it has failed, and ends as if it had not."""
+    async for piece in _words(body):
+        yield piece
+    yield b'data: {"error": {"message": "scripted: sk-upstream-secret", "code": 500}}\n\n'
+    yield _chunk(body["model"], {}, "stop")
+    yield b"data: [DONE]\n\n"
+
+
 async def _cut(body: dict[str, Any]) -> AsyncIterator[bytes]:
     async for piece in _words(body):
         yield piece
@@ -193,6 +202,7 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "comforting": _comforting,
     "halting": _halting,
     "garbage": _garbage,
+    "giving-up": _giving_up,
     "cut": _cut,
     "early": _early,
     "surrogate": _surrogate,

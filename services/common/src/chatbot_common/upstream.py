@@ -59,7 +59,15 @@ class Upstream:
     async def ask(
         self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], data: Data
     ) -> AsyncIterator[Connection]:
-        """The answer, from its headers on. Unless it was read to its end, its connection is closed with the block.
+        """As `open`, for one block."""
+        connection = await self.open(method, target, headers, data)
+        try:
+            yield connection
+        finally:
+            await self.leave(connection)
+
+    async def open(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], data: Data) -> Connection:
+        """The answer, from its headers on, which somebody must `leave`.
 
         Args:
             target: path and query, encoded.
@@ -74,13 +82,18 @@ class Upstream:
         head = self._head(method, target, headers, data)
         await self._take_place()
         try:
-            connection = await self._asked(method, head, data)
-            try:
-                yield connection
-            finally:
-                self._leave(connection)
-        finally:
+            return await self._asked(method, head, data)
+        except BaseException:
             self._places.release()
+            raise
+
+    async def leave(self, connection: Connection) -> None:
+        """For the next who asks, if its answer was read to the end; else it is closed."""
+        self._places.release()
+        self._keep(connection)
+
+    async def aclose(self) -> None:
+        self.close()
 
     def close(self) -> None:
         for connection in self._idle:
@@ -97,8 +110,8 @@ class Upstream:
         except TimeoutError as error:
             raise Unconnected from error
 
-    def _leave(self, connection: Connection) -> None:
-        """For the next, if it can be used again. Those that nobody has used for long go."""
+    def _keep(self, connection: Connection) -> None:
+        """If it can be used again. Those that nobody has used for long go."""
         now = asyncio.get_running_loop().time()
         if connection.reusable:
             connection.idle_since = now
