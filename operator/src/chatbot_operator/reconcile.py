@@ -19,7 +19,8 @@ from chatbot_operator.asking import serving
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components import conversation, revisions, rotation
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.moving import noted, remembered, settled
+from chatbot_operator.components.lost_status import whereabouts
+from chatbot_operator.components.moving import noted, settled
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.events import Events
 from chatbot_operator.faults import Conflict, NamespaceGoing, NotFound
@@ -135,7 +136,7 @@ class Reconciler:
             # Before anything is done that no pod may see: a watch that is deaf would say that there is none.
             known = {kind: found for kind, found in known.items() if kind not in RUNNING}
         chosen, look = await self._look(done.key, uid, bot, previous, known)
-        data = data or remembered(Context(bot, look.observed, chosen.settings))
+        data = whereabouts(Context(bot, look.observed, chosen.settings), raw.get("status"))
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
         observed = replace(look.observed, hosts=hosts, data=data)
         if bot.spec.mode == "Paused":
