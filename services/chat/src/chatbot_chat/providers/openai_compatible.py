@@ -4,7 +4,7 @@ import contextlib
 import json
 import ssl
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import httpx2
@@ -89,19 +89,23 @@ class OpenAICompatible:
                 self._dialects[request.model].add(refused)
 
     @contextlib.asynccontextmanager
-    async def relay(self, body: Mapping[str, Any], longest: int | None = None) -> AsyncIterator[Relayed]:
+    async def relay(
+        self, body: Mapping[str, Any], spoke: Callable[[], None], longest: int | None = None
+    ) -> AsyncIterator[Relayed]:
         """See `RelayingProvider`."""
-        answer = await self._asked(dict(body), longest)
+        answer = await self._asked(dict(body), spoke, longest)
         with contextlib.closing(answer):
             if not 200 <= answer.status < 300 and answer.status not in CLIENT_MISTAKES:
                 raise refusal(self.name, answer.status, retry_after_of(answer.headers))
+            if not answer.streamed:
+                spoke()
             yield answer
 
-    async def _asked(self, body: dict[str, Any], longest: int | None) -> Relayed:
+    async def _asked(self, body: dict[str, Any], spoke: Callable[[], None], longest: int | None) -> Relayed:
         """With what we add, unless the model is known to refuse that."""
         refused = self._dialects[body["model"]]
         while added := openai_chunks.added(body, longest, refused):
-            answer = await self._relay.post(body | added)
+            answer = await self._relay.post(body | added, spoke)
             if answer.status not in CLIENT_MISTAKES:
                 return answer
             with contextlib.closing(answer):
@@ -109,7 +113,7 @@ class OpenAICompatible:
             if unknown is None:
                 break
             refused.add(unknown)
-        return await self._relay.post(body)
+        return await self._relay.post(body, spoke)
 
     async def close(self) -> None:
         await self._relay.close()

@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,8 @@ from aiohttp import (
 )
 
 from chatbot_chat.providers.errors import ProviderError, unanswered, unconnected, unreachable
+from chatbot_chat.providers.openai_chunks import FirstWords, is_comment
+from chatbot_chat.providers.patience import Patience, Watch
 from chatbot_chat.settings import Timeouts
 
 
@@ -31,6 +33,9 @@ class Relayed:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     _response: ClientResponse = field(repr=False)
+    _patience: Patience = field(repr=False)
+    _spoke: Callable[[], None] = field(repr=False)
+    """Is told once, when a stream has said something."""
 
     @property
     def content_type(self) -> str:
@@ -40,15 +45,33 @@ class Relayed:
     def content_length(self) -> str | None:
         return self.headers.get("content-length")
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    @property
+    def streamed(self) -> bool:
+        return "text/event-stream" in self.content_type
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        content = self._response.content
+        beginning = FirstWords() if self.streamed else None
         try:
-            async for piece in self._response.content.iter_any():
-                yield piece
+            with Watch(self._patience, self._late) as watch:
+                watch.waits()
+                while piece := await content.readany():
+                    speaks = beginning is not None and beginning.heard(piece)
+                    if speaks:
+                        beginning = None
+                        self._spoke()
+                    watch.heard(words=not (self.streamed and is_comment(piece)), speaks=speaks or not self.streamed)
+                    yield piece
+                    watch.waits()
         except (ClientError, TimeoutError, OSError) as error:
             raise failure(self.provider, error) from error
 
     async def whole(self) -> bytes:
         return b"".join([piece async for piece in self.pieces()])
+
+    def _late(self) -> None:
+        """Whoever reads is told."""
+        self._response.content.set_exception(TimeoutError())
 
     def close(self) -> None:
         """The connection is used again when the answer was read to its end."""
@@ -65,19 +88,24 @@ class Relay:
         self._name = name
         self._url = url
         self._headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"} | dict(headers)
-        longest = max(timeouts.first_token, timeouts.idle)
-        self._timeout = ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=longest)
+        self._timeouts = timeouts
         self._session: ClientSession | None = None
 
-    async def post(self, body: Mapping[str, Any]) -> Relayed:
-        """Raises `ProviderError`; what the status says is for the caller."""
+    async def post(self, body: Mapping[str, Any], spoke: Callable[[], None]) -> Relayed:
+        """Raises `ProviderError`; what the status says is for the caller.
+
+        Args:
+            spoke: is called when a stream has said something.
+        """
+        patience = Patience(self._timeouts, streamed=bool(body.get("stream")))
         try:
-            response = await self._open().post(
-                self._url, data=json.dumps(body).encode(), headers=self._headers, allow_redirects=False
-            )
+            async with patience.wait():
+                response = await self._open().post(
+                    self._url, data=json.dumps(body).encode(), headers=self._headers, allow_redirects=False
+                )
         except (ClientError, TimeoutError, OSError) as error:
             raise failure(self._name, error) from error
-        return Relayed(self._name, response.status, response.headers, response)
+        return Relayed(self._name, response.status, response.headers, response, patience, spoke)
 
     def _open(self) -> ClientSession:
         """Made with the first request: it belongs to the loop that is running then. It trusts whom the SDK trusts."""
@@ -85,7 +113,8 @@ class Relay:
             trusted: ssl.SSLContext = httpx2.create_ssl_context()
             self._session = ClientSession(
                 connector=TCPConnector(limit=0, ssl=trusted),
-                timeout=self._timeout,
+                # How long an answer may take is for `Patience` to say.
+                timeout=ClientTimeout(total=None, sock_connect=self._timeouts.connect),
                 cookie_jar=DummyCookieJar(),
                 auto_decompress=False,
                 # `trust_env` would read files in a thread, twice for each request.
