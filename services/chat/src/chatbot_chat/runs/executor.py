@@ -162,7 +162,7 @@ class Executor:
                     said.model = event.model
                 elif isinstance(event, Wanted) and task.toolbox.handed_over:
                     for item in event.calls:
-                        _tell(run, Called(item))
+                        _hand_over(run, item)
                 elif isinstance(event, Wanted):
                     said.wanted = event.calls
                 elif isinstance(event, Withheld):
@@ -265,6 +265,12 @@ def _record(invocation: Invocation, end: Event, said: Said) -> None:
 
 def _waiting(item: ToolCall) -> WaitingCall:
     return WaitingCall(tool_call_id=item.id, name=item.name, arguments=item.arguments)
+
+
+def _hand_over(run: Run, made: ToolCall) -> None:
+    """A call that the client is to make. What its provider wants back with it comes back from there, or from here."""
+    extra = {"extra_content": dict(made.extra)} if made.extra else {}
+    run.emit("tool.started", tool_call_id=made.id, name=made.name, arguments=made.arguments, **extra)
 
 
 def _tell(run: Run, event: AgentEvent) -> None:
