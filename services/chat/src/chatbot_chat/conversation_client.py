@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 TurnState = Literal["started", "running", "completed", "failed", "cancelled", "interrupted", "requires_action"]
 EndState = Literal["completed", "failed", "cancelled", "interrupted", "requires_action"]
 """`requires_action`: for now, until the user has said whether tools may be called."""
+FinishReason = Literal["length", "content_filter"]
+"""Why an answer that is `completed` is not whole: its bound of tokens, or a filter of its provider or ours."""
 
 
 class View(BaseModel):
@@ -69,6 +71,7 @@ class Reply(View):
     model: str | None = None
     usage: dict[str, Any] | None
     error: str | None
+    finish_reason: FinishReason | None = None
 
 
 class Options(View):

@@ -13,6 +13,18 @@ ONCE = {"x-should-retry": "false"}
 """Of a question that is stored, and whose turn has ended: OpenAI's clients would send it again, as another one."""
 
 
+class AnswerTooLong(Problem):
+    """Models that think first may do nothing else until their bound is reached."""
+
+    status, kind, title = 502, "answer-too-long", "The answer was cut before its first word"
+
+    def __init__(self, model: str, tokens: int) -> None:
+        super().__init__(
+            f"Model {model} used all of its {tokens} tokens for thinking, before its first word; try again, ask for "
+            "less at once, or have an administrator raise its maxOutputTokens."
+        )
+
+
 class RunFailed(Problem):
     """The run's own failure. `error` is `{type, title}`, as its last event has it."""
 

@@ -126,7 +126,7 @@ async def put_reply(session: WriteSession, turn: AnyRow, **content: Any) -> bool
     if before is not None:
         if before.status == "requires_action":
             content |= {"usage": _sum(before.usage, content["usage"])}
-        ending = {name: content[name] for name in ("status", "error")}
+        ending = {name: content[name] for name in ("status", "error", "finish_reason")}
         says = content["text"] or not before.text or content["status"] == "requires_action"
         changes = content | {"created_at": func.now()} if says else ending
         await session.execute(update(messages).where(key).values(**changes))

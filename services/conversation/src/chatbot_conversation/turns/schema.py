@@ -12,6 +12,7 @@ from chatbot_conversation.wire import (
     MAX_TEXT,
     CleanJson,
     CleanText,
+    FinishReason,
     Id,
     Json,
     Request,
@@ -74,6 +75,7 @@ class Reply(Response):
     model: str | None
     usage: Json | None
     error: str | None
+    finish_reason: FinishReason | None
 
 
 class WaitingCall(Request):
@@ -155,6 +157,7 @@ class StoreReply(Request):
     """How the answer was flagged, where it was."""
     variant: CleanText | None = None
     """The user's side of an A/B test, where it decided who answers."""
+    finish_reason: FinishReason | None = None
     spent: Spent | None = None
     """What goes into the ledger with it; None when no model was asked."""
     abandoned: bool = False
