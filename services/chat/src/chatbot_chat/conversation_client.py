@@ -98,6 +98,8 @@ class Options(View):
     parallel_tool_calls: bool = True
     max_tool_calls: int | None = None
     """Of tools that OpenAI hosts: raw models have none."""
+    sent: int = 0
+    """How many messages before the question the client sent along, of which none may be left out."""
     exchange: list[dict[str, Any]] = Field(default_factory=list)
     """Messages after the question: calls of those tools, and what came of them. See runs/handing_over.py."""
 
@@ -230,13 +232,13 @@ class ConversationClient:
         found = await call(self._client, "GET", f"/internal/turns/{turn_id}/told", user_token=user.token)
         return [ToldMessage.model_validate(item) for item in found["messages"]]
 
-    async def approve(self, user: User, turn_id: UUID, tool_call_id: str, approved: bool) -> Turn:
+    async def approve(self, user: User, turn_id: UUID, body: dict[str, Any]) -> Turn:
         """Answer a call that waits; `started` tells this caller to run the next attempt.
 
         Raises:
             UpstreamProblem: status 404 for no such turn of this user or call of it, 409 when it does not wait any more.
         """
-        path, body = f"/internal/turns/{turn_id}/approvals", {"tool_call_id": tool_call_id, "approved": approved}
+        path = f"/internal/turns/{turn_id}/approvals"
         return Turn.model_validate(await call(self._client, "POST", path, user_token=user.token, json=body))
 
     async def store_reply(self, turn_id: UUID, body: dict[str, Any]) -> StoredReply:

@@ -35,3 +35,7 @@ class RunFailed(Problem):
         self.title = error["title"]
         self.status = STATUSES.get(self.kind, 502)
         super().__init__(headers=ONCE)
+
+    @property
+    def openai_status(self) -> int:
+        return 400 if self.kind == "context-length-exceeded" else super().openai_status

@@ -26,6 +26,11 @@ TurnState = Literal["started", "running", "completed", "failed", "cancelled", "i
 """`started` is only ever an answer: it tells this caller, and no other, to run the attempt. Stored is `running`."""
 
 
+HistoryTokens = Annotated[int, Field(ge=0, le=2**31 - 1)]
+"""How much of what was said before the caller has use for: as the room for a prompt is counted, 4 bytes a token."""
+SOME_TOKENS = 32_000
+
+
 class Spoken(Request):
     """A message of a conversation that was held elsewhere."""
 
@@ -49,6 +54,7 @@ class StartTurn(Request):
     """How the turn is to be answered: the chat service's own, for this and all later attempts."""
     moderation: CleanJson | None = None
     """How the question was flagged, where it was."""
+    history_tokens: HistoryTokens = SOME_TOKENS
 
 
 class Regenerate(Request):
@@ -60,6 +66,7 @@ class Regenerate(Request):
     retry: bool = False
     options: CleanJson | None = None
     """As of `StartTurn`."""
+    history_tokens: HistoryTokens = SOME_TOKENS
 
 
 class HistoryMessage(Response):
@@ -99,6 +106,7 @@ class Approval(Request):
 
     tool_call_id: Annotated[Text, Field(min_length=1, max_length=128)]
     approved: bool
+    history_tokens: HistoryTokens = SOME_TOKENS
 
 
 class Turn(Response):
