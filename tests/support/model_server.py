@@ -183,6 +183,17 @@ async def _filtered(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+async def _aside(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Counts what it has thought as Gemini does: in the total only."""
+    async for piece in _words(body):
+        yield piece
+    yield _chunk(body["model"], {}, "stop")
+    usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 1009}
+    last = {"id": "chatcmpl-script", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
+    yield b"data: " + json.dumps(last | {"choices": [], "usage": usage}).encode() + b"\n\n"
+    yield b"data: [DONE]\n\n"
+
+
 async def _half(_: dict[str, Any]) -> AsyncIterator[bytes]:
     """A whole answer that breaks off."""
     yield b'{"id": "chatcmpl-script", "choices": [{"index": 0'
@@ -201,6 +212,7 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "calling": _calling,
     "agent": _agent,
     "halfway": _halfway,
+    "aside": _aside,
     "spent": _spent,
     "filtered": _filtered,
 }
