@@ -62,6 +62,7 @@ test("a run that ends early leaves no call running, and says why and whether to 
     [{ type: "run.interrupted" }, /interrupted/, true],
     [{ type: "run.failed", error: { type: "urn:chatbot:problem:provider-timeout", title: "It did not answer." } }, /^It did not/, true],
     [{ type: "run.failed", error: { type: "urn:chatbot:problem:budget-used-up", title: "Nothing is left." } }, /^Nothing/, false],
+    [{ type: "run.failed", error: { type: "urn:chatbot:problem:budget-held", title: "Ask again." } }, /^Ask again/, true],
   ]) {
     const end = after(STARTED, called("a", "tool.started"), event);
     assert.deepEqual(states(end), ["a stopped"]);

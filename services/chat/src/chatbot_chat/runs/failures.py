@@ -7,6 +7,7 @@ STATUSES = {
     "provider-overloaded": 503,
     "context-length-exceeded": 413,
     "budget-used-up": 429,
+    "budget-held": 429,
     "moderation-unavailable": 503,
 }
 ONCE = {"x-should-retry": "false"}

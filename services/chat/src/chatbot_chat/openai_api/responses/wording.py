@@ -20,7 +20,7 @@ from chatbot_chat.runs.events import Event, cut, failure
 
 PREFIX = "resp_"
 INTERRUPTED = "The answer was interrupted; ask again."
-BUSY = ("provider-overloaded", "budget-used-up")
+BUSY = ("provider-overloaded", "budget-used-up", "budget-held")
 
 State = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
 Cut = Literal["max_output_tokens", "content_filter"]
