@@ -128,6 +128,14 @@ class TestWindows:
         assert "Retry-After" not in refusal.headers
         assert "Of your 5.00 EUR a day 5.00 EUR are left, and this answer may need 6.00 EUR; ask for" in str(refusal)
 
+    def test_what_others_hold_is_told_only_where_nothing_is_used_up(self) -> None:
+        day, month = windows_of(settings({"tokens_per_day": 5, "tokens_per_month": 9}), ADA, NOON - timedelta(days=9))
+        used, held = Excess(day, "tokens", 0, 2), Excess(month, "tokens", 1, 2, passing=True)
+        both, passing = BudgetUsedUp([used, held], "EUR", NOON), BudgetUsedUp([held], "EUR", NOON)
+        assert (both.kind, both.budget) == ("budget-used-up", "perUser.tokensPerDay")
+        assert (passing.kind, passing.headers) == ("budget-held", {"Retry-After": "5"})
+        assert "Your other answers under way hold what is left of your budget of a month" in str(passing)
+
     def test_what_all_may_spend_is_told_to_nobody(self) -> None:
         [day] = windows_of(settings(total={"tokens_per_day": 12345}), ADA, NOON)
         refusal = BudgetUsedUp([Excess(day, "tokens", 11, 100)], "EUR", NOON)

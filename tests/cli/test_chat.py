@@ -125,6 +125,15 @@ class TestAsk:
         assert screen.getvalue() == "We open at 8.[2J\n"
         assert "[1] Opening hours" in capsys.readouterr().err
 
+    async def test_says_that_the_answer_is_not_whole(self, capsys: pytest.CaptureFixture[str]) -> None:
+        end = frame("run.finished", 9, conversation_id="c1", message_id="m", content="We open", finish_reason="length")
+        async with serving(Bot(script=[STARTED, end]).app()) as url:
+            talk, screen = talk_to(url)
+            assert await asyncio.to_thread(talk.ask, "When?")
+            talk.client.close()
+        assert screen.getvalue() == "We open\n"
+        assert "cut off" in capsys.readouterr().err
+
     async def test_the_user_is_asked_about_each_call_that_waits(self) -> None:
         bot = Bot(script=ASKED)
         questions: list[str] = []

@@ -220,6 +220,7 @@ async def _close(session: WriteSession, turn: AnyRow, reply: StoreReply) -> None
         error=reply.error,
         moderation=reply.moderation,
         variant=reply.variant,
+        finish_reason=reply.finish_reason,
     )
     if reply.spent:
         row = {"user_id": turn.user_id, "run_id": turn.id, "attempt": turn.attempt}
