@@ -129,9 +129,13 @@ class CompletionService:
         if model not in self.models:
             raise UnknownModel(model, self.models)
 
+    def formats(self, model: str) -> tuple[str, ...]:
+        """To which a model can be held where its answer is worded here: the assistant to none."""
+        return () if model == self._assistant else self._catalog.formats(model)
+
     async def answer(self, user: User, request: CompletionRequest, use: Use = USUAL) -> Answering:
         """Find what is known about the question, and be ready to stream."""
-        refuse_unheld(request)
+        refuse_unheld(request, self.formats(request.model))
         if request.model != self._assistant:
             return await self._answer_raw(user, request, use)
         refuse_forced_tools(request)
