@@ -173,6 +173,12 @@ def postgres_mode(revision: Manifest) -> str:
     return str((stores.get("postgres") or {}).get("mode", "Dev"))
 
 
+def cluster_image(observed: Observed) -> str:
+    """What the resource said of a Cluster of CloudNativePG's then; empty: nothing."""
+    spec = (latest(observed) or {"data": {"spec": {}}})["data"]["spec"]
+    return str((spec.get("images") or {}).get("postgres") or "")
+
+
 def _elsewhere(bot: ChatbotDeployment, settled: Manifest) -> bool:
     """Whether the data has moved since: what was written after that is not where it ran before."""
     return postgres_mode(settled) != bot.spec.stores.postgres.mode
