@@ -36,7 +36,7 @@ METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 OURS = plural(KIND)
 WHOLE = {plural(kind): kind for kind in READ}
 """Kinds of which the metadata alone does not tell whether anything has changed."""
-FORBIDDEN = 403
+FORBIDDEN, NOT_FOUND = 403, 404
 NAMESPACED = re.compile(r"/namespaces/([^/]+)/")
 BEGIN_SECONDS = 20.0
 """Until work begins although something is not watched yet; what is missed then, the next resync finds."""
@@ -92,6 +92,8 @@ class Watches:
         """Of kinds that say the same again and again, see quiet.py."""
         self.lost_track = asyncio.Event()
         """A list was made anew, because a watch could not go on: what was deleted in between, nobody has told."""
+        self.kind_gone = asyncio.Event()
+        """A definition was deleted, and with it all objects of its kind."""
 
     def expect(self, count: int) -> None:
         """How many there are going to be."""
@@ -237,11 +239,19 @@ class _Slim(aiohttp.ClientResponse):
 def _patience(watches: Watches) -> aiohttp.ClientMiddlewareType:
     """A namespace of several may be deleted, and with it our rights in it: Kopf would end, and the others with it.
 
-    So it is told of a lost connection, which it survives. The namespace may come back.
+    So it is told of a lost connection, which it survives. The namespace may come back. Where a definition is deleted,
+    Kopf would end with a page of errors, too: it learns nothing, and the process ends by itself.
     """
 
     async def wait(request: aiohttp.ClientRequest, handle: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         response = await handle(request)
+        if response.status == NOT_FOUND:
+            response.release()
+            if not watches.kind_gone.is_set():
+                log.warning("a definition is gone: starting anew without it", path=request.url.path)
+            watches.kind_gone.set()
+            await asyncio.sleep(FORBIDDEN_SECONDS)  # by then this process has ended, see process.py
+            raise aiohttp.ClientConnectionError(f"nothing is served at {request.url.path}")
         namespaced = NAMESPACED.search(request.url.path)
         if response.status != FORBIDDEN or namespaced is None:
             return response

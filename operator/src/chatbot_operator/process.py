@@ -145,16 +145,19 @@ class Leader:
         )
         asking = asyncio.create_task(self._outside.run(), name="asking")
         changing = asyncio.create_task(self._apis.changed())
+        losing = asyncio.create_task(self._watches.kind_gone.wait())
         stopping = asyncio.create_task(self._stop.wait())
         watching = asyncio.create_task(self._watch(kopf_stop), name="watching")
-        ending = {holding, working, resyncing, asking, changing, stopping, watching}
+        ending = {holding, working, resyncing, asking, changing, losing, stopping, watching}
         await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
         if holding.done():
             self._lost(holding)
-        code = 0 if self._stop.is_set() or changing.done() else _failure(working, resyncing, asking, watching)
+        anew = changing.done() or losing.done()
+        code = 0 if self._stop.is_set() or anew else _failure(working, resyncing, asking, watching)
         resyncing.cancel()
         asking.cancel()
         changing.cancel()
+        losing.cancel()
         await self._finish(working)
         holding.cancel()
         stopping.cancel()
@@ -203,12 +206,18 @@ class Leader:
 
     async def _wait_for_kind(self) -> None:
         """One namespace that answers is enough; another may be gone."""
+        said: set[str] = set()
         for namespace in itertools.cycle(self._settings.watch_namespaces or (None,)):
             try:
                 await self._cluster.list(KIND, namespace, limit=1)
+                if said:
+                    log.info(f"{KIND}s can be listed")
                 return
             except ApiFault as fault:
-                log.warning(f"cannot list {KIND}s; is the CustomResourceDefinition installed?", error=str(fault))
+                if str(fault) not in said:
+                    text = f"waits until {KIND}s can be listed; is the CustomResourceDefinition installed?"
+                    log.warning(text, namespace=namespace, error=str(fault))
+                said.add(str(fault))
             await asyncio.sleep(KIND_SECONDS)
 
     async def _finish(self, working: asyncio.Task[None]) -> None:
