@@ -89,14 +89,15 @@ class Proxy:
                 "headers": to_client(answer.headers),
             }
             await send(start)
+            more, last = True, b""
             try:
                 async for chunk in answer.pieces():
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    more = not answer.ended
+                    await send({"type": "http.response.body", "body": chunk, "more_body": more})
             except (BrokenOff, TimeoutError) as error:
                 last = self._broken_off(scope, answer, error)
-            else:
-                last = b""
-            await send({"type": "http.response.body", "body": last})
+            if more:
+                await send({"type": "http.response.body", "body": last})
 
     @asynccontextmanager
     async def _answer(self, scope: Scope, body: Body, data: Data) -> AsyncIterator[Connection]:

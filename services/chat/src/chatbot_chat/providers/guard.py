@@ -50,16 +50,22 @@ class Guard:
     @contextlib.asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
         """One of `maxConcurrency` places; who waits longer than a connection may take is told to come back."""
+        if self._places.locked():
+            await self._wait()
+        else:
+            await self._places.acquire()  # at once
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def _wait(self) -> None:
         try:
             async with asyncio.timeout(self._patience):
                 await self._places.acquire()
         except TimeoutError:
             AI_SPARED.labels(self._name, "full").inc()
             raise ProviderSpared(f"Provider {self._name} has no free place; try again shortly.") from None
-        try:
-            yield
-        finally:
-            self._places.release()
 
     @contextlib.contextmanager
     def _judged(self) -> Iterator[Attempt]:
