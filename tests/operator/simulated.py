@@ -10,8 +10,8 @@ from chatbot_operator import staying
 from chatbot_operator.components import secrets
 from chatbot_operator.components.cloudnativepg import HIBERNATION
 from chatbot_operator.components.context import Context
+from chatbot_operator.components.lost_status import whereabouts
 from chatbot_operator.components.metadata import applied_hash, component_of
-from chatbot_operator.components.moving import remembered
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.process import RULES
 from chatbot_operator.world import Answer, Manifest, Observed, Reference, Step
@@ -74,7 +74,6 @@ class Cluster:
     @property
     def observed(self) -> Observed:
         found = {item: self._digest(item) for item in planning.references(self.bot)}
-        data = self.status.stores.postgres if self.status and self.status.stores else None
         seen = Observed(
             tuple(self.children.values()),
             tuple(self.pods),
@@ -84,7 +83,8 @@ class Cluster:
             bad_faqs=self.bad_faqs,
             at=self.at,
         )
-        return replace(seen, data=data or remembered(Context(self.bot, seen, SETTINGS)))
+        told = self.status.model_dump(mode="json", by_alias=True) if self.status else None
+        return replace(seen, data=whereabouts(Context(self.bot, seen, SETTINGS), told))
 
     @property
     def chosen(self) -> Effective:

@@ -12,7 +12,7 @@ from chatbot_resource.status import Condition, Status
 from chatbot_operator import names
 from chatbot_operator.applying import Taken
 from chatbot_operator.cluster import Cluster
-from chatbot_operator.faults import ApiFault
+from chatbot_operator.faults import ApiFault, NamespaceGoing
 from chatbot_operator.reasons import STUCK
 from chatbot_operator.world import Manifest
 
@@ -63,6 +63,8 @@ class Events:
         """An Event that cannot be posted is worth a line in the log, and no more."""
         try:
             await self._cluster.create(_event(bot, kind, reason, message))
+        except NamespaceGoing:
+            log.debug("no Event can be posted in a namespace that is being deleted", reason=reason)
         except ApiFault as fault:
             log.warning("an Event could not be posted", reason=reason, error=str(fault))
 

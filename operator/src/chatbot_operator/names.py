@@ -40,6 +40,8 @@ MAY_HAVE_NONE = ("KEDA", "External")
 """Values of that annotation with which no pods at all are somebody's wish, and nothing to be mended."""
 REPLICAS_BEFORE = f"{PREFIX}/replicas-before-hibernation"
 """Annotation on a Deployment that hibernates: with how many pods it wakes up."""
+MOVE = f"{PREFIX}/move"
+"""Annotation on a Job that copies a database: from where to where all data of Postgres goes, see lost_status.py."""
 ROTATE_KEYS = f"{PREFIX}/rotate-keys"
 """Annotation on a resource: whenever its text changes, the signing keys are rotated."""
 ROTATED_AT = f"{PREFIX}/rotated-at"

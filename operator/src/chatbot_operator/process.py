@@ -47,6 +47,7 @@ RULES = Rules(
     wanted=staying.wanted,
     status_of=status.status_of,
     invalid=status.invalid,
+    leaving=status.leaving,
 )
 
 log = structlog.get_logger("operator")

@@ -23,7 +23,7 @@ ConditionType = Literal[
     "RouteReady",
     "DependenciesDetected",
 ]
-Phase = Literal["Pending", "Progressing", "Ready", "Degraded", "Failed", "Paused", "Hibernated", "Idle"]
+Phase = Literal["Pending", "Progressing", "Ready", "Degraded", "Failed", "Paused", "Hibernated", "Idle", "Terminating"]
 
 MAX_TEXT = 1024
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]

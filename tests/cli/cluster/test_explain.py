@@ -1,6 +1,7 @@
 """What `kubectl chatbot explain` says of a bot in each state a user meets."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -8,7 +9,9 @@ from chatbot_cli.cluster.explain import Explanation, explain
 from chatbot_cli.cluster.happenings import Happening
 from chatbot_cli.cluster.operators import Operator
 from chatbot_cli.cluster.resources import Bot
+from chatbot_operator.reasons import Reason
 from chatbot_operator.reconcile import Reconciler
+from chatbot_operator.world import Blocked
 
 from tests.cli.cluster.conftest import Installed, Plugin, converge
 from tests.operator.running import World
@@ -134,6 +137,16 @@ class TestHeadline:
         found = explain(deleted, RUNNING, [], LOOKED, str)
         assert found.headline == "demo is being deleted, for 2 min 5 s, since 2026-11-21 06:00 UTC."
         assert (found.ready, found.todo) == (False, ())
+
+    def test_its_namespace_is_being_deleted(self) -> None:
+        cluster = Cluster().converge()
+        cluster.children.clear()
+        gone = Blocked(Reason.BEING_DELETED, "Namespace team is being deleted.")
+        cluster.report([replace(step, blocked=gone) for step in cluster.plan()])
+        found = explained(cluster)
+        assert found.headline.startswith("demo goes with its namespace, which is being deleted, for")
+        assert found.cause is not None
+        assert (found.cause.message, found.others, found.todo) == (gone.message, (), ())
 
 
 def broken() -> Cluster:

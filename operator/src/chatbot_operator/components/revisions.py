@@ -159,10 +159,15 @@ def image(observed: Observed, store: str) -> str:
     return str((data.get("spec", {}).get("images") or {}).get(store) or (data.get("images") or {}).get(store) or "")
 
 
+def postgres_mode(revision: Manifest) -> str:
+    """Where the data was when everything had settled."""
+    stores = revision["data"]["spec"].get("stores") or {}
+    return str((stores.get("postgres") or {}).get("mode", "Dev"))
+
+
 def _elsewhere(bot: ChatbotDeployment, settled: Manifest) -> bool:
     """Whether the data has moved since: what was written after that is not where it ran before."""
-    stores = settled["data"]["spec"].get("stores") or {}
-    return str((stores.get("postgres") or {}).get("mode", "Dev")) != bot.spec.stores.postgres.mode
+    return postgres_mode(settled) != bot.spec.stores.postgres.mode
 
 
 def _workloads(observed: Observed) -> Iterable[Manifest]:

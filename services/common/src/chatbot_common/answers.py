@@ -23,7 +23,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, silence: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._silence = silence
+        self._usual_silence = silence
         self._parser = httptools.HttpResponseParser(self)
         self._waiting: asyncio.Future[None] | None = None
         self._may_write = asyncio.Event()
@@ -33,6 +33,7 @@ class Connection(asyncio.Protocol):
 
     def begin(self, method: str) -> None:
         """Forget the last answer."""
+        self.silence = self._usual_silence
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.heard = self.begun = self.ended = self._framed = self._paused = False
@@ -69,12 +70,12 @@ class Connection(asyncio.Protocol):
 
     async def begins(self) -> None:
         """Returns when status and headers are there, all in one patience. Raises `BrokenOff`, `TimeoutError`."""
-        end = self._loop.time() + self._silence
+        end = self._loop.time() + self.silence
         while not self.begun:
             await self._more(end)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes. Raises `BrokenOff`, `TimeoutError`."""
+        """The body as it comes, each piece within `silence` seconds. Raises `BrokenOff`, `TimeoutError`."""
         while True:
             if self._pieces:
                 piece = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -86,7 +87,7 @@ class Connection(asyncio.Protocol):
             elif self.ended:
                 return
             else:
-                await self._more(self._loop.time() + self._silence)
+                await self._more(self._loop.time() + self.silence)
 
     async def _more(self, end: float) -> None:
         if self._error:

@@ -87,7 +87,7 @@ def service_client(
     """A client for one callee. `transport` lets a test put the real app behind it, in process."""
     base_url = base_url.rstrip("/")
     server: Server = (
-        ByHttpx(base_url, httpx2.AsyncClient(transport=transport))
+        ByHttpx(base_url, httpx2.AsyncClient(transport=transport), PATIENCE.silence)
         if transport
         else Upstream(base_url, PATIENCE, most=CONNECTIONS)
     )

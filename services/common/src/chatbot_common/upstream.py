@@ -46,6 +46,8 @@ class Answer(Protocol):
 
     status: int
     headers: RawHeaders
+    silence: float
+    """Seconds that its next piece may take."""
 
     def pieces(self) -> AsyncGenerator[bytes, None]: ...
 

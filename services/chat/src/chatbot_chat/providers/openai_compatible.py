@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from itertools import takewhile
 from typing import Any
 
@@ -18,6 +18,7 @@ from chatbot_chat.providers import (
 )
 from chatbot_chat.providers.errors import refusal, retry_after_of, unanswered
 from chatbot_chat.providers.openai_chunks import Chunk
+from chatbot_chat.providers.passing import Passed
 from chatbot_chat.providers.patience import Patience
 from chatbot_chat.providers.relaying import Relay, Relayed
 from chatbot_chat.providers.server_sent import Events
@@ -80,13 +81,18 @@ class OpenAICompatible:
             self._dialects[request.model].add(refused)
 
     @contextlib.asynccontextmanager
-    async def relay(self, body: Mapping[str, Any], longest: int | None = None) -> AsyncIterator[Relayed]:
+    async def relay(
+        self, body: Mapping[str, Any], spoke: Callable[[], None], longest: int | None = None
+    ) -> AsyncIterator[Passed]:
         """See `RelayingProvider`."""
-        answer = await self._asked(dict(body), longest)
+        patience = Patience(self._timeouts, streamed=bool(body.get("stream")))
+        with _translated(self.name):
+            async with patience.wait():
+                answer = await self._asked(dict(body), longest)
         async with contextlib.aclosing(answer):
             if not 200 <= answer.status < 300 and answer.status not in CLIENT_MISTAKES:
                 raise refusal(self.name, answer.status, retry_after_of(answer.headers))
-            yield answer
+            yield Passed(answer, patience, spoke)
 
     async def _asked(self, body: dict[str, Any], longest: int | None) -> Relayed:
         """With what we add, unless the model is known to refuse that."""

@@ -21,6 +21,7 @@ from chatbot_common.upstream import Answer, Patience, Server, Unconnected, Unrea
 from opentelemetry import propagate, trace
 
 from chatbot_chat.providers.errors import ProviderError, unanswered, unconnected, unreachable
+from chatbot_chat.providers.patience import WHOLE_SECONDS
 from chatbot_chat.settings import Timeouts
 
 DRAIN_SECONDS = 0.1
@@ -54,6 +55,10 @@ class Relayed:
                 yield piece
         except _FAILURES as error:
             raise failure(self.provider, error) from error
+
+    def allow(self, silence: float) -> None:
+        """How many seconds the next piece may take."""
+        self._answer.silence = silence
 
     async def whole(self) -> bytes:
         return b"".join([piece async for piece in self.pieces()])
@@ -107,8 +112,8 @@ class Relay:
 
 
 def _server(base_url: str, proxy: str | None, timeouts: Timeouts) -> Server:
-    """It trusts whom the SDKs trust."""
-    patience = Patience(timeouts.connect, max(timeouts.first_token, timeouts.idle))
+    """It trusts whom the SDKs trust. How long an answer may take is for those who ask to say."""
+    patience = Patience(timeouts.connect, max(timeouts.first_token, timeouts.idle, WHOLE_SECONDS))
     trusted: ssl.SSLContext | None = httpx2.create_ssl_context() if base_url.startswith("https:") else None
     return proxied(base_url, patience, proxy, trusted) if proxy else Upstream(base_url, patience, trusted)
 

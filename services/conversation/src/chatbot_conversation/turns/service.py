@@ -87,6 +87,14 @@ class TurnService:
                 raise NotFound("There is no such turn.")
             return await turn_as_it_stands(session, row)
 
+    async def latest(self, user_id: UUID, conversation_id: UUID) -> Turn | None:
+        """The newest turn of a conversation, if it has any. Raises `NotFound` when that is not this user's."""
+        async with self._database.read() as session:
+            if await said.find_conversation(session, user_id, conversation_id) is None:
+                raise NotFound("There is no such conversation.")
+            row = await store.latest(session, user_id, conversation_id)
+            return await turn_as_it_stands(session, row) if row else None
+
     async def told(self, user_id: UUID, turn_id: UUID) -> Told:
         """What a turn was asked with. Raises `NotFound` when it is not this user's."""
         async with self._database.read() as session:

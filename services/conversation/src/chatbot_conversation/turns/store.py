@@ -135,6 +135,13 @@ async def lock_own(session: WriteSession, user_id: UUID, turn_id: UUID) -> AnyRo
     return row
 
 
+async def latest(session: ReadSession, user_id: UUID, conversation_id: UUID) -> AnyRow | None:
+    inside = (turns.c.user_id == user_id) & (turns.c.conversation_id == conversation_id)
+    query = _turn_with_question().where(inside).order_by(turns.c.id.desc()).limit(1)
+    row: AnyRow | None = (await session.execute(query)).first()
+    return row
+
+
 async def find(session: ReadSession, user_id: UUID, turn_id: UUID) -> AnyRow | None:
     query = _turn_with_question().where(turns.c.user_id == user_id, turns.c.id == turn_id)
     row: AnyRow | None = (await session.execute(query)).first()
