@@ -216,6 +216,9 @@ class Counters:
         told = [value for hold, _ in each for value in (hold.name, hold.tokens, hold.cost)]
         await self._renew(keys=_keys([scope for _, scope in each], ()), args=[self._milliseconds, *told])
 
+    async def ping(self) -> None:
+        await self._redis.ping()
+
     async def forget(self, windows: Sequence[Window]) -> None:
         """Have them loaded anew."""
         await self._redis.delete(*map(_used, windows))

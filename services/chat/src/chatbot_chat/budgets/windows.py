@@ -107,7 +107,7 @@ class BudgetUsedUp(Problem):
 
     def as_json(self) -> dict[str, Any]:
         """With the name of the budget and when it renews, for those who do not see headers."""
-        when = {"renews_at": rfc3339(self._renews)} if self._renews else {}
+        when: dict[str, Any] = {"renews_at": rfc3339(self._renews)} if self._renews else {}
         when |= {"retry_after": self._seconds} if self.headers else {}
         return super().as_json() | {"budget": self.budget} | when
 
