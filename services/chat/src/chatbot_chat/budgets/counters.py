@@ -86,7 +86,8 @@ for window = 1, #KEYS - 2 * scopes do
     local limit = tonumber(ARGV[3 * window + 3 + kind])
     local left = limit - (used[kind] or 0) - others[scope][kind]
     if limit >= 0 and needs[kind] > left then
-      for _, value in ipairs({window, kind, math.max(left, 0)}) do refused[#refused + 1] = value end
+      local passing = needs[kind] <= limit - (used[kind] or 0) and 1 or 0
+      for _, value in ipairs({window, kind, math.max(left, 0), passing}) do refused[#refused + 1] = value end
     end
   end
 end
@@ -190,10 +191,11 @@ class Counters:
         verdict, *rest = await self._reserve(keys=_keys(scopes, windows), args=told)
         if verdict == b"missing":
             return [windows[index - 1] for index in rest], []
-        found = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
+        found = zip(rest[::4], rest[1::4], rest[2::4], rest[3::4], strict=True)
         needs = {"tokens": hold.tokens, "cost": hold.cost}
         return [], [
-            Excess(windows[window - 1], KINDS[kind - 1], left, needs[KINDS[kind - 1]]) for window, kind, left in found
+            Excess(windows[window - 1], KINDS[kind - 1], left, needs[KINDS[kind - 1]], bool(passing))
+            for window, kind, left, passing in found
         ]
 
     async def settle(self, spent: Hold, windows: Sequence[Window]) -> bool:
@@ -213,6 +215,9 @@ class Counters:
         each = [(hold, scope) for hold, windows in holds for scope in _scopes(windows)]
         told = [value for hold, _ in each for value in (hold.name, hold.tokens, hold.cost)]
         await self._renew(keys=_keys([scope for _, scope in each], ()), args=[self._milliseconds, *told])
+
+    async def ping(self) -> None:
+        await self._redis.ping()
 
     async def forget(self, windows: Sequence[Window]) -> None:
         """Have them loaded anew."""

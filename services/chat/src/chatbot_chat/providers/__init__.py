@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from chatbot_chat.conversation_client import Knowledge
+from chatbot_chat.conversation_client import FinishReason, Knowledge
 from chatbot_chat.providers.errors import ProviderError as ProviderError
 from chatbot_chat.providers.errors import ProviderOverloaded as ProviderOverloaded
 from chatbot_chat.providers.errors import ProviderRefused as ProviderRefused
@@ -99,6 +99,11 @@ class Usage:
 @dataclass(frozen=True, slots=True)
 class Finish:
     reason: Literal["stop", "length", "content_filter", "tool_calls"]
+
+    @property
+    def cut(self) -> FinishReason | None:
+        """Why there is not all of it."""
+        return self.reason if self.reason == "length" or self.reason == "content_filter" else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
             history=turn.history,
             knowledge=knowledge,
             instructions=options.instructions,
+            pinned=options.sent,
             max_tokens=options.max_output_tokens,
             temperature=TEMPERATURE if options.temperature is None else options.temperature,
         )

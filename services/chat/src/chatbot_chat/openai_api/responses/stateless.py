@@ -1,16 +1,14 @@
 """A response that is not stored: a completion, in the words of responses."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 
 from chatbot_common.errors import Problem
 
 from chatbot_chat.conversation_client import Options
 from chatbot_chat.openai_api.answering import Answering
-from chatbot_chat.openai_api.responses.wording import Cut, Ending, Json, State, Telling, frame, stateless
+from chatbot_chat.openai_api.responses.wording import CUTS, Ending, Json, State, Telling, frame, stateless
 from chatbot_chat.sse import guarded
-
-CUTS: Mapping[str, Cut] = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
 class Stateless:
