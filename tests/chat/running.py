@@ -16,7 +16,7 @@ from tests.support.identity import Keys
 from tests.support.serving import serving
 
 SCRIPTS = (
-    *("echo", "endless", "picky", "surrogate", "half", "agent", "flaky", "soon", "silent", "large"),
+    *("echo", "endless", "picky", "surrogate", "half", "agent", "signing", "flaky", "soon", "silent", "large"),
     *(
         "halting",
         "hang",

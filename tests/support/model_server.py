@@ -188,6 +188,19 @@ async def _agent(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+SKIPPED = "skip_thought_signature_validator"
+
+
+def _unsigned(body: dict[str, Any]) -> bool:
+    """Whether a round's first call lacks the signature that it got, and is not said to be somebody else's."""
+    called = [item["tool_calls"][0] for item in body["messages"] if item.get("tool_calls")]
+    signed = [call.get("extra_content") for call in called]
+    return any(
+        extra not in ({"google": {"thought_signature": text}} for text in (f"{number}-0", SKIPPED))
+        for number, extra in enumerate(signed)
+    )
+
+
 async def _halfway(body: dict[str, Any]) -> AsyncIterator[bytes]:
     """Reaches its bound in the middle of a sentence."""
     yield _chunk(body["model"], {"content": "One must never"})
@@ -244,6 +257,7 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "thinking": _thinking,
     "calling": _calling,
     "agent": _agent,
+    "signing": _agent,
     "halfway": _halfway,
     "aside": _aside,
     "spent": _spent,
@@ -298,6 +312,9 @@ class ModelServer:
         if model == "strict" and "stream_options" in body:
             location = ["body", "stream_options", "include_usage"]
             return JSONResponse({"message": {"detail": [{"type": "extra_forbidden", "loc": location}]}}, 422)
+        if model == "signing" and _unsigned(body):
+            words = "Function call is missing a thought_signature in functionCall parts."
+            return JSONResponse([{"error": {"code": 400, "message": words, "status": "INVALID_ARGUMENT"}}], 400)
         if model == "half":
             return StreamingResponse(_half(body), media_type="application/json")
         if body.get("stream"):

@@ -276,9 +276,8 @@ class ConversationClient:
 
     async def search(self, user: User, query: str) -> Knowledge:
         """Knowledge for a question outside any conversation."""
-        return Knowledge.model_validate(
-            await call(self._client, "POST", "/api/v1/knowledge/search", user_token=user.token, json={"query": query})
-        )
+        path, body = "/api/v1/knowledge/search", {"query": query}
+        return Knowledge.model_validate(await call(self._client, "POST", path, user_token=user.token, json=body))
 
     async def embedding_model(self) -> EmbeddingModel:
         return EmbeddingModel.model_validate(await call(self._client, "GET", "/internal/embeddings"))

@@ -33,7 +33,8 @@ class ToolCall:
     name: str
     arguments: str
     extra: Mapping[str, Any] | None = None
-    """What the provider wants back with the call, unread: Gemini refuses a result without its `thought_signature`."""
+    """What the provider wants back with the call, unread, and as `by` its name: Gemini refuses a result without its
+    `thought_signature`, Anthropic one without the thoughts that led to the call. Nobody else is told it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ class RunService:
     ) -> Turn:
         turn = await starting
         if turn.state == "started":
-            account = self._budgets.account(user.id, turn.turn_id, turn.attempt)
+            account = self._budgets.account(user.id, turn.turn_id, turn.attempt, logged=True)
             try:
                 asked = await self._asking.of(user, turn, model, language, use)
                 account.variant = asked.variant

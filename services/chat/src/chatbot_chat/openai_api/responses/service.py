@@ -120,7 +120,8 @@ class ResponseService:
                 "conversation, or send the question and the call along.",
             )
         calls = [
-            {"id": item["tool_call_id"], "type": "function", "function": {key: item[key] for key in CALLED}}
+            {"id": item["tool_call_id"], "function": {key: item[key] for key in CALLED}}
+            | {"extra_content": item.get("extra_content")}
             for item in made
         ]
         question = ChatMessage(role="user", content=previous.text)
