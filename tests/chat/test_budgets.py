@@ -16,6 +16,7 @@ from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, money, windows_of
 from chatbot_chat.conversation_client import ConversationClient, UsageSum
 from chatbot_chat.providers import Message, ModelRequest, Usage
+from chatbot_chat.reach import Reach
 from chatbot_chat.settings import BudgetsSettings, ModelSettings
 from chatbot_chat.tokens import estimate_json
 from chatbot_common.ids import uuid7
@@ -410,7 +411,7 @@ class TestLoading:
             account.count(Usage(60, 20), 0)
             await account.close()
             await away.ledger.flush()
-            away._counters, away._away_until = Counters(redis), {"redis": 0, "ledger": 0}
+            away._counters, away._reach, away._ledger_away_until = Counters(redis), Reach(redis.ping), 0
             await away.renew()
         with pytest.raises(BudgetUsedUp, match="10 tokens are left"):
             await back.account(ada, uuid7()).admit(model(), request(10, 11))

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 from chatbot_chat.providers import ProviderTimeout, ProviderUnreachable
-from chatbot_chat.providers.proxied import Proxied
 from chatbot_chat.providers.relaying import failure
 from chatbot_common.answers import BrokenOff
+from chatbot_common.by_httpx import proxied
 from chatbot_common.upstream import Patience, Unreachable
 
 from tests.chat.providing import open_catalog, text
@@ -88,6 +88,6 @@ class TestProxied:
         assert kinds == [ProviderUnreachable, ProviderTimeout, ProviderUnreachable]
 
     async def ask(self, proxy: str) -> None:
-        server = Proxied("http://api.test", Patience(1, 0.2), proxy, None)
+        server = proxied("http://api.test", Patience(1, 0.2), proxy, None)
         async with contextlib.aclosing(server):
             await server.open("POST", b"/v1/chat/completions", [], b"{}")

@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-import httpx2
-from chatbot_common.http import call
+from chatbot_common.http import ServiceClient, call
 from chatbot_common.identity import User
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -204,7 +203,7 @@ class ConversationClient:
         signs: for signs of life, which must not wait behind a thousand replies for a connection.
     """
 
-    def __init__(self, client: httpx2.AsyncClient, signs: httpx2.AsyncClient | None = None) -> None:
+    def __init__(self, client: ServiceClient, signs: ServiceClient | None = None) -> None:
         self._client = client
         self._signs = signs or client
 
@@ -303,5 +302,5 @@ class ConversationClient:
             window["after"] = page["last_id"]
 
     async def ping(self) -> None:
-        response = await self._client.get("/health")
-        response.raise_for_status()
+        """Raises when conversation does not answer."""
+        await call(self._client, "GET", "/health")

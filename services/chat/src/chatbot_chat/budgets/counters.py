@@ -239,6 +239,9 @@ class Counters:
         told = [value for hold, _ in each for value in (hold.name, hold.tokens, hold.cost)]
         await self._renew(keys=_keys([scope for _, scope in each], ()), args=[self._milliseconds, *told])
 
+    async def ping(self) -> None:
+        await self._redis.ping()
+
     async def tell(self, under_way: Mapping[str, str], ended: Collection[str]) -> list[str]:
         """What answers have used so far, by name, in place of what was told of them; and which have ended.
 

@@ -10,44 +10,23 @@ import json
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
-from chatbot_common.answers import BrokenOff, Data
-from chatbot_common.upstream import Patience, Unconnected, Unreachable, Upstream
+from chatbot_common.answers import BrokenOff
+from chatbot_common.by_httpx import proxied
+from chatbot_common.upstream import Answer, Patience, Server, Unconnected, Unreachable, Upstream
 from opentelemetry import propagate, trace
 
 from chatbot_chat.providers.errors import ProviderError, unanswered, unconnected, unreachable
 from chatbot_chat.providers.patience import WHOLE_SECONDS
-from chatbot_chat.providers.proxied import Proxied
 from chatbot_chat.settings import Timeouts
 
 DRAIN_SECONDS = 0.1
 """For what follows the last words of a stream, so that its connection can be used again."""
 _FAILURES = (BrokenOff, Unreachable, TimeoutError, OSError)
-
-
-class Answer(Protocol):
-    """An open response. Reading it raises what asking does."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    silence: float
-    """Seconds that its next piece may take."""
-
-    def pieces(self) -> AsyncGenerator[bytes, None]: ...
-
-
-class Server(Protocol):
-    """Who is asked, as `Upstream` is."""
-
-    async def open(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], data: Data) -> Any: ...
-
-    async def leave(self, connection: Any) -> None: ...
-
-    async def aclose(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -136,7 +115,7 @@ def _server(base_url: str, proxy: str | None, timeouts: Timeouts) -> Server:
     """It trusts whom the SDKs trust. How long an answer may take is for those who ask to say."""
     patience = Patience(timeouts.connect, max(timeouts.first_token, timeouts.idle, WHOLE_SECONDS))
     trusted: ssl.SSLContext | None = httpx2.create_ssl_context() if base_url.startswith("https:") else None
-    return Proxied(base_url, patience, proxy, trusted) if proxy else Upstream(base_url, patience, trusted)
+    return proxied(base_url, patience, proxy, trusted) if proxy else Upstream(base_url, patience, trusted)
 
 
 def proxy_of(url: str) -> str | None:

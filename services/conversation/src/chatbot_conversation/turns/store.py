@@ -48,13 +48,7 @@ _FIRST_ATTEMPT = insert(turns).values(
     deadline=func.now() + bindparam("allowed", type_=Interval),
     leased_until=func.now() + FIRST_LEASE,
 )
-_TURN = _FIRST_ATTEMPT.returning(turns)
 _REGENERATION = _FIRST_ATTEMPT.on_conflict_do_nothing(index_elements=["user_id", "request_id"]).returning(turns)
-
-
-async def insert_turn(session: WriteSession, turn: NewTurn, allowed: timedelta, options: Json | None) -> AnyRow:
-    row: AnyRow = (await session.execute(_TURN, _columns(turn, allowed, options))).one()
-    return row
 
 
 async def insert_regeneration(

@@ -1,4 +1,4 @@
-"""A server behind a proxy, asked as `Upstream` asks one, by httpx2."""
+"""A server that `Upstream` does not reach, asked in its way: one behind a proxy, or an app in the same process."""
 
 import asyncio
 import contextlib
@@ -6,11 +6,12 @@ import ssl
 from collections.abc import AsyncGenerator, Iterator
 
 import httpx2
+
 from chatbot_common.answers import BrokenOff, Data
-from chatbot_common.upstream import Patience, Unconnected, Unreachable
+from chatbot_common.upstream import Patience, RawHeaders, Unconnected, Unreachable
 
 
-class ProxiedAnswer:
+class HttpxAnswer:
     """An open response. Reading it raises `BrokenOff`, `TimeoutError`."""
 
     def __init__(self, response: httpx2.Response, silence: float) -> None:
@@ -30,29 +31,33 @@ class ProxiedAnswer:
                 yield piece
 
 
-class Proxied:
-    """One server, by its base URL; `trusted` is for one with TLS."""
+class ByHttpx:
+    """One server, by its base URL, asked by a client of httpx2 that belongs to this. `silence`: see `Patience`."""
 
-    def __init__(self, base_url: str, patience: Patience, proxy: str, trusted: ssl.SSLContext | None) -> None:
+    def __init__(self, base_url: str, client: httpx2.AsyncClient, silence: float) -> None:
         self._base_url = base_url
-        self._silence = patience.silence
-        timeout = httpx2.Timeout(patience.silence, connect=patience.connect, pool=patience.connect)
-        unbounded = httpx2.Limits(max_connections=None)
-        self._client = httpx2.AsyncClient(
-            proxy=proxy, verify=trusted or True, timeout=timeout, limits=unbounded, trust_env=False
-        )
+        self._client = client
+        self._silence = silence
 
-    async def open(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], data: Data) -> ProxiedAnswer:
+    async def open(self, method: str, target: bytes, headers: RawHeaders, data: Data) -> HttpxAnswer:
         """The answer, from its headers on; `leave` closes it. Raises `Unreachable`, `BrokenOff`, `TimeoutError`."""
         request = self._client.build_request(method, self._base_url + target.decode(), headers=headers, content=data)
         with _told_as_upstream():
-            return ProxiedAnswer(await self._client.send(request, stream=True), self._silence)
+            return HttpxAnswer(await self._client.send(request, stream=True), self._silence)
 
-    async def leave(self, connection: ProxiedAnswer) -> None:
+    async def leave(self, connection: HttpxAnswer) -> None:
         await connection.response.aclose()
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+def proxied(base_url: str, patience: Patience, proxy: str, trusted: ssl.SSLContext | None) -> ByHttpx:
+    """`trusted` is for a server with TLS."""
+    timeout = httpx2.Timeout(patience.silence, connect=patience.connect, pool=patience.connect)
+    unbounded = httpx2.Limits(max_connections=None)
+    client = httpx2.AsyncClient(proxy=proxy, verify=trusted or True, timeout=timeout, limits=unbounded, trust_env=False)
+    return ByHttpx(base_url, client, patience.silence)
 
 
 @contextlib.contextmanager
