@@ -319,6 +319,9 @@ class ModelServer:
         if model == "picky" and (refused := next((name for name in PICKY if name in body), None)):
             error = {"message": f"Unsupported parameter: '{refused}'", "type": "invalid_request_error"}
             return JSONResponse({"error": error | {"param": refused, "code": "unsupported_parameter"}}, 400)
+        if model == "filtering":
+            error = {"message": "scripted", "code": "content_filter", "param": "prompt"}
+            return JSONResponse({"error": error}, 400)
         if model == "toolless" and "tools" in body:
             return JSONResponse({"error": {"message": "toolless:2b does not support tools", "type": "api_error"}}, 400)
         if model == "strict" and "stream_options" in body:
