@@ -26,14 +26,7 @@ from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.raw import raw_request, refuse_forced_tools, refuse_unheld
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
-from chatbot_chat.providers import (
-    ModelEvent,
-    ModelRequest,
-    ProviderError,
-    ProviderTimeout,
-    RelayedAnswer,
-    Usage,
-)
+from chatbot_chat.providers import ModelEvent, ModelRequest, ProviderError, ProviderTimeout, RelayedAnswer, Usage
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_json
