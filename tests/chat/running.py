@@ -17,7 +17,19 @@ from tests.support.serving import serving
 
 SCRIPTS = (
     *("echo", "endless", "picky", "surrogate", "half", "agent", "flaky", "soon", "silent", "large"),
-    *("hang", "hang-midway", "garbage", "cut", "early", "refuse", "busy", "broken", "unknown"),
+    *(
+        "halting",
+        "hang",
+        "hang-midway",
+        "hang-silent",
+        "garbage",
+        "cut",
+        "early",
+        "refuse",
+        "busy",
+        "broken",
+        "unknown",
+    ),
 )
 
 

@@ -268,6 +268,25 @@ class TestResponses:
         assert body["tool_choice"] == {"type": "function", "function": {"name": "add"}}
         assert (body["parallel_tool_calls"], body["top_p"]) == (False, 0.5)
 
+    async def test_go_on_in_the_conversation_that_was_named(self, sdk: AsyncOpenAI, model_server: ModelServer) -> None:
+        """By its name alone: its newest response is the one that called."""
+        called = await sdk.responses.create(model="agent", input=QUESTION, tools=[FUNCTION])
+        assert called.conversation
+        place: Any = {"conversation": called.conversation.id}
+        call_id = called.output[0].call_id  # type: ignore[union-attr]
+        words = f"No tool output found for function call {call_id}. Send it with conversation '{place['conversation']}'"
+        for conversation in (called.conversation.id, {"id": called.conversation.id}):
+            with pytest.raises(openai.BadRequestError, match=words):
+                await sdk.responses.create(model="echo", input="And?", conversation=conversation)
+        again = await sdk.responses.create(model="agent", tools=[FUNCTION], **place, input=[output_of(called, "41")])
+        last = await sdk.responses.create(model="agent", tools=[FUNCTION], **place, input=[output_of(again, "42")])
+        assert (last.output_text, last.conversation) == ("41 & 42", called.conversation)
+        await sdk.responses.create(model="echo", input="And?", **place)
+        _, body = model_server.requests[-1]
+        assert [item["content"] for item in body["messages"]] == [QUESTION, "41 & 42", "And?"]
+        with pytest.raises(openai.BadRequestError, match="belong to no call"):
+            await sdk.responses.create(model="agent", tools=[FUNCTION], **place, input=[output_of(called, "41")])
+
     async def test_what_cannot_be_done(self, sdk: AsyncOpenAI) -> None:
         called = await sdk.responses.create(
             model="agent", input='[[["add", {"a": 1}], ["add", {"a": 2}]]]', tools=[FUNCTION]

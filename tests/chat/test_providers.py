@@ -11,13 +11,15 @@ from chatbot_chat.providers import (
     Finish,
     ProviderError,
     ProviderRefused,
+    ProviderTimeout,
     ProviderUnreachable,
     ReasoningDelta,
     ToolCall,
     ToolSpec,
     Usage,
+    patience,
 )
-from chatbot_chat.providers.breaker import FAILURES
+from chatbot_chat.providers.breaker import FAILURES, REST_SECONDS
 from chatbot_chat.providers.catalog import UnknownModel
 from chatbot_chat.providers.errors import ProviderSpared
 from chatbot_chat.providers.relaying import proxy_of
@@ -26,11 +28,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from prometheus_client import REGISTRY
 
-from tests.chat.providing import BOTH, Make, World, open_catalog, request, text
+from tests.chat.providing import BOTH, CALM, Make, World, open_catalog, request, text
 from tests.support.claude_server import ClaudeServer
 from tests.support.identity import Keys
 from tests.support.model_server import ModelServer
 
+HASTY = {"connect": "100ms", "firstToken": "10ms", "idle": "20s"}
 ADD = ToolSpec("add", "Adds two numbers.", {"type": "object", "properties": {"a": {"type": "integer"}}})
 
 
@@ -211,6 +214,59 @@ class TestRelay:
                     await self.relayed(world, "half")
             with pytest.raises(ProviderSpared):
                 await self.relayed(world, "echo")
+
+    async def test_a_whole_answer_may_be_later_than_a_first_token(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with make("late", timeouts=HASTY) as world:
+            assert (await self.relayed(world, "late"))["choices"]
+            monkeypatch.setattr(patience, "WHOLE_SECONDS", 0.05)
+            with pytest.raises(ProviderTimeout):
+                await self.relayed(world, "late")
+
+    @pytest.mark.parametrize(
+        ("model", "timeouts"), [("silent", HASTY), ("comforting", CALM | {"idle": "100ms"}), ("hang", HASTY)]
+    )
+    async def test_a_stream_has_the_time_of_any_answer(self, make: Make, model: str, timeouts: dict[str, str]) -> None:
+        heard: list[bytes] = []
+        async with make(model, timeouts=timeouts) as world, asyncio.timeout(10):
+            with pytest.raises(ProviderTimeout):
+                await self.streamed(world, model, heard)
+        assert (b"You" in b"".join(heard)) == (model == "comforting")
+
+    async def test_streams_that_say_nothing_open_the_breaker(self, make: Make) -> None:
+        async with make("silent", timeouts=HASTY) as world:
+            for _ in range(FAILURES):
+                with pytest.raises(ProviderTimeout):
+                    await self.streamed(world, "silent", [])
+            with pytest.raises(ProviderSpared):
+                await self.streamed(world, "silent", [])
+            world.time.now += REST_SECONDS
+            with pytest.raises(ProviderTimeout):
+                await self.streamed(world, "silent", [])
+            with pytest.raises(ProviderSpared):  # one that begins and says nothing has not come back
+                await self.streamed(world, "silent", [])
+
+    async def test_a_listener_that_takes_its_time_is_no_fault(self, make: Make) -> None:
+        heard: list[bytes] = []
+        async with make("echo", timeouts=CALM | {"idle": "100ms"}) as world:
+            await self.streamed(world, "echo", heard, pause=0.15)
+        assert b"[DONE]" in b"".join(heard)
+
+    async def test_the_first_token_of_a_stream_counts(self, make: Make) -> None:
+        labels = {"provider": "open", "model": "first"}
+        async with make("first=echo") as world:
+            await self.streamed(world, "first", [])
+            await self.relayed(world, "first")
+        assert REGISTRY.get_sample_value("ai_first_token_seconds_count", labels) == 1
+
+    async def streamed(self, world: World, model: str, heard: list[bytes], pause: float = 0) -> None:
+        body = {"model": model, "messages": [{"role": "user", "content": "Hello there"}], "stream": True}
+        async with contextlib.AsyncExitStack() as stack:
+            relay = await world.catalog.relay(model, body, stack)
+            async for piece in relay.response.pieces():
+                heard.append(piece)
+                await asyncio.sleep(pause)
 
     @pytest.mark.parametrize("told", [None, {"include_usage": False}, {"include_obfuscation": False}])
     async def test_a_stream_counts_whatever_its_client_wants(

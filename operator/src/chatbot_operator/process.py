@@ -18,6 +18,7 @@ from chatbot_operator.cluster import Cluster
 from chatbot_operator.components import revisions, rotation, secrets
 from chatbot_operator.connection import Watches, api_client, configuration, kopf_session
 from chatbot_operator.faults import ApiFault
+from chatbot_operator.kinds import watched
 from chatbot_operator.known import Known
 from chatbot_operator.leader import Leadership, LeaseLost
 from chatbot_operator.metrics import Metrics
@@ -138,7 +139,7 @@ class Leader:
         kopf_stop = asyncio.Event()
         # Kopf regards every task that begins after it as its own, and ends it: so it begins last.
         holding = asyncio.create_task(self._leadership.hold())
-        working = asyncio.create_task(self._queue.run(), name="working")
+        working = asyncio.create_task(self._work(), name="working")
         resyncing = asyncio.create_task(
             self._resync.run(self._settings.resync_seconds, self._watches.lost_track), name="resyncing"
         )
@@ -168,6 +169,11 @@ class Leader:
         asyncio.get_running_loop().call_later(CLOSE_SECONDS, os._exit, code)
         return code
 
+    async def _work(self) -> None:
+        """Once everything is watched: what a look has seen does not change unheard after it."""
+        await self._watches.complete.wait()
+        await self._queue.run()
+
     async def _watch(self, stop: asyncio.Event) -> None:
         """Let Kopf fill the queue, once our kind is there to be watched."""
         await self._wait_for_kind()
@@ -176,6 +182,7 @@ class Leader:
             self._queue.add, self._referrers, self._known, lambda: kopf_session(self._metrics, self._watches), apis
         )
         namespaces = self._settings.watch_namespaces
+        self._watches.expect((1 + len(watched(apis))) * max(1, len(namespaces)))
         others = asyncio.all_tasks()
         tasks = await kopf.spawn_tasks(
             registry=registry,
@@ -216,6 +223,7 @@ class Leader:
     async def _finish(self, working: asyncio.Task[None]) -> None:
         self._probes.draining = True
         self._queue.stop()
+        self._watches.complete.set()
         await asyncio.wait({working}, timeout=FINISH_SECONDS)
         working.cancel()
         with suppress(asyncio.CancelledError, Exception):

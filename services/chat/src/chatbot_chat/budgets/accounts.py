@@ -100,12 +100,18 @@ class Account:
         """
         if not self._closed:
             self._closed = True
+            if not self._budgets.bounded:  # nothing to wait for
+                self._enter()
+                return
             await asyncio.shield(self._budgets.task(self._close(disputed)))
 
     async def _close(self, disputed: bool) -> None:
+        self._enter()
+        await self._budgets.settle(self.user_id, self.name, self.spent, disputed=disputed)
+
+    def _enter(self) -> None:
         if self.spent and not self.entered:
             self._budgets.enter(self.user_id, self.run_id, self.attempt, self.spent)
-        await self._budgets.settle(self.user_id, self.name, self.spent, disputed=disputed)
 
 
 def _length(event: ModelEvent) -> int:

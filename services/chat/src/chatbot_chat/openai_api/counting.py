@@ -1,7 +1,8 @@
 """Reads along what is relayed from a provider, only as far as counting needs. Pure, but for a look at the clock.
 
-Bytes go on as they came, but for one thing: the chunk with the count, which we ask every provider for, is left out for
-a client that has not asked for it. Many read `choices[0]` of each chunk, and that one has none.
+Bytes go on as they came, a stream's by whole frames, so that a comment or an error may follow. The chunk with the
+count, which we ask every provider for, is left out for a client that has not asked for it: many read `choices[0]` of
+each chunk, and that one has none.
 """
 
 import json
@@ -38,13 +39,13 @@ class Counting:
         if not self._seen:
             self.began = perf_counter()
         self._seen.append(piece)
-        if not self._hidden:
+        if not self.streamed:
             return piece
         whole, self._tail = self._tail + piece, b""
         if not whole.endswith(_ENDS):
             end = max((whole.rfind(mark) + len(mark) for mark in _ENDS if mark in whole), default=0)
             self._tail, whole = whole[end:], whole[:end]
-        if b'"usage"' not in whole or not _COUNTED.search(whole):
+        if not self._hidden or b'"usage"' not in whole or not _COUNTED.search(whole):
             return whole
         return b"".join(frame for frame in _FRAME.findall(whole) if not _only_counts(frame))
 

@@ -1,6 +1,6 @@
 """Where answers come from. A provider turns one request into a stream of events; everything else is the turn's."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -144,7 +144,12 @@ class RelayedAnswer(Protocol):
         """Of an answer that is not streamed."""
         ...
 
-    def pieces(self) -> AsyncIterator[bytes]:
+    @property
+    def streamed(self) -> bool:
+        """Whether it comes as events; an error does not, whatever was asked for."""
+        ...
+
+    def pieces(self) -> AsyncGenerator[bytes, None]:
         """The bytes as they come, once. Raises `ProviderError`."""
         ...
 
@@ -155,10 +160,13 @@ class RelayingProvider(Protocol):
 
     name: str
 
-    def relay(self, body: Mapping[str, Any], longest: int | None = None) -> AbstractAsyncContextManager[RelayedAnswer]:
+    def relay(
+        self, body: Mapping[str, Any], spoke: Callable[[], None], longest: int | None = None
+    ) -> AbstractAsyncContextManager[RelayedAnswer]:
         """The provider's open response to a chat completion; leaving the block closes it.
 
         Args:
+            spoke: is told once that the model does: when a stream's first words come, or a whole answer.
             longest: tokens of an answer that the client itself has not bounded.
 
         Raises:

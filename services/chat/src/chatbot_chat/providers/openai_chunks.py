@@ -4,6 +4,7 @@ A chunk is read as the JSON that it is: the SDK's models of it cost a third of a
 answer, and promise what compatible servers do not hold.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -131,6 +132,36 @@ def speaks(chunk: Chunk) -> bool:
     """Whether the chunk holds part of the answer, not only a role or a count."""
     delta = _delta(chunk)
     return bool(delta.get("content") or delta.get("tool_calls") or _reasoning(delta))
+
+
+class FirstWords:
+    """Whether the model has begun to speak, in a stream that is only passed on. What is no known silence is speech."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def heard(self, piece: bytes) -> bool:
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        return any(_is_spoken(line) for line in lines if line.startswith(b"data:"))
+
+
+def is_comment(piece: bytes) -> bool:
+    """Whether there is nothing but a comment in these bytes of a stream."""
+    return piece.startswith(b":") and b"\ndata:" not in piece
+
+
+def _is_spoken(line: bytes) -> bool:
+    try:
+        chunk = json.loads(line.removeprefix(b"data:"))
+        return "choices" not in chunk or any(map(_says, chunk["choices"]))
+    except (ValueError, TypeError, AttributeError):
+        return True
+
+
+def _says(choice: Chunk) -> bool:
+    """More than whose turn it is."""
+    said = choice.get("delta") or {}
+    return bool(choice.get("finish_reason") or any(value for name, value in said.items() if name != "role"))
 
 
 class Reading:

@@ -51,6 +51,8 @@ class Opened:
 
 def shuffled(deployments: Sequence[DeploymentSettings]) -> list[DeploymentSettings]:
     """By chance, each as often first as its weight says (Efraimidis and Spirakis, 2006)."""
+    if len(deployments) == 1:
+        return [*deployments]
     keys = {id(item): random.random() ** (1 / item.weight) for item in deployments}  # noqa: S311 - load balancing
     return sorted(deployments, key=lambda item: keys[id(item)], reverse=True)
 
