@@ -9,6 +9,7 @@ import pytest
 from chatbot_chat.providers import (
     Chosen,
     Finish,
+    Message,
     ProviderError,
     ProviderRefused,
     ProviderTimeout,
@@ -28,10 +29,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from prometheus_client import REGISTRY
 
-from tests.chat.providing import BOTH, CALM, Make, World, open_catalog, request, text
+from tests.chat.providing import BOTH, CALM, Make, Servers, World, open_catalog, request, text
 from tests.support.claude_server import ClaudeServer
 from tests.support.identity import Keys
-from tests.support.model_server import ModelServer
+from tests.support.model_server import SKIPPED, ModelServer
 
 HASTY = {"connect": "100ms", "firstToken": "10ms", "idle": "20s"}
 ADD = ToolSpec("add", "Adds two numbers.", {"type": "object", "properties": {"a": {"type": "integer"}}})
@@ -64,8 +65,41 @@ class TestAnswers:
         calls = [event for event in events if isinstance(event, ToolCall)]
         assert [(call.id, call.name) for call in calls] == [("call-1", "add"), ("call-2", "now")]
         assert calls[0].arguments == '{"a": 1, "b": 2}'
-        assert calls[0].extra == ({"google": {"thought_signature": "signed"}} if provider == "open" else None)
+        signed = {"google": {"thought_signature": "signed"}, "by": "open"}
+        assert calls[0].extra == (signed if provider == "open" else None)
         assert events[-1] == Finish("tool_calls")
+
+    @pytest.mark.parametrize("made", ["open", "claude"])
+    @BOTH
+    async def test_what_goes_with_a_call_is_for_who_made_it(
+        self, make: Make, servers: Servers, provider: str, made: str
+    ) -> None:
+        thoughts = [{"type": "thinking", "thinking": "Hm", "signature": "signed"}]
+        extra = {"google": {"thought_signature": "signed"}, "thinking": thoughts, "by": made}
+        said = [Message("user", "1 + 1?"), Message("assistant", "", (ToolCall("1", "add", "{}", extra),))]
+        said.append(Message("tool", "2", tool_call_id="1"))
+        async with make("thinking", provider=provider) as world:
+            with contextlib.suppress(ProviderError):
+                await world.ask("thinking", tools=(ADD,), messages=said)
+        called = str(servers[provider].requests[-1][1]["messages"][1])
+        assert ("signed" in called) == (made == provider)
+        assert "'by'" not in called
+
+    async def test_a_call_of_somebody_elses_is_marked_where_each_must_be_signed(
+        self, make: Make, model_server: ModelServer
+    ) -> None:
+        asked = Message("user", '[[["add", {}]]]')
+        said = [asked, Message("assistant", "", (ToolCall("1", "add", "{}"), ToolCall("2", "add", "{}")))]
+        said += [Message("tool", str(number), tool_call_id=str(number)) for number in (1, 2)]
+        async with make("signing") as world:
+            for _ in range(2):
+                assert text(await world.ask("signing", tools=(ADD,), messages=said)) == "1 & 2"
+        signed = [
+            [call.get("extra_content") for call in body["messages"][1]["tool_calls"]]
+            for _, body in model_server.requests
+        ]
+        mark = {"google": {"thought_signature": SKIPPED}}
+        assert signed == [[None, None], [mark, None], [mark, None]]
 
     async def test_what_openai_is_asked(self, make: Make, model_server: ModelServer) -> None:
         async with make("echo") as world:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from chatbot_operator import names, staying
 from chatbot_operator import plan as planning
-from chatbot_operator import staying
 from chatbot_operator.components import secrets
 from chatbot_operator.components.cloudnativepg import HIBERNATION
 from chatbot_operator.components.context import Context
@@ -186,6 +186,10 @@ class Cluster:
         if name[0] == "Secret" and live is not None:  # what others noted on it stays; ours is not looked at here
             noted = (live["metadata"].get("annotations") or {}) | (metadata.get("annotations") or {})
             metadata |= {"annotations": noted, **_kept(live["metadata"], "creationTimestamp")}
+        if name[0] == "Cluster" and "imageName" in manifest["spec"]:
+            fields = {"f:spec": {"f:imageName": {}}}
+            entry = {"manager": names.FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}
+            metadata |= {"managedFields": [entry]}
         self.children[name] = kept | manifest | {"metadata": metadata}
 
     def _settle(self, item: Manifest) -> None:

@@ -188,6 +188,54 @@ async def _agent(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+SKIPPED = "skip_thought_signature_validator"
+
+
+def _unsigned(body: dict[str, Any]) -> bool:
+    """Whether a round's first call lacks the signature that it got, and is not said to be somebody else's."""
+    called = [item["tool_calls"][0] for item in body["messages"] if item.get("tool_calls")]
+    signed = [call.get("extra_content") for call in called]
+    return any(
+        extra not in ({"google": {"thought_signature": text}} for text in (f"{number}-0", SKIPPED))
+        for number, extra in enumerate(signed)
+    )
+
+
+async def _halfway(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Reaches its bound in the middle of a sentence."""
+    yield _chunk(body["model"], {"content": "One must never"})
+    yield _chunk(body["model"], {}, "length")
+    yield _usage_chunk(body["model"])
+    yield b"data: [DONE]\n\n"
+
+
+async def _spent(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Reaches its bound before it has said a word."""
+    yield _chunk(body["model"], {"role": "assistant", "content": "", "reasoning_content": "Well, well. "})
+    yield _chunk(body["model"], {}, "length")
+    yield _usage_chunk(body["model"])
+    yield b"data: [DONE]\n\n"
+
+
+async def _filtered(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """As Azure and Gemini end what their own filters do not let pass."""
+    yield _chunk(body["model"], {"role": "assistant", "content": ""})
+    yield _chunk(body["model"], {}, "content_filter")
+    yield _usage_chunk(body["model"])
+    yield b"data: [DONE]\n\n"
+
+
+async def _aside(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Counts what it has thought as Gemini does: in the total only."""
+    async for piece in _words(body):
+        yield piece
+    yield _chunk(body["model"], {}, "stop")
+    usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 1009}
+    last = {"id": "chatcmpl-script", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
+    yield b"data: " + json.dumps(last | {"choices": [], "usage": usage}).encode() + b"\n\n"
+    yield b"data: [DONE]\n\n"
+
+
 async def _half(_: dict[str, Any]) -> AsyncIterator[bytes]:
     """A whole answer that breaks off."""
     yield b'{"id": "chatcmpl-script", "choices": [{"index": 0'
@@ -209,6 +257,11 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "thinking": _thinking,
     "calling": _calling,
     "agent": _agent,
+    "signing": _agent,
+    "halfway": _halfway,
+    "aside": _aside,
+    "spent": _spent,
+    "filtered": _filtered,
 }
 RECOVERING = {
     "flaky": (500, {}),
@@ -259,6 +312,9 @@ class ModelServer:
         if model == "strict" and "stream_options" in body:
             location = ["body", "stream_options", "include_usage"]
             return JSONResponse({"message": {"detail": [{"type": "extra_forbidden", "loc": location}]}}, 422)
+        if model == "signing" and _unsigned(body):
+            words = "Function call is missing a thought_signature in functionCall parts."
+            return JSONResponse([{"error": {"code": 400, "message": words, "status": "INVALID_ARGUMENT"}}], 400)
         if model == "half":
             return StreamingResponse(_half(body), media_type="application/json")
         if body.get("stream"):

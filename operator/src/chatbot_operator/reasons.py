@@ -186,7 +186,8 @@ REASONS: Mapping[Reason, Meaning] = {
     ),
     Reason.ROLLED_BACK: Meaning(
         "A change made no progress within `spec.rollout.deadline` and was given up: what ran before it runs again.",
-        "Mend what the message names and change the resource; any edit makes another attempt.",
+        "Mend what the message names in the resource, and any edit makes another attempt; or outside of it, and "
+        "`kubectl chatbot retry NAME` does.",
     ),
     Reason.PODS_REFUSED: Meaning(
         "Pods of the object named may not be created: a quota, a policy, a missing ServiceAccount.",

@@ -59,7 +59,7 @@ def status_of(
         autoscaled=bool(autoscaling.autoscalers(context)),
         route=exposure.finding(context),
         dependencies=_dependencies(context, steps),
-        rolled_back=given_up_finding(rolled_back),
+        rolled_back=given_up_finding(bot, rolled_back),
         deleted=next((step.blocked for step in steps if step.blocked and _deleted(step.blocked)), None),
     )
     if bot.spec.mode == "Paused":

@@ -16,6 +16,7 @@ from chatbot_operator.world import Blocked
 from tests.cli.cluster.conftest import Installed, Plugin, converge
 from tests.operator.running import World
 from tests.operator.simulated import NOW, Cluster, body, make_bot
+from tests.operator.test_rollback import overdue
 
 RUNNING = Operator(True, "")
 EXPOSED = {"exposure": {"type": "HTTPRoute", "hostnames": ["bot.example.com"], "parentRefs": [{"name": "door"}]}}
@@ -131,6 +132,14 @@ class TestHeadline:
         cluster.edit(**EXPOSED)
         found = explained(cluster.converge())
         assert {item.where for item in (found.cause, *found.others) if item} == {("AutoscalingReady",), ("RouteReady",)}
+
+    def test_it_was_rolled_back(self) -> None:
+        cluster = Cluster().converge()
+        cluster.edit(images={"chat": "nowhere/chat:2"})
+        cluster.reconcile()
+        overdue(cluster, "demo-chat")
+        cluster.reconcile()
+        assert explained(cluster).todo[0].endswith("try it again: kubectl chatbot retry demo")
 
     def test_it_is_being_deleted(self) -> None:
         deleted = bot(Cluster().converge(), deletionTimestamp=NOW)

@@ -221,6 +221,8 @@ def _todo(
         yield f"It is paused: the operator changes nothing. Let it go on: {here(f'chatbot resume {bot.name}')}"
     if bot.mode == "Hibernated":
         yield f"Wake it: {here(f'chatbot resume {bot.name}')}"
+    if cause and cause.reason == Reason.ROLLED_BACK:
+        yield f"Once mended outside of the resource, try it again: {here(f'chatbot retry {bot.name}')}"
     if cause and cause.reason == Reason.SCALED_TO_ZERO:
         yield f"Ask it something where KEDA scales it; else: {here('scale deployment NAME --replicas=1')}"
     known = [problem for problem in (cause, *others) if problem and problem.meaning.do]

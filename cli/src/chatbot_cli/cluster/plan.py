@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 from chatbot_operator import plan as operator
+from chatbot_operator.components import conversation
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.lost_status import whereabouts
 from chatbot_resource.lines import Document
@@ -47,7 +48,7 @@ def plan(kubectl: Kubectl, file: str, settings_file: Path | None) -> Planned:
     kubectl = kubectl.within(bot.metadata.namespace)
     uid = str(edited["metadata"]["uid"])
     try:
-        observed = observe(kubectl, name, uid, operator.references(bot), documents)
+        observed = observe(kubectl, name, uid, operator.references(bot), conversation.faq_reference(bot), documents)
     except Refused as refused:
         if refused.why is Why.FORBIDDEN:
             refused.hint = (

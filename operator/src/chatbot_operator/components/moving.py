@@ -80,7 +80,7 @@ def build_former(former: Context) -> list[Manifest]:
     """All of it, with its passwords: what is not wanted would be deleted."""
     kept = secrets.build_stores(former)
     if cloudnativepg.used(former.bot):
-        return [*network.cluster(former), *kept, *cloudnativepg.build(former)]
+        return [*network.cluster(former), *kept, *cloudnativepg.build(former, cloudnativepg.asked(former))]
     store = postgres.store(former.bot)
     return [*network.build(former, "postgres"), *kept, *(stores.build(former, store) if store else ())]
 

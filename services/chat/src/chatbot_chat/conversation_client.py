@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 TurnState = Literal["started", "running", "completed", "failed", "cancelled", "interrupted", "requires_action"]
 EndState = Literal["completed", "failed", "cancelled", "interrupted", "requires_action"]
 """`requires_action`: for now, until the user has said whether tools may be called."""
+FinishReason = Literal["length", "content_filter"]
+"""Why an answer that is `completed` is not whole: its bound of tokens, or a filter of its provider or ours."""
 
 
 class View(BaseModel):
@@ -68,6 +70,7 @@ class Reply(View):
     model: str | None = None
     usage: dict[str, Any] | None
     error: str | None
+    finish_reason: FinishReason | None = None
 
 
 class Options(View):
@@ -94,6 +97,8 @@ class Options(View):
     parallel_tool_calls: bool = True
     max_tool_calls: int | None = None
     """Of tools that OpenAI hosts: raw models have none."""
+    sent: int = 0
+    """How many messages before the question the client sent along, of which none may be left out."""
     exchange: list[dict[str, Any]] = Field(default_factory=list)
     """Messages after the question: calls of those tools, and what came of them. See runs/handing_over.py."""
 
@@ -231,13 +236,12 @@ class ConversationClient:
         found = await call(self._client, "GET", f"/internal/turns/{turn_id}/told", user_token=user.token)
         return [ToldMessage.model_validate(item) for item in found["messages"]]
 
-    async def approve(self, user: User, turn_id: UUID, tool_call_id: str, approved: bool) -> Turn:
+    async def approve(self, user: User, turn_id: UUID, body: dict[str, Any]) -> Turn:
         """Answer a call that waits; `started` tells this caller to run the next attempt.
 
         Raises:
             UpstreamProblem: status 404 for no such turn of this user or call of it, 409 when it does not wait any more.
         """
-        body = {"tool_call_id": tool_call_id, "approved": approved}
         return await self._turn("POST", f"/{turn_id}/approvals", user, json=body)
 
     async def _turn(self, method: str, path: str, user: User, **told: Any) -> Turn:
@@ -272,9 +276,8 @@ class ConversationClient:
 
     async def search(self, user: User, query: str) -> Knowledge:
         """Knowledge for a question outside any conversation."""
-        return Knowledge.model_validate(
-            await call(self._client, "POST", "/api/v1/knowledge/search", user_token=user.token, json={"query": query})
-        )
+        path, body = "/api/v1/knowledge/search", {"query": query}
+        return Knowledge.model_validate(await call(self._client, "POST", path, user_token=user.token, json=body))
 
     async def embedding_model(self) -> EmbeddingModel:
         return EmbeddingModel.model_validate(await call(self._client, "GET", "/internal/embeddings"))

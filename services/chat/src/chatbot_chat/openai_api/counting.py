@@ -13,6 +13,7 @@ from typing import Any
 
 from chatbot_chat.providers import Usage
 from chatbot_chat.providers.counts import usage_of
+from chatbot_chat.tokens import BYTES_PER_TOKEN
 
 _COUNTED = re.compile(rb'"usage"\s*:\s*\{')
 _ENDS = (b"\n\n", b"\r\n\r\n")
@@ -29,6 +30,7 @@ class Counting:
         self._hidden = streamed and hidden
         self._seen: list[bytes] = []
         self._tail = b""
+        self._frames, self._bytes, self._least = 0, 0, float("inf")
         self.complete = False
         """Whether all of it was passed on."""
         self.began = 0.0
@@ -39,6 +41,9 @@ class Counting:
         if not self._seen:
             self.began = perf_counter()
         self._seen.append(piece)
+        if frames := piece.count(b"data:"):
+            self._frames, self._least = self._frames + frames, min(self._least, len(piece) / frames)
+        self._bytes += len(piece)
         if not self.streamed:
             return piece
         whole, self._tail = self._tail + piece, b""
@@ -61,6 +66,12 @@ class Counting:
             if _COUNTED.search(text) and (body := _parsed(text)) and (count := usage_of(body.get("usage"))):
                 return count
         return None
+
+    @property
+    def guess(self) -> int:
+        """Bytes said so far in a stream, without looking closer: what its frames have beyond the smallest, and a token
+        each."""
+        return int(self._bytes - self._frames * (self._least - BYTES_PER_TOKEN)) if self._frames else 0
 
     @property
     def seen(self) -> bytes:

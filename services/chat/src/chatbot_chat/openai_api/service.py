@@ -120,6 +120,7 @@ class CompletionService:
         except BaseException:
             await account.close()
             raise
+        account.hears(lambda: counting.guess)
         stack.push_async_exit(_counted(relay, counting, account, recall))
         return relay.response, counting, recall.headers
 

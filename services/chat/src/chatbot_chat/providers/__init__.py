@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from chatbot_chat.conversation_client import Knowledge
+from chatbot_chat.conversation_client import FinishReason, Knowledge
 from chatbot_chat.providers.errors import ProviderError as ProviderError
 from chatbot_chat.providers.errors import ProviderOverloaded as ProviderOverloaded
 from chatbot_chat.providers.errors import ProviderRefused as ProviderRefused
@@ -33,7 +33,8 @@ class ToolCall:
     name: str
     arguments: str
     extra: Mapping[str, Any] | None = None
-    """What the provider wants back with the call, unread: Gemini refuses a result without its `thought_signature`."""
+    """What the provider wants back with the call, unread, and as `by` its name: Gemini refuses a result without its
+    `thought_signature`, Anthropic one without the thoughts that led to the call. Nobody else is told it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,11 @@ class Usage:
 @dataclass(frozen=True, slots=True)
 class Finish:
     reason: Literal["stop", "length", "content_filter", "tool_calls"]
+
+    @property
+    def cut(self) -> FinishReason | None:
+        """Why there is not all of it."""
+        return self.reason if self.reason == "length" or self.reason == "content_filter" else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from chatbot_chat.providers import (
     openai_chunks,
 )
 from chatbot_chat.providers.errors import refusal, retry_after_of, unanswered
-from chatbot_chat.providers.openai_chunks import Chunk
+from chatbot_chat.providers.openai_chunks import UNSIGNED, Chunk, lacks_signature
 from chatbot_chat.providers.passing import Passed
 from chatbot_chat.providers.patience import Patience
 from chatbot_chat.providers.relaying import Relay, Relayed
@@ -66,15 +66,19 @@ class OpenAICompatible:
 
     async def _open(self, request: ModelRequest) -> Relayed:
         """Ask; what the model refuses is left out from then on, see docs/decisions/0006."""
-        messages = [openai_chunks.message(item) for item in request.messages]
         while True:
-            options = openai_chunks.options(request, self._dialects[request.model])
+            dialect = self._dialects[request.model]
+            messages = [openai_chunks.message(item, dialect) for item in request.messages]
+            options = openai_chunks.options(request, dialect)
             body = {"model": request.model, "messages": messages, "stream": True} | options
             answer = await self._relay.post(body)
             if 200 <= answer.status < 300:
                 return answer
             async with contextlib.aclosing(answer):
-                refused = _refused_by(answer.status, await answer.whole(), options)
+                said = await answer.whole()
+                refused = _refused_by(answer.status, said, options)
+                if answer.status == 400 and UNSIGNED not in dialect and lacks_signature(said):
+                    refused = UNSIGNED
             if refused is None:
                 raise refusal(self.name, answer.status, retry_after_of(answer.headers))
             log.info("model refuses a parameter", provider=self.name, model=request.model, parameter=refused)

@@ -129,6 +129,7 @@ def _preparing(
             knowledge=knowledge,
             summary=summary,
             instructions=instructions,
+            pinned=options.sent,
             max_tokens=options.max_output_tokens,
             temperature=TEMPERATURE if options.temperature is None else options.temperature,
             use=use,

@@ -9,15 +9,31 @@ from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
-from sqlalchemy import BigInteger, ColumnElement, Select, Table, Uuid, bindparam, cast, func, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    Table,
+    Uuid,
+    bindparam,
+    cast,
+    func,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from chatbot_conversation.tables import AnyRow, conversations, messages
 from chatbot_conversation.turns.schema import Spoken, StoreReply
 from chatbot_conversation.wire import Json
 
-HISTORY_MESSAGES = 20
-_CONTENT = ("text", "parts", "citations", "status", "model", "error", "moderation", "variant")
+HISTORY_MESSAGES = 2_000
+"""However short they are."""
+MESSAGE_TOKENS = 4
+"""What each message costs beside its text, as the chat service counts it."""
+_CONTENT = ("text", "parts", "citations", "status", "model", "error", "moderation", "variant", "finish_reason")
 MOST_TOKENS = 2**31 - 1
 """That a conversation's counter holds; then it stays there, and answers are stored all the same."""
 
@@ -83,7 +99,7 @@ async def put_reply(session: WriteSession, turn: AnyRow, content: dict[str, Any]
         return True
     if before.status == "requires_action":
         content = content | {"usage": _sum(before.usage, content["usage"])}
-    ending = {name: content[name] for name in ("status", "error")}
+    ending = {name: content[name] for name in ("status", "error", "finish_reason")}
     says = content["text"] or not before.text or content["status"] == "requires_action"
     changes = content | {"created_at": func.now()} if says else ending
     key = (messages.c.user_id == turn.user_id) & (messages.c.id == turn.reply_message_id)
@@ -155,20 +171,29 @@ async def touch_conversation(
 
 def _chain() -> Select[Any]:
     columns = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.text)
-    chain = select(*columns, literal(1).label("depth")).where(is_own(messages)).cte("chain", recursive=True)
-    older = select(*columns, chain.c.depth + 1).where(
+    # A quarter of the bytes, rounded up; a long text's length is known without reading it.
+    cost = (func.octet_length(messages.c.text) + 3) // 4 + MESSAGE_TOKENS
+    newest = select(*columns, literal(1).label("depth"), cost.label("spent")).where(is_own(messages))
+    chain = newest.cte("chain", recursive=True)
+    room = bindparam("room", type_=Integer)
+    older = select(*columns, chain.c.depth + 1, chain.c.spent + cost).where(
         messages.c.user_id == bindparam("own_user"),
         messages.c.id == chain.c.parent_id,
         chain.c.depth < HISTORY_MESSAGES,
+        chain.c.spent <= room,
     )
     whole = chain.union_all(older)
-    return select(whole.c.role, whole.c.text).where(whole.c.text != "").order_by(whole.c.depth.desc())
+    told = (whole.c.text != "") & (whole.c.spent <= room)
+    return select(whole.c.role, whole.c.text).where(told).order_by(whole.c.depth.desc())
 
 
 _HISTORY = _chain()
 
 
-async def history(session: ReadSession, user_id: UUID, parent_id: UUID | None) -> Sequence[AnyRow]:
-    """The chain that ends at `parent_id`, oldest first, at most 20 messages; those without text are left out."""
-    rows: Sequence[AnyRow] = (await session.execute(_HISTORY, own(user_id, parent_id))).all()
+async def history(session: ReadSession, user_id: UUID, parent_id: UUID | None, room: int) -> Sequence[AnyRow]:
+    """The chain that ends at `parent_id`, oldest first, as far as it fits into so many tokens.
+
+    Messages without text are left out.
+    """
+    rows: Sequence[AnyRow] = (await session.execute(_HISTORY, own(user_id, parent_id) | {"room": room})).all()
     return rows

@@ -47,14 +47,15 @@ async def start(
         if row is None:
             raise Conflict("The message was deleted meanwhile; send it again.")
         _refuse_another(row, request)
-        return await _repeat(session, row, request.retry, knowledge, allowed)
+        return await _repeat(session, row, request, knowledge, allowed)
     if spoken:
         await said.insert_earlier(session, new, place, spoken)
         payloads = [{"user_id": user_id, "message_id": message_id} for message_id, _ in spoken]
         await enqueue(session, "index_message", payloads)
     if conversation_id and not await said.touch_conversation(session, new, new.user_message_id, added=added):
         raise NotFound("There is no such conversation.")
-    return await started_turn(session, row, request.text, parent_id, knowledge, opens=conversation_id is None)
+    room, opens = request.history_tokens, conversation_id is None
+    return await started_turn(session, row, request.text, parent_id, knowledge, room=room, opens=opens)
 
 
 def _question(request: StartTurn, parent_id: UUID | None) -> dict[str, Any]:
@@ -88,9 +89,9 @@ async def regenerate(
             raise Conflict("The message was deleted meanwhile.")
         if row.user_message_id != question.id:
             raise _used_for_another("message")
-        return await _repeat(session, row, request.retry, knowledge, allowed)
+        return await _repeat(session, row, request, knowledge, allowed)
     await _refuse_a_second(session, row)
-    return await started_turn(session, row, question.text, question.parent_id, knowledge)
+    return await started_turn(session, row, question.text, question.parent_id, knowledge, room=request.history_tokens)
 
 
 async def question_of(session: ReadSession, user_id: UUID, request: Regenerate) -> AnyRow:
@@ -101,15 +102,17 @@ async def question_of(session: ReadSession, user_id: UUID, request: Regenerate) 
     return await _message(session, user_id, message.parent_id, request.conversation_id)
 
 
-async def _repeat(session: WriteSession, row: AnyRow, retry: bool, knowledge: Knowledge, allowed: timedelta) -> Turn:
+async def _repeat(
+    session: WriteSession, row: AnyRow, request: StartTurn | Regenerate, knowledge: Knowledge, allowed: timedelta
+) -> Turn:
     """A turn that was started before: attached to, or tried again where that is wished or nobody answers it."""
     abandoned = row.state == "running" and row.given_up
     if abandoned:
         TURNS.labels("interrupted").inc()
-    if abandoned or (retry and row.state in ("failed", "cancelled", "interrupted")):
+    if abandoned or (request.retry and row.state in ("failed", "cancelled", "interrupted")):
         await _refuse_a_second(session, row)
         again = await store.start_again(session, row, allowed)
-        return await started_turn(session, again, row.text, row.parent_id, knowledge)
+        return await started_turn(session, again, row.text, row.parent_id, knowledge, room=request.history_tokens)
     return await turn_as_it_stands(session, row)
 
 

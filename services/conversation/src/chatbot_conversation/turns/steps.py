@@ -23,7 +23,7 @@ _NEW_TURN = ("user_id", "id", "conversation_id", "user_message_id", "reply_messa
 _QUESTION = ("parent_id", "text", "parts", "client_message_id", "moderation")
 _CONVERSATION = ("title", "language", "message_count")
 _SPENT = ("model", "input_tokens", "output_tokens", "cost", "estimated", "variant")
-_REPLY = ("text", "parts", "citations", "status", "model", "usage", "error", "moderation", "variant")
+_REPLY = ("text", "parts", "citations", "status", "model", "usage", "error", "moderation", "variant", "finish_reason")
 
 
 def _given(column: Column[Any], name: str | None = None) -> BindParameter[Any]:

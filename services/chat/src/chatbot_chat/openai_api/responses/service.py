@@ -92,7 +92,7 @@ class ResponseService:
             "earlier": [{"role": item.role, "text": item.text} for item in earlier],
             "client_message_id": name,
             "conversation_id": str(request.conversation_id) if request.conversation_id else None,
-            "options": _with(options, told),
+            "options": _with(options, told) | {"sent": 0 if request.truncation == "auto" else len(earlier)},
         }
         if previous and request.previous_response_id:
             body["conversation_id"] = str(previous.conversation_id)
@@ -120,7 +120,8 @@ class ResponseService:
                 "conversation, or send the question and the call along.",
             )
         calls = [
-            {"id": item["tool_call_id"], "type": "function", "function": {key: item[key] for key in CALLED}}
+            {"id": item["tool_call_id"], "function": {key: item[key] for key in CALLED}}
+            | {"extra_content": item.get("extra_content")}
             for item in made
         ]
         question = ChatMessage(role="user", content=previous.text)
@@ -132,7 +133,7 @@ class ResponseService:
             "conversation_id": str(previous.conversation_id),
             "message_id": str(previous.user_message_id),
             "client_message_id": name,
-            "options": _with(options, told, before),
+            "options": _with(options, told, before) | {"sent": previous.options.sent if previous.options else 0},
         }
         return await self._runs.regenerate(user, body, options.model, None)
 
