@@ -16,8 +16,20 @@ from tests.support.identity import Keys
 from tests.support.serving import serving
 
 SCRIPTS = (
-    *("echo", "endless", "picky", "surrogate", "half", "agent", "flaky", "soon", "silent", "large"),
-    *("hang", "hang-midway", "garbage", "cut", "early", "refuse", "busy", "broken", "unknown"),
+    *("echo", "endless", "picky", "surrogate", "half", "agent", "signing", "flaky", "soon", "silent", "large"),
+    *(
+        "halting",
+        "hang",
+        "hang-midway",
+        "hang-silent",
+        "garbage",
+        "cut",
+        "early",
+        "refuse",
+        "busy",
+        "broken",
+        "unknown",
+    ),
 )
 
 

@@ -326,6 +326,37 @@ class TestLoading:
             await frozen.renew()
         assert await left(living, ada, 920)
 
+    @pytest.mark.parametrize(("end", "tokens"), [("dies", 60), ("ends", 70), ("thaws", 70)])
+    async def test_what_a_process_has_heard_counts_also_when_it_dies(
+        self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock, end: str, tokens: int
+    ) -> None:
+        limits = settings({"tokens_per_day": 1000})
+        here, there = (Budgets(conversation, limits, Counters(redis, hold_milliseconds=300), century) for _ in "12")
+        account, run = here.account(ada, uuid7()), here.account(ada, uuid7(), logged=True)  # whose log tells
+        for item in (account, run):
+            await item.admit(model(), request(50, 50))
+            item.hears(lambda: 40)
+        await here.renew()
+        await there.renew()
+        assert not there.ledger.waiting  # it lives
+
+        async def entered() -> bool:
+            await there.renew()
+            return await left(there, ada, 940)
+
+        if end != "ends":
+            await eventually(entered)
+        if end != "dies":
+            account.count(Usage(50, 20), 40)
+            await account.close()
+            await here.ledger.flush()
+            await here.renew()
+        await asyncio.sleep(0.4)
+        await there.renew()
+        assert await left(there, ada, 1000 - tokens)
+        [found] = await conversation.usage_sums([(ada, windows_of(limits, ada, century())[0].since.isoformat())])
+        assert found.tokens == tokens
+
     async def test_what_several_processes_have_ended_counts_once(
         self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock
     ) -> None:

@@ -310,6 +310,8 @@ SENT: list[tuple[dict[str, str], Any]] = [
     ({}, COMPLETION),
     ({}, COMPLETION),  # from the cache
     ({"Cache-Control": "no-store"}, COMPLETION),
+    ({}, COMPLETION | {"model": "echo"}),  # relayed
+    ({}, COMPLETION | {"model": "echo", "stream": True}),
     ({"Authorization": "Bearer x"}, COMPLETION),
     ({}, COMPLETION | {"model": "gpt-99"}),
     ({}, COMPLETION | {"temperature": "x", "n": -1}),
@@ -326,7 +328,7 @@ async def answered(chat: Chat) -> list[Any]:
         answer = await chat.client.post(path, json=body, headers=headers | told)
         kind = answer.headers["content-type"]
         if "event-stream" in kind:
-            found: Any = kinds(parse_sse(answer.text))
+            found: Any = kinds(parse_sse(answer.text)) if path.startswith("/api") else answer.text
         else:
             found = {name: value for name, value in answer.json().items() if not name.endswith("id")} | {"created": 0}
         answers.append((answer.status_code, kind, answer.headers.get("cache-status"), found))

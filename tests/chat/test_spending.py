@@ -1,6 +1,7 @@
 """What people see of budgets, on every face, and what the ledger holds of every kind of answer."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,6 +17,7 @@ from chatbot_chat.providers import Usage
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
+from redis.asyncio import Redis
 
 from tests.chat.running import Chat, running
 from tests.chat.test_socket import opened
@@ -257,6 +259,35 @@ class TestLedger:
         rows = {row["model"]: row for row in await eventually(both)}
         assert all(row["estimated"] and row["input_tokens"] > 0 for row in rows.values())
         assert rows["silent"]["output_tokens"] == 0
+
+    async def test_is_told_of_what_is_under_way(self, chat: Chat, ada: UUID, redis: Redis) -> None:
+        """Relayed, and worded here; for as long as they are."""
+
+        async def told(name: str = "chat:budgets:under-way") -> list[Any]:
+            entries = [json.loads(text.partition(b" ")[2]) for text in (await redis.hgetall(name)).values()]
+            return [entry for entry in entries if entry["user_id"] == str(ada)]
+
+        async def both() -> list[Any]:
+            return found if len(found := await told()) == 2 else []
+
+        async def none() -> bool:
+            return not await told()
+
+        heard: list[AsyncIterator[bytes]] = []  # one that is let go of closes its connection
+        async with contextlib.AsyncExitStack() as stack:
+            for path, more in (
+                ("chat/completions", {"messages": HELLO}),
+                ("responses", {"input": "x", "store": False}),
+            ):
+                body = {"model": "endless", "stream": True} | more
+                asked = chat.client.stream("POST", f"/v1/{path}", json=body, headers=chat.keys.bearer(ada))
+                heard.append((await stack.enter_async_context(asked)).aiter_bytes())
+                for _ in range(100):
+                    await anext(heard[-1])
+            for entry in await eventually(both):
+                assert entry["input_tokens"] > 0
+                assert 15 < entry["output_tokens"] < 600
+        await eventually(none)
 
 
 class TestRelayed:

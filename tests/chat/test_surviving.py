@@ -353,6 +353,36 @@ class TestProcess:
             assert item.last == "run.finished"
         await world.all_is_well(there, asked, doubted=True)
 
+    async def test_that_is_killed_has_told_what_it_spent_on_answers_that_nobody_stores(
+        self, world: World, chats: tuple[Chat, Chat]
+    ) -> None:
+        here, there = chats
+        asked, heard = Asked("a long prompt " * 200, "endless"), Counter[str]()
+
+        async def listen() -> None:
+            body = {"model": "endless", "messages": [{"role": "user", "content": asked.question}], "stream": True}
+            headers = here.keys.bearer(asked.user)
+            with contextlib.suppress(httpx2.TransportError):
+                async with here.client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response:
+                    async for line in response.aiter_lines():
+                        heard["words"] += line.startswith("data: ")
+
+        async def long_enough() -> bool:
+            return heard["words"] > 300
+
+        async def entered() -> bool:
+            return bool(await world.ledger(asked.user))
+
+        listening = asyncio.create_task(listen())
+        await eventually(long_enough, PATIENCE)
+        world.here.signal(signal.SIGKILL)
+        await listening
+        await eventually(entered, PATIENCE)
+        [row] = await world.ledger(asked.user)
+        assert row["estimated"]
+        assert 700 + heard["words"] / 3 < row["tokens"] < 800 + 2 * heard["words"]
+        await eventually(lambda: world.budgets_are_right(there, [asked]), PATIENCE)
+
     async def test_that_is_told_to_end(self, world: World, chats: tuple[Chat, Chat]) -> None:
         here, there = chats
         speaking, calling = Asked("Count", "endless"), Asked(NAP, "agent")

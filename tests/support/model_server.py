@@ -86,6 +86,26 @@ async def _silent(body: dict[str, Any]) -> AsyncIterator[bytes]:
     await asyncio.sleep(120)
 
 
+async def _comforting(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Comments for as long as nothing is said, which is for ever."""
+    async for piece in _words(body):
+        yield piece
+    while True:
+        yield b": PROCESSING\n\n"
+        await asyncio.sleep(0.02)
+
+
+async def _halting(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Stops for a moment in the middle of a chunk."""
+    async for piece in _echo(body):
+        if b"said" in piece:
+            yield piece[:20]
+            await asyncio.sleep(0.3)
+            yield piece[20:]
+        else:
+            yield piece
+
+
 async def _hang_midway(body: dict[str, Any]) -> AsyncIterator[bytes]:
     async for piece in _words(body):
         yield piece
@@ -96,6 +116,15 @@ async def _garbage(body: dict[str, Any]) -> AsyncIterator[bytes]:
     async for piece in _words(body):
         yield piece
     yield b"data: {this is not JSON\n\n"
+
+
+async def _giving_up(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Says in the middle that it has failed, and ends as if it had not."""
+    async for piece in _words(body):
+        yield piece
+    yield b'data: {"error": {"message": "scripted: sk-upstream-secret", "code": 500}}\n\n'
+    yield _chunk(body["model"], {}, "stop")
+    yield b"data: [DONE]\n\n"
 
 
 async def _cut(body: dict[str, Any]) -> AsyncIterator[bytes]:
@@ -159,6 +188,19 @@ async def _agent(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+SKIPPED = "skip_thought_signature_validator"
+
+
+def _unsigned(body: dict[str, Any]) -> bool:
+    """Whether a round's first call lacks the signature that it got, and is not said to be somebody else's."""
+    called = [item["tool_calls"][0] for item in body["messages"] if item.get("tool_calls")]
+    signed = [call.get("extra_content") for call in called]
+    return any(
+        extra not in ({"google": {"thought_signature": text}} for text in (f"{number}-0", SKIPPED))
+        for number, extra in enumerate(signed)
+    )
+
+
 async def _halfway(body: dict[str, Any]) -> AsyncIterator[bytes]:
     """Reaches its bound in the middle of a sentence."""
     yield _chunk(body["model"], {"content": "One must never"})
@@ -204,13 +246,18 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "endless": _endless,
     "silent": _silent,
     "hang-midway": _hang_midway,
+    "hang-silent": _silent,
+    "comforting": _comforting,
+    "halting": _halting,
     "garbage": _garbage,
+    "giving-up": _giving_up,
     "cut": _cut,
     "early": _early,
     "surrogate": _surrogate,
     "thinking": _thinking,
     "calling": _calling,
     "agent": _agent,
+    "signing": _agent,
     "halfway": _halfway,
     "aside": _aside,
     "spent": _spent,
@@ -255,6 +302,8 @@ class ModelServer:
             return Response("<html>413 Request Entity Too Large</html>", 413, media_type="text/html")
         if model == "hang":
             await asyncio.sleep(120)
+        if model == "late":
+            await asyncio.sleep(0.3)
         if model == "picky" and (refused := next((name for name in PICKY if name in body), None)):
             error = {"message": f"Unsupported parameter: '{refused}'", "type": "invalid_request_error"}
             return JSONResponse({"error": error | {"param": refused, "code": "unsupported_parameter"}}, 400)
@@ -263,6 +312,9 @@ class ModelServer:
         if model == "strict" and "stream_options" in body:
             location = ["body", "stream_options", "include_usage"]
             return JSONResponse({"message": {"detail": [{"type": "extra_forbidden", "loc": location}]}}, 422)
+        if model == "signing" and _unsigned(body):
+            words = "Function call is missing a thought_signature in functionCall parts."
+            return JSONResponse([{"error": {"code": 400, "message": words, "status": "INVALID_ARGUMENT"}}], 400)
         if model == "half":
             return StreamingResponse(_half(body), media_type="application/json")
         if body.get("stream"):

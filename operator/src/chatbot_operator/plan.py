@@ -102,8 +102,9 @@ class _Planner:
         asked = {name: store for name, make in STORES.items() if (store := make(self.context.bot))}
         kept = {name: self._running(store) for name, store in asked.items()}
         running = {name: self._store(store, last) for name, store in kept.items()}
+        cluster_image = cloudnativepg.running(self.context, revisions.cluster_image(self.context.observed))
         if cloudnativepg.used(self.context.bot):
-            running["postgres"] = self._cloud_native_pg(last)
+            running["postgres"] = self._cloud_native_pg(cluster_image, last)
         postgres_gate = self._store_gate(running.get("postgres"))
         formers = [self._step("stores", moving.build_former(former)) for former in moving.formers(self.context)]
         resting = moving.not_at_rest(self.context)
@@ -129,6 +130,8 @@ class _Planner:
         services = [*owners.values(), chatting, door]
         proven = (*map(self._migration_gate, databases.values()), *map(self._rollout_gate, services))
         renewed = [self._store(store, proven) for name, store in asked.items() if store != kept[name]]
+        if cloudnativepg.used(self.context.bot) and (image := cloudnativepg.asked(self.context)) != cluster_image:
+            renewed.append(self._cloud_native_pg(image, proven))
         waiting = [*running.values(), *formers, *copies, *databases.values()]
         beside = [
             self._step("monitoring", monitoring.build(self.context)),
@@ -147,8 +150,8 @@ class _Planner:
         made = [*network.build(self.context, store.name), *stores.build(self.context, store)]
         return self._step("stores", made, stores.needs(self.context, store), *gates)
 
-    def _cloud_native_pg(self, gates: Iterable[Blocked | None]) -> Step:
-        made = [*network.cluster(self.context), *cloudnativepg.build(self.context)]
+    def _cloud_native_pg(self, image: str, gates: Iterable[Blocked | None]) -> Step:
+        made = [*network.cluster(self.context), *cloudnativepg.build(self.context, image)]
         return self._step("stores", made, cloudnativepg.needs(self.context), *gates)
 
     def _copies(self, configs: Configs, no_settings: Blocked | None, *gates: Blocked | None) -> list[Step]:

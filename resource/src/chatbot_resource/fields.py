@@ -1,5 +1,6 @@
 """What the resource's models are made of: the closed base model, and the kinds of text a field may hold."""
 
+import functools
 import re
 from collections.abc import Iterable
 from decimal import Decimal
@@ -33,6 +34,7 @@ def seconds(duration: str) -> float:
     return sum(float(count) * _UNITS[unit] for count, unit in re.findall(r"([0-9]+)(ms|s|m|h)", duration))
 
 
+@functools.lru_cache(maxsize=1024)
 def amount(quantity: str) -> Decimal:
     """`250m` → 0.25, `1Gi` → 1073741824."""
     number, suffix = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", quantity).groups()  # type: ignore[union-attr] # by its type

@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-import httpx2
-from chatbot_common.http import call
+from chatbot_common.http import ServiceClient, call
 from chatbot_common.identity import User
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -161,9 +160,8 @@ class Leases(View):
 
 
 class StoredReply(View):
-    """Whose turn it was."""
-
     user_id: UUID
+    """Whose turn it was."""
 
 
 class EmbeddingModel(View):
@@ -203,29 +201,35 @@ class ConversationClient:
         signs: for signs of life, which must not wait behind a thousand replies for a connection.
     """
 
-    def __init__(self, client: httpx2.AsyncClient, signs: httpx2.AsyncClient | None = None) -> None:
+    def __init__(self, client: ServiceClient, signs: ServiceClient | None = None) -> None:
         self._client = client
         self._signs = signs or client
 
     async def start_turn(self, user: User, body: dict[str, Any]) -> Turn:
         """Start the turn, or find the one with this `client_message_id`."""
-        return Turn.model_validate(
-            await call(self._client, "POST", "/internal/turns", user_token=user.token, json=body)
-        )
+        return await self._turn("POST", "", user, json=body)
 
     async def regenerate(self, user: User, body: dict[str, Any]) -> Turn:
         """Start another answer to a question, or find the one with this `client_message_id`."""
-        return Turn.model_validate(
-            await call(self._client, "POST", "/internal/turns/regenerations", user_token=user.token, json=body)
-        )
+        return await self._turn("POST", "/regenerations", user, json=body)
 
     async def delete_turn(self, user: User, turn_id: UUID) -> None:
         """With its answer, and its question where nothing else needs that. Somebody else's is a 404."""
         await call(self._client, "DELETE", f"/internal/turns/{turn_id}", user_token=user.token)
 
+    async def delete_conversation(self, user: User, conversation_id: UUID) -> None:
+        """With all that was said in it. Somebody else's is a 404."""
+        await call(self._client, "DELETE", f"/api/v1/conversations/{conversation_id}", user_token=user.token)
+
     async def get_turn(self, user: User, turn_id: UUID) -> Turn:
         """The user's own turn; someone else's is a 404."""
-        return Turn.model_validate(await call(self._client, "GET", f"/internal/turns/{turn_id}", user_token=user.token))
+        return await self._turn("GET", f"/{turn_id}", user)
+
+    async def latest_turn(self, user: User, conversation_id: UUID) -> Turn | None:
+        """The newest of a conversation, if anything was asked there. Somebody else's is a 404."""
+        path = f"/internal/turns?conversation_id={conversation_id}"
+        found = await call(self._client, "GET", path, user_token=user.token)
+        return Turn.model_validate(found) if found else None
 
     async def told(self, user: User, turn_id: UUID) -> list[ToldMessage]:
         """The question of the user's own turn, and before it what came along with that, oldest first."""
@@ -238,8 +242,11 @@ class ConversationClient:
         Raises:
             UpstreamProblem: status 404 for no such turn of this user or call of it, 409 when it does not wait any more.
         """
-        path = f"/internal/turns/{turn_id}/approvals"
-        return Turn.model_validate(await call(self._client, "POST", path, user_token=user.token, json=body))
+        return await self._turn("POST", f"/{turn_id}/approvals", user, json=body)
+
+    async def _turn(self, method: str, path: str, user: User, **told: Any) -> Turn:
+        found = await call(self._client, method, f"/internal/turns{path}", user_token=user.token, **told)
+        return Turn.model_validate(found)
 
     async def store_reply(self, turn_id: UUID, body: dict[str, Any]) -> StoredReply:
         """Commit the end of an attempt, as this service: the user's token may have expired meanwhile.
@@ -269,9 +276,8 @@ class ConversationClient:
 
     async def search(self, user: User, query: str) -> Knowledge:
         """Knowledge for a question outside any conversation."""
-        return Knowledge.model_validate(
-            await call(self._client, "POST", "/api/v1/knowledge/search", user_token=user.token, json={"query": query})
-        )
+        path, body = "/api/v1/knowledge/search", {"query": query}
+        return Knowledge.model_validate(await call(self._client, "POST", path, user_token=user.token, json=body))
 
     async def embedding_model(self) -> EmbeddingModel:
         return EmbeddingModel.model_validate(await call(self._client, "GET", "/internal/embeddings"))
@@ -294,5 +300,5 @@ class ConversationClient:
             window["after"] = page["last_id"]
 
     async def ping(self) -> None:
-        response = await self._client.get("/health")
-        response.raise_for_status()
+        """Raises when conversation does not answer."""
+        await call(self._client, "GET", "/health")

@@ -100,7 +100,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         middleware=[Middleware(Timed)],
         probes=probes,
         routers=[
-            *(routes.router, routes.messages, socket.router),
+            *(routes.router, routes.messages, routes.conversations, socket.router),
             *(openai_routes.router, response_routes.router, moderations.router, embeddings.router),
         ],
         lifespan=lifespan,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from redis import RedisError
 
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.counters import Counters, Hold
-from chatbot_chat.budgets.ledger import Ledger
+from chatbot_chat.budgets.ledger import Entry, Ledger
 from chatbot_chat.budgets.prices import Spent
 from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, Window, rfc3339, windows_of
 from chatbot_chat.conversation_client import ConversationClient
@@ -65,6 +66,9 @@ class Budgets:
         self._uncounted: dict[str, Window] = {}
         self._reach = reach or Reach(counters.ping if counters else _nothing)
         self._ledger_away_until = 0.0
+        self._under_way: dict[str, Account] = {}
+        self._told: set[str] = set()
+        """Which of them the others know of."""
         self._since: dict[str, float] = {}
         """Name of a hold → since when it is renewed, by the monotonic clock."""
         self._loading = asyncio.Lock()
@@ -76,8 +80,18 @@ class Budgets:
     def bounded(self) -> bool:
         return self._settings is not None
 
-    def account(self, user_id: UUID, run_id: UUID, attempt: int = 1, variant: str | None = None) -> Account:
-        return Account(self, user_id, run_id, attempt, variant)
+    def account(
+        self, user_id: UUID, run_id: UUID, attempt: int = 1, variant: str | None = None, *, logged: bool = False
+    ) -> Account:
+        return Account(self, user_id, run_id, attempt, variant, logged=logged)
+
+    def begun(self, account: Account) -> None:
+        """From here on the others are told what it has spent, unless its log does."""
+        if not account.logged:
+            self._under_way[account.name] = account
+
+    def ended(self, account: Account) -> None:
+        self._under_way.pop(account.name, None)
 
     def task(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """One that `close` waits for."""
@@ -88,8 +102,11 @@ class Budgets:
 
     def enter(self, user_id: UUID, run_id: UUID, attempt: int, spent: Spent) -> None:
         """Into the ledger, with the next batch."""
+        self.ledger.add(f"{run_id}:{attempt}", self._entry(user_id, run_id, attempt, spent))
+
+    def _entry(self, user_id: UUID, run_id: UUID, attempt: int, spent: Spent) -> Entry:
         named = {"user_id": str(user_id), "run_id": str(run_id), "attempt": attempt}
-        self.ledger.add(f"{run_id}:{attempt}", named | {"spent_at": rfc3339(self._now())} | spent.as_json())
+        return named | {"spent_at": rfc3339(self._now())} | spent.as_json()
 
     async def reserve(self, user_id: UUID, hold: Hold) -> None:
         """In place of what is held under this name. Raises `BudgetUsedUp`; then nothing changes."""
@@ -183,6 +200,7 @@ class Budgets:
         """One round. Raises `RedisError`."""
         if self._counters is None:
             return
+        await self._tell(self._counters)
         async with self._renewing:
             self._drop_forgotten(time.monotonic())
             if self._holds:
@@ -190,6 +208,23 @@ class Budgets:
             if uncounted := dict(self._uncounted):
                 await self._reach.ask(partial(self._counters.forget, list(uncounted.values())))
                 self._uncounted = {name: window for name, window in self._uncounted.items() if name not in uncounted}
+
+    async def _tell(self, counters: Counters) -> None:
+        """What is under way here, should this process die; and enter what one that has died had told."""
+        under_way = {
+            name: json.dumps(self._entry(account.user_id, account.run_id, account.attempt, spent))
+            for name, account in self._under_way.items()
+            if (spent := account.under_way)
+        }
+        dead = await self._reach.ask(partial(counters.tell, under_way, self._told - under_way.keys()))
+        self._told = set(under_way)
+        for entry in map(json.loads, dead):
+            log.warning("answer of a dead process entered", run_id=entry["run_id"])
+            self.ledger.add(f"{entry['run_id']}:{entry['attempt']}", entry)
+            self._uncounted |= {window.name: window for window in self._windows(UUID(entry["user_id"]))}
+        if dead:
+            with contextlib.suppress(Problem, TimeoutError):
+                await self.ledger.flush()
 
     def _drop_forgotten(self, now: float) -> None:
         self._since = {name: self._since.get(name, now) for name in self._holds}

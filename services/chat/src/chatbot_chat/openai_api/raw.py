@@ -117,7 +117,8 @@ def _message(item: ChatMessage) -> Message:
 def _call(call: Mapping[str, Any]) -> ToolCall:
     match call:
         case {"id": str(name), "function": {"name": str(tool), "arguments": str(arguments)}}:
-            return ToolCall(name, tool, arguments, call.get("extra_content"))
+            extra = call.get("extra_content")
+            return ToolCall(name, tool, arguments, extra if isinstance(extra, Mapping) else None)
         case _:
             raise Refused("messages", "A tool call has an id, and a function with name and arguments.")
 

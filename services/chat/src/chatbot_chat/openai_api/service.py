@@ -1,7 +1,7 @@
 """Stateless completions: the assistant with the team's prompt and knowledge, or a raw model as it is."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -30,6 +30,7 @@ from chatbot_chat.providers import (
     ModelEvent,
     ModelRequest,
     ProviderError,
+    ProviderTimeout,
     RelayedAnswer,
     Usage,
 )
@@ -119,6 +120,7 @@ class CompletionService:
         except BaseException:
             await account.close()
             raise
+        account.hears(lambda: counting.guess)
         stack.push_async_exit(_counted(relay, counting, account, recall))
         return relay.response, counting, recall.headers
 
@@ -272,7 +274,7 @@ def _counted(relay: Relay, counting: Counting, account: Account, recall: Recall)
 
 async def relayed(
     response: RelayedAnswer, counting: Counting, broke: Callable[[ProviderError], None]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The provider's bytes. A stream that breaks ends in an error frame; any other body must not look complete.
 
     Args:
@@ -280,13 +282,15 @@ async def relayed(
         broke: is told why a stream broke.
     """
     try:
-        async for piece in response.pieces():
-            if shown := counting.passed(piece):
-                yield shown
+        async with aclosing(response.pieces()) as pieces:
+            async for piece in pieces:
+                if shown := counting.passed(piece):
+                    yield shown
         if shown := counting.rest():
             yield shown
     except ProviderError as error:
-        if "text/event-stream" not in response.content_type:
+        if not response.streamed:
             raise
         broke(error)
-        yield frame(ProviderError("The provider's answer broke off.").as_openai())
+        told = error if isinstance(error, ProviderTimeout) else ProviderError("The provider's answer broke off.")
+        yield frame(told.as_openai())

@@ -34,6 +34,7 @@ from chatbot_chat.providers import (
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, approvals, asked, cut, terminal
 from chatbot_chat.runs.failures import AnswerTooLong
+from chatbot_chat.runs.handing_over import handed
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.parts import call, parts_of
 from chatbot_chat.runs.resuming import Resume, waiting
@@ -174,7 +175,7 @@ class Executor:
                     said.model = event.model
                 elif isinstance(event, Wanted) and task.toolbox.handed_over:
                     for item in event.calls:
-                        _tell(run, Called(item))
+                        run.emit("tool.started", **handed(item))
                 elif isinstance(event, Wanted):
                     said.wanted = event.calls
                 elif isinstance(event, Withheld):

@@ -119,7 +119,7 @@ class RunService:
     ) -> Turn:
         turn = await starting
         if turn.state == "started":
-            account = self._budgets.account(user.id, turn.turn_id, turn.attempt)
+            account = self._budgets.account(user.id, turn.turn_id, turn.attempt, logged=True)
             try:
                 asked = await self._asking.of(user, turn, model, language, use)
                 account.variant = asked.variant
@@ -167,6 +167,10 @@ class RunService:
         """The user's own run; someone else's is a 404."""
         return await self._conversation.get_turn(user, run_id)
 
+    async def latest(self, user: User, conversation_id: UUID) -> Turn | None:
+        """The newest run of the user's own conversation; someone else's is a 404."""
+        return await self._conversation.latest_turn(user, conversation_id)
+
     async def told(self, user: User, run_id: UUID) -> list[ToldMessage]:
         """What the user's own run was asked with: its question, and what came along with that; oldest first."""
         return await self._conversation.told(user, run_id)
@@ -174,11 +178,23 @@ class RunService:
     async def delete(self, user: User, run_id: UUID) -> None:
         """Stop a run and erase it, with what was asked and said: it is not given again. Raises what `cancel` does.
 
-        The turn goes last, and as long as it is there all of this can be asked for again.
-        """
+        The turn goes last: as long as it is there, all of this can be asked for again."""
         await self.cancel(user, run_id)
         await self._cache.forget(user.id)
         await self._conversation.delete_turn(user, run_id)
+
+    async def delete_conversation(self, user: User, conversation_id: UUID) -> None:
+        """Erase it, with what the cache would give again of it. Its runs stop; elsewhere they find out by their lease.
+
+        Raises:
+            Unavailable: the cache cannot be reached; it goes first, so that all of this can be asked for again.
+            UpstreamProblem: status 404 for a conversation of somebody else.
+        """
+        await self._cache.forget(user.id)
+        await self._conversation.delete_conversation(user, conversation_id)
+        for run in [*self._runs.values()]:
+            if run.turn.conversation_id == conversation_id:
+                run.stop("cancelled")
 
     async def cancel(self, user: User, run_id: UUID) -> Turn:
         """Ask for the run to stop, wherever it is; one that waits for its user ends at once. An ended one stays so.

@@ -29,6 +29,8 @@ class InputItem(BaseModel):
     name: str = ""
     arguments: str = ""
     output: str | list[ContentPart] | None = None
+    extra_content: dict[str, Any] | None = None
+    """What the call's provider wants back with it, as it came."""
 
     @property
     def text(self) -> str:
@@ -179,4 +181,5 @@ def _call(said: list[ChatMessage], item: InputItem) -> None:
     if not said or said[-1].role != "assistant":
         said.append(ChatMessage(role="assistant"))
     function = {"name": item.name, "arguments": item.arguments}
-    said[-1].tool_calls = [*(said[-1].tool_calls or ()), {"id": item.call_id, "type": "function", "function": function}]
+    call = {"id": item.call_id, "type": "function", "function": function, "extra_content": item.extra_content}
+    said[-1].tool_calls = [*(said[-1].tool_calls or ()), call]

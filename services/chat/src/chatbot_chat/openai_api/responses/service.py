@@ -44,8 +44,7 @@ CALLS_BEFORE = (
     "previous_response_id, and then the text with the id of that answer; or all of it with store: false."
 )
 UNANSWERED = (
-    "No tool output found for function call {}. Send it with the same previous_response_id, and then the text with the "
-    "id of that answer."
+    "No tool output found for function call {}. Send it with {} {!r}, and then the text with what comes of that."
 )
 
 SYSTEM = ("system", "developer")
@@ -78,7 +77,7 @@ class ResponseService:
         if any(item.role == "tool" or item.tool_calls for item in said[: question or 0]):
             raise Refused("input", CALLS_BEFORE)
         if question is not None and previous and (open_calls := as_it_stands(previous).calls):
-            raise Refused("input", UNANSWERED.format(open_calls[0]["tool_call_id"]))
+            raise Refused("input", _unanswered(request, open_calls))
         others = [item for item in asked.messages if question is None or item is not said[question]]
         if others:  # the question itself is judged by who starts the run
             await self._completions.moderate(asked.model_copy(update={"messages": others}))
@@ -95,7 +94,7 @@ class ResponseService:
             "conversation_id": str(request.conversation_id) if request.conversation_id else None,
             "options": _with(options, told) | {"sent": 0 if request.truncation == "auto" else len(earlier)},
         }
-        if previous:
+        if previous and request.previous_response_id:
             body["conversation_id"] = str(previous.conversation_id)
             body["parent_message_id"] = str(previous.reply_message_id)
         model = request.model if options.raw else None
@@ -117,11 +116,12 @@ class ResponseService:
         if previous is None or not made:
             raise Refused(
                 "input",
-                "These outputs belong to no call: name the response that made it as previous_response_id, "
-                "or send the question and the call along.",
+                "These outputs belong to no call: name the response that made it as previous_response_id, or its "
+                "conversation, or send the question and the call along.",
             )
         calls = [
-            {"id": item["tool_call_id"], "type": "function", "function": {key: item[key] for key in CALLED}}
+            {"id": item["tool_call_id"], "function": {key: item[key] for key in CALLED}}
+            | {"extra_content": item.get("extra_content")}
             for item in made
         ]
         question = ChatMessage(role="user", content=previous.text)
@@ -138,7 +138,14 @@ class ResponseService:
         return await self._runs.regenerate(user, body, options.model, None)
 
     async def _previous(self, user: User, request: ResponseRequest) -> Turn | None:
-        """Raises `NoSuchResponse`. Conflict: it is not finished."""
+        """The response that this one goes on from, or the newest of the conversation that it names.
+
+        Raises:
+            NoSuchResponse. UpstreamProblem: status 404 for a conversation of somebody else. Conflict: the response
+            is not finished.
+        """
+        if request.conversation_id:
+            return await self._runs.latest(user, request.conversation_id)
         if not request.previous_response_id:
             return None
         previous = await self.turn(user, request.previous_response_id)
@@ -266,6 +273,13 @@ def _with(options: Options, told: ModelRequest | None, before: Sequence[Json] = 
     exchange = [*before, *map(asdict, told.messages[1:])]
     choice = {"may_call": told.may_call, "must_call": told.must_call}
     return options.model_copy(update={"exchange": exchange} | choice).model_dump()
+
+
+def _unanswered(request: ResponseRequest, calls: Sequence[Json]) -> str:
+    place = ("previous_response_id", request.previous_response_id)
+    if request.conversation_id:
+        place = ("conversation", str(request.conversation_id))
+    return UNANSWERED.format(calls[0]["tool_call_id"], *place)
 
 
 def _run_id(response_id: str) -> UUID:

@@ -50,6 +50,7 @@ class Stateless:
         error = {"type": problem.as_json()["type"], "title": str(problem)} if problem else None
         cut = CUTS.get(self._answering.reason)
         calls = [
-            {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments} for call in self._answering.calls
+            {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments, "extra_content": call.extra}
+            for call in self._answering.calls
         ]
         return Ending(state, self._answering.text, self._answering.citations, counted, error, cut, calls)

@@ -41,7 +41,7 @@ class Ending:
     cut: Cut | None = None
     """Why there is not more of it."""
     calls: Sequence[Json] = ()
-    """Of the client's tools: `{tool_call_id, name, arguments}`."""
+    """Of the client's tools: `{tool_call_id, name, arguments, extra_content?}`."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ class Response:
     def call(self, number: int, call: Json, state: str = "completed") -> Json:
         """The `number`-th call of a tool of the client; its arguments come while it is `in_progress`."""
         whole = {"id": f"fc_{self.run_id.hex}_{number}", "type": "function_call", "status": state, "name": call["name"]}
-        return whole | {"call_id": call["tool_call_id"], "arguments": call["arguments"] if state == "completed" else ""}
+        told = whole | {"call_id": call["tool_call_id"], "arguments": call["arguments"] if state == "completed" else ""}
+        return told | ({"extra_content": call["extra_content"]} if call.get("extra_content") else {})
 
 
 class Telling:
