@@ -133,7 +133,13 @@ class Component(Model):
     scaling: Scaling = Scaling()
     resources: Resources = Resources()
     drain_seconds: Annotated[
-        int, Field(ge=1, le=3600, description="How long a pod that is to end may finish what it is doing, in seconds.")
+        int,
+        Field(
+            ge=1,
+            le=3600,
+            description="How long a pod that is to end may finish what it is doing, in seconds. Of chat it is also how "
+            "long an answer may take, from its question on, less the 5 s that storing it may need.",
+        ),
     ] = DRAIN_SECONDS
     pdb: Disruption = Disruption()
 

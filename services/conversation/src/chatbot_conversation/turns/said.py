@@ -21,6 +21,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -172,17 +173,17 @@ async def touch_conversation(
 def _chain() -> Select[Any]:
     columns = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.text)
     # A quarter of the bytes, rounded up; a long text's length is known without reading it.
-    cost = (func.octet_length(messages.c.text) + 3) // 4 + MESSAGE_TOKENS
+    cost = ((func.octet_length(messages.c.text) + 3) // 4 + MESSAGE_TOKENS).label("cost")
     newest = select(*columns, literal(1).label("depth"), cost.label("spent")).where(is_own(messages))
     chain = newest.cte("chain", recursive=True)
     room = bindparam("room", type_=Integer)
-    older = select(*columns, chain.c.depth + 1, chain.c.spent + cost).where(
-        messages.c.user_id == bindparam("own_user"),
-        messages.c.id == chain.c.parent_id,
-        chain.c.depth < HISTORY_MESSAGES,
-        chain.c.spent <= room,
-    )
-    whole = chain.union_all(older)
+    before = (messages.c.user_id == bindparam("own_user")) & (messages.c.id == chain.c.parent_id)
+    # One by its key at a time: joined, Postgres may read all messages of the user for each of the chain.
+    found = select(*columns, cost).where(before).limit(1).lateral("older")
+    further = (chain.c.depth < HISTORY_MESSAGES) & (chain.c.spent <= room)
+    place = (found.c.id, found.c.parent_id, found.c.role, found.c.text)
+    older = select(*place, chain.c.depth + 1, chain.c.spent + found.c.cost).join_from(chain, found, true())
+    whole = chain.union_all(older.where(further))
     told = (whole.c.text != "") & (whole.c.spent <= room)
     return select(whole.c.role, whole.c.text).where(told).order_by(whole.c.depth.desc())
 
