@@ -62,6 +62,8 @@ class Bot:
     answers: list[tuple[str, bool]] = field(default_factory=list)
     ratings: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    model: str | None = None
+    """Of the conversation."""
     rest: list[list[str] | int] = field(default_factory=list)
     """What who comes back for the rest of a stream gets, each time, or with which status they are refused."""
     places: list[str] = field(default_factory=list)
@@ -75,6 +77,8 @@ class Bot:
                 Route("/api/v1/chat/runs/{run}/approvals/{call}", self._approve, methods=["POST"]),
                 Route("/api/v1/conversations/c1/messages/m/regenerate", self._send, methods=["POST"]),
                 Route("/api/v1/conversations/c1/messages/{message}/feedback", self._rate, methods=["POST"]),
+                Route("/api/v1/conversations/c1", self._conversation, methods=["GET", "PATCH"]),
+                Route("/api/v1/chat/models", self._models),
             ]
         )
 
@@ -115,6 +119,14 @@ class Bot:
             return JSONResponse({"title": "Sign in first", "status": 401}, 401)
         self.ratings.append((request.path_params["message"], await request.json()))
         return JSONResponse({})
+
+    async def _conversation(self, request: Request) -> Response:
+        if request.method == "PATCH":
+            self.model = (await request.json())["model"]
+        return JSONResponse({"id": "c1", "model": self.model})
+
+    async def _models(self, _: Request) -> Response:
+        return JSONResponse({"data": [{"name": "main", "default": True}, {"name": "small", "default": False}]})
 
     async def _cancel(self, request: Request) -> Response:
         self.cancelled.append(request.path_params["run"])
@@ -306,6 +318,38 @@ class TestRepl:
         assert screen.getvalue().count("We open at 8.") == 2
         told = capsys.readouterr().err
         assert (told.count("There is no answer yet."), told.count("/good and /bad rate")) == (2, 2)
+
+    async def converse(self, monkeypatch: pytest.MonkeyPatch, bot: Bot, *lines: str, **known: str) -> None:
+        said = iter([*lines, "/quit"])
+        monkeypatch.setattr("builtins.input", lambda _: next(said))
+        async with serving(bot.app()) as url:
+            talk, _ = talk_to(url)
+            talk.conversation_id = known.get("conversation")
+            await asyncio.to_thread(talk.repl)
+            talk.client.close()
+
+    async def test_a_model_is_chosen_for_the_conversation(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        bot = Bot()
+        await self.converse(monkeypatch, bot, "/model small", "When?", "/model", "/model tiny", "/again")
+        assert [body.get("model") for body in bot.bodies] == ["small", "small"]
+        assert bot.model == "small"
+        told = capsys.readouterr().err
+        assert "  main (default)\n→ small\n" in told
+        assert "There is no model tiny." in told
+        assert "main, small, default" in told
+
+        await self.converse(monkeypatch, bot, "/model", "/model default", "/model", conversation="c1")
+        assert bot.model is None
+        assert "→ small\n→ main (default)\n  small" in capsys.readouterr().err
+
+    async def test_one_that_has_gone_is_told(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        started = frame("run.started", 1, conversation_id="c1", message_id="m", model="main", model_gone="old")
+        await self.converse(monkeypatch, Bot([started, FINISHED]), "When?")
+        assert "(model old is not offered any more, main answers)" in capsys.readouterr().err
 
 
 class TestCommand:

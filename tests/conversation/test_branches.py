@@ -47,6 +47,33 @@ class TestRegenerate:
         assert conversation["message_count"] == 5
         assert conversation["last_message"]["text"] == "dos"
 
+    async def test_asks_who_had_answered(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada, "one")
+        question = {"message_id": turn["user_message_id"]}
+        path = f"/conversations/{turn['conversation_id']}"
+        await service.reply(turn, "eins", model="small")
+        await service.send("PATCH", path, ada, {"model": "large"})
+
+        second = (await regenerate(service, ada, turn)).json()
+        await service.reply(second, "uno", model="large")
+        third = (await regenerate(service, ada, turn, **question, client_message_id="m3")).json()
+        await service.reply(third, "un", model="large", status="failed")
+        retried = (await regenerate(service, ada, turn, client_message_id="m3", retry=True)).json()
+
+        assert [again["model"] for again in (second, third, retried)] == ["small", "large", "small"]
+
+    async def test_leaves_it_to_the_test_that_had_decided(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada, "one")
+        await service.reply(turn, "eins", model="small", variant="short")
+
+        of_answer = (await regenerate(service, ada, turn)).json()
+        await service.reply(of_answer, "", status="failed", model=None)
+        path = f"/conversations/{turn['conversation_id']}"
+        await service.send("PATCH", path, ada, {"model": "large"})
+        of_question = (await regenerate(service, ada, turn, message_id=turn["user_message_id"])).json()
+
+        assert (of_answer["model"], of_question["model"]) == (None, "large")
+
     async def test_the_next_question_follows_the_newest_answer_or_the_named_one(
         self, service: Conversation, ada: UUID
     ) -> None:

@@ -93,6 +93,29 @@ class TestChange:
         assert (renamed.json()["title"], renamed.json()["tags"]) == ("New", ["a"])
         assert (archived.json()["title"], archived.json()["archived"], archived.json()["tags"]) == ("New", True, [])
 
+    async def test_its_model_stays_until_it_is_taken_away(self, service: Conversation, ada: UUID) -> None:
+        body = (await service.send("POST", "/conversations", ada, {"model": "small"})).json()
+        path = f"/conversations/{body['id']}"
+        plain = (await service.send("POST", "/conversations", ada, {})).json()
+
+        renamed = (await service.send("PATCH", path, ada, {"title": "New", "tags": None})).json()
+        told = await service.started(ada, "one", conversation_id=body["id"])
+        changed = (await service.send("PATCH", path, ada, {"model": "large"})).json()
+        told_then = await service.started(ada, "two", conversation_id=body["id"])
+        taken = (await service.send("PATCH", path, ada, {"model": None})).json()
+        told_last = await service.started(ada, "three", conversation_id=body["id"])
+
+        assert [found["model"] for found in (body, plain, renamed, changed, taken)] == [
+            "small",
+            None,
+            "small",
+            "large",
+            None,
+        ]
+        assert [turn["model"] for turn in (told, told_then, told_last)] == ["small", "large", None]
+        for wrong in ("", "x" * 129, 5):
+            assert (await service.send("PATCH", path, ada, {"model": wrong})).status_code == 422
+
     async def test_someone_elses_is_not_found(self, service: Conversation, ada: UUID, bob: UUID) -> None:
         theirs = (await service.send("POST", "/conversations", bob, {"title": "Mine"})).json()["id"]
 

@@ -112,16 +112,33 @@ class Client:
             CliError: it was refused, or the connection broke.
         """
         path = f"/api/v1/conversations/{conversation_id}/messages/{message_id}/feedback"
-        body = {"rating": rating} | ({"comment": comment} if comment else {})
+        self._call("POST", path, {"rating": rating} | ({"comment": comment} if comment else {}))
+
+    def models(self) -> dict[str, bool]:
+        """Names of the models that a message may name → whether it is the default. Raises `CliError`."""
+        return {str(item["name"]): bool(item["default"]) for item in self._call("GET", "/api/v1/chat/models")["data"]}
+
+    def model_of(self, conversation_id: str) -> str | None:
+        """Who was chosen for a conversation. Raises `CliError`."""
+        found: str | None = self._call("GET", f"/api/v1/conversations/{conversation_id}")["model"]
+        return found
+
+    def choose(self, conversation_id: str, model: str | None) -> None:
+        """Who answers in a conversation from now on: None is the default. Raises `CliError`."""
+        self._call("PATCH", f"/api/v1/conversations/{conversation_id}", {"model": model})
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The JSON of an answer. Raises `CliError`: it was refused, or the connection broke."""
         try:
-            response = self._http.post(path, json=body, headers=self._headers())
+            response = self._http.request(method, path, json=body, headers=self._headers())
             if response.status_code == 401:
                 self._token = None
-                response = self._http.post(path, json=body, headers=self._headers())
+                response = self._http.request(method, path, json=body, headers=self._headers())
         except httpx2.HTTPError as error:
             raise _unreachable(str(self._http.base_url), error) from None
         if response.is_error:
             raise refusal(response)
+        return response.json()
 
     def cancel(self, run_id: str) -> bool:
         """Stop a run; False when it could not be reached or has ended."""

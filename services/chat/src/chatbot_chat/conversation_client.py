@@ -135,6 +135,9 @@ class Turn(View):
     history: list[HistoryMessage]
     summary: str | None
     instructions: str | None
+    model: str | None = None
+    """Who answers where the request names none: chosen for the conversation, or who gave the answer that is wanted
+    again."""
     knowledge: Knowledge
     options: Options | None = None
     waiting: Waiting | None = None

@@ -42,11 +42,13 @@ async def _answer(turn: Turn, events: AsyncIterator[Event]) -> Answer | Response
     """
     citations: list[dict[str, Any]] = []
     usage: dict[str, Any] | None = None
+    gone: str | None = None
     questions: list[Question] = []
     async for event in events:
         match event.type:
             case "run.started" | "run.snapshot":
                 citations, usage = [], None
+                gone = event.data.get("model_gone", gone)
             case "tool.approval":
                 questions.append(Question.model_validate(event.data))
                 if event.terminal:
@@ -65,6 +67,7 @@ async def _answer(turn: Turn, events: AsyncIterator[Event]) -> Answer | Response
                     citations=citations,
                     usage=usage,
                     finish_reason=event.data.get("finish_reason"),
+                    model_gone=gone,
                 )
             case "run.failed":
                 raise RunFailed(event.data["error"])

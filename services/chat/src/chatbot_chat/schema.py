@@ -91,6 +91,8 @@ class Answer(BaseModel):
     citations: list[dict[str, Any]]
     usage: dict[str, Any] | None
     finish_reason: FinishReason | None = None
+    model_gone: str | None = None
+    """The model that should have answered, and is not served any more: the default has."""
 
 
 class Approval(BaseModel):

@@ -49,6 +49,7 @@ conversations = Table(
     Column("message_count", Integer, nullable=False, server_default=text("0")),
     Column("token_count", Integer, nullable=False, server_default=text("0")),
     Column("last_message_id", Uuid),
+    Column("model", Text),
     _time("created_at"),
     _time("updated_at"),
 )

@@ -136,6 +136,11 @@ def cut(reason: FinishReason | None) -> dict[str, str]:
     return {"finish_reason": reason} if reason else {}
 
 
+def gone(model: str | None) -> dict[str, str]:
+    """Told where a model should have answered that is not served any more."""
+    return {"model_gone": model} if model else {}
+
+
 def terminal(
     turn: Turn, status: str, text: str, error: str | None, reason: FinishReason | None = None
 ) -> tuple[EventType, dict[str, Any]]:

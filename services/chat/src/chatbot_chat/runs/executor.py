@@ -32,7 +32,7 @@ from chatbot_chat.providers import (
     Usage,
 )
 from chatbot_chat.providers.catalog import Catalog
-from chatbot_chat.runs.events import Event, approvals, asked, cut, terminal
+from chatbot_chat.runs.events import Event, approvals, asked, cut, gone, terminal
 from chatbot_chat.runs.failures import AnswerTooLong
 from chatbot_chat.runs.handing_over import handed
 from chatbot_chat.runs.log import RunLog
@@ -114,7 +114,7 @@ class Executor:
             message_id=str(turn.reply_message_id),
             model=task.model,
             resumable=opened is not None,
-            **marked(run.account.variant),
+            **marked(run.account.variant) | gone(task.gone),
         )
         if task.before:
             run.emit("run.snapshot", text=task.before.text, parts=task.before.parts, status="running")

@@ -38,6 +38,8 @@ class Task:
     fallbacks: bool = True
     """Whether another model may answer."""
     variant: str | None = None
+    gone: str | None = None
+    """The model that should have answered, and is not served any more."""
     recall: Recall = field(default_factory=Recall)
 
 
@@ -71,6 +73,7 @@ class Asking:
     def _assistant(self, user: User, turn: Turn, model: str | None, language: str | None) -> Task:
         before = resumed(turn.waiting.resume) if turn.waiting else None
         language = before.language if before else language
+        model, gone = (model, None) if before else self._wanted(turn, model)
         chosen = self._choices.again(before.model, before.variant) if before else self._choices.of(user.id, model)
         options = turn.options or Options(model=chosen.model, raw=False)
         knowledge = before.knowledge if before else turn.knowledge
@@ -91,7 +94,14 @@ class Asking:
         calls = turn.waiting.calls if turn.waiting else []
         decided = {call.tool_call_id: call.approved is True for call in calls}
         toolbox = self._tools.toolbox(asker, may_ask=turn.options is None)  # OpenAI's clients know no way to agree
-        return Task(chosen.model, prepare, toolbox, shelf, language, before, decided, variant=chosen.variant)
+        variant = chosen.variant
+        return Task(chosen.model, prepare, toolbox, shelf, language, before, decided, variant=variant, gone=gone)
+
+    def _wanted(self, turn: Turn, named: str | None) -> tuple[str | None, str | None]:
+        """The model that is asked for: by the request, or else by the turn, and whether that one has gone."""
+        if named or not turn.model:
+            return named, None
+        return (turn.model, None) if turn.model in self._catalog.names else (None, turn.model)
 
     def _raw(self, turn: Turn, model: str, options: Options) -> Task:
         """Without the team's prompt, knowledge and tools, and of no other model."""

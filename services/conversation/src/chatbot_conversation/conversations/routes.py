@@ -60,7 +60,7 @@ async def get_conversation(conversation_id: UUID, user: CurrentUser, conversatio
 async def change_conversation(
     conversation_id: UUID, body: ConversationChanges, user: CurrentUser, conversations: Conversations
 ) -> Conversation:
-    """Rename, tag or archive. PUT is an alias: it too changes only what is sent."""
+    """Rename, tag, archive, or choose who answers in it. PUT is an alias: it too changes only what is sent."""
     return await conversations.change(user.id, conversation_id, body)
 
 

@@ -1,7 +1,7 @@
 """Wire shapes of conversations."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, Field
@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field
 from chatbot_conversation.wire import Request, Response, Role, Status, Text
 
 Title = Annotated[Text, Field(min_length=1, max_length=200)]
+Model = Annotated[Text, Field(min_length=1, max_length=128)]
+"""A name as the chat service lists it, which alone knows which there are."""
 Tag = Annotated[Text, Field(min_length=1, max_length=50)]
 Tags = Annotated[list[Tag], Field(max_length=20), AfterValidator(lambda tags: list(dict.fromkeys(tags)))]
 
@@ -17,6 +19,8 @@ class NewConversation(Request):
     title: Title = "New conversation"
     tags: Tags = Field(default_factory=list)
     language: Annotated[Text, Field(min_length=1, max_length=35)] | None = None
+    model: Model | None = None
+    """Who answers questions that name none; the default where it is None."""
 
 
 class ConversationChanges(Request):
@@ -25,6 +29,12 @@ class ConversationChanges(Request):
     title: Title | None = None
     archived: bool | None = None
     tags: Tags | None = None
+    model: Model | None = None
+    """Null: the default answers again."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True) | self.model_dump(include={"model"}, exclude_unset=True)
 
 
 class GivenFeedback(Request):
@@ -58,6 +68,7 @@ class Conversation(Response):
     language: str | None
     archived: bool
     tags: list[str]
+    model: str | None
     message_count: int
     last_message: LastMessage | None
     created_at: datetime

@@ -46,9 +46,8 @@ class ConversationService:
             return await _find(session, user_id, conversation_id)
 
     async def change(self, user_id: UUID, conversation_id: UUID, changes: ConversationChanges) -> Conversation:
-        values = changes.model_dump(exclude_none=True)
         async with self._database.write() as session:
-            if values:
+            if values := changes.values:
                 await store.change(session, user_id, conversation_id, values)
             return await _find(session, user_id, conversation_id)
 

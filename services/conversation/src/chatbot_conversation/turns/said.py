@@ -123,6 +123,17 @@ async def find_message(session: ReadSession, user_id: UUID, message_id: UUID) ->
     return row
 
 
+async def model_of(session: ReadSession, message: AnyRow) -> str | None:
+    """Who has given an answer, or the newest of a question's. None where an A/B test has decided: so it does again."""
+    if message.role == "assistant":
+        return None if message.variant else message.model
+    inside = (messages.c.user_id == message.user_id) & (messages.c.conversation_id == message.conversation_id)
+    answers = inside & (messages.c.parent_id == message.id) & messages.c.model.is_not(None)
+    query = select(messages.c.model, messages.c.variant).where(answers).order_by(messages.c.id.desc()).limit(1)
+    found = (await session.execute(query)).first()
+    return found.model if found and not found.variant else None
+
+
 _FIND_CONVERSATION = select(conversations).where(is_own(conversations))
 
 

@@ -112,7 +112,9 @@ class Approval(Request):
 class Turn(Response):
     """What the chat service needs to run a turn, or to repeat how it ended.
 
-    `history`, `summary`, `instructions` and `knowledge` are filled only for the caller that is told `started`.
+    `history`, `summary`, `instructions`, `model` and `knowledge` are filled only for the caller that is told `started`.
+    `model` is who answers where the request names none: the one that has given the answer that is wanted again, or the
+    one that the user has chosen for the conversation.
     `waiting` is there while calls of tools wait, and for the caller whose answer to the last one `started` the turn.
     """
 
@@ -128,6 +130,7 @@ class Turn(Response):
     history: list[HistoryMessage] = Field(default_factory=list)
     summary: str | None = None
     instructions: str | None = None
+    model: str | None = None
     knowledge: Knowledge = Knowledge()
     waiting: Waiting | None = None
     reply: Reply | None = None

@@ -73,10 +73,10 @@ class TurnService:
             Conflict: the question is being answered right now.
         """
         async with self._database.read() as reading:
-            question = await starting.question_of(reading, user_id, request)
+            question, again = await starting.question_of(reading, user_id, request)
         knowledge = await self._knowledge.find_for_turn(question.text)
         async with self._database.write() as session:
-            turn = await starting.regenerate(session, user_id, request, question, knowledge, self._allowed)
+            turn = await starting.regenerate(session, user_id, request, question, again, knowledge, self._allowed)
         return _counted(turn)
 
     async def get(self, user_id: UUID, turn_id: UUID) -> Turn:

@@ -77,6 +77,7 @@ async def regenerate(
     user_id: UUID,
     request: Regenerate,
     question: AnyRow,
+    again: str | None,
     knowledge: Knowledge,
     allowed: timedelta,
 ) -> Turn:
@@ -89,21 +90,32 @@ async def regenerate(
             raise Conflict("The message was deleted meanwhile.")
         if row.user_message_id != question.id:
             raise _used_for_another("message")
-        return await _repeat(session, row, request, knowledge, allowed)
+        return await _repeat(session, row, request, knowledge, allowed, again)
     await _refuse_a_second(session, row)
-    return await started_turn(session, row, question.text, question.parent_id, knowledge, room=request.history_tokens)
+    room = request.history_tokens
+    return await started_turn(session, row, question.text, question.parent_id, knowledge, room=room, again=again)
 
 
-async def question_of(session: ReadSession, user_id: UUID, request: Regenerate) -> AnyRow:
-    """The question whose answer is meant, or which is named itself. Raises `NotFound`."""
+async def question_of(session: ReadSession, user_id: UUID, request: Regenerate) -> tuple[AnyRow, str | None]:
+    """The question whose answer is meant, or which is named itself; and the model that has answered it.
+
+    Raises:
+        NotFound: the message is not this user's, or not in this conversation.
+    """
     message = await _message(session, user_id, request.message_id, request.conversation_id)
+    again = await said.model_of(session, message)
     if message.role == "user":
-        return message
-    return await _message(session, user_id, message.parent_id, request.conversation_id)
+        return message, again
+    return await _message(session, user_id, message.parent_id, request.conversation_id), again
 
 
 async def _repeat(
-    session: WriteSession, row: AnyRow, request: StartTurn | Regenerate, knowledge: Knowledge, allowed: timedelta
+    session: WriteSession,
+    row: AnyRow,
+    request: StartTurn | Regenerate,
+    knowledge: Knowledge,
+    allowed: timedelta,
+    again: str | None = None,
 ) -> Turn:
     """A turn that was started before: attached to, or tried again where that is wished or nobody answers it."""
     abandoned = row.state == "running" and row.given_up
@@ -111,8 +123,9 @@ async def _repeat(
         TURNS.labels("interrupted").inc()
     if abandoned or (request.retry and row.state in ("failed", "cancelled", "interrupted")):
         await _refuse_a_second(session, row)
-        again = await store.start_again(session, row, allowed)
-        return await started_turn(session, again, row.text, row.parent_id, knowledge, room=request.history_tokens)
+        begun = await store.start_again(session, row, allowed)
+        room = request.history_tokens
+        return await started_turn(session, begun, row.text, row.parent_id, knowledge, room=room, again=again)
     return await turn_as_it_stands(session, row)
 
 

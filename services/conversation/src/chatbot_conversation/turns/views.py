@@ -21,12 +21,14 @@ async def started_turn(
     *,
     room: int,
     opens: bool = False,
+    again: str | None = None,
 ) -> Turn:
     """The answer for the one caller who runs the attempt.
 
     Args:
         room: tokens of what was said before.
         opens: the conversation has been made for this turn.
+        again: the model that has answered the question before.
     """
     conversation = None if opens else await said.find_conversation(session, row.user_id, row.conversation_id)
     earlier = await said.history(session, row.user_id, parent_id, room) if parent_id else []
@@ -36,6 +38,7 @@ async def started_turn(
         text,
         history=[HistoryMessage.model_validate(message) for message in earlier],
         summary=conversation.summary if conversation else None,
+        model=again or (conversation.model if conversation else None),
         knowledge=knowledge,
         waiting=waiting,
     )

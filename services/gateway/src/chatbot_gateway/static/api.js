@@ -75,6 +75,7 @@ function forget() {
 /** JSON of a signed-in request; null for an empty answer. Throws `Failure`. */
 export const get = async (path) => json(await open("GET", path));
 export const post = async (path, body) => json(await open("POST", path, { body }));
+export const patch = async (path, body) => json(await open("PATCH", path, { body }));
 export const remove = async (path) => json(await open("DELETE", path));
 
 /** Response of a signed-in request, its body not read yet. Throws `Failure` for anything but success. */

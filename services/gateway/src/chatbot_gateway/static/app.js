@@ -3,6 +3,7 @@
 import * as account from "./account.js";
 import { followLink, get, refresh, signedInBefore, signOut, whenSignedOut } from "./api.js";
 import * as scroll from "./scroll.js";
+import { choice } from "./selector.js";
 import * as sidebar from "./sidebar.js";
 import * as talk from "./talk.js";
 import * as unfinished from "./unfinished.js";
@@ -38,7 +39,7 @@ async function enter() {
   by("me-name").textContent = me.name || me.email;
   by("me-email").textContent = me.name ? me.email : "";
   by("me-badge").textContent = (me.name || me.email || "?").slice(0, 1).toUpperCase();
-  await Promise.all([sidebar.reload(), route()]);
+  await Promise.all([choice.load(), sidebar.reload(), route()]);
 }
 
 /** The address says which conversation is open; back and forward work. */

@@ -12,6 +12,7 @@ export const EMPTY = Object.freeze({
   citations: [],
   error: null, // {type, title} of one that failed
   reason: null, // length or content_filter, of one that is completed and yet not whole
+  gone: null, // the model that should have answered, and is not offered any more
   run: null,
   conversation: null,
   question: null,
@@ -25,7 +26,7 @@ export function reduce(answer, event) {
     case "run.started":
       return {
         ...EMPTY, run: event.run_id, conversation: event.conversation_id,
-        question: event.user_message_id, message: event.message_id,
+        question: event.user_message_id, message: event.message_id, gone: event.model_gone ?? null,
       };
     case "run.snapshot": return { ...answer, text: event.text, tools: toolsOf(event.parts), citations: [] };
     case "text.delta": return { ...answer, text: answer.text + event.text };

@@ -6,6 +6,7 @@ import { Question } from "./question.js";
 import { EMPTY, decided, reduce, stored } from "./reducer.js";
 import { Run, newId } from "./run.js";
 import * as scroll from "./scroll.js";
+import { choice, prepare as prepareChoice } from "./selector.js";
 import * as sidebar from "./sidebar.js";
 import { mayUse } from "./tools.js";
 import { Tree } from "./tree.js";
@@ -31,12 +32,16 @@ let page = { busy() {}, putBack() {}, asked() {} };
 export const current = () => conversation;
 export const isBusy = () => Boolean(run);
 export const stop = () => run?.stop();
-export const prepare = (callbacks) => { page = callbacks; };
+export function prepare(callbacks) {
+  page = callbacks;
+  prepareChoice((failure) => { if (failure.status !== 401) messages.append(failed(failure.message)); });
+}
 
 /** Opens a conversation, or (null) an empty page for a new one, for which there is nothing to wait. */
 export function open(id) {
   close();
   conversation = id;
+  choice.show(id);
   sidebar.mark(id);
   title(id ? sidebar.titleOf(id) ?? "" : "New chat");
   return id ? read(id) : null;
@@ -73,6 +78,7 @@ async function read(id) {
     const [found, earlier] = await Promise.all([get(`/api/v1/conversations/${id}`), earlierPage(id)]);
     if (view !== opening) return;
     title(found.title);
+    choice.show(id, found.model);
     tree.add(...earlier);
     draw();
     scroll.toBottom(true);
@@ -162,7 +168,7 @@ const deeds = {
   again(id) {
     if (run) return;
     const { parent_id: after } = tree.get(id);
-    begin({ route: `${placeOf(id)}/regenerate`, body: {}, after });
+    begin({ route: `${placeOf(id)}/regenerate`, body: choice.named, after });
     page.asked();
   },
 };
@@ -176,13 +182,16 @@ export function ask(text, edited = null) {
   if (run) return;
   if (edited) return begin({ route: `${placeOf(edited.id)}/edit`, body: { content: text }, after: edited.parent_id, text, edited });
   const last = tree.path().at(-1)?.message.id ?? null;
-  const place = { ...(conversation && { conversation_id: conversation }), ...(last !== tree.newest && { parent_message_id: last }) };
+  const place = { ...(conversation ? { conversation_id: conversation } : choice.named), ...(last !== tree.newest && { parent_message_id: last }) };
   begin({ route: SEND, body: { content: text, ...place }, after: last, text });
 }
 
 /** Under a name of its own: sent again it is not stored twice. */
 const begin = ({ body, ...request }) => send({ ...request, body: { ...body, client_message_id: newId() } });
-const send = (request) => follow(request, (current) => current.ask(request.route, request.body));
+const send = (request) => follow(request, async (current) => {
+  await choice.settled();
+  await current.ask(request.route, request.body);
+});
 
 /**
  * Shows a run to its end.
@@ -237,6 +246,7 @@ function started(state, request, asked, answer) {
   tail = null;
   if (conversation !== state.conversation) {
     conversation = state.conversation;
+    choice.began(conversation);
     history.pushState(null, "", `#/c/${conversation}`);
     sidebar.reload().then(() => sidebar.mark(conversation));
   }

@@ -36,11 +36,14 @@ const CUT = {
 /**
  * How an answer ended, where it did not simply end.
  *
- * @param {{status: string, error: object | null, reason: string | null}} answer as reducer.js has it
+ * @param {{status: string, error: object | null, reason: string | null, gone?: string | null}} answer as reducer.js has it
  * @returns {{text: string, retryable: boolean}} no text for one that is whole, or under way
  */
-export function ending({ status, error, reason }) {
+export function ending({ status, error, reason, gone }) {
   if (status === "failed" && error) return told(error);
-  if (status === "completed") return { text: CUT[reason] ?? "", retryable: false };
+  if (status === "completed") {
+    const instead = gone ? `The model “${gone}” is not offered any more: the default has answered.` : "";
+    return { text: [CUT[reason], instead].filter(Boolean).join(" "), retryable: false };
+  }
   return { text: ENDINGS[status] ?? "", retryable: status in ENDINGS && status !== "requires_action" };
 }
