@@ -67,6 +67,14 @@ class TestPrices:
         assert cost_of(model({"input": "3", "output": "15"}), Usage(1000, 200)) == 6000
         assert cost_of(model(), Usage(1000, 200)) == 0
 
+    @pytest.mark.parametrize(("cached", "cost"), [(0, 6000), (800, 3840), (5000, 3300)])
+    def test_of_what_the_provider_had_in_its_cache(self, cached: int, cost: int) -> None:
+        prices, usage = {"input": "3", "output": "15"}, Usage(1000, 200, cached_input=cached)
+        assert cost_of(model(prices | {"cached_input": "0.3"}), usage) == cost
+        assert cost_of(model(prices), usage) == 6000
+        assert spent_of(model(prices | {"cached_input": "0.3"}), usage, estimated=False).cost == cost
+        assert (usage + usage).cached_input == 2 * cached
+
     @given(st.decimals(0, 10**6, places=6), st.integers(0, 10**9), st.integers(0, 10**9))
     def test_never_less_than_exactly(self, price: Any, asked: int, said: int) -> None:
         exact = min(price * (asked + said), MOST)

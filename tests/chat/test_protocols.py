@@ -48,11 +48,28 @@ class TestCounts:
     def test_what_gemini_thinks_is_in_the_total_only(self, total: Any, said: int) -> None:
         assert usage_of({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": total}) == Usage(9, said)
 
+    @pytest.mark.parametrize(
+        ("details", "cached"),
+        [
+            ({"cached_tokens": 6}, 6),
+            ({"cached_tokens": None}, 0),
+            ({"cached_tokens": -1}, 0),
+            ({}, 0),
+            (None, 0),
+            (6, 0),
+        ],
+    )
+    def test_what_the_provider_had_in_its_cache(self, details: Any, cached: int) -> None:
+        told = {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": details}
+        assert usage_of(told) == Usage(9, 3, cached_input=cached)
+
     @pytest.mark.parametrize("told", [None, [], "12", {}, {"total_tokens": 3}])
     def test_who_counts_in_another_way_is_estimated(self, told: Any) -> None:
         assert usage_of(told) is None
 
-    @pytest.mark.parametrize(("asked", "said", "counted"), [(5, 7, Usage(11, 7)), (-1, 7, None), (5, "7", None)])
+    @pytest.mark.parametrize(
+        ("asked", "said", "counted"), [(5, 7, Usage(11, 7, cached_input=6)), (-1, 7, None), (5, "7", None)]
+    )
     def test_of_anthropic(self, asked: Any, said: Any, counted: Usage | None) -> None:
         usage = {"input_tokens": asked, "cache_read_input_tokens": 6, "output_tokens": 1}
         started = Said(type="message_start", message=Said(usage=Said(cache_creation_input_tokens=None, **usage)))

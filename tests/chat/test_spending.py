@@ -226,17 +226,19 @@ class TestLedger:
         assert row["estimated"] is not known
         assert (row["output_tokens"] == 7) if known else (row["output_tokens"] > 3)
 
-    async def test_has_what_a_model_thought_aside(
+    async def test_has_what_a_model_thought_aside_and_had_in_its_cache(
         self, keys: Keys, told: dict[str, Any], ada: UUID, sql: asyncpg.Connection
     ) -> None:
         like = next(model for model in told["models"] if model["name"] == "echo")
         aside = {"name": "aside", "deployments": [{"provider": "scripted", "model": "aside", "weight": 1}]}
+        aside |= {"prices": {"input": "1", "output": "2", "cached_input": "0.1"}}
         async with running(keys, Settings.model_validate(told | {"models": [*told["models"], like | aside]})) as chat:
             await chat.stream(ada, "Hello", model="aside")
             body = {"model": "aside", "messages": HELLO, "stream": True}
             await chat.client.post("/v1/chat/completions", json=body, headers=chat.keys.bearer(ada))
         rows = await entered(sql, ada)
         assert [(row["input_tokens"], row["output_tokens"], row["estimated"]) for row in rows] == [(9, 1000, False)] * 2
+        assert [row["cost"] for row in rows] == [2004] * 2  # 3 of 1, 6 of 0.1 and 1000 of 2, rounded up
 
     async def test_has_the_assistants_answers(self, chat: Chat, ada: UUID, sql: asyncpg.Connection) -> None:
         body = {"model": BOT, "messages": HELLO}

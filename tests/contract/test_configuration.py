@@ -106,7 +106,7 @@ ACCEPTED: list[dict[str, Any]] = [
     *(provider(type=kind, apiKeySecretRef={"name": "s", "key": "k"}) for kind in sorted(KEYED_PROVIDERS)),
     *(provider(type=kind, baseURL=None) for kind in ("Retrieval", "Fake")),
     models(prices={"input": "0.25", "output": "2"}),
-    models(prices={"input": "0", "output": "1" + "0" * 19}),
+    models(prices={"input": "0", "output": "1" + "0" * 19, "cachedInput": "0.000001"}),
     {"llm": models()["llm"] | {"variants": [{"name": "a", "model": "m", "weight": 1000}, {"name": "b"}]}},
     {"llm": {"variants": [{"name": "a"}]}},
     {"llm": {"cache": {"mode": "Exact", "ttl": "1s500ms"}}},
@@ -200,6 +200,8 @@ def test_where_a_provider_is(kind: str, written: str | None, told: str | None, k
 def test_prices_are_told_where_there_are_any(keys: Keys) -> None:
     prices = {"input": "0.25", "output": "2"}
     assert mapping("chat", keys, spec=models(prices=prices))["models"][0]["prices"] == prices
+    cached = mapping("chat", keys, spec=models(prices=prices | {"cachedInput": "0.025"}))["models"][0]["prices"]
+    assert cached == prices | {"cached_input": "0.025"}
     assert "prices" not in mapping("chat", keys, spec=models())["models"][0]
 
 

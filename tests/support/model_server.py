@@ -225,12 +225,16 @@ async def _filtered(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+KNOWN = {"cached_tokens": 6}
+"""Of a prompt that came before."""
+
+
 async def _aside(body: dict[str, Any]) -> AsyncIterator[bytes]:
-    """Counts what it has thought as Gemini does: in the total only."""
+    """Counts as Gemini does: what it has thought is in the total only, and some of the prompt was in its cache."""
     async for piece in _words(body):
         yield piece
     yield _chunk(body["model"], {}, "stop")
-    usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 1009}
+    usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 1009, "prompt_tokens_details": KNOWN}
     last = {"id": "chatcmpl-script", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
     yield b"data: " + json.dumps(last | {"choices": [], "usage": usage}).encode() + b"\n\n"
     yield b"data: [DONE]\n\n"

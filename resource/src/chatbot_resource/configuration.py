@@ -249,7 +249,7 @@ def _models(llm: Llm) -> list[dict[str, Any]]:
 def _prices(model: LanguageModel) -> dict[str, Any]:
     """Told only where they are written: images of the release before do not know them."""
     prices = model.prices
-    return {"prices": {"input": prices.input, "output": prices.output}} if prices else {}
+    return {"prices": prices.model_dump(exclude_none=True)} if prices else {}
 
 
 def _conversation(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[str, Any]:

@@ -97,6 +97,9 @@ class Prices(Model):
 
     input: Annotated[Price, Field(description="Of the prompt.")]
     output: Annotated[Price, Field(description="Of the answer.")]
+    cached_input: Annotated[
+        Price | None, Field(description="Of what the provider has of a prompt in its cache; else the price of input.")
+    ] = None
 
 
 class LanguageModel(Model):

@@ -42,6 +42,13 @@ class Prices(ClosedModel):
 
     input: Price
     output: Price
+    cached_input: Price | None = None
+
+    def of(self, asked: int, said: int, cached: int) -> Decimal:
+        """Of so many tokens, in millionths; `cached` are those of `asked` that the provider had in its cache."""
+        again = self.input if self.cached_input is None else self.cached_input
+        cached = min(cached, asked)
+        return self.input * (asked - cached) + again * cached + self.output * said
 
 
 class ModelSettings(ClosedModel):

@@ -1,7 +1,7 @@
 """What an answer has used, and what that costs. Pure; money is whole millionths of the currency, rounded up."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -38,12 +38,12 @@ def cost_of(model: ModelSettings, usage: Usage) -> int:
     """A price is of a million tokens, and money in millionths: so many millionths for each token."""
     if model.prices is None:
         return 0
-    return min(ceil(model.prices.input * usage.input_tokens + model.prices.output * usage.output_tokens), MOST)
+    return min(ceil(model.prices.of(usage.input_tokens, usage.output_tokens, usage.cached_input)), MOST)
 
 
 def spent_of(model: ModelSettings, usage: Usage, before: Spent | None = None, *, estimated: bool) -> Spent:
     """With what the same attempt has spent before: a run with tools asks several times."""
-    counted = Usage(min(usage.input_tokens, MOST), min(usage.output_tokens, MOST))
+    counted = replace(usage, input_tokens=min(usage.input_tokens, MOST), output_tokens=min(usage.output_tokens, MOST))
     spent = Spent(model.name, counted.input_tokens, counted.output_tokens, cost_of(model, counted), estimated)
     if before is None:
         return spent

@@ -85,14 +85,22 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider counted them. `cached`: for an answer from the cache, so they cost nothing this time."""
+    """Tokens as the provider counted them. `cached`: for an answer from the cache, so they cost nothing this time.
+
+    `cached_input` are those of `input_tokens` that the provider had in a cache of its own: they may cost less.
+    """
 
     input_tokens: int
     output_tokens: int
     cached: bool = False
+    cached_input: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            cached_input=self.cached_input + other.cached_input,
+        )
 
     def as_json(self) -> dict[str, int]:
         counts = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}

@@ -115,6 +115,7 @@ class Reading:
         self._thoughts: dict[int, dict[str, str]] = {}
         """Blocks since the last call."""
         self._asked: tuple[object, ...] = (None,)
+        """New tokens, those put into a cache, and last those that were read from one."""
         self._said: object = 0
         self._reason: str | None = None
 
@@ -173,5 +174,5 @@ class Reading:
         """What is left when the stream is over."""
         asked, said = [count for told in self._asked if (count := count_of(told)) is not None], count_of(self._said)
         if len(asked) == len(self._asked) and said is not None:
-            yield Usage(sum(asked), said)
+            yield Usage(sum(asked), said, cached_input=asked[-1])
         yield Finish(_REASONS.get(self._reason or "", "stop"))

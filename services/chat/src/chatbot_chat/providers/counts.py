@@ -22,4 +22,6 @@ def usage_of(told: object) -> Usage | None:
     asked, said = count_of(told.get("prompt_tokens")), count_of(told.get("completion_tokens") or 0)
     if asked is None or said is None:
         return None
-    return Usage(asked, max(said, (count_of(told.get("total_tokens")) or 0) - asked))
+    known = told.get("prompt_tokens_details")
+    cached = count_of(known.get("cached_tokens")) if isinstance(known, Mapping) else None
+    return Usage(asked, max(said, (count_of(told.get("total_tokens")) or 0) - asked), cached_input=cached or 0)

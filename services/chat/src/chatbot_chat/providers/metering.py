@@ -82,7 +82,7 @@ class Series:
             counter.inc(tokens)
             histogram.observe(tokens)
         if self._prices:
-            cost = self._prices.input * usage.input_tokens + self._prices.output * usage.output_tokens
+            cost = self._prices.of(usage.input_tokens, usage.output_tokens, usage.cached_input)
             self._cost.inc(float(cost) / MILLION)
 
     def ended(self, seconds: float, status: str, failure: str = "") -> None:
