@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from math import ceil
 from typing import Any
 
 import asyncpg
 import openai
 import pytest
+from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
 
-from tests.chat.running import Chat
+from tests.chat.running import Chat, running
+from tests.support.identity import Keys
 
 MODEL = "all-MiniLM-L6-v2"
 ADA = uuid7()
@@ -55,6 +58,23 @@ class TestEmbeddings:
         async with asyncio.timeout(20):
             while await sql.fetchval(query, ADA, MODEL, answer.usage.prompt_tokens) != 0:
                 await asyncio.sleep(0.05)
+
+    async def test_cost_what_they_are_said_to(self, keys: Keys, told: dict[str, Any], sql: asyncpg.Connection) -> None:
+        bob, limit = uuid7(), {"tokens_per_day": None, "tokens_per_month": None, "cost_per_month": None}
+        budgets = {"per_user": limit | {"cost_per_day": 30}, "total": limit | {"cost_per_day": None}, "currency": "EUR"}
+        settings = Settings.model_validate(told | {"embeddings_price": "0.02", "budgets": budgets})
+        async with (
+            running(keys, settings) as chat,
+            AsyncOpenAI(base_url=f"{chat.client.base_url}/v1", api_key=keys.access_token(bob), max_retries=0) as sdk,
+        ):
+            tokens = (await sdk.embeddings.create(model=MODEL, input="word " * 1000)).usage.total_tokens
+            with pytest.raises(openai.RateLimitError, match="budget"):
+                await sdk.embeddings.create(model=MODEL, input="word " * 1000)
+        assert 1000 <= tokens <= 1400
+        async with asyncio.timeout(20):
+            while (cost := await sql.fetchval("SELECT cost FROM ledger WHERE user_id = $1", bob)) is None:
+                await asyncio.sleep(0.05)
+        assert cost == ceil(tokens * 0.02)
 
     async def test_another_model(self, sdk: AsyncOpenAI) -> None:
         with pytest.raises(openai.NotFoundError, match=MODEL) as caught:

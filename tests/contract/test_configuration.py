@@ -205,6 +205,13 @@ def test_prices_are_told_where_there_are_any(keys: Keys) -> None:
     assert "prices" not in mapping("chat", keys, spec=models())["models"][0]
 
 
+def test_a_price_of_embeddings_is_told_to_who_counts_it(keys: Keys) -> None:
+    spec = embedding(price="0.02")
+    assert mapping("chat", keys, spec=spec)["embeddings_price"] == "0.02"
+    assert "embeddings_price" not in mapping("chat", keys, spec=embedding())
+    assert mapping("conversation", keys, spec=spec) == mapping("conversation", keys, spec=embedding())
+
+
 def test_variants_are_told_where_there_are_any(keys: Keys) -> None:
     variants = [{"name": "a"}, {"name": "b", "weight": 3, "model": "m"}]
     spec = {"llm": models()["llm"] | {"variants": variants}}

@@ -137,6 +137,7 @@ def _chat(spec: Spec, endpoints: Endpoints, resolved: Resolved) -> dict[str, Any
         **_cache(llm),
         **_budgets(spec.budgets),
         **_moderation(spec, resolved),
+        **({"embeddings_price": price} if (price := spec.embeddings.price) else {}),  # as prices are
     }
 
 

@@ -27,6 +27,7 @@ from chatbot_resource.fields import (
     Duration,
     KeyRef,
     Model,
+    Price,
     Ratio,
     ResourceName,
     Tag,
@@ -76,6 +77,10 @@ class Embeddings(Model):
     model: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     dimensions: Annotated[int, Field(ge=8, le=4096)] | None = None
     api_key_secret_ref: KeyRef | None = None
+    price: Annotated[
+        Price | None,
+        Field(description="Of a million tokens, in the currency of spec.llm.models[].prices: for /v1/embeddings."),
+    ] = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -114,7 +114,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     )
     app.state.responses = ResponseService(app.state.completions, runs, catalog)
     app.state.moderation = moderation
-    app.state.embeddings = EmbeddingService(conversation, budgets)
+    app.state.embeddings = EmbeddingService(conversation, budgets, settings.embeddings_price)
     return app
 
 

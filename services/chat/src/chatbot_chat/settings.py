@@ -139,6 +139,8 @@ class Settings(ServiceSettings):
     tools: ToolSettings
     budgets: BudgetsSettings | None = None
     moderation: ModerationSettings | None = None
+    embeddings_price: Price = Decimal(0)
+    """Of a million tokens."""
     redis_url: RedisUrl
     provider_keys: dict[str, SecretStr] = Field(default_factory=dict)
     """Provider name → API key."""

@@ -3,6 +3,7 @@
 import asyncio
 from array import array
 from base64 import b64encode
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from chatbot_common.errors import InvalidRequest, Problem
@@ -17,7 +18,7 @@ from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import ConversationClient, EmbeddingModel
 from chatbot_chat.providers import Usage
 from chatbot_chat.providers.catalog import UnknownModel
-from chatbot_chat.settings import DeploymentSettings, ModelSettings
+from chatbot_chat.settings import DeploymentSettings, ModelSettings, Prices
 from chatbot_chat.tokens import estimate_tokens
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -63,9 +64,12 @@ class EmbeddingRequest(BaseModel):
 
 
 class EmbeddingService:
-    def __init__(self, conversation: ConversationClient, budgets: Budgets) -> None:
+    """`price` is of a million tokens."""
+
+    def __init__(self, conversation: ConversationClient, budgets: Budgets, price: Decimal) -> None:
         self._conversation = conversation
         self._budgets = budgets
+        self._prices = Prices(input=price, output=Decimal(0))
         self._model: EmbeddingModel | None = None
 
     async def model(self) -> EmbeddingModel:
@@ -96,7 +100,7 @@ class EmbeddingService:
         tokens = sum(map(estimate_tokens, request.input))
         account = self._budgets.account(user.id, uuid7())
         try:
-            return await self._counted(account, _priceless(model.model), request.input, tokens), tokens
+            return await self._counted(account, _settings(model.model, self._prices), request.input, tokens), tokens
         finally:
             await account.close()
 
@@ -127,7 +131,7 @@ def _base64(vector: list[float]) -> str:
     return b64encode(array("f", vector).tobytes()).decode()
 
 
-def _priceless(name: str) -> ModelSettings:
-    """What the ledger is told: tokens count, and cost nothing."""
+def _settings(name: str, prices: Prices) -> ModelSettings:
+    """What budgets and the ledger are told: a model that says nothing."""
     deployment = DeploymentSettings(provider="embeddings", model=name, weight=1)
-    return ModelSettings(name=name, deployments=[deployment], context_window=1, max_output_tokens=1)
+    return ModelSettings(name=name, deployments=[deployment], context_window=1, max_output_tokens=1, prices=prices)
