@@ -10,6 +10,7 @@ from chatbot_chat.agent import CALLS
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
+from pydantic import BaseModel
 
 from tests.chat.running import Chat, running
 from tests.support.claude_server import ClaudeServer
@@ -27,7 +28,7 @@ async def sdk(keys: Keys, told: dict[str, Any], running_claude: tuple[Any, str])
     """Of a chat service that has models of Anthropic too: `claude-agent`, `claude-calling`."""
     [*_, some] = [item for item in told["providers"] if item["name"] == "scripted"]
     told["providers"].append(some | {"name": "claude", "type": "Anthropic", "base_url": running_claude[1]})
-    for script in ("agent", "calling", "signing"):
+    for script in ("agent", "calling", "signing", "formal"):
         deployments = [{"provider": "claude", "model": script, "weight": 1}]
         told["models"].append(told["models"][0] | {"name": f"claude-{script}", "deployments": deployments})
     async with running(keys, Settings.model_validate(told)) as chat, client_of(chat) as client:
@@ -184,6 +185,44 @@ def output_of(response: Any, output: str) -> Any:
     [call] = response.output
     assert (call.type, call.name) == ("function_call", "add")
     return {"type": "function_call_output", "call_id": call.call_id, "output": output}
+
+
+class Answer(BaseModel):
+    answer: int
+
+
+class TestFormats:
+    """By the SDK's own helpers."""
+
+    @pytest.mark.parametrize("store", [True, False])
+    @pytest.mark.parametrize("model", ["formal", "claude-formal"])
+    async def test_of_responses(self, sdk: AsyncOpenAI, model: str, store: bool) -> None:
+        response = await sdk.responses.parse(model=model, input="What?", text_format=Answer, store=store)
+        assert response.output_parsed == Answer(answer=42)
+        form: Any = response.text and response.text.format
+        assert (form.type, form.name, form.strict) == ("json_schema", "Answer", True)
+        if store:
+            assert (await sdk.responses.retrieve(response.id)).text == response.text
+            calling = await sdk.responses.parse(
+                model=model, input="What?", text_format=Answer, tools=[FUNCTION], previous_response_id=response.id
+            )
+            assert calling.output_parsed == Answer(answer=42)
+
+    async def test_of_completions_that_are_worded_here(self, sdk: AsyncOpenAI) -> None:
+        asked: list[Any] = [{"role": "user", "content": "What?"}]
+        completion = await sdk.chat.completions.parse(model="claude-formal", messages=asked, response_format=Answer)
+        assert completion.choices[0].message.parsed == Answer(answer=42)
+
+    async def test_any_json_only_where_the_model_knows_it(self, sdk: AsyncOpenAI) -> None:
+        form: Any = {"format": {"type": "json_object"}}
+        assert json.loads((await sdk.responses.create(model="formal", input="What?", text=form)).output_text)
+        for model in ("claude-formal", "retrieval", BOT):
+            with pytest.raises(openai.BadRequestError, match="cannot be held to the format 'json_object'") as caught:
+                await sdk.responses.create(model=model, input="What?", text=form)
+            assert caught.value.param == "text"
+        form["format"] = {"type": "json_schema", "name": "x"}
+        with pytest.raises(openai.BadRequestError, match="has a name and a schema"):
+            await sdk.responses.create(model="formal", input="What?", text=form)
 
 
 class TestResponses:

@@ -322,7 +322,7 @@ class TestRefusals:
             ({"previous_response_id": "resp_1", "conversation": str(uuid7())}, "exclude each other"),
             ({"tools": [{"type": "web_search"}]}, "type function"),
             ({"model": BOT, "tools": [{"type": "function", "name": "add"}]}, "its own tools"),
-            ({"text": {"format": {"type": "json_object"}}}, "response_format"),
+            ({"model": BOT, "text": {"format": {"type": "json_object"}}}, "plain text"),
             ({"metadata": {"x": "y" * 513}}, "512|too long"),
             ({"top_p": 1.1}, "top_p"),
             ({"prompt": {"id": "pmpt_1"}}, "instructions"),

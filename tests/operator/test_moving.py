@@ -243,6 +243,18 @@ class TestAfterwards:
         assert ("StatefulSet", "demo-postgres") not in cluster.children
         assert ("Service", "demo-postgres") not in cluster.children
 
+    def test_one_that_sleeps_holds_up_no_later_move(self) -> None:
+        cluster = copied({"mode": "Dev"})
+        cluster.edit(mode="Active")
+        hibernated(cluster.converge())
+        cluster.edit(stores=stores(EXTERNAL["postgres"]))
+        rounds(cluster, 4)
+        assert set(jobs(cluster)) == {"auth-copy", "conversation-copy"}
+        assert replicas(cluster, "demo-postgres") == 0
+        cluster.settle("auth-copy", "conversation-copy")
+        cluster.reconcile()
+        assert (data(cluster).mode, data(cluster).formerly) == ("External", ["Dev", "CloudNativePG"])
+
     def test_its_disk_and_image_stay_its_own(self) -> None:
         cluster = hibernated(settled())
         cluster.edit(images={"postgres": "example.com/postgresql:18"})

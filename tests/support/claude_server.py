@@ -134,6 +134,15 @@ async def _signing(body: dict[str, Any]) -> AsyncIterator[bytes]:
         yield piece
 
 
+async def _formal(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Answers in JSON if it must."""
+    form = (body.get("output_config") or {}).get("format") or {}
+    said = '{"answer": 42}' if form.get("type") == "json_schema" and form["schema"]["properties"] else "Forty-two."
+    text = {"type": "text_delta", "text": said}
+    for piece in [_start(body), *_block(0, {"type": "text", "text": ""}, text), *_stop("end_turn")]:
+        yield piece
+
+
 async def _hang_midway(body: dict[str, Any]) -> AsyncIterator[bytes]:
     async for piece in _words(body):
         yield piece
@@ -173,6 +182,7 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "calling": _calling,
     "agent": _agent,
     "signing": _signing,
+    "formal": _formal,
 }
 
 

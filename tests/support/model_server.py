@@ -236,6 +236,17 @@ async def _aside(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+FORMAL = '{"answer": 42}'
+
+
+async def _formal(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Answers in JSON if it must, by a schema or by any."""
+    kind = (body.get("response_format") or {}).get("type", "text")
+    yield _chunk(body["model"], {"content": "Forty-two." if kind == "text" else FORMAL})
+    yield _chunk(body["model"], {}, "stop")
+    yield b"data: [DONE]\n\n"
+
+
 async def _half(_: dict[str, Any]) -> AsyncIterator[bytes]:
     """A whole answer that breaks off."""
     yield b'{"id": "chatcmpl-script", "choices": [{"index": 0'
@@ -258,6 +269,7 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "calling": _calling,
     "agent": _agent,
     "signing": _agent,
+    "formal": _formal,
     "halfway": _halfway,
     "aside": _aside,
     "spent": _spent,
@@ -307,6 +319,9 @@ class ModelServer:
         if model == "picky" and (refused := next((name for name in PICKY if name in body), None)):
             error = {"message": f"Unsupported parameter: '{refused}'", "type": "invalid_request_error"}
             return JSONResponse({"error": error | {"param": refused, "code": "unsupported_parameter"}}, 400)
+        if model == "filtering":
+            error = {"message": "scripted", "code": "content_filter", "param": "prompt"}
+            return JSONResponse({"error": error}, 400)
         if model == "toolless" and "tools" in body:
             return JSONResponse({"error": {"message": "toolless:2b does not support tools", "type": "api_error"}}, 400)
         if model == "strict" and "stream_options" in body:

@@ -106,9 +106,12 @@ class _Planner:
         if cloudnativepg.used(self.context.bot):
             running["postgres"] = self._cloud_native_pg(cluster_image, last)
         postgres_gate = self._store_gate(running.get("postgres"))
-        formers = [self._step("stores", moving.build_former(former)) for former in moving.formers(self.context)]
+        before = moving.formers(self.context)
+        formers = [self._step("stores", moving.build_former(former)) for former in before]
+        # Those that sleep on hold nothing that is copied now.
+        sources = [step for former, step in zip(before, formers, strict=True) if former.awake]
         resting = moving.not_at_rest(self.context)
-        ready = (self._stopping(PODS), resting, postgres_gate, *map(self._store_gate, formers))
+        ready = (self._stopping(PODS), resting, postgres_gate, *map(self._store_gate, sources))
         copies = self._copies(configs, no_settings, *ready)
         databases = {owner: self._migration(owner, configs, no_settings, postgres_gate) for owner in names.OWNERS}
 

@@ -95,6 +95,8 @@ class Options(View):
     must_call: bool | str = False
     """What that says, as `ModelRequest` has it."""
     parallel_tool_calls: bool = True
+    format: dict[str, Any] | None = None
+    """As `ModelRequest` has it."""
     max_tool_calls: int | None = None
     """Of tools that OpenAI hosts: raw models have none."""
     sent: int = 0

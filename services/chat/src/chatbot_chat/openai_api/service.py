@@ -26,14 +26,7 @@ from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.raw import raw_request, refuse_forced_tools, refuse_unheld
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
-from chatbot_chat.providers import (
-    ModelEvent,
-    ModelRequest,
-    ProviderError,
-    ProviderTimeout,
-    RelayedAnswer,
-    Usage,
-)
+from chatbot_chat.providers import ModelEvent, ModelRequest, ProviderError, ProviderTimeout, RelayedAnswer, Usage
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_json
@@ -129,9 +122,13 @@ class CompletionService:
         if model not in self.models:
             raise UnknownModel(model, self.models)
 
+    def formats(self, model: str) -> tuple[str, ...]:
+        """To which a model can be held where its answer is worded here: the assistant to none."""
+        return () if model == self._assistant else self._catalog.formats(model)
+
     async def answer(self, user: User, request: CompletionRequest, use: Use = USUAL) -> Answering:
         """Find what is known about the question, and be ready to stream."""
-        refuse_unheld(request)
+        refuse_unheld(request, self.formats(request.model))
         if request.model != self._assistant:
             return await self._answer_raw(user, request, use)
         refuse_forced_tools(request)

@@ -67,6 +67,8 @@ class ModelRequest:
     """Whether the model has to call a tool; a text names which."""
     parallel: bool = True
     """Whether it may make several calls at once."""
+    format: Mapping[str, Any] | None = None
+    """In which it has to answer, as `response_format` of chat completions; None is as it likes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ def parameters(request: ModelRequest) -> dict[str, Any]:
         asked["system"] = system
     if request.stop:
         asked["stop_sequences"] = list(request.stop)
+    if request.format:
+        asked["output_config"] = {"format": {"type": "json_schema", "schema": request.format["json_schema"]["schema"]}}
     if request.tools:
         asked["tools"] = [
             {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}

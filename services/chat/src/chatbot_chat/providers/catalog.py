@@ -82,6 +82,13 @@ class Catalog:
         protocols = {self._providers[item.provider].protocol for item in self.model(name).deployments}
         return protocols <= {"openai", "anthropic"}
 
+    def formats(self, name: str) -> tuple[str, ...]:
+        """In which a model can be made to answer, besides plain text."""
+        protocols = {self._providers[item.provider].protocol for item in self.model(name).deployments}
+        if protocols <= {"openai"}:
+            return ("json_object", "json_schema")
+        return ("json_schema",) if protocols <= {"openai", "anthropic"} else ()
+
     async def stream(
         self,
         name: str,

@@ -36,8 +36,8 @@ _REASONING = ("reasoning_content", "reasoning")
 _UNKNOWN = ("unsupported", "not_supported", "unknown", "unrecognized", "unexpected", "extra")
 """What is in the code or the type of an error about a parameter that the model does not take, whatever its value."""
 _BOUNDS = ("max_tokens", "max_completion_tokens")
-_NEEDED = ("max_completion_tokens",)
-"""Never left out: an answer must be bounded."""
+_NEEDED = ("max_completion_tokens", "response_format")
+"""Never left out: an answer must be bounded, and one in another format is none."""
 UNSIGNED = "unsigned tool calls"
 """What a model refuses that wants each call signed, by itself."""
 _FOREIGN: Mapping[str, Any] = {"google": {"thought_signature": "skip_thought_signature_validator"}}
@@ -59,6 +59,8 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
         wanted["top_p"] = request.top_p
     if request.stop:
         wanted["stop"] = list(request.stop)
+    if request.format:
+        wanted["response_format"] = dict(request.format)
     if request.tools:
         wanted["tools"] = [_tool(tool) for tool in request.tools]
         if not request.may_call and "tools" not in refused:

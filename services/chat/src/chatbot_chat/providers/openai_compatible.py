@@ -16,7 +16,7 @@ from chatbot_chat.providers import (
     Taken,
     openai_chunks,
 )
-from chatbot_chat.providers.errors import refusal, retry_after_of, unanswered
+from chatbot_chat.providers.errors import ProviderFiltered, refusal, retry_after_of, unanswered
 from chatbot_chat.providers.openai_chunks import UNSIGNED, Chunk, lacks_signature
 from chatbot_chat.providers.passing import Passed
 from chatbot_chat.providers.patience import Patience
@@ -32,6 +32,7 @@ _ABOUT_OPTIONS = (400, 422)
 OPENAI = "https://api.openai.com/v1"
 NO_KEY = "not-needed"  # servers without keys ignore it
 _DONE = b"[DONE]"
+_FILTERED = b'"content_filter"'
 
 
 class OpenAICompatible:
@@ -79,6 +80,8 @@ class OpenAICompatible:
                 refused = _refused_by(answer.status, said, options)
                 if answer.status == 400 and UNSIGNED not in dialect and lacks_signature(said):
                     refused = UNSIGNED
+            if refused is None and answer.status == 400 and _FILTERED in said:
+                raise ProviderFiltered(f"The filter of provider {self.name} refused the question; please rephrase it.")
             if refused is None:
                 raise refusal(self.name, answer.status, retry_after_of(answer.headers))
             log.info("model refuses a parameter", provider=self.name, model=request.model, parameter=refused)

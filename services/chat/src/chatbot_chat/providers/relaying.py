@@ -1,7 +1,7 @@
 """How a provider that speaks OpenAI's protocol is asked: one request, and its answer as bytes.
 
-By our own client (chatbot_common.upstream): the SDK's takes three times the CPU of all else that chat does for an
-answer. Behind a proxy that the environment names httpx2 asks, which knows the ways through one.
+By our own client (chatbot_common.upstream): the SDK took a quarter of what chat does for a turn, see
+docs/decisions/0024. Behind a proxy that the environment names httpx2 asks, which knows the ways through one.
 """
 
 import asyncio

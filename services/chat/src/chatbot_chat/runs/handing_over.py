@@ -55,6 +55,7 @@ def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
             may_call=options.may_call,
             must_call=options.must_call,
             parallel=options.parallel_tool_calls,
+            format=options.format,
         )
 
     return prepare

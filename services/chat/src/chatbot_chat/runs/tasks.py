@@ -134,6 +134,6 @@ def _preparing(
             temperature=TEMPERATURE if options.temperature is None else options.temperature,
             use=use,
         )
-        return replace(request, top_p=options.top_p, parallel=options.parallel_tool_calls)
+        return replace(request, top_p=options.top_p, parallel=options.parallel_tool_calls, format=options.format)
 
     return prepare

@@ -13,7 +13,7 @@ from chatbot_common.identity import User
 
 from chatbot_chat.budgets.windows import BudgetUsedUp
 from chatbot_chat.conversation_client import Knowledge, Options, Turn
-from chatbot_chat.openai_api.raw import Refused, raw_request, refuse_forced_tools
+from chatbot_chat.openai_api.raw import Refused, raw_request, refuse_forced_tools, refuse_format
 from chatbot_chat.openai_api.responses.inputs import InputWindow, items_of, page_of
 from chatbot_chat.openai_api.responses.schema import ResponseRequest
 from chatbot_chat.openai_api.responses.stateless import Stateless
@@ -169,6 +169,7 @@ class ResponseService:
         self._completions.check(request.model)
         asked, raw = request.completion, request.model != self._assistant
         request.refuse_unheld(raw)
+        refuse_format("text", request.model, asked.format, self._completions.formats(request.model))
         if not raw and (request.tools or any(item.role == "tool" for item in asked.messages)):
             raise Refused("tools", "The assistant uses its own tools; those of the client are for the raw models.")
         tools, choice = request.tools or [], request.tool_choice
@@ -190,6 +191,7 @@ class ResponseService:
             tool_choice=choice,
             parallel_tool_calls=asked.parallel,
             max_tool_calls=request.max_tool_calls,
+            format=asked.format,
         )
 
     async def turn(self, user: User, response_id: str) -> Turn:

@@ -85,7 +85,7 @@ class Response:
             "conversation": {"id": str(self.conversation_id)} if self.conversation_id else None,
             "store": self.stored,
             "temperature": TEMPERATURE if options.temperature is None else options.temperature,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": _format(options.format)},
             "tool_choice": options.tool_choice or "auto",
             "tools": [{"parameters": None, "strict": None} | tool for tool in options.tools],
             "top_p": 1.0 if options.top_p is None else options.top_p,
@@ -269,6 +269,11 @@ def stateless(options: Options) -> Response:
 def _part(text: str, citations: Sequence[Json]) -> Json:
     annotations = [{"type": "url_citation"} | item["url_citation"] for item in annotations_of(text, citations)]
     return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
+
+
+def _format(told: Json | None) -> Json:
+    """Of `response_format` as chat completions have it."""
+    return {"type": told["type"]} | told.get("json_schema", {}) if told else {"type": "text"}
 
 
 def _error(error: dict[str, str] | None) -> Json | None:
