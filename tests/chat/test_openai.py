@@ -121,6 +121,14 @@ class TestRaw:
             while "Who leaves?" not in model_server_module.hung_up:
                 await asyncio.sleep(0.02)
 
+    async def test_leaving_stops_it_also_before_its_first_word(self, chat: Chat) -> None:
+        body = {"model": "hang", "messages": [{"role": "user", "content": "Who waits?"}]}
+        with pytest.raises(httpx2.ReadTimeout):
+            await chat.client.post("/v1/chat/completions", json=body, headers=chat.keys.bearer(ADA), timeout=0.5)
+        async with asyncio.timeout(1):  # its own limit comes later
+            while "Who waits?" not in model_server_module.hung_up:
+                await asyncio.sleep(0.02)
+
     async def test_a_compressed_answer_arrives_readable(self, chat: Chat) -> None:
         body = {"model": "echo", "messages": HELLO}
         response = await chat.client.post("/v1/chat/completions", json=body, headers=chat.keys.bearer(ADA))

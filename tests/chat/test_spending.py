@@ -128,7 +128,7 @@ class TestHeld:
     """Nothing is used up; another answer holds it."""
 
     async def test_is_told_to_ask_again_in_seconds(self, bounded: Chat, ada: UUID) -> None:
-        async with bounded.streaming(ada, "Count", model="endless") as events:
+        async with bounded.streaming(ada, "Count", model="silent") as events:
             run = (await anext(events))["run_id"]
             response = await bounded.send(ada, "two", model="echo", client_message_id="two")
             again = await bounded.send(ada, "two", model="echo", client_message_id="two")

@@ -106,6 +106,14 @@ async def _halting(body: dict[str, Any]) -> AsyncIterator[bytes]:
             yield piece
 
 
+async def _hang(request: Request, body: dict[str, Any]) -> None:
+    for _ in range(2400):
+        if await request.is_disconnected():
+            hung_up.append(body["messages"][-1]["content"])
+            break
+        await asyncio.sleep(0.05)
+
+
 async def _hang_midway(body: dict[str, Any]) -> AsyncIterator[bytes]:
     async for piece in _words(body):
         yield piece
@@ -317,7 +325,7 @@ class ModelServer:
         if model == "large":
             return Response("<html>413 Request Entity Too Large</html>", 413, media_type="text/html")
         if model == "hang":
-            await asyncio.sleep(120)
+            await _hang(request, body)
         if model == "late":
             await asyncio.sleep(0.3)
         if model == "picky" and (refused := next((name for name in PICKY if name in body), None)):
