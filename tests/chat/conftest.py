@@ -20,6 +20,7 @@ from chatbot_common.database import migrate
 from chatbot_common.http import service_client
 from chatbot_common.identity import ServiceIdentity
 from chatbot_conversation.__main__ import MIGRATIONS
+from chatbot_conversation.knowledge.service import ABOUT_SECONDS
 from chatbot_conversation.main import create_app as create_conversation
 from chatbot_conversation.settings import Settings as ConversationSettings
 from opentelemetry.sdk.trace import TracerProvider
@@ -192,3 +193,4 @@ async def _index(settings: ConversationSettings, url: str, keys: Keys) -> None:
             return len(response.json()["passages"]) == 2
 
         await eventually(both_found)
+    await asyncio.sleep(ABOUT_SECONDS)  # turns may still be told that there is none
