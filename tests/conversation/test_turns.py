@@ -33,7 +33,7 @@ class TestStart:
 
         assert set(turn) == {
             "turn_id", "attempt", "state", "conversation_id", "user_message_id", "reply_message_id", "deadline",
-            "text", "history", "summary", "instructions", "knowledge", "options", "waiting", "reply",
+            "text", "history", "summary", "instructions", "model", "knowledge", "options", "waiting", "reply",
         }  # fmt: skip
 
     async def test_history_follows_the_newest_message(self, service: Conversation, ada: UUID) -> None:
