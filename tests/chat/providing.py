@@ -40,7 +40,7 @@ class Time:
 
 def request(settings: ModelSettings, **fields: Any) -> ModelRequest:
     asked = [Message("system", "Be brief."), Message("user", "Hello there")]
-    return ModelRequest(settings.name, asked, "Hello there", max_tokens=50, **fields)
+    return ModelRequest(settings.name, fields.pop("messages", asked), "Hello there", max_tokens=50, **fields)
 
 
 def text(events: list[ModelEvent]) -> str:

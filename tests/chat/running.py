@@ -16,8 +16,9 @@ from tests.support.identity import Keys
 from tests.support.serving import serving
 
 SCRIPTS = (
-    *("echo", "endless", "picky", "surrogate", "half", "agent", "flaky", "soon", "silent", "large"),
-    *("hang", "hang-midway", "garbage", "cut", "early", "refuse", "busy", "broken", "unknown"),
+    *("echo", "endless", "picky", "surrogate", "half", "agent", "signing", "formal", "flaky", "soon", "silent"),
+    *("large", "halting", "hang", "hang-midway", "hang-silent", "garbage", "cut", "early", "refuse", "busy"),
+    *("broken", "unknown", "filtering"),
 )
 
 
@@ -109,6 +110,10 @@ async def sse_events(response: httpx2.Response) -> AsyncIterator[dict[str, Any]]
 
 
 @contextlib.asynccontextmanager
-async def running(keys: Keys, settings: Settings) -> AsyncIterator[Chat]:
-    async with serving(create_app(settings)) as url, httpx2.AsyncClient(base_url=url, timeout=30) as client:
+async def running(keys: Keys, settings: Settings, connections: int = 100) -> AsyncIterator[Chat]:
+    limits = httpx2.Limits(max_connections=connections)
+    async with (
+        serving(create_app(settings)) as url,
+        httpx2.AsyncClient(base_url=url, timeout=30, limits=limits) as client,
+    ):
         yield Chat(client, keys, settings)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,7 @@ MODERATION = {"input": "Block", "output": "Block", "provider": None, "rules_file
 SECRETS = ("service_private_key", "redis_url")
 TOOLS = """
 import asyncio
+import json
 
 
 class Order:
@@ -61,6 +62,14 @@ class Nap:
     async def run(self, arguments):
         await asyncio.sleep(25)
         return "Awake."
+
+
+class Tasks:
+    name, description, side_effects = "tasks", "Names the tasks of this process.", False
+    parameters = {"type": "object", "properties": {}}
+
+    async def run(self, arguments):
+        return json.dumps([getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()])
 """
 
 
@@ -69,7 +78,7 @@ def installed(folder: Path) -> Path:
     (folder / "napping-1.dist-info").mkdir(parents=True)
     (folder / "napping.py").write_text(TOOLS)
     (folder / "napping-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: napping\nVersion: 1\n")
-    points = "[chatbot.tools]\norder = napping:Order\nnap = napping:Nap\n"
+    points = "[chatbot.tools]\norder = napping:Order\nnap = napping:Nap\ntasks = napping:Tasks\n"
     (folder / "napping-1.dist-info" / "entry_points.txt").write_text(points)
     return folder
 
@@ -77,7 +86,7 @@ def installed(folder: Path) -> Path:
 def bounded(told: dict[str, Any]) -> dict[str, Any]:
     """With budgets, moderation, tools, and a model of which an answer costs more than there is."""
     huge = told["models"][-1] | {"name": "huge", "context_window": 10**8, "max_output_tokens": 10**7}
-    tools = told["tools"] | {"enabled": ["calculator", "order", "nap"]}
+    tools = told["tools"] | {"enabled": ["calculator", "order", "nap", "tasks"]}
     models = [*told["models"], huge]
     # Each model has a provider of its own: with one of them others would be left alone, too.
     told_of = {item["name"]: item for item in told["providers"]}
@@ -259,6 +268,21 @@ class World:
             counted = sum(row["tokens"] for row in rows if not row["estimated"])
             assert counted == sum(reply["usage"].values()), (rows, reply)
 
+    async def footprint(self, chat: Chat) -> tuple[int, Counter[str]]:
+        """Of a replica that has nothing to do: its open files, connections among them, and its tasks by name."""
+        replica = next(item for item in (self.here, self.there) if str(chat.client.base_url).startswith(item.url))
+        asked = Asked(json.dumps([[["tasks", {}]]]), "agent")
+        await asked.listen(chat)
+        told = next(event["content"] for event in asked.seen if event["type"] == "tool.finished")
+        async with httpx2.AsyncClient() as client:
+            found = await client.get(f"http://127.0.0.1:{replica.listen['private_port']}/metrics")
+        return int(sample(found.text, "process_open_fds")), services(json.loads(told))
+
+    async def nothing_is_left(self, chat: Chat, before: tuple[int, Counter[str]], *, files: int) -> bool:
+        """Whether a replica has no task that it had not `before`, and as many `files` more at most."""
+        now = await self.footprint(chat)
+        return now[0] <= before[0] + files and not now[1] - before[1]
+
     async def ledger(self, *users: UUID) -> list[Any]:
         query = "SELECT user_id, run_id, attempt, input_tokens + output_tokens AS tokens, estimated FROM ledger"
         async with self.sql() as sql:
@@ -275,6 +299,11 @@ class World:
         busy = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE '%transaction%'"
         async with self.sql() as sql:
             return not self.model.speaking and not await sql.fetchval(busy)
+
+
+def services(tasks: Iterable[str]) -> Counter[str]:
+    """Those of services; of connections there may be fewer or more."""
+    return Counter(name for name in tasks if "Server" not in name and "Protocol" not in name)
 
 
 def sample(text: str, name: str) -> float:

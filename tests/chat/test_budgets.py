@@ -16,6 +16,7 @@ from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, money, windows_of
 from chatbot_chat.conversation_client import ConversationClient, UsageSum
 from chatbot_chat.providers import Message, ModelRequest, Usage
+from chatbot_chat.reach import Reach
 from chatbot_chat.settings import BudgetsSettings, ModelSettings
 from chatbot_chat.tokens import estimate_json
 from chatbot_common.ids import uuid7
@@ -127,6 +128,14 @@ class TestWindows:
         refusal = BudgetUsedUp([Excess(day, "cost", 5_000_000, 6_000_000)], "EUR", NOON)
         assert "Retry-After" not in refusal.headers
         assert "Of your 5.00 EUR a day 5.00 EUR are left, and this answer may need 6.00 EUR; ask for" in str(refusal)
+
+    def test_what_others_hold_is_told_only_where_nothing_is_used_up(self) -> None:
+        day, month = windows_of(settings({"tokens_per_day": 5, "tokens_per_month": 9}), ADA, NOON - timedelta(days=9))
+        used, held = Excess(day, "tokens", 0, 2), Excess(month, "tokens", 1, 2, passing=True)
+        both, passing = BudgetUsedUp([used, held], "EUR", NOON), BudgetUsedUp([held], "EUR", NOON)
+        assert (both.kind, both.budget) == ("budget-used-up", "perUser.tokensPerDay")
+        assert (passing.kind, passing.headers) == ("budget-held", {"Retry-After": "5"})
+        assert "Your other answers under way hold what is left of your budget of a month" in str(passing)
 
     def test_what_all_may_spend_is_told_to_nobody(self) -> None:
         [day] = windows_of(settings(total={"tokens_per_day": 12345}), ADA, NOON)
@@ -317,6 +326,37 @@ class TestLoading:
             await frozen.renew()
         assert await left(living, ada, 920)
 
+    @pytest.mark.parametrize(("end", "tokens"), [("dies", 60), ("ends", 70), ("thaws", 70)])
+    async def test_what_a_process_has_heard_counts_also_when_it_dies(
+        self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock, end: str, tokens: int
+    ) -> None:
+        limits = settings({"tokens_per_day": 1000})
+        here, there = (Budgets(conversation, limits, Counters(redis, hold_milliseconds=300), century) for _ in "12")
+        account, run = here.account(ada, uuid7()), here.account(ada, uuid7(), logged=True)  # whose log tells
+        for item in (account, run):
+            await item.admit(model(), request(50, 50))
+            item.hears(lambda: 40)
+        await here.renew()
+        await there.renew()
+        assert not there.ledger.waiting  # it lives
+
+        async def entered() -> bool:
+            await there.renew()
+            return await left(there, ada, 940)
+
+        if end != "ends":
+            await eventually(entered)
+        if end != "dies":
+            account.count(Usage(50, 20), 40)
+            await account.close()
+            await here.ledger.flush()
+            await here.renew()
+        await asyncio.sleep(0.4)
+        await there.renew()
+        assert await left(there, ada, 1000 - tokens)
+        [found] = await conversation.usage_sums([(ada, windows_of(limits, ada, century())[0].since.isoformat())])
+        assert found.tokens == tokens
+
     async def test_what_several_processes_have_ended_counts_once(
         self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock
     ) -> None:
@@ -371,7 +411,7 @@ class TestLoading:
             account.count(Usage(60, 20), 0)
             await account.close()
             await away.ledger.flush()
-            away._counters, away._away_until = Counters(redis), {"redis": 0, "ledger": 0}
+            away._counters, away._reach, away._ledger_away_until = Counters(redis), Reach(redis.ping), 0
             await away.renew()
         with pytest.raises(BudgetUsedUp, match="10 tokens are left"):
             await back.account(ada, uuid7()).admit(model(), request(10, 11))

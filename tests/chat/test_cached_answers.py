@@ -69,6 +69,19 @@ class TestTurn:
         for user, cached in ((ada, False), (bob, True)):
             assert ("cached" in (await chat.send(user, QUESTION)).json()["usage"]) == cached
 
+    async def test_of_a_conversation_that_was_deleted_is_not_given_again(self, chat: Chat, cached: Cached) -> None:
+        ada, bob = uuid7(), uuid7()
+        for user in (bob, ada):
+            place = (await chat.send(user, QUESTION)).json()["conversation_id"]
+        path = f"/api/v1/conversations/{place}"
+        async with cached(redis_url="redis://127.0.0.1:1") as away:
+            assert (await away.client.delete(path, headers=chat.keys.bearer(ada))).status_code == 503
+        assert (await chat.client.delete(path, headers=chat.keys.bearer(bob))).status_code == 404
+        assert "cached" not in (await chat.send(bob, QUESTION)).json()["usage"]
+        found = [(await chat.client.delete(path, headers=chat.keys.bearer(ada))).status_code for _ in range(2)]
+        assert found == [204, 404]
+        assert "cached" not in (await chat.send(ada, QUESTION)).json()["usage"]
+
     async def test_that_cannot_be_erased_here_is_not_erased_at_all(self, chat: Chat, cached: Cached) -> None:
         """So it can be asked for again."""
         ada = uuid7()

@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from typing import Any
 
-import httpx2
 import pytest
 from chatbot_chat.agent import AgentEvent
 from chatbot_chat.caching.kept import LARGEST, NEWEST, Kept
@@ -13,10 +12,13 @@ from chatbot_chat.caching.service import Cache, Use, wished
 from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.providers import Chosen, Finish, Message, ModelRequest, TextDelta, ToolSpec, Usage
 from chatbot_chat.settings import CacheSettings
+from chatbot_common.http import service_client
+from chatbot_common.identity import ServiceIdentity
 from chatbot_common.ids import uuid7
 from redis.asyncio import Redis
 
 from tests.chat.caching import QUESTION, answers_of, counted
+from tests.support.identity import Keys
 
 REQUEST = ModelRequest("m", [Message("system", "Be kind."), Message("user", QUESTION)], QUESTION)
 CHANGES: list[Callable[[ModelRequest], ModelRequest]] = [
@@ -199,10 +201,13 @@ class TestCache:
         for user, question, hit in ((ada, QUESTION, False), (bob, QUESTION, True), (ada, "Another", True)):
             assert (await cache.recall(user, "m", lambda asked=question: asking(asked))).hit == hit
 
-    async def test_leaves_an_embedder_alone_that_is_away(self, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_leaves_an_embedder_alone_that_is_away(
+        self, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("chatbot_chat.caching.service.AWAY_SECONDS", 600)
         before = counted("unavailable"), counted("miss")
-        async with httpx2.AsyncClient(base_url="http://127.0.0.1:1") as dead:
+        identity = ServiceIdentity("chat", keys.services["chat"].private_text, keys.public)
+        async with service_client("http://127.0.0.1:1", identity, "conversation") as dead:
             cache = Cache(ConversationClient(dead, dead), CacheSettings(seconds=60, similarity=0.8), redis)
             for _ in range(2):
                 assert not (await cache.recall(uuid7(), "m", lambda: REQUEST)).hit

@@ -10,11 +10,12 @@ from chatbot_chat.agent import CALLS
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
+from pydantic import BaseModel
 
 from tests.chat.running import Chat, running
 from tests.support.claude_server import ClaudeServer
 from tests.support.identity import BOT, Keys
-from tests.support.model_server import ModelServer
+from tests.support.model_server import SKIPPED, ModelServer
 
 NUMBERS = {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}}
 ADD: Any = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": NUMBERS}}
@@ -27,7 +28,7 @@ async def sdk(keys: Keys, told: dict[str, Any], running_claude: tuple[Any, str])
     """Of a chat service that has models of Anthropic too: `claude-agent`, `claude-calling`."""
     [*_, some] = [item for item in told["providers"] if item["name"] == "scripted"]
     told["providers"].append(some | {"name": "claude", "type": "Anthropic", "base_url": running_claude[1]})
-    for script in ("agent", "calling"):
+    for script in ("agent", "calling", "signing", "formal"):
         deployments = [{"provider": "claude", "model": script, "weight": 1}]
         told["models"].append(told["models"][0] | {"name": f"claude-{script}", "deployments": deployments})
     async with running(keys, Settings.model_validate(told)) as chat, client_of(chat) as client:
@@ -63,6 +64,18 @@ class TestAnthropic:
             "name": "add",
             "input": {"a": 1},
         }
+
+    async def test_thoughts_come_back_with_the_call(self, sdk: AsyncOpenAI) -> None:
+        """As the client got them: who leaves them out is refused by the model."""
+        first = await sdk.chat.completions.create(model="claude-signing", messages=ASKED, tools=[ADD])
+        message = first.choices[0].message.model_dump(exclude_none=True)
+        result: Any = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "42"}
+        back: list[Any] = [*ASKED, message, result]
+        second = await sdk.chat.completions.create(model="claude-signing", messages=back, tools=[ADD])
+        assert second.choices[0].message.content == "42"
+        del message["tool_calls"][0]["extra_content"]
+        with pytest.raises(openai.APIStatusError):
+            await sdk.chat.completions.create(model="claude-signing", messages=back, tools=[ADD])
 
     async def test_streamed(self, sdk: AsyncOpenAI) -> None:
         async with sdk.chat.completions.stream(model="claude-calling", messages=ASKED, tools=[ADD, NOW]) as stream:
@@ -174,8 +187,46 @@ def output_of(response: Any, output: str) -> Any:
     return {"type": "function_call_output", "call_id": call.call_id, "output": output}
 
 
+class Answer(BaseModel):
+    answer: int
+
+
+class TestFormats:
+    """By the SDK's own helpers."""
+
+    @pytest.mark.parametrize("store", [True, False])
+    @pytest.mark.parametrize("model", ["formal", "claude-formal"])
+    async def test_of_responses(self, sdk: AsyncOpenAI, model: str, store: bool) -> None:
+        response = await sdk.responses.parse(model=model, input="What?", text_format=Answer, store=store)
+        assert response.output_parsed == Answer(answer=42)
+        form: Any = response.text and response.text.format
+        assert (form.type, form.name, form.strict) == ("json_schema", "Answer", True)
+        if store:
+            assert (await sdk.responses.retrieve(response.id)).text == response.text
+            calling = await sdk.responses.parse(
+                model=model, input="What?", text_format=Answer, tools=[FUNCTION], previous_response_id=response.id
+            )
+            assert calling.output_parsed == Answer(answer=42)
+
+    async def test_of_completions_that_are_worded_here(self, sdk: AsyncOpenAI) -> None:
+        asked: list[Any] = [{"role": "user", "content": "What?"}]
+        completion = await sdk.chat.completions.parse(model="claude-formal", messages=asked, response_format=Answer)
+        assert completion.choices[0].message.parsed == Answer(answer=42)
+
+    async def test_any_json_only_where_the_model_knows_it(self, sdk: AsyncOpenAI) -> None:
+        form: Any = {"format": {"type": "json_object"}}
+        assert json.loads((await sdk.responses.create(model="formal", input="What?", text=form)).output_text)
+        for model in ("claude-formal", "retrieval", BOT):
+            with pytest.raises(openai.BadRequestError, match="cannot be held to the format 'json_object'") as caught:
+                await sdk.responses.create(model=model, input="What?", text=form)
+            assert caught.value.param == "text"
+        form["format"] = {"type": "json_schema", "name": "x"}
+        with pytest.raises(openai.BadRequestError, match="has a name and a schema"):
+            await sdk.responses.create(model="formal", input="What?", text=form)
+
+
 class TestResponses:
-    @pytest.mark.parametrize("model", ["agent", "claude-agent"])
+    @pytest.mark.parametrize("model", ["agent", "claude-agent", "signing", "claude-signing"])
     async def test_go_on_from_the_response_that_called(
         self, sdk: AsyncOpenAI, model_server: ModelServer, model: str
     ) -> None:
@@ -201,6 +252,7 @@ class TestResponses:
         await sdk.responses.create(model="echo", input="And?", previous_response_id=third.id)
         _, body = model_server.requests[-1]
         assert [item["content"] for item in body["messages"]] == [QUESTION, "41 & 42", "And?"]
+        assert SKIPPED not in str(model_server.requests)
 
     async def test_streamed(self, sdk: AsyncOpenAI) -> None:
         async with sdk.responses.stream(model="agent", input=QUESTION, tools=[FUNCTION]) as stream:
@@ -217,14 +269,18 @@ class TestResponses:
             (event.type, event.sequence_number) for event in events[4:]
         ]
 
+    @pytest.mark.parametrize("model", ["agent", "signing", "claude-signing"])
     @pytest.mark.parametrize("store", [True, False])
-    async def test_with_all_that_was_said_sent_along(self, sdk: AsyncOpenAI, store: bool) -> None:
-        told: dict[str, Any] = {"model": "agent", "tools": [FUNCTION], "store": store}
+    async def test_with_all_that_was_said_sent_along(
+        self, sdk: AsyncOpenAI, model_server: ModelServer, store: bool, model: str
+    ) -> None:
+        told: dict[str, Any] = {"model": model, "tools": [FUNCTION], "store": store}
         said: list[Any] = [{"role": "user", "content": QUESTION}]
         for output in ("41", "42"):
             response = await sdk.responses.create(**told, input=said)
             said += [*response.output, output_of(response, output)]
         assert (await sdk.responses.create(**told, input=said)).output_text == "41 & 42"
+        assert SKIPPED not in str(model_server.requests)
 
     async def test_another_question_after_tools_is_refused_or_told_with_all_that_came_of_them(
         self, sdk: AsyncOpenAI, model_server: ModelServer
@@ -267,6 +323,25 @@ class TestResponses:
         _, body = model_server.requests[-1]
         assert body["tool_choice"] == {"type": "function", "function": {"name": "add"}}
         assert (body["parallel_tool_calls"], body["top_p"]) == (False, 0.5)
+
+    async def test_go_on_in_the_conversation_that_was_named(self, sdk: AsyncOpenAI, model_server: ModelServer) -> None:
+        """By its name alone: its newest response is the one that called."""
+        called = await sdk.responses.create(model="agent", input=QUESTION, tools=[FUNCTION])
+        assert called.conversation
+        place: Any = {"conversation": called.conversation.id}
+        call_id = called.output[0].call_id  # type: ignore[union-attr]
+        words = f"No tool output found for function call {call_id}. Send it with conversation '{place['conversation']}'"
+        for conversation in (called.conversation.id, {"id": called.conversation.id}):
+            with pytest.raises(openai.BadRequestError, match=words):
+                await sdk.responses.create(model="echo", input="And?", conversation=conversation)
+        again = await sdk.responses.create(model="agent", tools=[FUNCTION], **place, input=[output_of(called, "41")])
+        last = await sdk.responses.create(model="agent", tools=[FUNCTION], **place, input=[output_of(again, "42")])
+        assert (last.output_text, last.conversation) == ("41 & 42", called.conversation)
+        await sdk.responses.create(model="echo", input="And?", **place)
+        _, body = model_server.requests[-1]
+        assert [item["content"] for item in body["messages"]] == [QUESTION, "41 & 42", "And?"]
+        with pytest.raises(openai.BadRequestError, match="belong to no call"):
+            await sdk.responses.create(model="agent", tools=[FUNCTION], **place, input=[output_of(called, "41")])
 
     async def test_what_cannot_be_done(self, sdk: AsyncOpenAI) -> None:
         called = await sdk.responses.create(

@@ -28,8 +28,9 @@ from chatbot_chat.providers.patience import Patience
 from chatbot_chat.settings import Timeouts
 from prometheus_client import REGISTRY
 
-from tests.chat.providing import BOTH, CALM, Make, Servers, World, text
+from tests.chat.providing import BOTH, CALM, Make, Servers, World, open_catalog, text
 from tests.support.claude_server import ClaudeServer
+from tests.support.identity import Keys
 from tests.support.model_server import ModelServer
 
 
@@ -117,6 +118,32 @@ class TestFailures:
         assert text(said).startswith("You said:")
         assert world.time.pauses == []
         assert len(servers[provider].requests) == 1
+
+    async def test_a_failure_told_in_the_middle_is_one(self, make: Make) -> None:
+        """Although the stream ends as if there had been none."""
+        said: list[ModelEvent] = []
+        async with make("giving-up") as world:
+            with pytest.raises(ProviderError, match="not an answer"):
+                await world.ask("giving-up", said)
+        assert text(said) == "You said: Hello there"
+
+    async def test_words_that_come_with_a_failure_are_told(self, keys: Keys) -> None:
+        """In one piece of the network."""
+        word = b'data: {"choices": [{"delta": {"content": "So far"}}]}\n\n'
+
+        async def break_down(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"}]")
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+            writer.write(head + word + b"data: {no JSON\n\n")
+            writer.close()
+
+        said: list[ModelEvent] = []
+        async with await asyncio.start_server(break_down, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            async with open_catalog(keys, {"open": url, "claude": url}, "echo") as world:
+                with pytest.raises(ProviderError, match="not an answer"):
+                    await world.ask("echo", said)
+        assert text(said) == "So far"
 
 
 class TestRetries:

@@ -1,12 +1,14 @@
 """`/v1` as the official SDK sees it, unmodified: only `base_url` and a token."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import openai
 import pytest
+from chatbot_chat import sse
 from chatbot_chat.providers.metering import AI_REQUESTS
 from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
@@ -119,6 +121,14 @@ class TestRaw:
             while "Who leaves?" not in model_server_module.hung_up:
                 await asyncio.sleep(0.02)
 
+    async def test_leaving_stops_it_also_before_its_first_word(self, chat: Chat) -> None:
+        body = {"model": "hang", "messages": [{"role": "user", "content": "Who waits?"}]}
+        with pytest.raises(httpx2.ReadTimeout):
+            await chat.client.post("/v1/chat/completions", json=body, headers=chat.keys.bearer(ADA), timeout=0.5)
+        async with asyncio.timeout(1):  # its own limit comes later
+            while "Who waits?" not in model_server_module.hung_up:
+                await asyncio.sleep(0.02)
+
     async def test_a_compressed_answer_arrives_readable(self, chat: Chat) -> None:
         body = {"model": "echo", "messages": HELLO}
         response = await chat.client.post("/v1/chat/completions", json=body, headers=chat.keys.bearer(ADA))
@@ -141,9 +151,33 @@ class TestRaw:
     )
     async def test_provider_fails(self, sdk: AsyncOpenAI, model: str, status: int) -> None:
         with pytest.raises(openai.InternalServerError) as caught:
-            await sdk.chat.completions.create(model=model, messages=HELLO)
+            await sdk.chat.completions.create(model=model, messages=HELLO, stream=True)
         assert caught.value.status_code == status
         assert "sk-upstream-secret" not in str(caught.value)
+
+    @pytest.mark.parametrize("model", ["hang-silent", "hang-midway"])
+    async def test_provider_says_nothing_more(self, sdk: AsyncOpenAI, model: str) -> None:
+        stream = await sdk.chat.completions.create(model=model, messages=HELLO, stream=True)
+        with pytest.raises(openai.APIError, match="did not answer in time") as caught:
+            async for _ in stream:
+                pass
+        assert (caught.value.code, caught.value.type) == ("provider_timeout", "server_error")
+
+    @pytest.mark.parametrize("counted", [False, True])
+    async def test_a_silence_is_filled_between_chunks(
+        self, chat: Chat, monkeypatch: pytest.MonkeyPatch, counted: bool
+    ) -> None:
+        monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.05)
+        options = {"stream": True, "stream_options": {"include_usage": counted}}
+        body = {"model": "halting", "messages": HELLO} | options
+        response = await chat.client.post("/v1/chat/completions", json=body, headers=chat.keys.bearer(ADA))
+        frames = response.text.split("\n\n")
+        assert ": keep-alive" in frames
+        told = [json.loads(frame.removeprefix("data: ")) for frame in frames if frame.startswith("data: {")]
+        assert "".join(
+            chunk["choices"][0]["delta"].get("content", "") for chunk in told if chunk["choices"]
+        ).strip() == ("You said: Hello there")
+        assert any(chunk.get("usage") for chunk in told) == counted
 
     async def test_provider_breaks_off(self, sdk: AsyncOpenAI) -> None:
         def failed() -> float:

@@ -77,6 +77,14 @@ class TestBuild:
         with pytest.raises(PromptTooLong, match="about 1000 tokens, and model m takes about 480"):
             build_request(model(window=1100), system="s", question="word" * 1000)
 
+    def test_what_was_sent_along_is_told_whole(self) -> None:
+        history = [said("user", "old " * 60), said("assistant", "Hello"), said("user", "a"), said("assistant", "b")]
+        told = build_request(model(window=100, output=40), system="", question="And?", history=history, pinned=3)
+        assert [message.content for message in told.messages] == ["Hello", "a", "b", "And?"]
+        for pinned in (4, 5):  # too long, and not there
+            with pytest.raises(PromptTooLong, match=f"{pinned} messages sent along"):
+                build_request(model(window=100, output=40), system="", question="And?", history=history, pinned=pinned)
+
     def test_far_passages_are_left_out(self) -> None:
         knowledge = Knowledge(passages=[passage("near"), passage("far", 0.1)])
         system = build_request(model(), system="s", question="q", knowledge=knowledge).messages[0].content

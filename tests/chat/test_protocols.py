@@ -42,6 +42,12 @@ class TestCounts:
         assert not list(reading.events({"choices": [{"finish_reason": "stop"}], "usage": {"prompt_tokens": count}}))
         assert list(reading.end()) == [Finish("stop")]
 
+    @pytest.mark.parametrize(
+        ("total", "said"), [(1009, 1000), (12, 3), (None, 3), (0, 3), (-1, 3), (5, 3), ("1009", 3)]
+    )
+    def test_what_gemini_thinks_is_in_the_total_only(self, total: Any, said: int) -> None:
+        assert usage_of({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": total}) == Usage(9, said)
+
     @pytest.mark.parametrize("told", [None, [], "12", {}, {"total_tokens": 3}])
     def test_who_counts_in_another_way_is_estimated(self, told: Any) -> None:
         assert usage_of(told) is None

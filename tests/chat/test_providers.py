@@ -9,15 +9,18 @@ import pytest
 from chatbot_chat.providers import (
     Chosen,
     Finish,
+    Message,
     ProviderError,
     ProviderRefused,
+    ProviderTimeout,
     ProviderUnreachable,
     ReasoningDelta,
     ToolCall,
     ToolSpec,
     Usage,
+    patience,
 )
-from chatbot_chat.providers.breaker import FAILURES
+from chatbot_chat.providers.breaker import FAILURES, REST_SECONDS
 from chatbot_chat.providers.catalog import UnknownModel
 from chatbot_chat.providers.errors import ProviderSpared
 from chatbot_chat.providers.relaying import proxy_of
@@ -26,11 +29,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from prometheus_client import REGISTRY
 
-from tests.chat.providing import BOTH, Make, World, open_catalog, request, text
+from tests.chat.providing import BOTH, CALM, Make, Servers, World, open_catalog, request, text
 from tests.support.claude_server import ClaudeServer
 from tests.support.identity import Keys
-from tests.support.model_server import ModelServer
+from tests.support.model_server import SKIPPED, ModelServer
 
+HASTY = {"connect": "100ms", "firstToken": "10ms", "idle": "20s"}
 ADD = ToolSpec("add", "Adds two numbers.", {"type": "object", "properties": {"a": {"type": "integer"}}})
 
 
@@ -61,8 +65,41 @@ class TestAnswers:
         calls = [event for event in events if isinstance(event, ToolCall)]
         assert [(call.id, call.name) for call in calls] == [("call-1", "add"), ("call-2", "now")]
         assert calls[0].arguments == '{"a": 1, "b": 2}'
-        assert calls[0].extra == ({"google": {"thought_signature": "signed"}} if provider == "open" else None)
+        signed = {"google": {"thought_signature": "signed"}, "by": "open"}
+        assert calls[0].extra == (signed if provider == "open" else None)
         assert events[-1] == Finish("tool_calls")
+
+    @pytest.mark.parametrize("made", ["open", "claude"])
+    @BOTH
+    async def test_what_goes_with_a_call_is_for_who_made_it(
+        self, make: Make, servers: Servers, provider: str, made: str
+    ) -> None:
+        thoughts = [{"type": "thinking", "thinking": "Hm", "signature": "signed"}]
+        extra = {"google": {"thought_signature": "signed"}, "thinking": thoughts, "by": made}
+        said = [Message("user", "1 + 1?"), Message("assistant", "", (ToolCall("1", "add", "{}", extra),))]
+        said.append(Message("tool", "2", tool_call_id="1"))
+        async with make("thinking", provider=provider) as world:
+            with contextlib.suppress(ProviderError):
+                await world.ask("thinking", tools=(ADD,), messages=said)
+        called = str(servers[provider].requests[-1][1]["messages"][1])
+        assert ("signed" in called) == (made == provider)
+        assert "'by'" not in called
+
+    async def test_a_call_of_somebody_elses_is_marked_where_each_must_be_signed(
+        self, make: Make, model_server: ModelServer
+    ) -> None:
+        asked = Message("user", '[[["add", {}]]]')
+        said = [asked, Message("assistant", "", (ToolCall("1", "add", "{}"), ToolCall("2", "add", "{}")))]
+        said += [Message("tool", str(number), tool_call_id=str(number)) for number in (1, 2)]
+        async with make("signing") as world:
+            for _ in range(2):
+                assert text(await world.ask("signing", tools=(ADD,), messages=said)) == "1 & 2"
+        signed = [
+            [call.get("extra_content") for call in body["messages"][1]["tool_calls"]]
+            for _, body in model_server.requests
+        ]
+        mark = {"google": {"thought_signature": SKIPPED}}
+        assert signed == [[None, None], [mark, None], [mark, None]]
 
     async def test_what_openai_is_asked(self, make: Make, model_server: ModelServer) -> None:
         async with make("echo") as world:
@@ -211,6 +248,59 @@ class TestRelay:
                     await self.relayed(world, "half")
             with pytest.raises(ProviderSpared):
                 await self.relayed(world, "echo")
+
+    async def test_a_whole_answer_may_be_later_than_a_first_token(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with make("late", timeouts=HASTY) as world:
+            assert (await self.relayed(world, "late"))["choices"]
+            monkeypatch.setattr(patience, "WHOLE_SECONDS", 0.05)
+            with pytest.raises(ProviderTimeout):
+                await self.relayed(world, "late")
+
+    @pytest.mark.parametrize(
+        ("model", "timeouts"), [("silent", HASTY), ("comforting", CALM | {"idle": "100ms"}), ("hang", HASTY)]
+    )
+    async def test_a_stream_has_the_time_of_any_answer(self, make: Make, model: str, timeouts: dict[str, str]) -> None:
+        heard: list[bytes] = []
+        async with make(model, timeouts=timeouts) as world, asyncio.timeout(10):
+            with pytest.raises(ProviderTimeout):
+                await self.streamed(world, model, heard)
+        assert (b"You" in b"".join(heard)) == (model == "comforting")
+
+    async def test_streams_that_say_nothing_open_the_breaker(self, make: Make) -> None:
+        async with make("silent", timeouts=HASTY) as world:
+            for _ in range(FAILURES):
+                with pytest.raises(ProviderTimeout):
+                    await self.streamed(world, "silent", [])
+            with pytest.raises(ProviderSpared):
+                await self.streamed(world, "silent", [])
+            world.time.now += REST_SECONDS
+            with pytest.raises(ProviderTimeout):
+                await self.streamed(world, "silent", [])
+            with pytest.raises(ProviderSpared):  # one that begins and says nothing has not come back
+                await self.streamed(world, "silent", [])
+
+    async def test_a_listener_that_takes_its_time_is_no_fault(self, make: Make) -> None:
+        heard: list[bytes] = []
+        async with make("echo", timeouts=CALM | {"idle": "100ms"}) as world:
+            await self.streamed(world, "echo", heard, pause=0.15)
+        assert b"[DONE]" in b"".join(heard)
+
+    async def test_the_first_token_of_a_stream_counts(self, make: Make) -> None:
+        labels = {"provider": "open", "model": "first"}
+        async with make("first=echo") as world:
+            await self.streamed(world, "first", [])
+            await self.relayed(world, "first")
+        assert REGISTRY.get_sample_value("ai_first_token_seconds_count", labels) == 1
+
+    async def streamed(self, world: World, model: str, heard: list[bytes], pause: float = 0) -> None:
+        body = {"model": model, "messages": [{"role": "user", "content": "Hello there"}], "stream": True}
+        async with contextlib.AsyncExitStack() as stack:
+            relay = await world.catalog.relay(model, body, stack)
+            async for piece in relay.response.pieces():
+                heard.append(piece)
+                await asyncio.sleep(pause)
 
     @pytest.mark.parametrize("told", [None, {"include_usage": False}, {"include_obfuscation": False}])
     async def test_a_stream_counts_whatever_its_client_wants(

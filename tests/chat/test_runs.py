@@ -162,6 +162,17 @@ class TestCancel:
             while "Whose conversation goes away?" not in model_server.hung_up:
                 await asyncio.sleep(0.02)
 
+    async def test_by_deleting_its_conversation(self, chat: Chat, keys: Keys, told: dict[str, Any]) -> None:
+        """Wherever it runs: here at once, elsewhere once that one asks for its lease."""
+        async with running(keys, Settings.model_validate(told)) as other:
+            for number, replica in enumerate((chat, other)):
+                seen = await first_words(chat, question=f"Which conversation goes away {number}?")
+                path = f"/api/v1/conversations/{seen[0]['conversation_id']}"
+                assert (await replica.client.delete(path, headers=keys.bearer(ADA))).status_code == 204
+                async with asyncio.timeout(30 if replica is other else 2):
+                    while f"Which conversation goes away {number}?" not in model_server.hung_up:
+                        await asyncio.sleep(0.02)
+
     async def test_a_finished_run_stays_finished(self, chat: Chat) -> None:
         events = await chat.stream(ADA, "Done", model="echo")
         await cancel(chat, events[0]["run_id"])

@@ -253,6 +253,16 @@ class TestDialects:
         assert view["content"].startswith("half: \ufffd nul: ")
 
 
+class TestFilter:
+    async def test_of_the_provider_refuses_the_question(self, chat: Chat, model_server: ModelServer) -> None:
+        response = await chat.send(ADA, "Hello", model="filtering")
+        assert (response.status_code, response.json()["type"]) == (400, "urn:chatbot:problem:content-filter")
+        body = {"model": "filtering", "input": "Hello", "store": False}
+        refused = await chat.client.post("/v1/responses", json=body, headers=chat.keys.bearer(ADA))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "content_filter")
+        assert len(model_server.requests) == 2
+
+
 class TestFallback:
     async def test_speaks_and_is_named(self, keys: Keys, told: dict[str, Any], conversation_url: str) -> None:
         settings = Settings.model_validate(told | {"fallbacks": ["echo"]})
@@ -310,6 +320,8 @@ SENT: list[tuple[dict[str, str], Any]] = [
     ({}, COMPLETION),
     ({}, COMPLETION),  # from the cache
     ({"Cache-Control": "no-store"}, COMPLETION),
+    ({}, COMPLETION | {"model": "echo"}),  # relayed
+    ({}, COMPLETION | {"model": "echo", "stream": True}),
     ({"Authorization": "Bearer x"}, COMPLETION),
     ({}, COMPLETION | {"model": "gpt-99"}),
     ({}, COMPLETION | {"temperature": "x", "n": -1}),
@@ -326,7 +338,7 @@ async def answered(chat: Chat) -> list[Any]:
         answer = await chat.client.post(path, json=body, headers=headers | told)
         kind = answer.headers["content-type"]
         if "event-stream" in kind:
-            found: Any = kinds(parse_sse(answer.text))
+            found: Any = kinds(parse_sse(answer.text)) if path.startswith("/api") else answer.text
         else:
             found = {name: value for name, value in answer.json().items() if not name.endswith("id")} | {"created": 0}
         answers.append((answer.status_code, kind, answer.headers.get("cache-status"), found))

@@ -1,6 +1,7 @@
 """What people see of budgets, on every face, and what the ledger holds of every kind of answer."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,6 +17,7 @@ from chatbot_chat.providers import Usage
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
+from redis.asyncio import Redis
 
 from tests.chat.running import Chat, running
 from tests.chat.test_socket import opened
@@ -122,6 +124,32 @@ class TestUsedUp:
         assert response.status_code == 200
 
 
+class TestHeld:
+    """Nothing is used up; another answer holds it."""
+
+    async def test_is_told_to_ask_again_in_seconds(self, bounded: Chat, ada: UUID) -> None:
+        async with bounded.streaming(ada, "Count", model="silent") as events:
+            run = (await anext(events))["run_id"]
+            response = await bounded.send(ada, "two", model="echo", client_message_id="two")
+            again = await bounded.send(ada, "two", model="echo", client_message_id="two")
+            async with AsyncOpenAI(
+                base_url=f"{bounded.client.base_url}/v1", api_key=bounded.keys.access_token(ada), max_retries=0
+            ) as sdk:
+                with pytest.raises(openai.RateLimitError) as refused:
+                    await sdk.chat.completions.create(model="echo", messages=HELLO)
+        problem = response.json()
+        assert (response.status_code, problem["type"]) == (429, "urn:chatbot:problem:budget-held")
+        assert (problem["budget"], problem["retry_after"]) == ("perUser.tokensPerDay", 5)
+        assert response.headers["retry-after"] == refused.value.response.headers["retry-after"] == "5"
+        assert "renews" not in response.text
+        assert (again.status_code, again.json()["type"]) == (429, problem["type"])
+        assert refused.value.code == "budget_held"
+        await bounded.client.post(f"/api/v1/chat/runs/{run}/cancel", headers=bounded.keys.bearer(ada))
+        await bounded.ended(ada, run)
+        over = await bounded.send(ada, "two", model="echo", client_message_id="two", retry=True)
+        assert over.status_code == 200
+
+
 class TestLedger:
     async def test_has_each_stored_reply(self, bounded: Chat, ada: UUID, sql: asyncpg.Connection) -> None:
         events = await bounded.stream(ada, "Hello", model="echo")
@@ -198,6 +226,18 @@ class TestLedger:
         assert row["estimated"] is not known
         assert (row["output_tokens"] == 7) if known else (row["output_tokens"] > 3)
 
+    async def test_has_what_a_model_thought_aside(
+        self, keys: Keys, told: dict[str, Any], ada: UUID, sql: asyncpg.Connection
+    ) -> None:
+        like = next(model for model in told["models"] if model["name"] == "echo")
+        aside = {"name": "aside", "deployments": [{"provider": "scripted", "model": "aside", "weight": 1}]}
+        async with running(keys, Settings.model_validate(told | {"models": [*told["models"], like | aside]})) as chat:
+            await chat.stream(ada, "Hello", model="aside")
+            body = {"model": "aside", "messages": HELLO, "stream": True}
+            await chat.client.post("/v1/chat/completions", json=body, headers=chat.keys.bearer(ada))
+        rows = await entered(sql, ada)
+        assert [(row["input_tokens"], row["output_tokens"], row["estimated"]) for row in rows] == [(9, 1000, False)] * 2
+
     async def test_has_the_assistants_answers(self, chat: Chat, ada: UUID, sql: asyncpg.Connection) -> None:
         body = {"model": BOT, "messages": HELLO}
         await chat.client.post("/v1/chat/completions", json=body, headers=chat.keys.bearer(ada))
@@ -219,6 +259,35 @@ class TestLedger:
         rows = {row["model"]: row for row in await eventually(both)}
         assert all(row["estimated"] and row["input_tokens"] > 0 for row in rows.values())
         assert rows["silent"]["output_tokens"] == 0
+
+    async def test_is_told_of_what_is_under_way(self, chat: Chat, ada: UUID, redis: Redis) -> None:
+        """Relayed, and worded here; for as long as they are."""
+
+        async def told(name: str = "chat:budgets:under-way") -> list[Any]:
+            entries = [json.loads(text.partition(b" ")[2]) for text in (await redis.hgetall(name)).values()]
+            return [entry for entry in entries if entry["user_id"] == str(ada)]
+
+        async def both() -> list[Any]:
+            return found if len(found := await told()) == 2 else []
+
+        async def none() -> bool:
+            return not await told()
+
+        heard: list[AsyncIterator[bytes]] = []  # one that is let go of closes its connection
+        async with contextlib.AsyncExitStack() as stack:
+            for path, more in (
+                ("chat/completions", {"messages": HELLO}),
+                ("responses", {"input": "x", "store": False}),
+            ):
+                body = {"model": "endless", "stream": True} | more
+                asked = chat.client.stream("POST", f"/v1/{path}", json=body, headers=chat.keys.bearer(ada))
+                heard.append((await stack.enter_async_context(asked)).aiter_bytes())
+                for _ in range(100):
+                    await anext(heard[-1])
+            for entry in await eventually(both):
+                assert entry["input_tokens"] > 0
+                assert 15 < entry["output_tokens"] < 600
+        await eventually(none)
 
 
 class TestRelayed:

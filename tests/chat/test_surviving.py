@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from chatbot_chat.providers.metering import AI_SPARED
 from chatbot_chat.settings import Settings
 from chatbot_common.redis import open_redis
 
@@ -27,6 +29,7 @@ from tests.chat.surviving import (
     installed,
     left,
     living,
+    services,
 )
 from tests.conversation.running import eventually
 from tests.support.configuration import mapping
@@ -110,16 +113,72 @@ class TestProvider:
         assert {item.last for item in failed} == {"run.finished"}
         await world.all_is_well(chat, asked)
 
+    async def test_that_fails_leaves_nothing_open(self, world: World, chats: tuple[Chat, Chat]) -> None:
+        chat, _ = chats
+        kinds = [name for name in FAILURES if not name.startswith("hang")]
+
+        async def fail() -> list[Asked]:
+            asked = [Asked("Hello there", model) for model in kinds for _ in range(4)]
+            more = [Asked("Hello there", model) for model in kinds for _ in range(2)]
+            turns = (item.listen(chat) for item in asked)
+            await asyncio.gather(*turns, *(complete(chat, item, stream) for item in more for stream in (True, False)))
+            return asked
+
+        await world.all_is_well(chat, await fail())
+        before = await world.footprint(chat)
+        for _ in range(2):
+            await world.all_is_well(chat, await fail())
+        await eventually(lambda: world.nothing_is_left(chat, before, files=12), PATIENCE)
+
+    @pytest.mark.parametrize("relayed", [True, False])
+    async def test_that_fails_those_who_store_nothing(
+        self, world: World, chats: tuple[Chat, Chat], relayed: bool
+    ) -> None:
+        """Each provider has one place: who is asked a second time finds out whether it is free again."""
+        outside, _ = chats
+        providers = [item.model_copy(update={"max_concurrency": 1}) for item in world.settings.providers]
+        told = world.settings.model_copy(update={"providers": providers} | ({"moderation": None} if relayed else {}))
+        asked = [Asked("Hello there", model) for model in FAILURES]
+        full = spared()
+        async with running(world.keys, told) as chat:
+            for stream in (True, False, True):
+                # One that is relayed whole has five minutes to begin.
+                some = [item for item in asked if stream or not relayed or item.model != "hang"]
+                answers = await asyncio.gather(*(complete(chat, item, stream) for item in some))
+                assert not any("sk-upstream-secret" in answer for answer in answers)
+            await eventually(lambda: world.budgets_are_right(chat, asked), PATIENCE)
+        assert spared() == full
+        await world.all_is_well(outside, [])
+
+
+async def complete(chat: Chat, item: Asked, stream: bool) -> str:
+    """All that a client of completions gets."""
+    body = {"model": item.model, "messages": [{"role": "user", "content": item.question}], "stream": stream}
+    said = b""
+    asking = chat.client.stream("POST", "/v1/chat/completions", json=body, headers=chat.keys.bearer(item.user))
+    with contextlib.suppress(httpx2.TransportError):
+        async with asking as response:
+            async for piece in response.aiter_bytes():
+                said += piece
+    return said.decode()
+
+
+def spared() -> float:
+    """How often a provider had no free place."""
+    found = [sample for metric in AI_SPARED.collect() for sample in metric.samples]
+    return sum(item.value for item in found if item.name.endswith("_total") and "full" in item.labels.values())
+
 
 class TestRedis:
-    @pytest.mark.parametrize("fault", ["slow", "killed"])
+    @pytest.mark.parametrize("fault", ["slow", "hanging", "killed"])
     async def test_that_is_away_or_slow(self, world: World, chats: tuple[Chat, Chat], fault: str) -> None:
         chat, other = chats
         speaking, stopped = Asked("Count", "endless"), Asked("Count", "endless")
         waiting, asked = Asked(order("socks"), "agent"), Asked(LONG, "echo")
         listening = await under_way(chat, speaking, stopped)
         await waiting.listen(chat)
-        async with slowed(world.redis) if fault == "slow" else killed(world.redis):
+        before = await world.footprint(other)
+        async with {"slow": slowed, "hanging": hanging, "killed": killed}[fault](world.redis):
             await asked.listen(other)
             assert asked.last == "run.finished"
             assert asked.seen[0]["resumable"] is (fault == "slow")
@@ -132,6 +191,25 @@ class TestRedis:
         await listening
         assert speaking.last == "run.cancelled"
         await world.all_is_well(chat, [speaking, stopped, waiting, asked])
+        await eventually(lambda: world.nothing_is_left(other, before, files=12), PATIENCE)
+
+    async def test_that_hangs_is_waited_for_once(self, world: World, chats: tuple[Chat, Chat]) -> None:
+        chat, _ = chats
+        took = []
+        async with hanging(world.redis):
+            for _ in range(4):
+                asked, begun = Asked("Hello there", "echo"), time.monotonic()
+                await asked.listen(chat)
+                took.append(time.monotonic() - begun)
+                assert asked.last == "run.finished"
+                await asyncio.sleep(1.5)  # as long as one that was waited for anew would have been left alone
+        assert min(took[1:]) < 1, took
+
+
+@contextlib.asynccontextmanager
+async def hanging(redis: Valkey) -> AsyncIterator[None]:
+    with redis.hanging():
+        yield
 
 
 @contextlib.asynccontextmanager
@@ -192,12 +270,17 @@ async def answered(asked: Asked, chat: Chat) -> bool:
 class TestClients:
     async def test_that_leave_or_cancel_by_hundreds_at_once(self, world: World, chats: tuple[Chat, Chat]) -> None:
         outside, _ = chats
-        told = world.settings.model_copy(update={"moderation": None, "default_model": "endless"})
-        async with running(world.keys, told) as chat:
+        patient = world.settings.providers[0].timeouts.model_copy(update={"first_token": 120.0})
+        many = {"max_concurrency": 1000, "timeouts": patient}
+        providers = [item.model_copy(update=many) for item in world.settings.providers]
+        told = world.settings.model_copy(
+            update={"moderation": None, "default_model": "endless", "providers": providers}
+        )
+        async with running(world.keys, told, connections=1000) as chat:
             await Asked("Hello", "echo").listen(chat)
             before = tasks()
-            asked = [Asked("Count", "endless") for _ in range(40)]
-            listening = await under_way(chat, *asked)
+            asked = [Asked("Count", "silent") for _ in range(200)]
+            listening = await under_way(chat, *asked, until="run.started")
             gone = [Asked("Count", model) for model in ("endless", BOT) for _ in range(40)]
             leaving = [leave(chat, item, at_once=bool(number % 2)) for number, item in enumerate(gone)]
             cancelling = [cancel(where, item) for item in asked for where in (chat, outside)]
@@ -219,9 +302,8 @@ async def leave(chat: Chat, item: Asked, *, at_once: bool) -> None:
 
 
 def tasks() -> Counter[str]:
-    """Those of services in this loop; of connections there may be fewer or more."""
-    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
-    return Counter(name for name in names if "Server" not in name and "Protocol" not in name)
+    """Of this loop."""
+    return services(getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks())
 
 
 async def all_gone(before: Counter[str]) -> bool:
@@ -272,6 +354,36 @@ class TestProcess:
             await item.listen(there, model="echo", retry=True)
             assert item.last == "run.finished"
         await world.all_is_well(there, asked, doubted=True)
+
+    async def test_that_is_killed_has_told_what_it_spent_on_answers_that_nobody_stores(
+        self, world: World, chats: tuple[Chat, Chat]
+    ) -> None:
+        here, there = chats
+        asked, heard = Asked("a long prompt " * 200, "endless"), Counter[str]()
+
+        async def listen() -> None:
+            body = {"model": "endless", "messages": [{"role": "user", "content": asked.question}], "stream": True}
+            headers = here.keys.bearer(asked.user)
+            with contextlib.suppress(httpx2.TransportError):
+                async with here.client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response:
+                    async for line in response.aiter_lines():
+                        heard["words"] += line.startswith("data: ")
+
+        async def long_enough() -> bool:
+            return heard["words"] > 300
+
+        async def entered() -> bool:
+            return bool(await world.ledger(asked.user))
+
+        listening = asyncio.create_task(listen())
+        await eventually(long_enough, PATIENCE)
+        world.here.signal(signal.SIGKILL)
+        await listening
+        await eventually(entered, PATIENCE)
+        [row] = await world.ledger(asked.user)
+        assert row["estimated"]
+        assert 700 + heard["words"] / 3 < row["tokens"] < 800 + 2 * heard["words"]
+        await eventually(lambda: world.budgets_are_right(there, [asked]), PATIENCE)
 
     async def test_that_is_told_to_end(self, world: World, chats: tuple[Chat, Chat]) -> None:
         here, there = chats

@@ -29,9 +29,12 @@ def told(told: dict[str, Any], running_claude: tuple[ClaudeServer, str]) -> dict
     [some, *_] = told["providers"]
     claude = some | {"name": "claude", "type": "Anthropic", "base_url": running_claude[1]}
     [template] = [item for item in told["models"] if item["name"] == "agent"]
-    model = template | {"name": "claude", "deployments": [{"provider": "claude", "model": "agent", "weight": 1}]}
+    models = [
+        template | {"name": name, "deployments": [{"provider": "claude", "model": script, "weight": 1}]}
+        for name, script in (("claude", "agent"), ("claude-signing", "signing"))
+    ]
     timeouts = {"timeouts": {"connect": 5, "first_token": 20, "idle": 20}}
-    return told | {"providers": [*told["providers"], claude | timeouts], "models": [*told["models"], model]}
+    return told | {"providers": [*told["providers"], claude | timeouts], "models": [*told["models"], *models]}
 
 
 def kinds(events: list[dict[str, Any]]) -> list[str]:
@@ -105,6 +108,12 @@ class TestTurn:
         assert signed == ["0-0", "0-1"]
         assert {item["tool_call_id"] for item in results} == {item["id"] for item in called["tool_calls"]}
         assert all(item["content"].startswith("<tool_result>\n") for item in results)
+
+    @pytest.mark.parametrize("model", ["signing", "claude-signing"])
+    async def test_a_model_gets_back_what_it_insists_on(self, chat: Chat, model: str) -> None:
+        rounds = [[["calculator", {"expression": f"{number}+1"}]] * 2 for number in range(2)]
+        events = await chat.stream(ADA, json.dumps(rounds), model=model)
+        assert events[-1]["content"].strip() == "1 & 1 & 2 & 2"
 
     async def test_thoughts_are_told_apart(self, chat: Chat) -> None:
         events = await chat.stream(ADA, TWO, model="agent")

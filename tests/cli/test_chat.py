@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from chatbot_cli import client
 from chatbot_cli.chat import Talk, question_from
 from chatbot_cli.client import Client, Event, events
 from chatbot_cli.errors import CliError
@@ -61,12 +62,16 @@ class Bot:
     answers: list[tuple[str, bool]] = field(default_factory=list)
     ratings: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    rest: list[list[str] | int] = field(default_factory=list)
+    """What who comes back for the rest of a stream gets, each time, or with which status they are refused."""
+    places: list[str] = field(default_factory=list)
 
     def app(self) -> Starlette:
         return Starlette(
             routes=[
                 Route("/api/v1/chat/send", self._send, methods=["POST"]),
                 Route("/api/v1/chat/runs/{run}/cancel", self._cancel, methods=["POST"]),
+                Route("/api/v1/chat/runs/{run}/events", self._events),
                 Route("/api/v1/chat/runs/{run}/approvals/{call}", self._approve, methods=["POST"]),
                 Route("/api/v1/conversations/c1/messages/m/regenerate", self._send, methods=["POST"]),
                 Route("/api/v1/conversations/c1/messages/{message}/feedback", self._rate, methods=["POST"]),
@@ -88,6 +93,17 @@ class Bot:
             await asyncio.sleep(0)
         if self.hang:
             await self.stopped.wait()
+
+    async def _events(self, request: Request) -> Response:
+        assert request.headers["accept"] == "text/event-stream"
+        if request.headers["authorization"].removeprefix("Bearer ") in self.expired:
+            return JSONResponse({"title": "Sign in first", "status": 401}, 401)
+        self.places.append(request.query_params["after"])
+        rest = self.rest.pop(0) if self.rest else []
+        if isinstance(rest, int):
+            return JSONResponse({"title": "Not now", "status": rest}, rest)
+        self.script = rest
+        return StreamingResponse(self._stream(), media_type="text/event-stream")
 
     async def _approve(self, request: Request) -> Response:
         self.answers.append((request.path_params["call"], (await request.json())["approved"]))
@@ -113,6 +129,11 @@ def talk_to(url: str, tokens: Iterator[str] | None = None) -> tuple[Talk, io.Str
     return Talk(Client(url, lambda: next(given_tokens)), console=console), screen
 
 
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
+
+
 class TestAsk:
     async def test_prints_the_answer_without_what_would_steer_the_terminal(
         self, capsys: pytest.CaptureFixture[str]
@@ -124,6 +145,15 @@ class TestAsk:
             talk.client.close()
         assert screen.getvalue() == "We open at 8.[2J\n"
         assert "[1] Opening hours" in capsys.readouterr().err
+
+    async def test_says_that_the_answer_is_not_whole(self, capsys: pytest.CaptureFixture[str]) -> None:
+        end = frame("run.finished", 9, conversation_id="c1", message_id="m", content="We open", finish_reason="length")
+        async with serving(Bot(script=[STARTED, end]).app()) as url:
+            talk, screen = talk_to(url)
+            assert await asyncio.to_thread(talk.ask, "When?")
+            talk.client.close()
+        assert screen.getvalue() == "We open\n"
+        assert "cut off" in capsys.readouterr().err
 
     async def test_the_user_is_asked_about_each_call_that_waits(self) -> None:
         bot = Bot(script=ASKED)
@@ -153,8 +183,8 @@ class TestAsk:
     async def test_tools_are_told_beside_the_answer(self, capsys: pytest.CaptureFixture[str]) -> None:
         said = "not [bold]a\x1b[2J\nfile[/]" + "!" * 200
         used = [
-            frame("tool.started", 2, tool_call_id="a", name="fetch", arguments='{"url": "[b]"}'),
-            frame("tool.finished", 3, tool_call_id="a", name="fetch", status="failed", content=said),
+            frame("tool.started", 3, tool_call_id="a", name="fetch", arguments='{"url": "[b]"}'),
+            frame("tool.finished", 4, tool_call_id="a", name="fetch", status="failed", content=said),
         ]
         bot = Bot([STARTED, frame("text.delta", 2, text="Well."), *used, FINISHED])
         async with serving(bot.app()) as url:
@@ -213,13 +243,36 @@ class TestAsk:
             talk.client.close()
         assert screen.getvalue() == "We\n"
 
-    async def test_a_stream_that_breaks_off_is_an_error(self) -> None:
-        bot = Bot([STARTED, frame("text.delta", 2, text="We")])
+    async def test_a_stream_that_breaks_off_goes_on_where_it_was(self, hurried: None) -> None:
+        bot = Bot([STARTED, frame("text.delta", 2, text="We open ")], expired={"old"})
+        more = [frame("text.delta", 2, text="We open "), frame("text.delta", 3, text="at ")]
+        bot.rest = [more, 503, [frame("text.delta", 4, text="8."), FINISHED]]
+        async with serving(bot.app()) as url:
+            talk, screen = talk_to(url, iter(["old", "new"]))
+            assert await asyncio.to_thread(talk.ask, "x")
+            talk.client.close()
+        assert screen.getvalue() == "We open at 8.\n"
+        assert (len(bot.bodies), bot.places) == (1, ["1-2", "1-3", "1-3"])
+
+    async def test_so_does_one_whose_token_has_expired(self, hurried: None) -> None:
+        bot = Bot([STARTED, frame("text.delta", 2, text="We open ")], rest=[[frame("run.cancelled", 3)]])
+        async with serving(bot.app()) as url:
+            talk, _ = talk_to(url, iter(["old", "new"]))
+            stream = talk.client.ask("x")
+            assert (await asyncio.to_thread(next, stream)).type == "run.started"
+            bot.expired = {"old"}
+            assert (await asyncio.to_thread(list, stream))[-1].type == "run.cancelled"
+            talk.client.close()
+
+    @pytest.mark.parametrize(("rest", "why"), [([], "ended before the answer"), ([404], "Not now")])
+    async def test_one_that_does_not_come_back_is_an_error(self, hurried: None, rest: list[Any], why: str) -> None:
+        bot = Bot([STARTED, frame("text.delta", 2, text="We")], rest=rest)
         async with serving(bot.app()) as url:
             talk, _ = talk_to(url)
-            with pytest.raises(CliError, match="ended before the answer"):
+            with pytest.raises(CliError, match=why):
                 await asyncio.to_thread(talk.ask, "x")
             talk.client.close()
+        assert len(bot.places) == (1 if why == "Not now" else 3)
 
     def test_nobody_there(self) -> None:
         talk, _ = talk_to("http://127.0.0.1:1")

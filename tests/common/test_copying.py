@@ -106,9 +106,19 @@ async def test_is_made_once_under_one_name(old: str, new: str) -> None:
     assert await content(new) == before
 
 
+async def test_is_made_again_when_a_person_has_emptied_the_new_one(old: str, new: str) -> None:
+    """The mark is the database's, and outlives its tables."""
+    await copy(old, new, MIGRATIONS, "one")
+    connection = await asyncpg.connect(new)
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.close()
+    assert await copy(old, new, MIGRATIONS, "one") > 3000
+    assert await content(new) == await content(old)
+
+
 async def test_never_writes_over_anything(old: str, new: str) -> None:
     await copy(old, new, MIGRATIONS, "one")
-    with pytest.raises(CannotCopy, match=r"not empty: it has .* tables, such as alembic_version"):
+    with pytest.raises(CannotCopy, match=r"not empty: .* such as alembic_version, copied by one earlier, and what was"):
         await copy(old, new, MIGRATIONS, "two")
     assert await copy_from(old, new, MIGRATIONS, "two", 60) == 1
 

@@ -10,7 +10,7 @@ from chatbot_common.app import Probes, create_service
 from chatbot_common.direct import Direct, body_of, endpoint, stacked
 from chatbot_common.errors import Conflict
 from chatbot_common.identity import Identity, ServiceIdentity, UserVerifier
-from chatbot_common.leaving import CLIENT_LEFT, ClientGone, WhileThere
+from chatbot_common.leaving import CLIENT_LEFT, LOOK_SECONDS, ClientGone, WhileThere
 from chatbot_common.telemetry import HTTP_REQUESTS
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
@@ -148,18 +148,35 @@ class TestWhileThere:
         with pytest.raises(ClientGone):
             await work()
 
-    async def test_but_not_one_that_may_leave(self) -> None:
+    @pytest.mark.parametrize("looked", [True, False])
+    async def test_but_not_one_that_may_leave(self, looked: bool) -> None:
         gone = asyncio.Event()
         async with WhileThere(lambda: _wait(gone)) as client:
+            await asyncio.sleep(2 * LOOK_SECONDS * looked)
             client.may_leave()
             gone.set()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(2 * LOOK_SECONDS)
 
-    async def test_nor_what_comes_after_it(self) -> None:
+    @pytest.mark.parametrize("looked", [True, False])
+    async def test_nor_what_comes_after_it(self, looked: bool) -> None:
         gone = asyncio.Event()
         async with WhileThere(lambda: _wait(gone)):
+            await asyncio.sleep(2 * LOOK_SECONDS * looked)
             gone.set()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(2 * LOOK_SECONDS)
+
+    async def test_of_a_short_block_nobody_looks(self) -> None:
+        looks = 0
+
+        async def look() -> None:
+            nonlocal looks
+            looks += 1
+
+        for _ in range(3):
+            async with WhileThere(look):
+                pass
+        await asyncio.sleep(2 * LOOK_SECONDS)
+        assert looks == 0
 
     async def test_who_cancels_the_work_itself_is_heard(self) -> None:
         gone = asyncio.Event()

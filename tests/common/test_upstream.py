@@ -4,11 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import httpx2
 import pytest
 import uvloop
 from chatbot_common.answers import HELD_BYTES, BrokenOff
-from chatbot_common.http import UpstreamTransport
 from chatbot_common.upstream import Patience, Unconnected, Unreachable, Upstream
 
 from tests.support.serving import free_port
@@ -89,26 +87,6 @@ class TestRequest:
         headers = [(b"x-a", b"transfer-encoding: chunked"), (b"content-length", b"6")]
         async with asking(told) as client, client.ask("POST", b"/", headers, pieces()) as answer:
             assert [piece async for piece in answer.pieces()] == [b"onetwo"]
-
-    async def test_of_httpx2_has_one_length(self) -> None:
-        async def framed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            head = (await head_of(reader)).lower()
-            assert b"\r\ncontent-length: 4\r\n" in head
-            assert b"\r\ntransfer-encoding:" not in head
-            writer.write(OK + b"Content-Length: 4\r\n\r\n" + await reader.readexactly(4))
-
-        async def pieces() -> AsyncIterator[bytes]:
-            yield b"body"
-
-        async with asking(framed) as upstream, httpx2.AsyncClient(transport=UpstreamTransport(upstream)) as client:
-            assert (await client.post(upstream.base_url, content=pieces())).content == b"body"
-
-    @pytest.mark.parametrize("url", ["http://localhost:1/", "https://127.0.0.1/"])
-    async def test_of_httpx2_is_for_this_server_only(self, url: str) -> None:
-        upstream = Upstream("http://127.0.0.1:1", PATIENCE)
-        async with httpx2.AsyncClient(transport=UpstreamTransport(upstream)) as client:
-            with pytest.raises(httpx2.UnsupportedProtocol):
-                await client.get(url)
 
     @pytest.mark.parametrize("value", [b"key\n", b"key\r", b"key\0", b"1\r\nx-two: 2"])
     async def test_has_no_header_that_would_be_two(self, value: bytes) -> None:

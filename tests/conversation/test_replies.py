@@ -84,6 +84,15 @@ class TestReply:
 
         assert (await service.reply(turn, **{"text": "Good day"} | other)).status_code == 409
 
+    async def test_why_it_is_not_whole_is_of_the_last_attempt(self, service: Conversation, ada: UUID) -> None:
+        turn = await service.started(ada, client_message_id="m1")
+        await service.reply(turn, "half an ans", status="failed")
+        again = (await service.start_turn(ada, client_message_id="m1", retry=True)).json()
+        await service.reply(again, "", parts=[], usage=None, finish_reason="content_filter")
+
+        reply = (await service.start_turn(ada, client_message_id="m1")).json()["reply"]
+        assert (reply["text"], reply["finish_reason"]) == ("half an ans", "content_filter")
+
     async def test_an_attempt_without_text_leaves_the_words_of_the_one_before(
         self, service: Conversation, ada: UUID
     ) -> None:
@@ -102,6 +111,7 @@ class TestReply:
             "model": "retrieval",
             "usage": {"input_tokens": 3, "output_tokens": 4},
             "error": None,
+            "finish_reason": None,
         }
 
     async def test_reply_of_an_old_attempt_is_too_late(self, service: Conversation, ada: UUID) -> None:

@@ -58,15 +58,27 @@ class TestStart:
         assert branch["conversation_id"] == first["conversation_id"]
         assert [message["text"] for message in branch["history"]] == ["one", "eins"]
 
-    async def test_history_is_at_most_twenty_messages(self, service: Conversation, ada: UUID) -> None:
-        turn = await service.exchange(ada, "q0", "a0")
-        for number in range(1, 12):
-            await service.exchange(ada, f"q{number}", f"a{number}", conversation_id=turn["conversation_id"])
+    async def test_history_is_as_long_as_there_is_room_for(self, service: Conversation, ada: UUID) -> None:
+        earlier = [{"role": role, "text": f"{role} {'é' * 6}"} for _ in range(30) for role in ("user", "assistant")]
+        turn = await service.started(ada, "first", earlier=earlier)
+        place = {"conversation_id": turn["conversation_id"], "parent_message_id": turn["user_message_id"]}
 
-        last = await service.started(ada, "last", conversation_id=turn["conversation_id"])
+        # 17 and 22 bytes, and 4 tokens for each message; 2 and 4 for the last one.
+        for room, messages in {5: 0, 6: 1, 15: 1, 16: 2, 26: 3, 10_000: 61}.items():
+            last = await service.started(ada, "last", **place, history_tokens=room)
+            assert len(last["history"]) == messages
+        assert last["history"][0]["text"] == "user éééééé"
+        assert last["history"][-1]["text"] == "first"
 
-        assert len(last["history"]) == 20
-        assert (last["history"][0]["text"], last["history"][-1]["text"]) == ("q2", "a11")
+    async def test_history_has_its_room_in_every_attempt(self, service: Conversation, ada: UUID) -> None:
+        first = await service.exchange(ada, "one", "eins")
+        place = {"conversation_id": first["conversation_id"]}
+        turn = await service.started(ada, "two", **place, client_message_id="m2", history_tokens=5)
+        await service.reply(turn, "", status="failed")
+
+        again = await service.start_turn(ada, "two", **place, client_message_id="m2", retry=True, history_tokens=5)
+
+        assert [message["text"] for message in again.json()["history"]] == ["eins"]
 
     @pytest.mark.parametrize("field", ["conversation_id", "parent_message_id"])
     async def test_someone_elses_place_is_not_found(
@@ -133,6 +145,7 @@ class TestRepeat:
             "model": "retrieval",
             "usage": {"input_tokens": 3, "output_tokens": 4},
             "error": None,
+            "finish_reason": None,
         }
 
     async def test_another_text_is_refused(self, service: Conversation, ada: UUID) -> None:

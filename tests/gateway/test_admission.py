@@ -37,6 +37,15 @@ class TestRoute:
         assert bot.services[service].last.path == path
 
     @pytest.mark.parametrize(
+        ("path", "service"), [("", "conversation"), ("/1", "chat"), ("/1/messages", "conversation")]
+    )
+    async def test_by_method_one_goes_elsewhere(self, bot: Platform, path: str, service: str) -> None:
+        found = await bot.client.delete(f"/api/v1/conversations{path}", headers=bot.keys.bearer())
+        assert found.json() == {"service": service}
+        patched = await bot.client.patch(f"/api/v1/conversations{path}", headers=bot.keys.bearer(), json={})
+        assert patched.json() == {"service": "conversation"}
+
+    @pytest.mark.parametrize(
         "path",
         [
             "/internal/turns",

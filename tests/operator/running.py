@@ -20,7 +20,7 @@ from chatbot_operator.reconcile import Reconciler
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.rules import Rules
 from chatbot_operator.settings import Settings
-from chatbot_operator.status import invalid
+from chatbot_operator.status import invalid, leaving
 from chatbot_operator.world import Manifest, Observed, Reference, Step
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import Condition, Status, VersionStatus
@@ -117,6 +117,7 @@ class SmallPlan:
             wanted=staying.wanted,
             status_of=self._status,
             invalid=invalid,
+            leaving=leaving,
         )
 
     def _status(

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from chatbot_operator import names, staying
 from chatbot_operator import plan as planning
-from chatbot_operator import staying
 from chatbot_operator.components import secrets
 from chatbot_operator.components.cloudnativepg import HIBERNATION
 from chatbot_operator.components.context import Context
+from chatbot_operator.components.lost_status import whereabouts
 from chatbot_operator.components.metadata import applied_hash, component_of
-from chatbot_operator.components.moving import remembered
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.process import RULES
 from chatbot_operator.world import Answer, Manifest, Observed, Reference, Step
@@ -74,7 +74,6 @@ class Cluster:
     @property
     def observed(self) -> Observed:
         found = {item: self._digest(item) for item in planning.references(self.bot)}
-        data = self.status.stores.postgres if self.status and self.status.stores else None
         seen = Observed(
             tuple(self.children.values()),
             tuple(self.pods),
@@ -84,7 +83,8 @@ class Cluster:
             bad_faqs=self.bad_faqs,
             at=self.at,
         )
-        return replace(seen, data=data or remembered(Context(self.bot, seen, SETTINGS)))
+        told = self.status.model_dump(mode="json", by_alias=True) if self.status else None
+        return replace(seen, data=whereabouts(Context(self.bot, seen, SETTINGS), told))
 
     @property
     def chosen(self) -> Effective:
@@ -186,6 +186,10 @@ class Cluster:
         if name[0] == "Secret" and live is not None:  # what others noted on it stays; ours is not looked at here
             noted = (live["metadata"].get("annotations") or {}) | (metadata.get("annotations") or {})
             metadata |= {"annotations": noted, **_kept(live["metadata"], "creationTimestamp")}
+        if name[0] == "Cluster" and "imageName" in manifest["spec"]:
+            fields = {"f:spec": {"f:imageName": {}}}
+            entry = {"manager": names.FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}
+            metadata |= {"managedFields": [entry]}
         self.children[name] = kept | manifest | {"metadata": metadata}
 
     def _settle(self, item: Manifest) -> None:

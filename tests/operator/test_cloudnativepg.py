@@ -20,6 +20,7 @@ from chatbot_operator.world import Manifest, Observed
 from tests.operator.running import BOT, LOOK_SECONDS, SECONDS, Run, World
 from tests.operator.simulated import Cluster, cluster_status, make_bot
 from tests.operator.specs import DEV, EXTERNAL
+from tests.operator.test_rollback import overdue
 from tests.support import optional_apis
 from tests.support.apiserver import ApiServer, path, playing_kubelet, wait_for
 
@@ -63,6 +64,59 @@ class TestCluster:
         assert "imageName" not in cluster_of(DEV | stores())
         spec = DEV | stores() | {"images": {"postgres": "example.com/postgresql:18"}}
         assert cluster_of(spec)["imageName"] == "example.com/postgresql:18"
+
+    def test_gets_another_image_last(self) -> None:
+        """Services prove first that what is asked for with it comes to run."""
+        before, after = "example.com/postgresql:17", "example.com/postgresql:18"
+        cluster = small(images={"postgres": before}).converge()
+        cluster.edit(images={"postgres": after, "chat": "chat:new"})
+        for part in ("auth-db conversation-db", "auth conversation conversation-worker", "chat"):
+            cluster.reconcile()
+            assert cluster.child("Cluster", CLUSTER)["spec"]["imageName"] == before
+            cluster.settle(*part.split())
+        assert cluster.converge().child("Cluster", CLUSTER)["spec"]["imageName"] == after
+
+    def test_its_first_image_of_ours_comes_last_too(self) -> None:
+        cluster = small().converge()
+        cluster.child("Cluster", CLUSTER)["spec"]["imageName"] = "ghcr.io/cloudnative-pg/postgresql:17.6"
+        cluster.edit(images={"postgres": "example.com/postgresql:18", "chat": "chat:new"})
+        cluster.reconcile()
+        assert cluster.child("Cluster", CLUSTER)["spec"].get("imageName", "").startswith("ghcr.io")
+        assert cluster.converge().child("Cluster", CLUSTER)["spec"]["imageName"] == "example.com/postgresql:18"
+
+    def test_one_that_cannot_run_as_it_is_gets_it_at_once(self) -> None:
+        cluster = small(images={"postgres": "nope:17"}).converge()
+        waiting = {"reason": "ErrImagePull", "message": "not found"}
+        status = {"containerStatuses": [{"image": "nope:17", "state": {"waiting": waiting}}]}
+        cluster.pods.append(
+            {
+                "kind": "Pod",
+                "metadata": {"name": "p", "labels": {"cnpg.io/cluster": CLUSTER}},
+                "spec": {},
+                "status": status,
+            }
+        )
+        cluster.edit(images={"postgres": "example.com/postgresql:17", "chat": "chat:new"})
+        cluster.reconcile()
+        assert cluster.child("Cluster", CLUSTER)["spec"]["imageName"] == "example.com/postgresql:17"
+
+    def test_an_image_is_never_taken_back(self) -> None:
+        """Data may have been upgraded by it: what else is given up goes back alone."""
+        cluster = small(images={"postgres": "example.com/postgresql:17"}).converge()
+        cluster.edit(images={"postgres": "example.com/postgresql:18", "conversation": "conversation:new"})
+        for _ in range(4):
+            cluster.reconcile()
+            cluster.settle("auth-db", "conversation-db", "conversation", "auth", "chat", "gateway")
+        assert cluster.child("Cluster", CLUSTER)["spec"]["imageName"] == "example.com/postgresql:18"
+        overdue(cluster, "demo-conversation-worker")
+        cluster.reconcile()
+        assert cluster.chosen.rolled_back is not None
+        for _ in range(2):
+            cluster.reconcile()
+            cluster.settle()
+        cluster.report()
+        assert cluster.condition("Ready").reason == "RolledBack"
+        assert cluster.child("Cluster", CLUSTER)["spec"]["imageName"] == "example.com/postgresql:18"
 
     def test_keeps_a_disk_that_a_smaller_profile_would_shrink(self) -> None:
         cluster = Cluster(make_bot(stores()), apis=APIS).converge()

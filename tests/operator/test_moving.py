@@ -9,6 +9,7 @@ from chatbot_operator.components.metadata import CLOUD_NATIVE_PG, component_of
 from chatbot_operator.components.stores import CLAIM
 from chatbot_operator.process import RULES
 from chatbot_operator.world import Manifest
+from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import PostgresStatus
 
 from tests.operator.running import BOT, SETTINGS, Run, World
@@ -51,6 +52,24 @@ def moved(cluster: Cluster, postgres: dict[str, Any]) -> Cluster:
     cluster.edit(stores=stores(postgres, deletionPolicy=policy))
     rounds(cluster, 4)
     return cluster
+
+
+def copied(former: dict[str, Any]) -> Cluster:
+    """It sleeps on, and both databases are where they are to be."""
+    cluster = moved(hibernated(settled(former)), OURS)
+    cluster.settle("auth-copy", "conversation-copy")
+    cluster.reconcile()
+    rounds(cluster, 2)
+    assert data(cluster).mode == "CloudNativePG"
+    return cluster
+
+
+def edited(cluster: Cluster, **fields: Any) -> None:
+    """Somebody writes something else into the status."""
+    assert cluster.status is not None
+    assert cluster.status.stores is not None
+    told = cluster.status.stores.model_copy(update={"postgres": data(cluster).model_copy(update=fields)})
+    cluster.status = cluster.status.model_copy(update={"stores": told})
 
 
 def jobs(cluster: Cluster) -> dict[str, Manifest]:
@@ -224,6 +243,18 @@ class TestAfterwards:
         assert ("StatefulSet", "demo-postgres") not in cluster.children
         assert ("Service", "demo-postgres") not in cluster.children
 
+    def test_one_that_sleeps_holds_up_no_later_move(self) -> None:
+        cluster = copied({"mode": "Dev"})
+        cluster.edit(mode="Active")
+        hibernated(cluster.converge())
+        cluster.edit(stores=stores(EXTERNAL["postgres"]))
+        rounds(cluster, 4)
+        assert set(jobs(cluster)) == {"auth-copy", "conversation-copy"}
+        assert replicas(cluster, "demo-postgres") == 0
+        cluster.settle("auth-copy", "conversation-copy")
+        cluster.reconcile()
+        assert (data(cluster).mode, data(cluster).formerly) == ("External", ["Dev", "CloudNativePG"])
+
     def test_its_disk_and_image_stay_its_own(self) -> None:
         cluster = hibernated(settled())
         cluster.edit(images={"postgres": "example.com/postgresql:18"})
@@ -290,6 +321,89 @@ class TestAfterwards:
         rounds(cluster, 3)
         assert (data(cluster).mode, jobs(cluster)) == ("CloudNativePG", {})
         assert cluster.child("Deployment", "demo-auth")["spec"]["replicas"] == 1
+
+    @pytest.mark.parametrize("former", [{"mode": "Dev"}, EXTERNAL["postgres"]], ids=["Dev", "External"])
+    def test_one_that_was_lost_between_the_copy_and_the_first_pods_begins_no_other(
+        self, former: dict[str, Any]
+    ) -> None:
+        cluster = copied(former)
+        made = {part: job["metadata"]["name"] for part, job in jobs(cluster).items()}
+        cluster.status = None
+        cluster.edit(mode="Active")
+        cluster.reconcile()
+        assert {part: job["metadata"]["name"] for part, job in jobs(cluster).items()} == made
+        cluster.converge()
+        assert (data(cluster).mode, said(cluster, "Ready")[0]) == ("CloudNativePG", "Settled")
+        assert data(cluster).formerly == (["Dev"] if former["mode"] == "Dev" else [])
+        assert not jobs(cluster)  # what has settled is known from then on
+
+    def test_nor_one_that_is_lost_when_what_was_written_since_sleeps_again(self) -> None:
+        """It never settled where it is now: what had settled last would say that it is where it was."""
+        cluster = copied({"mode": "Dev"})
+        cluster.edit(mode="Active", images={"chat": "chat:broken"})
+        rounds(cluster, 4, "postgres", "redis", "auth-db", "conversation-db", "auth", "conversation")
+        cluster.edit(mode="Hibernated")
+        rounds(cluster, 3)
+        cluster.status = None
+        rounds(cluster, 3)
+        assert (data(cluster).mode, data(cluster).formerly) == ("CloudNativePG", ["Dev"])
+        assert replicas(cluster, "demo-postgres") == 0
+
+    def test_one_that_was_lost_before_anything_had_ever_settled_wakes_no_empty_database(self) -> None:
+        cluster = Cluster(make_bot(DEV | {"stores": stores({"mode": "Dev"})}), apis=APIS)
+        rounds(cluster, 3, "postgres", "redis", "auth-db", "conversation-db", "auth", "conversation")
+        cluster = moved(hibernated(cluster), OURS)
+        made = {part: job["metadata"]["name"] for part, job in jobs(cluster).items()}
+        cluster.status = None
+        cluster.edit(mode="Active")
+        rounds(cluster, 3)
+        assert (data(cluster).mode, data(cluster).moving_to) == ("Dev", "CloudNativePG")
+        assert {part: job["metadata"]["name"] for part, job in jobs(cluster).items()} == made
+
+    def test_one_that_was_lost_while_pods_still_run_on_the_old_one_is_made_from_what_had_settled(self) -> None:
+        cluster = settled()
+        cluster.edit(mode="Hibernated", stores=stores(OURS))
+        cluster.status = None
+        assert cluster.child("Deployment", "demo-auth")["spec"]["replicas"] == 1
+        rounds(cluster, 4)
+        assert (data(cluster).mode, data(cluster).moving_to) == ("Dev", "CloudNativePG")
+
+    def test_one_that_was_lost_when_the_mode_has_changed_again_tells_where_the_copy_is(self) -> None:
+        cluster = copied({"mode": "Dev"})
+        cluster.edit(stores=stores(EXTERNAL["postgres"]))
+        cluster.status = None
+        cluster.reconcile()
+        assert (data(cluster).mode, data(cluster).moving_to) == ("CloudNativePG", "External")
+
+    def test_what_an_edited_status_says_stops_nothing_that_runs(self) -> None:
+        cluster = copied({"mode": "Dev"})
+        cluster.edit(mode="Active")
+        cluster.converge()
+        edited(cluster, mode="Dev")
+        rounds(cluster, 2)
+        assert cluster.child("Deployment", "demo-auth")["spec"]["replicas"] == 1
+        assert (data(cluster).mode, data(cluster).formerly, jobs(cluster)) == ("CloudNativePG", ["Dev"], {})
+
+    @pytest.mark.parametrize("policy", ["Retain", "Delete"])
+    def test_nor_does_it_take_a_database_away(self, policy: str) -> None:
+        cluster = moved(hibernated(settled(deletionPolicy=policy)), OURS)
+        edited(cluster, mode="External", auth_secret="auth-db", conversation_secret="conversation-db", formerly=[])
+        rounds(cluster, 3)
+        assert ("StatefulSet", "demo-postgres") in cluster.children
+        assert ("Secret", "demo-postgres") in cluster.children
+
+    def test_another_resource_of_that_name_trusts_no_copy_of_the_first(self) -> None:
+        """A database that was retained has the name of the Job noted that filled it."""
+        cluster = moved(hibernated(settled()), OURS)
+        before = jobs(cluster)["auth-copy"]["metadata"]["name"]
+        body = cluster.bot.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        body["metadata"]["uid"] = "22222222-2222-4222-8222-222222222222"
+        for item in cluster.children.values():
+            for owner in item["metadata"].get("ownerReferences") or []:
+                owner["uid"] = body["metadata"]["uid"]
+        cluster.bot = ChatbotDeployment.model_validate(body)
+        rounds(cluster, 3)
+        assert jobs(cluster)["auth-copy"]["metadata"]["name"] != before
 
     def test_a_rollback_never_goes_back_to_where_the_data_was(self) -> None:
         cluster = moved(hibernated(settled()), OURS)

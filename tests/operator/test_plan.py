@@ -359,6 +359,15 @@ class TestMissing:
         }
         assert rolled == {"demo-redis", "demo-gateway", "demo-chat"}
 
+    def test_an_administrators_password_that_was_deleted_rolls_nothing(self) -> None:
+        """Its account is there, and has the old one."""
+        cluster = Cluster(make_bot(DEV)).converge()
+        before = dict(cluster.children)
+        del cluster.children["Secret", "demo-admin"]
+        after = cluster.converge().children
+        assert after["Secret", "demo-admin"]["data"] != before["Secret", "demo-admin"]["data"]
+        assert not [name for (kind, name) in after if kind == "Deployment" and differs(before, after, name)]
+
 
 class TestChanges:
     """One field moves what has to know of it, and nothing else."""

@@ -9,6 +9,7 @@ import pytest
 from chatbot_operator import names, pauses
 from chatbot_operator.components.metadata import manifest
 from chatbot_operator.faults import Unavailable
+from chatbot_operator.process import RULES
 from chatbot_operator.world import Blocked, Manifest, Observed, Reference
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import PostgresStatus, Status, StoresStatus
@@ -580,7 +581,13 @@ class TestDeletion:
         before = world.writes()
         world.api.delete("ChatbotDeployment", world.namespace, BOT)
         await reconciler(world.key)
-        assert world.writes() == before
+        assert world.writes() == before + 1, "it says so"
+        await reconciler(world.key)
+        assert world.writes() == before + 1, "once"
+        told = world.bot()["status"]
+        ready = next(item for item in told["conditions"] if item["type"] == "Ready")
+        assert (told["phase"], ready["reason"]) == ("Terminating", "BeingDeleted")
+        assert "example.com/hold" in ready["message"]
         assert phases(world) == set(), "it counts for nothing"
         world.api.patch("ChatbotDeployment", world.namespace, BOT, {"metadata": {"finalizers": []}})
 
@@ -607,9 +614,6 @@ class TestDeletion:
         world.api.patch("ChatbotDeployment", world.namespace, BOT, hold)
         world.api.delete("Namespace", world.namespace, world.namespace)
 
-        def going(bot: ChatbotDeployment, _: Observed) -> list[Any]:
-            return [step("chat", config(bot))]
-
         bot = world.bot()
         raw = bot | {"metadata": {key: value for key, value in bot["metadata"].items() if key != "deletionTimestamp"}}
 
@@ -618,10 +622,18 @@ class TestDeletion:
 
         get = world.cluster.get
         world.cluster.get = not_yet  # type: ignore[assignment,method-assign]
+        reconciler = world.reconciler(rules=RULES)
         try:
-            again = await world.reconciler(SmallPlan(going))(world.key)
+            await reconciler(world.key)
+            raw, before = raw | {"status": world.bot()["status"]}, world.writes()
+            again = await reconciler(world.key)
         finally:
             world.cluster.get = get  # type: ignore[method-assign]
+        told = world.bot()["status"]
+        ready = next(item for item in told["conditions"] if item["type"] == "Ready")
+        assert (told["phase"], ready["status"], ready["reason"]) == ("Terminating", "False", "BeingDeleted")
+        assert f"Namespace {world.namespace} is being deleted" in ready["message"]
+        assert world.writes() == before + 1, "it asks again, is refused, and says nothing new"
         world.api.patch("ChatbotDeployment", world.namespace, BOT, {"metadata": {"finalizers": []}})
         assert again is not None
         assert again >= 5

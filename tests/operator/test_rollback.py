@@ -1,6 +1,7 @@
 """A change that does not come to run is given up, what ran before runs again, and any edit is another attempt."""
 
 import asyncio
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +34,11 @@ def tried(world: World) -> Object | None:
     return pod if pod and not runs(pod) and not pod["metadata"].get("deletionTimestamp") else None
 
 
+def retry(world: World, text: str) -> None:
+    annotations = {"chatbot-operator.io/retry": text}
+    world.api.patch("ChatbotDeployment", world.namespace, BOT, {"metadata": {"annotations": annotations}})
+
+
 @pytest.fixture
 def run(world: World) -> Run:
     world.create_bot({"profile": "Dev", **DEADLINE})
@@ -60,6 +66,39 @@ async def test_goes_back_and_stays_until_the_next_edit(run: Run, world: World) -
         assert told.version.rolled_back is None
         assert [item.generation for item in told.version.history] == [3, 1]
         assert len(world.api.list("ControllerRevision", world.namespace, f"chatbot-operator.io/bot={BOT}")) >= 1
+
+
+async def test_what_was_mended_outside_is_tried_again_when_somebody_asks(run: Run, world: World) -> None:
+    """The same image under the same tag: the resource has nothing new to say."""
+    mended = threading.Event()
+    with playing_kubelet(world.api, world.namespace, lambda pod: mended.is_set() or runs(pod)):
+        await run.until("Ready", "True")
+        run.edit(images={"chat": BROKEN})
+        await run.until("Ready", "False", "RolledBack")
+        told = await run.until("Available", "True")
+        said = next(item.message for item in told.conditions if item.type == "Ready")
+        assert f"kubectl chatbot retry {BOT} -n {world.namespace}" in said
+        mended.set()
+        await run.rests()
+        assert image(world) != BROKEN
+        retry(world, "one")
+        told = await run.until("Ready", "True")
+        assert (image(world), told.version.rolled_back) == (BROKEN, None)
+
+
+async def test_what_is_tried_again_in_vain_is_given_up_again(run: Run, world: World) -> None:
+    with playing_kubelet(world.api, world.namespace, runs):
+        await run.until("Ready", "True")
+        run.edit(images={"chat": BROKEN})
+        await run.until("Ready", "False", "RolledBack")
+        await run.until("Available", "True")
+        retry(world, "one")
+        await run.reconcile(world.key)
+        assert image(world) == BROKEN
+        told = await run.until("Ready", "False", "RolledBack")
+        assert told.version.rolled_back is not None
+        assert told.version.rolled_back.retry == "one"
+        assert image(world) != BROKEN
 
 
 async def test_image_of_a_store_is_given_time_and_then_taken_back(run: Run, world: World) -> None:

@@ -1,6 +1,8 @@
 """Watches that misbehave: the real operator process hears of what happens all the same, and of no other thing twice."""
 
+import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from tests.operator.running import BOT, measured, scaler
 from tests.operator.test_process import Bot
 from tests.support.apiserver import ApiServer, wait_for
 from tests.support.misbehaviour import answer, broken, cut, deaf, expired, hang, late, over, twice, watching
-from tests.support.proxy import Asked, Fault, Way, proxy
+from tests.support.proxy import Asked, Fault, Way, proxy, through
 
 IMPATIENT = Path(__file__).with_name("impatient.py")
 CHILD = f"{BOT}-postgres"
@@ -82,6 +84,27 @@ def scene(running: Scene) -> Iterator[Scene]:
     yield running
     running.way.heal()
     running.way.drop_watches()
+
+
+class TestBeginning:
+    def test_nothing_is_looked_at_before_everything_is_watched(self, api_server: ApiServer, tmp_path: Path) -> None:
+        """Else what changes after a look, and before the watch, is heard of by nobody until the next resync."""
+        bot, let = Bot(api_server), threading.Event()
+
+        async def slow(asked: Asked) -> StreamResponse:
+            while not let.is_set():
+                await asyncio.sleep(0.02)
+            return await through(asked)
+
+        with proxy(api_server, tmp_path) as way:
+            way.rule(slow, "WATCH", path="/services")
+            with operator(api_server, tmp_path, bot.namespace, kubeconfig=way.kubeconfig):
+                bot.create({"profile": "Dev"})
+                wait_for("all other watches", lambda: len(way.watches) >= len(WATCHED), 30)
+                time.sleep(1)
+                assert not way.asked("POST", "PATCH", path="/secrets")
+                let.set()
+                bot.wait_condition("SecretsReady", "True")
 
 
 class TestEvents:

@@ -172,14 +172,14 @@ CASES: tuple[Case, ...] = (
         )
     ),
     Case("a tool has a name that models can call", tools("my_tool-2"), tools("my tool"), "should match"),
-    Case("http_fetch needs hosts", fetching("example.com"), tools("http_fetch"), "needs httpAllowList"),
-    Case("a list of no host is none", fetching("*.example.com"), fetching(), "needs httpAllowList"),
+    Case("http_fetch needs hosts", fetching("example.com"), tools("http_fetch"), "name some in httpAllowList"),
+    Case("a list of no host is none", fetching("*.example.com"), fetching(), "name some in httpAllowList"),
     *(
         Case(f"{wrong} is no host of the internet", fetching("a.example.com"), fetching(wrong), "should match")
         for wrong in ("localhost", "10.0.0.1", "*", "*.com", "https://example.com", "example.com:8443", "Example.com")
     ),
     *(
-        Case(f"an MCP server is asked safely: {wrong}", mcp(right), mcp(wrong), "an MCP server's url is https")
+        Case(f"an MCP server is asked safely: {wrong}", mcp(right), mcp(wrong), "an MCP server's url must be https")
         for right, wrong in [
             ("https://tools.example.com/mcp", "http://tools.example.com/mcp"),
             ("http://tools:8000/mcp", "http://10.0.0.1/mcp"),
@@ -472,7 +472,7 @@ CASES: tuple[Case, ...] = (
             says,
         )
         for right, wrong, says in (
-            ({"operator": "Exists"}, {}, "needs operator Exists"),
+            ({"operator": "Exists"}, {}, "set operator to Exists"),
             ({"key": "a", "value": "b"}, {"key": "a", "operator": "Exists", "value": "b"}, "has no value"),
             (
                 {"key": "a", "effect": "NoExecute", "tolerationSeconds": 0},
@@ -495,7 +495,7 @@ CASES: tuple[Case, ...] = (
         network(metricsFrom=[{"podSelector": {"matchExpressions": [{"key": "a", "operator": "NotIn"}]}}]),
         "need values",
     ),
-    Case("a deadline is within a day", deadline("24h"), deadline("25h"), "between 1s and 24h"),
+    Case("a deadline is within a day", deadline("24h"), deadline("25h"), "from 1s to 24h"),
     Case("at least one pod", scaling(minReplicas=1), scaling(minReplicas=0), "minReplicas 0 needs mode KEDA"),
     Case(
         "a request is within its limit",
@@ -562,9 +562,9 @@ CASES: tuple[Case, ...] = (
         Case(f"cache.{field} is {right}, not {wrong}", cache(**{field: right}), cache(**{field: wrong}), says)
         for field, right, wrong, says in (
             ("mode", "Semantic", "On", "supported values"),
-            ("ttl", "1s", "999ms", "between 1s and 24h"),
-            ("ttl", "24h", "24h1s", "between 1s and 24h"),
-            ("similarity", "0.01", "0.0", "similarity is above 0"),
+            ("ttl", "1s", "999ms", "from 1s to 24h"),
+            ("ttl", "24h", "24h1s", "from 1s to 24h"),
+            ("similarity", "0.01", "0.0", "similarity must be above 0"),
             ("similarity", "1", "1.1", "should match"),
         )
     ),
@@ -805,13 +805,13 @@ CASES: tuple[Case, ...] = (
         "a first token is measured up to a minute",
         {"slo": {"firstTokenP95": "60s"}},
         {"slo": {"firstTokenP95": "61s"}},
-        "slo.firstTokenP95 is between 50ms and 60s",
+        "slo.firstTokenP95 must be from 50ms to 60s",
     ),
     Case(
         "and from 50 milliseconds",
         {"slo": {"firstTokenP95": "50ms"}},
         {"slo": {"firstTokenP95": "49ms"}},
-        "slo.firstTokenP95 is between 50ms and 60s",
+        "slo.firstTokenP95 must be from 50ms to 60s",
     ),
     Case(
         "limits are positive", {"limits": {"perMinute": 1}}, {"limits": {"perMinute": 0}}, "greater than or equal to 1"

@@ -1,5 +1,6 @@
 """The CustomResourceDefinition as text: it is up to date, and what a structural schema cannot say is an error."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -57,6 +58,16 @@ class TestSchema:
             if schema.get("type") == "object" and not schema.get("description")
         ]
         assert unexplained == []
+
+    def test_every_rule_says_what_to_do(self) -> None:
+        """In a line: what must be, an example, or the next step."""
+        told = re.compile(
+            r"\bmust\b|such as"
+            r"|(: |, or |, and |; )(set|use|add|remove|raise|lower|choose|name|take|leave|put|make)\b"
+        )
+        said = [rule["message"] for _, schema in schemas(root()) for rule in schema.get("x-kubernetes-validations", ())]
+        assert len(set(said)) > 50
+        assert [text for text in said if not told.search(text) or len(text) > 180] == []
 
     def test_what_depends_on_the_profile_has_no_default(self) -> None:
         found = dict(schemas(root()["properties"]["spec"]))

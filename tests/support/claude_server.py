@@ -104,6 +104,45 @@ async def _agent(body: dict[str, Any]) -> AsyncIterator[bytes]:
         yield piece
 
 
+def _thoughts(done: int) -> list[dict[str, Any]]:
+    """What comes before the calls of a round, and has to come back with them."""
+    return [
+        {"type": "thinking", "thinking": "Let me call. ", "signature": f"signed-{done}"},
+        {"type": "redacted_thinking", "data": f"hidden-{done}"},
+    ]
+
+
+def _unsigned(body: dict[str, Any]) -> bool:
+    """Whether thoughts are missing, or have changed."""
+    calling = [item["content"] for item in body["messages"] if item["role"] == "assistant"]
+    return any(blocks[:2] != _thoughts(number) for number, blocks in enumerate(calling))
+
+
+async def _signing(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """As `agent`, and thinks before it calls."""
+    started, *pieces = [piece async for piece in _agent(body)]
+    yield started
+    done = sum(message["role"] == "assistant" for message in body["messages"])
+    if b"tool_use" in pieces[0]:
+        thought, hidden = _thoughts(done)
+        deltas = [{"type": "thinking_delta", "thinking": word} for word in ("Let me ", "call. ")]
+        deltas.append({"type": "signature_delta", "signature": thought["signature"]})
+        blank = {"type": "thinking", "thinking": "", "signature": ""}
+        for piece in [*_block(90, blank, *deltas), *_block(91, hidden)]:
+            yield piece
+    for piece in pieces:
+        yield piece
+
+
+async def _formal(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Answers in JSON if it must."""
+    form = (body.get("output_config") or {}).get("format") or {}
+    said = '{"answer": 42}' if form.get("type") == "json_schema" and form["schema"]["properties"] else "Forty-two."
+    text = {"type": "text_delta", "text": said}
+    for piece in [_start(body), *_block(0, {"type": "text", "text": ""}, text), *_stop("end_turn")]:
+        yield piece
+
+
 async def _hang_midway(body: dict[str, Any]) -> AsyncIterator[bytes]:
     async for piece in _words(body):
         yield piece
@@ -142,6 +181,8 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "thinking": _thinking,
     "calling": _calling,
     "agent": _agent,
+    "signing": _signing,
+    "formal": _formal,
 }
 
 
@@ -159,6 +200,10 @@ class ClaudeServer:
         if status := REFUSALS.get(model):
             error = {"type": "scripted", "message": "scripted: sk-upstream-secret"}
             return JSONResponse({"type": "error", "error": error}, status)
+        if model == "signing" and _unsigned(body):
+            words = "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`."
+            error = {"type": "invalid_request_error", "message": words}
+            return JSONResponse({"type": "error", "error": error}, 400)
         if model == "throttled" and sum(asked["model"] == model for _, asked in self.requests) == 1:
             error = {"type": "rate_limit_error", "message": "scripted"}
             return JSONResponse({"type": "error", "error": error}, 429, {"Retry-After": "7"})

@@ -86,6 +86,34 @@ async def _silent(body: dict[str, Any]) -> AsyncIterator[bytes]:
     await asyncio.sleep(120)
 
 
+async def _comforting(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Comments for as long as nothing is said, which is for ever."""
+    async for piece in _words(body):
+        yield piece
+    while True:
+        yield b": PROCESSING\n\n"
+        await asyncio.sleep(0.02)
+
+
+async def _halting(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Stops for a moment in the middle of a chunk."""
+    async for piece in _echo(body):
+        if b"said" in piece:
+            yield piece[:20]
+            await asyncio.sleep(0.3)
+            yield piece[20:]
+        else:
+            yield piece
+
+
+async def _hang(request: Request, body: dict[str, Any]) -> None:
+    for _ in range(2400):
+        if await request.is_disconnected():
+            hung_up.append(body["messages"][-1]["content"])
+            break
+        await asyncio.sleep(0.05)
+
+
 async def _hang_midway(body: dict[str, Any]) -> AsyncIterator[bytes]:
     async for piece in _words(body):
         yield piece
@@ -96,6 +124,15 @@ async def _garbage(body: dict[str, Any]) -> AsyncIterator[bytes]:
     async for piece in _words(body):
         yield piece
     yield b"data: {this is not JSON\n\n"
+
+
+async def _giving_up(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Says in the middle that it has failed, and ends as if it had not."""
+    async for piece in _words(body):
+        yield piece
+    yield b'data: {"error": {"message": "scripted: sk-upstream-secret", "code": 500}}\n\n'
+    yield _chunk(body["model"], {}, "stop")
+    yield b"data: [DONE]\n\n"
 
 
 async def _cut(body: dict[str, Any]) -> AsyncIterator[bytes]:
@@ -159,6 +196,65 @@ async def _agent(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+SKIPPED = "skip_thought_signature_validator"
+
+
+def _unsigned(body: dict[str, Any]) -> bool:
+    """Whether a round's first call lacks the signature that it got, and is not said to be somebody else's."""
+    called = [item["tool_calls"][0] for item in body["messages"] if item.get("tool_calls")]
+    signed = [call.get("extra_content") for call in called]
+    return any(
+        extra not in ({"google": {"thought_signature": text}} for text in (f"{number}-0", SKIPPED))
+        for number, extra in enumerate(signed)
+    )
+
+
+async def _halfway(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Reaches its bound in the middle of a sentence."""
+    yield _chunk(body["model"], {"content": "One must never"})
+    yield _chunk(body["model"], {}, "length")
+    yield _usage_chunk(body["model"])
+    yield b"data: [DONE]\n\n"
+
+
+async def _spent(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Reaches its bound before it has said a word."""
+    yield _chunk(body["model"], {"role": "assistant", "content": "", "reasoning_content": "Well, well. "})
+    yield _chunk(body["model"], {}, "length")
+    yield _usage_chunk(body["model"])
+    yield b"data: [DONE]\n\n"
+
+
+async def _filtered(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """As Azure and Gemini end what their own filters do not let pass."""
+    yield _chunk(body["model"], {"role": "assistant", "content": ""})
+    yield _chunk(body["model"], {}, "content_filter")
+    yield _usage_chunk(body["model"])
+    yield b"data: [DONE]\n\n"
+
+
+async def _aside(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Counts what it has thought as Gemini does: in the total only."""
+    async for piece in _words(body):
+        yield piece
+    yield _chunk(body["model"], {}, "stop")
+    usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 1009}
+    last = {"id": "chatcmpl-script", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
+    yield b"data: " + json.dumps(last | {"choices": [], "usage": usage}).encode() + b"\n\n"
+    yield b"data: [DONE]\n\n"
+
+
+FORMAL = '{"answer": 42}'
+
+
+async def _formal(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Answers in JSON if it must, by a schema or by any."""
+    kind = (body.get("response_format") or {}).get("type", "text")
+    yield _chunk(body["model"], {"content": "Forty-two." if kind == "text" else FORMAL})
+    yield _chunk(body["model"], {}, "stop")
+    yield b"data: [DONE]\n\n"
+
+
 async def _half(_: dict[str, Any]) -> AsyncIterator[bytes]:
     """A whole answer that breaks off."""
     yield b'{"id": "chatcmpl-script", "choices": [{"index": 0'
@@ -169,13 +265,23 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "endless": _endless,
     "silent": _silent,
     "hang-midway": _hang_midway,
+    "hang-silent": _silent,
+    "comforting": _comforting,
+    "halting": _halting,
     "garbage": _garbage,
+    "giving-up": _giving_up,
     "cut": _cut,
     "early": _early,
     "surrogate": _surrogate,
     "thinking": _thinking,
     "calling": _calling,
     "agent": _agent,
+    "signing": _agent,
+    "formal": _formal,
+    "halfway": _halfway,
+    "aside": _aside,
+    "spent": _spent,
+    "filtered": _filtered,
 }
 RECOVERING = {
     "flaky": (500, {}),
@@ -215,15 +321,23 @@ class ModelServer:
         if model == "large":
             return Response("<html>413 Request Entity Too Large</html>", 413, media_type="text/html")
         if model == "hang":
-            await asyncio.sleep(120)
+            await _hang(request, body)
+        if model == "late":
+            await asyncio.sleep(0.3)
         if model == "picky" and (refused := next((name for name in PICKY if name in body), None)):
             error = {"message": f"Unsupported parameter: '{refused}'", "type": "invalid_request_error"}
             return JSONResponse({"error": error | {"param": refused, "code": "unsupported_parameter"}}, 400)
+        if model == "filtering":
+            error = {"message": "scripted", "code": "content_filter", "param": "prompt"}
+            return JSONResponse({"error": error}, 400)
         if model == "toolless" and "tools" in body:
             return JSONResponse({"error": {"message": "toolless:2b does not support tools", "type": "api_error"}}, 400)
         if model == "strict" and "stream_options" in body:
             location = ["body", "stream_options", "include_usage"]
             return JSONResponse({"message": {"detail": [{"type": "extra_forbidden", "loc": location}]}}, 422)
+        if model == "signing" and _unsigned(body):
+            words = "Function call is missing a thought_signature in functionCall parts."
+            return JSONResponse([{"error": {"code": 400, "message": words, "status": "INVALID_ARGUMENT"}}], 400)
         if model == "half":
             return StreamingResponse(_half(body), media_type="application/json")
         if body.get("stream"):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -113,6 +114,17 @@ class Valkey:
 
     def kill(self) -> None:
         self._stack.close()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Connections stay, and nothing is answered."""
+        with Redis(port=self.port) as client:
+            told: Any = client.info("server")
+        os.kill(told["process_id"], signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(told["process_id"], signal.SIGCONT)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ BATCH = 100
 PAUSE_SECONDS = 0.3
 """Between two of those that are taken one after the other."""
 QUIET_SECONDS = 5.0
+BUSY = 0.2
+"""Share of a core."""
 ANSWER_SECONDS = 120.0
 READY_SECONDS = 1200.0
 IDLE_SECONDS = 60.0
@@ -186,15 +188,17 @@ async def _resync(seen: World, process: Operator, say: Say) -> Figures:
 
 
 async def _settled(process: Operator, say: Say) -> None:
-    """Until it has reconciled nothing for a while and nothing waits."""
+    """Until it has reconciled nothing for a while, nothing waits, and it is not busy with anything else either."""
     last, since = -1.0, time.monotonic()
     while time.monotonic() - since < QUIET_SECONDS:
         say("settling")
+        cpu = process.cpu
+        await asyncio.sleep(0.5)
+        busy = process.cpu - cpu > BUSY * 0.5
         metrics = await process.metrics()
         done = metrics.sum("reconciles_total")
-        if done != last or metrics.sum("queue_oldest_seconds") > 0:
+        if busy or done != last or metrics.sum("queue_oldest_seconds") > 0:
             last, since = done, time.monotonic()
-        await asyncio.sleep(0.5)
 
 
 def _difference(before: Metrics, after: Metrics) -> dict[str, int]:

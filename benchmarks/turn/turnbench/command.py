@@ -26,7 +26,7 @@ examples:
 
 The peers are installed once, outside the checkout. Run nothing else meanwhile.
 """
-PARTS = ("whole", "streamed", "added", "turns", "streams", "memory")
+PARTS = ("whole", "streamed", "cpu", "added", "turns", "streams", "memory")
 LONG, SHORT = Length(seconds=10, rounds=5, turns=10_000), Length(seconds=2, rounds=2, turns=500)
 
 
@@ -70,6 +70,9 @@ async def _measure(figures: Figures, options: argparse.Namespace) -> None:
             figures["whole"] = await scenarios.rates(peers, ours, scenarios.WHOLE, length, say)
         if "streamed" in options.only:
             figures["streamed"] = await scenarios.rates(peers, ours, scenarios.STREAMED, length, say)
+        if "cpu" in options.only:
+            hops = await stack.enter_async_context(contenders.hops(model))
+            figures["cpu"] = await scenarios.cpu([peers[0], hops], ours, length, say)
         if "added" in options.only:
             rate = figures.get("whole") or await scenarios.rates([], ours, scenarios.WHOLE, length, say)
             figures["added"] = await scenarios.added(

@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,9 @@ from turnbench import peers
 from turnbench.load import Failed, Target
 
 START_SECONDS = 120.0
+STORES = ("postgres", "valkey")
 OURS, BOUND, LITELLM, PORTKEY, MODEL = "ours", "bound", "litellm", "portkey", "model"
+HOPS, CHAT_HOP = "hops", "second hop"
 
 
 def free_port() -> int:
@@ -37,10 +40,23 @@ async def model() -> AsyncIterator[Target]:
 
 @contextlib.asynccontextmanager
 async def bound(upstream: Target) -> AsyncIterator[Target]:
+    async with relay(upstream, BOUND) as target:
+        yield target
+
+
+@contextlib.asynccontextmanager
+async def hops(upstream: Target) -> AsyncIterator[Target]:
+    """Two relays one before the other, as gateway and chat are."""
+    async with relay(upstream, CHAT_HOP) as second, relay(second, HOPS) as first:
+        yield replace(first, processes=first.processes | second.processes)
+
+
+@contextlib.asynccontextmanager
+async def relay(upstream: Target, name: str) -> AsyncIterator[Target]:
     port = free_port()
     command = (sys.executable, "-m", "uvicorn", "turnbench.bound:app", "--port", str(port), "--no-access-log")
-    async with _process(BOUND, port, *command, BOUND_UPSTREAM=f"http://127.0.0.1:{upstream.port}"):
-        yield Target(BOUND, port)
+    async with _process(name, port, *command, BOUND_UPSTREAM=f"http://127.0.0.1:{upstream.port}") as pid:
+        yield Target(name, port, processes={name: [pid]})
 
 
 @contextlib.asynccontextmanager
@@ -123,15 +139,30 @@ class Ours:
 
     def memory(self) -> Mapping[str, float]:
         """MB that each service occupies."""
-        home, found = self._environment["CHATBOT_HOME"], {}
+        return {
+            name: sum(psutil.Process(pid).memory_info().rss for pid in pids) / 2**20
+            for name, pids in self.processes().items()
+            if name not in STORES
+        }
+
+    def processes(self) -> dict[str, list[int]]:
+        """The ids of each service's, and of the stores', whose own begin with no word of ours."""
+        home, found = self._environment["CHATBOT_HOME"], dict[str, list[int]]()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 words = process.cmdline()
-                named = [word.removeprefix("chatbot_") for word in words if word.startswith("chatbot_")]
-                if named and home in " ".join(process.environ().values()):
-                    name = "worker" if "worker" in words else named[0]
-                    found[name] = process.memory_info().rss / 2**20
+                if home in " ".join([*words, *process.environ().values()]) and (name := _name(words)):
+                    below = process.children(recursive=True) if name in STORES else ()
+                    found.setdefault(name, []).extend(each.pid for each in (process, *below))
         return found
+
+
+def _name(words: list[str]) -> str | None:
+    """Of one of our processes, by its command line."""
+    named = [word.removeprefix("chatbot_") for word in words if word.startswith("chatbot_")]
+    if named:
+        return "worker" if "worker" in words else named[0]
+    return next((store for store in STORES if any(store in word for word in words[:1])), None)
 
 
 @contextlib.asynccontextmanager
@@ -147,8 +178,8 @@ async def ours(upstream: Target) -> AsyncIterator[Ours]:
 
 
 @contextlib.asynccontextmanager
-async def _process(name: str, port: int, *command: str, **environment: str) -> AsyncIterator[None]:
-    """Until it listens; ended with all that it started."""
+async def _process(name: str, port: int, *command: str, **environment: str) -> AsyncIterator[int]:
+    """Its id, once it listens; ended with all that it started."""
     paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     with tempfile.TemporaryFile() as said:
         process = await asyncio.create_subprocess_exec(
@@ -163,7 +194,7 @@ async def _process(name: str, port: int, *command: str, **environment: str) -> A
             if not await _listens(process, port):
                 said.seek(0)
                 raise Failed(f"{name} did not start:\n{said.read()[-2000:].decode(errors='replace')}")
-            yield
+            yield process.pid
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

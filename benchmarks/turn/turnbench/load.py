@@ -37,6 +37,8 @@ class Target:
     name: str
     port: int
     headers: dict[str, str] = field(default_factory=dict)
+    processes: dict[str, list[int]] = field(default_factory=dict)
+    """Their ids, by what the figures call them."""
 
     def request(self, question: Question) -> bytes:
         """The whole HTTP request."""

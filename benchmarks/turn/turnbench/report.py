@@ -13,6 +13,10 @@ from turnbench.scenarios import Figures, against, turns_against_litellm
 RATES = (("whole", "stateless answers a second"), ("streamed", "streams of 34 chunks a second"))
 
 
+SHOWN = 0.02
+"""Of ms of CPU; less is what a process does by itself meanwhile."""
+
+
 def table(figures: Figures) -> str:
     lines = [("", "to reach", "measured"), *_lines(figures)]
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
@@ -36,12 +40,21 @@ def _lines(figures: Figures) -> list[tuple[str, str, str]]:
                 ("  ours / Portkey", "", _ratio(against(found, PORTKEY))),
                 *(("", "", f"{who} cannot: {said[:60]}") for who, said in found["failed"].items()),
             ]
+    if found := figures.get("cpu"):
+        lines += [("ms of CPU of one answer", "", ""), *_cpu(found)]
     for key, row in ROWS.items():
         if found := figures.get(key):
             lines.append(row(found))
     if figures.get("turns") and figures.get("whole"):
         lines.append(("  stateful turns / LiteLLM's stateless", ">= 2", _ratio(turns_against_litellm(figures))))
     return lines
+
+
+def _cpu(found: Figures) -> list[tuple[str, str, str]]:
+    return [
+        (f"  {name}", "", ", ".join(f"{who} {spent:.2f}" for who, spent in seen.items() if spent >= SHOWN))
+        for name, seen in found.items()
+    ]
 
 
 def _added(found: Figures) -> tuple[str, str, str]:

@@ -2,10 +2,12 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
+
+import psutil
 
 from turnbench.contenders import BOUND, LITELLM, OURS, Ours
 from turnbench.load import Clients, Failed, Question, Target
@@ -89,6 +91,33 @@ async def _rate(target: Target, question: Question, seconds: float) -> float:
     async with Clients(target, question, CONNECTIONS) as clients:
         await clients.flat_out(min(1.0, seconds))
         return len(await clients.flat_out(seconds)) / seconds
+
+
+async def cpu(others: Sequence[Target], ours: Ours, length: Length, say: Say) -> Figures:
+    """Milliseconds of CPU that one answer takes, of each process: unlike a rate it says much on a busy machine, too."""
+    found: Figures = {}
+    for name, question, answers in (("whole", WHOLE, 100), ("streamed", STREAMED, 100), ("turns", TURN, 20)):
+        for target in [*(others if question is not TURN else ()), await ours.target()]:
+            say(f"CPU, {name}, {target.name}")
+            async with Clients(target, question, CONNECTIONS) as clients:
+                await clients.times(CONNECTIONS * 4)
+                before = _seconds(target.processes or ours.processes())
+                await clients.times(number := int(answers * length.seconds * length.rounds))
+                after = _seconds(target.processes or ours.processes())
+            spent = {who: 1000 * (seconds - before.get(who, 0.0)) / number for who, seconds in after.items()}
+            found.setdefault(name, {}).update(spent)
+    return found
+
+
+def _seconds(processes: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    def of(pid: int) -> float:
+        try:
+            spent = psutil.Process(pid).cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0  # a store's, of a connection that has ended
+        return float(spent.user + spent.system)
+
+    return {name: sum(map(of, pids)) for name, pids in processes.items()}
 
 
 async def added(model: Target, others: Sequence[Target], ours: Ours, rate: float, length: Length, say: Say) -> Figures:

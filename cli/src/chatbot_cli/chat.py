@@ -20,6 +20,11 @@ HELP = (
     "/new starts another conversation, /quit (or Ctrl-D) leaves, Ctrl-C stops an answer."
 )
 RATINGS = {"/good": "up", "/bad": "down"}
+CUT = {
+    "length": "cut off: the answer has reached the longest length that is set",
+    "content_filter": "withheld by a filter, or the rest of it",
+}
+"""Why an answer that ended by itself is not whole."""
 LONGEST = 160
 """Characters of what a tool is asked and says; all of it is in the page."""
 PROMPT = "\001\033[1;36m\002›\001\033[0m\002 "  # noqa: RUF001 - a prompt, not an operator
@@ -176,6 +181,8 @@ class _Answer:
                 if not self.printed:
                     self._print(_text_of(event.data.get("content")))
                 self._close()
+                if cut := CUT.get(str(event.data.get("finish_reason"))):
+                    err.print(f"[dim]({cut})[/]")
             case "run.failed":
                 self._close()
                 error = event.data.get("error") or {}

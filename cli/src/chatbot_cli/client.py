@@ -1,7 +1,9 @@
 """A client of the public API, as a terminal needs it: ask, watch the events come in, cancel."""
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -14,6 +16,8 @@ from chatbot_cli.errors import CliError
 
 TIMEOUT = httpx2.Timeout(10, read=180)
 """Between two events there is a comment every 15 s; three minutes of silence are a broken connection."""
+PAUSES_SECONDS = (0.5, 1.5, 4.0)
+"""Before a torn stream is gone on with, once for each."""
 ENDINGS = ("run.finished", "run.failed", "run.cancelled", "run.interrupted")
 
 
@@ -51,32 +55,46 @@ class Client:
         body: dict[str, Any] = {"content": text, "client_message_id": str(uuid4())}
         body |= {"conversation_id": conversation_id} if conversation_id else {}
         body |= {"model": model} if model else {}
-        yield from self._reached(self._ask("/api/v1/chat/send", body, again=True))
+        yield from self._to_the_end("/api/v1/chat/send", body)
 
     def regenerate(self, conversation_id: str, message_id: str, model: str | None = None) -> Iterator[Event]:
         """Events of the run that answers the question of an answer once more; otherwise as `ask`."""
         path = f"/api/v1/conversations/{conversation_id}/messages/{message_id}/regenerate"
         body = {"client_message_id": str(uuid4())} | ({"model": model} if model else {})
-        yield from self._reached(self._ask(path, body, again=True))
+        yield from self._to_the_end(path, body)
 
-    def _reached(self, events: Iterator[Event]) -> Iterator[Event]:
-        try:
-            yield from events
-        except httpx2.HTTPError as error:
-            raise _unreachable(str(self._http.base_url), error) from None
-
-    def _ask(self, path: str, body: dict[str, Any], *, again: bool) -> Iterator[Event]:
-        headers = self._headers() | {"Accept": "text/event-stream"}
-        with self._http.stream("POST", path, json=body, headers=headers) as response:
-            if response.status_code == 401 and again:
-                self._token = None
-            elif response.is_error:
-                response.read()
-                raise refusal(response)
+    def _to_the_end(self, path: str, body: dict[str, Any]) -> Iterator[Event]:
+        """Each event once; a stream that is torn goes on where it was, as long as the bot is back in time."""
+        seen = _Seen()
+        stream = self._stream("POST", path, body)
+        for pause in (*PAUSES_SECONDS, None):
+            try:
+                with contextlib.closing(stream) as found:
+                    yield from seen.through(found)
+            except httpx2.HTTPError as error:
+                if not seen.run_id or pause is None:
+                    raise _unreachable(str(self._http.base_url), error) from None
+            except _Torn as torn:
+                if not seen.run_id or pause is None:
+                    raise torn.problem from None
             else:
-                yield from _until_end(events(response.iter_lines()))
                 return
-        yield from self._ask(path, body, again=False)
+            time.sleep(pause)
+            stream = self._stream("GET", seen.place)
+
+    def _stream(self, method: str, path: str, body: dict[str, Any] | None = None) -> Generator[Event]:
+        """Events of the response. Raises `CliError`, `httpx2.HTTPError`. _Torn: what goes on may be had again."""
+        for again in (True, False):
+            headers = self._headers() | {"Accept": "text/event-stream"}
+            with self._http.stream(method, path, json=body, headers=headers) as response:
+                if response.status_code == 401 and again:
+                    self._token = None
+                    continue
+                if response.is_error:
+                    response.read()
+                    raise _Torn(refusal(response)) if _passes(response) else refusal(response)
+                yield from events(response.iter_lines())
+            return
 
     def answer(self, run_id: str, tool_call_id: str, approved: bool) -> Iterator[Event]:
         """Say whether a tool may be called; what follows is as `ask` tells it, or the questions that are left.
@@ -85,7 +103,7 @@ class Client:
             CliError: it was answered before, or the connection broke.
         """
         path = f"/api/v1/chat/runs/{run_id}/approvals/{quote(tool_call_id, safe='')}"
-        yield from self._reached(self._ask(path, {"approved": approved}, again=True))
+        yield from self._to_the_end(path, {"approved": approved})
 
     def rate(self, conversation_id: str, message_id: str, rating: str, comment: str | None) -> None:
         """Say what an answer is worth.
@@ -140,12 +158,45 @@ def _event(text: str) -> Event | None:
     return Event(str(data["type"]), data) if isinstance(data, dict) and "type" in data else None
 
 
-def _until_end(stream: Iterator[Event]) -> Iterator[Event]:
-    for event in stream:
-        yield event
-        if event.type in ENDINGS or (event.type == "tool.approval" and not event.data.get("more")):
-            return
-    raise CliError("The connection ended before the answer did.", "It is being finished; look into the conversation.")
+class _Torn(Exception):
+    """A stream was over before its run; what to tell where it cannot be gone on with."""
+
+    def __init__(self, problem: CliError) -> None:
+        super().__init__()
+        self.problem = problem
+
+
+@dataclass
+class _Seen:
+    """How far a run was followed."""
+
+    run_id: str | None = None
+    attempt: int = 0
+    seq: int = 0
+
+    @property
+    def place(self) -> str:
+        """Where the rest of it is."""
+        return f"/api/v1/chat/runs/{self.run_id}/events?after={self.attempt}-{self.seq}"
+
+    def through(self, stream: Iterator[Event]) -> Iterator[Event]:
+        """What is new, until the run has ended. Raises `_Torn`."""
+        for event in stream:
+            at = int(event.data.get("attempt") or 0), int(event.data.get("seq") or 0)
+            if at[1] and at <= (self.attempt, self.seq) and event.type != "run.snapshot":
+                continue
+            if at[1]:
+                self.attempt, self.seq = at
+            self.run_id = event.data.get("run_id") or self.run_id
+            yield event
+            if event.type in ENDINGS or (event.type == "tool.approval" and not event.data.get("more")):
+                return
+        lost = "The connection ended before the answer did."
+        raise _Torn(CliError(lost, "It is being finished; look into the conversation."))
+
+
+def _passes(response: httpx2.Response) -> bool:
+    return response.status_code == 429 or response.status_code >= 500
 
 
 def refusal(response: httpx2.Response) -> CliError:

@@ -1,9 +1,9 @@
 """What CloudNativePG says of a Cluster, in our reasons: the facts of readiness.py for a store that it runs."""
 
 from chatbot_operator import names
-from chatbot_operator.components.cloudnativepg import CLUSTER, HIBERNATION
+from chatbot_operator.components.cloudnativepg import HIBERNATION, runs
 from chatbot_operator.pod_findings import pods_finding
-from chatbot_operator.readiness import count, current, ended, stateful_set_finding
+from chatbot_operator.readiness import count, current, stateful_set_finding
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest, Observed
 
@@ -35,7 +35,7 @@ def cluster_finding(wanted: Manifest, observed: Observed) -> Blocked | None:
     if wanted["metadata"]["annotations"][HIBERNATION] == "on":
         return _resting(live)
     if not _ready(live):
-        pods = [pod for pod in observed.pods if _runs(pod, name)]
+        pods = [pod for pod in observed.pods if runs(pod, name)]
         return pods_finding(pods, observed.at) or Blocked(Reason.STARTING, _said(live))
     return _roles_finding(live) or _database_finding(names.database(name), observed)
 
@@ -100,9 +100,3 @@ def _phase(live: Manifest) -> str:
 def _condition(live: Manifest, kind: str) -> str | None:
     found = (live.get("status") or {}).get("conditions") or []
     return next((str(item["status"]) for item in found if item["type"] == kind), None)
-
-
-def _runs(pod: Manifest, cluster: str) -> bool:
-    metadata = pod["metadata"]
-    mine = (metadata.get("labels") or {}).get(CLUSTER) == cluster
-    return mine and not metadata.get("deletionTimestamp") and not ended(pod)

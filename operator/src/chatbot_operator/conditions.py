@@ -30,6 +30,8 @@ class Findings:
     route: Blocked | None = None
     dependencies: Blocked | None = None
     rolled_back: Blocked | None = None
+    deleted: Blocked | None = None
+    """That nothing can be made any more: it outweighs all else."""
 
     @property
     def cause(self) -> Blocked | None:
@@ -47,6 +49,8 @@ class Findings:
             )
             if isinstance(finding, Blocked)
         ]
+        if self.deleted:
+            return self.deleted
         stuck = (finding for finding in found if finding.reason in STUCK)
         moving = (finding for finding in found if finding.reason not in AT_REST)
         return next(stuck, None) or next(moving, None) or next(iter(found), None)
@@ -114,8 +118,8 @@ def conditions(bot: ChatbotDeployment, found: Findings, previous: Status | None,
     return [_condition(kind, item, generation(bot), previous, now) for kind, item in said.items()]
 
 
-def invalid_conditions(finding: Blocked, seen: int, previous: Status | None, now: str) -> list[Condition]:
-    """Nothing was changed: what is available stays so, but nothing can be said to be ready."""
+def left_conditions(finding: Blocked, seen: int, previous: Status | None, now: str) -> list[Condition]:
+    """Of what is left as it is: what is available stays so, but nothing can be said to be ready."""
     said: Said = (False, finding.reason, finding.message)
     wrong: list[ConditionType] = ["Progressing", "Ready"] if previous else ["Available", "Progressing", "Ready"]
     known = {item.type: item for item in previous.conditions} if previous else {}

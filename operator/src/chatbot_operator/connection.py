@@ -1,6 +1,10 @@
 """How the operator gets to the API server: inside a cluster by its ServiceAccount, outside by $KUBECONFIG.
 
 Two clients share it: `kubernetes.aio` for what we read and write, and Kopf for watching. Both count their requests.
+
+Kopf lists each kind before it watches it, and handles all it finds. Of our own kind that is where the work begins. Of
+all others it takes long where there are many, and tells nothing: no resource is looked at before everything is watched,
+and the first look reads all. So these lists are asked for one object, and none is handed on.
 """
 
 import asyncio
@@ -16,6 +20,7 @@ from typing import Any
 import aiohttp
 import kopf
 import structlog
+from chatbot_resource.model import KIND
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
@@ -28,10 +33,13 @@ KUBECONFIG = "KUBECONFIG"
 PAUSE_SECONDS = 1.0
 """Between two beginnings of one watch."""
 METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+OURS = plural(KIND)
 WHOLE = {plural(kind): kind for kind in READ}
 """Kinds of which the metadata alone does not tell whether anything has changed."""
-FORBIDDEN = 403
+FORBIDDEN, NOT_FOUND = 403, 404
 NAMESPACED = re.compile(r"/namespaces/([^/]+)/")
+BEGIN_SECONDS = 20.0
+"""Until work begins although something is not watched yet; what is missed then, the next resync finds."""
 FORBIDDEN_SECONDS = 30.0
 """Until a namespace that may not be watched is tried again; less than Kopf waits for an answer."""
 
@@ -75,27 +83,42 @@ class Watches:
 
     def __init__(self) -> None:
         self._began: dict[str, float] = {}
+        self._listed: set[str] = set()
+        self._answered: set[str] = set()
+        self._expected = math.inf
+        self.complete = asyncio.Event()
+        """All have been answered once."""
         self.seen: Seen = {}
         """Of kinds that say the same again and again, see quiet.py."""
         self.lost_track = asyncio.Event()
         """A list was made anew, because a watch could not go on: what was deleted in between, nobody has told."""
+        self.kind_gone = asyncio.Event()
+        """A definition was deleted, and with it all objects of its kind."""
+
+    def expect(self, count: int) -> None:
+        """How many there are going to be."""
+        self._expected = count
+        asyncio.get_running_loop().call_later(BEGIN_SECONDS, self.complete.set)
 
     def began(self, path: str) -> None:
         self._began[path] = time.monotonic()
+        self._answer(path)
 
     def pause(self, path: str) -> float:
         """Seconds until this one may begin again."""
         return max(0.0, self._began.get(path, -math.inf) + PAUSE_SECONDS - time.monotonic())
 
     def listed(self, path: str) -> None:
-        if path in self._began:
+        if path in self._listed:
             log.info("a watch has lost track", path=path)
             self.seen.clear()  # the list told of more than the watches did
             self.lost_track.set()
+        self._listed.add(path)
 
     def given_up(self, path: str) -> None:
         """For now: that it does not begin again is no fault of this process."""
         self._began.pop(path, None)
+        self._answer(path)
 
     @property
     def staleness(self) -> float:
@@ -105,6 +128,11 @@ class Watches:
 
     def __len__(self) -> int:
         return len(self._began)
+
+    def _answer(self, path: str) -> None:
+        self._answered.add(path)
+        if len(self._answered) >= self._expected:
+            self.complete.set()
 
 
 async def kopf_session(metrics: Metrics, watches: Watches) -> kopf.AiohttpSession:
@@ -118,7 +146,7 @@ async def kopf_session(metrics: Metrics, watches: Watches) -> kopf.AiohttpSessio
         connector=aiohttp.TCPConnector(limit=0, ssl=_tls(told)),
         headers=await _headers(told),
         trace_configs=[_count(metrics), _notice(watches)],
-        middlewares=[_only_metadata, _without_repeats(watches.seen), _patience(watches)],
+        middlewares=[_only_what_is_read, _without_repeats(watches.seen), _patience(watches)],
         response_class=_Slim,
     )
     return kopf.AiohttpSession(server=told.host, aiohttp_session=session)
@@ -172,13 +200,14 @@ def _notice(watches: Watches) -> aiohttp.TraceConfig:
     return trace
 
 
-async def _only_metadata(request: aiohttp.ClientRequest, handle: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    if request.url.name in WHOLE:
-        pass
-    elif "watch" in request.url.query:
-        request.headers["Accept"] = METADATA.format("")
-    elif "limit" in request.url.query:
-        request.headers["Accept"] = METADATA.format("List")
+async def _only_what_is_read(
+    request: aiohttp.ClientRequest, handle: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    listing = "limit" in request.url.query
+    if listing and request.url.name != OURS:
+        request.url = request.url.update_query(limit=1)
+    if request.url.name not in WHOLE and (listing or "watch" in request.url.query):
+        request.headers["Accept"] = METADATA.format("List" if listing else "")
     return await handle(request)
 
 
@@ -197,21 +226,32 @@ class _Slim(aiohttp.ClientResponse):
 
     async def json(self, **options: Any) -> Any:
         found = await super().json(**options)
-        if "items" in found:
-            found["items"] = found["items"] or []  # null where there is none, which Kopf does not expect
-            for item in found["items"]:
-                item["metadata"].pop("managedFields", None)
+        if "items" not in found:
+            return found
+        if self.url.name != OURS:
+            return found | {"items": [], "metadata": found["metadata"] | {"continue": ""}}
+        found["items"] = found["items"] or []  # null where there is none, which Kopf does not expect
+        for item in found["items"]:
+            item["metadata"].pop("managedFields", None)
         return found
 
 
 def _patience(watches: Watches) -> aiohttp.ClientMiddlewareType:
     """A namespace of several may be deleted, and with it our rights in it: Kopf would end, and the others with it.
 
-    So it is told of a lost connection, which it survives. The namespace may come back.
+    So it is told of a lost connection, which it survives. The namespace may come back. Where a definition is deleted,
+    Kopf would end with a page of errors, too: it learns nothing, and the process ends by itself.
     """
 
     async def wait(request: aiohttp.ClientRequest, handle: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         response = await handle(request)
+        if response.status == NOT_FOUND:
+            response.release()
+            if not watches.kind_gone.is_set():
+                log.warning("a definition is gone: starting anew without it", path=request.url.path)
+            watches.kind_gone.set()
+            await asyncio.sleep(FORBIDDEN_SECONDS)  # by then this process has ended, see process.py
+            raise aiohttp.ClientConnectionError(f"nothing is served at {request.url.path}")
         namespaced = NAMESPACED.search(request.url.path)
         if response.status != FORBIDDEN or namespaced is None:
             return response

@@ -3,22 +3,26 @@
 import datetime
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Literal
 
 import structlog
 from chatbot_resource.model import API_VERSION, KIND
-from chatbot_resource.status import Condition, Status
+from chatbot_resource.status import Condition, ConditionType, Status
 
 from chatbot_operator import names
 from chatbot_operator.applying import Taken
 from chatbot_operator.cluster import Cluster
-from chatbot_operator.faults import ApiFault
+from chatbot_operator.faults import ApiFault, NamespaceGoing
 from chatbot_operator.reasons import STUCK
 from chatbot_operator.world import Manifest
 
 Type = Literal["Normal", "Warning"]
 QUIET_SECONDS = 600.0
-"""Between two Events about the same object and manager."""
+"""Between two Events about the same object and manager, or about one condition and reason of a resource."""
+SUM: ConditionType = "DependenciesDetected"
+BESIDES: tuple[ConditionType, ...] = ("AutoscalingReady", "RouteReady", SUM)
+"""Conditions that `Ready` does not wait for; the last sums up what the others say in part."""
 MAX_MESSAGE = 1024
 
 log = structlog.get_logger("events")
@@ -30,8 +34,14 @@ class Events:
         self._told: dict[tuple[str, ...], float] = {}
 
     async def told(self, bot: Manifest, previous: Status | None, status: Status) -> None:
-        """After a status was written: that it became ready, or what it is stuck on."""
-        old, new = _ready(previous), _ready(status)
+        """After a status was written: that it became ready, or what it is stuck on; and what is wrong besides."""
+        await self._told_of_ready(bot, previous, status)
+        for condition in _besides(previous, status):
+            if self._is_new((bot["metadata"]["uid"], condition.type, condition.reason)):
+                await self._post(bot, "Warning", condition.reason, condition.message)
+
+    async def _told_of_ready(self, bot: Manifest, previous: Status | None, status: Status) -> None:
+        old, new = _condition(previous, "Ready"), _condition(status, "Ready")
         if new is None or (old and (old.status, old.reason) == (new.status, new.reason)):
             return
         if new.status == "True":
@@ -52,23 +62,46 @@ class Events:
         await self._post(bot, "Warning", "AdminPasswordLost", text)
 
     async def taken_back(self, bot: Manifest, taken: Taken) -> None:
-        now = time.monotonic()
-        self._told = {key: when for key, when in self._told.items() if now - when < QUIET_SECONDS}
-        key = (*taken.child, taken.manager)
-        if key not in self._told:
-            self._told[key] = now
+        if self._is_new((*taken.child, taken.manager)):
             await self._post(bot, "Warning", "FieldTakenBack", str(taken))
+
+    def _is_new(self, key: tuple[str, ...]) -> bool:
+        now = time.monotonic()
+        self._told = {known: when for known, when in self._told.items() if now - when < QUIET_SECONDS}
+        return self._told.setdefault(key, now) == now
 
     async def _post(self, bot: Manifest, kind: Type, reason: str, message: str) -> None:
         """An Event that cannot be posted is worth a line in the log, and no more."""
         try:
             await self._cluster.create(_event(bot, kind, reason, message))
+        except NamespaceGoing:
+            log.debug("no Event can be posted in a namespace that is being deleted", reason=reason)
         except ApiFault as fault:
             log.warning("an Event could not be posted", reason=reason, error=str(fault))
 
 
-def _ready(status: Status | None) -> Condition | None:
-    return next((item for item in status.conditions if item.type == "Ready"), None) if status else None
+def _condition(status: Status | None, kind: ConditionType) -> Condition | None:
+    return next((item for item in status.conditions if item.type == kind), None) if status else None
+
+
+def _besides(previous: Status | None, status: Status) -> Iterator[Condition]:
+    """What `Ready` does not wait for, and what has become wrong with it; once, where two say the same."""
+    said = {item.message for item in status.conditions if item.type == "Ready"}
+    for kind in BESIDES:
+        old, new = _condition(previous, kind), _condition(status, kind)
+        if new is None or new.reason not in STUCK or new.message in said:
+            continue
+        # The cluster may lack several things under the reason of the first; what autoscalers say holds figures.
+        left = new.message
+        for text in said:
+            left = left.replace(text, "")
+        said.add(new.message)
+        same = old is not None and (old.reason, kind == SUM and old.message) == (
+            new.reason,
+            kind == SUM and new.message,
+        )
+        if left.strip() and not same:
+            yield new
 
 
 def _event(bot: Manifest, kind: Type, reason: str, message: str) -> Manifest:

@@ -16,11 +16,13 @@ from chatbot_operator.world import Blocked, Manifest, Observed, Step
 HISTORY = 5
 
 
-def given_up_finding(given_up: RolledBack | None) -> Blocked | None:
+def given_up_finding(bot: ChatbotDeployment, given_up: RolledBack | None) -> Blocked | None:
     if given_up is None:
         return None
     text = f"Generation {given_up.generation} with version {given_up.version} was given up: {given_up.message}"
-    return Blocked(Reason.ROLLED_BACK, f"{text} What ran before runs again ({given_up.revision}).")
+    again = f"kubectl chatbot retry {bot.name} -n {bot.metadata.namespace}"
+    text += f" What ran before runs again ({given_up.revision}). Once mended, try it again: {again}"
+    return Blocked(Reason.ROLLED_BACK, text)
 
 
 def versions(

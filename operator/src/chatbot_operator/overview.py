@@ -63,7 +63,7 @@ def _work() -> Row:
 
 
 def _chatbots() -> Row:
-    bad = f'chatbot_operator_resource_phase{{{JOB},phase!~"Ready|Paused|Hibernated|Idle"}}'
+    bad = f'chatbot_operator_resource_phase{{{JOB},phase!~"Ready|Paused|Hibernated|Idle|Terminating"}}'
     return Row(
         "Chatbots",
         [

@@ -102,12 +102,16 @@ class _Planner:
         asked = {name: store for name, make in STORES.items() if (store := make(self.context.bot))}
         kept = {name: self._running(store) for name, store in asked.items()}
         running = {name: self._store(store, last) for name, store in kept.items()}
+        cluster_image = cloudnativepg.running(self.context, revisions.cluster_image(self.context.observed))
         if cloudnativepg.used(self.context.bot):
-            running["postgres"] = self._cloud_native_pg(last)
+            running["postgres"] = self._cloud_native_pg(cluster_image, last)
         postgres_gate = self._store_gate(running.get("postgres"))
-        formers = [self._step("stores", moving.build_former(former)) for former in moving.formers(self.context)]
+        before = moving.formers(self.context)
+        formers = [self._step("stores", moving.build_former(former)) for former in before]
+        # Those that sleep on hold nothing that is copied now.
+        sources = [step for former, step in zip(before, formers, strict=True) if former.awake]
         resting = moving.not_at_rest(self.context)
-        ready = (self._stopping(PODS), resting, postgres_gate, *map(self._store_gate, formers))
+        ready = (self._stopping(PODS), resting, postgres_gate, *map(self._store_gate, sources))
         copies = self._copies(configs, no_settings, *ready)
         databases = {owner: self._migration(owner, configs, no_settings, postgres_gate) for owner in names.OWNERS}
 
@@ -129,6 +133,8 @@ class _Planner:
         services = [*owners.values(), chatting, door]
         proven = (*map(self._migration_gate, databases.values()), *map(self._rollout_gate, services))
         renewed = [self._store(store, proven) for name, store in asked.items() if store != kept[name]]
+        if cloudnativepg.used(self.context.bot) and (image := cloudnativepg.asked(self.context)) != cluster_image:
+            renewed.append(self._cloud_native_pg(image, proven))
         waiting = [*running.values(), *formers, *copies, *databases.values()]
         beside = [
             self._step("monitoring", monitoring.build(self.context)),
@@ -147,8 +153,8 @@ class _Planner:
         made = [*network.build(self.context, store.name), *stores.build(self.context, store)]
         return self._step("stores", made, stores.needs(self.context, store), *gates)
 
-    def _cloud_native_pg(self, gates: Iterable[Blocked | None]) -> Step:
-        made = [*network.cluster(self.context), *cloudnativepg.build(self.context)]
+    def _cloud_native_pg(self, image: str, gates: Iterable[Blocked | None]) -> Step:
+        made = [*network.cluster(self.context), *cloudnativepg.build(self.context, image)]
         return self._step("stores", made, cloudnativepg.needs(self.context), *gates)
 
     def _copies(self, configs: Configs, no_settings: Blocked | None, *gates: Blocked | None) -> list[Step]:

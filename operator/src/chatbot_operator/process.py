@@ -18,6 +18,7 @@ from chatbot_operator.cluster import Cluster
 from chatbot_operator.components import revisions, rotation, secrets
 from chatbot_operator.connection import Watches, api_client, configuration, kopf_session
 from chatbot_operator.faults import ApiFault
+from chatbot_operator.kinds import watched
 from chatbot_operator.known import Known
 from chatbot_operator.leader import Leadership, LeaseLost
 from chatbot_operator.metrics import Metrics
@@ -47,6 +48,7 @@ RULES = Rules(
     wanted=staying.wanted,
     status_of=status.status_of,
     invalid=status.invalid,
+    leaving=status.leaving,
 )
 
 log = structlog.get_logger("operator")
@@ -137,22 +139,25 @@ class Leader:
         kopf_stop = asyncio.Event()
         # Kopf regards every task that begins after it as its own, and ends it: so it begins last.
         holding = asyncio.create_task(self._leadership.hold())
-        working = asyncio.create_task(self._queue.run(), name="working")
+        working = asyncio.create_task(self._work(), name="working")
         resyncing = asyncio.create_task(
             self._resync.run(self._settings.resync_seconds, self._watches.lost_track), name="resyncing"
         )
         asking = asyncio.create_task(self._outside.run(), name="asking")
         changing = asyncio.create_task(self._apis.changed())
+        losing = asyncio.create_task(self._watches.kind_gone.wait())
         stopping = asyncio.create_task(self._stop.wait())
         watching = asyncio.create_task(self._watch(kopf_stop), name="watching")
-        ending = {holding, working, resyncing, asking, changing, stopping, watching}
+        ending = {holding, working, resyncing, asking, changing, losing, stopping, watching}
         await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
         if holding.done():
             self._lost(holding)
-        code = 0 if self._stop.is_set() or changing.done() else _failure(working, resyncing, asking, watching)
+        anew = changing.done() or losing.done()
+        code = 0 if self._stop.is_set() or anew else _failure(working, resyncing, asking, watching)
         resyncing.cancel()
         asking.cancel()
         changing.cancel()
+        losing.cancel()
         await self._finish(working)
         holding.cancel()
         stopping.cancel()
@@ -164,6 +169,11 @@ class Leader:
         asyncio.get_running_loop().call_later(CLOSE_SECONDS, os._exit, code)
         return code
 
+    async def _work(self) -> None:
+        """Once everything is watched: what a look has seen does not change unheard after it."""
+        await self._watches.complete.wait()
+        await self._queue.run()
+
     async def _watch(self, stop: asyncio.Event) -> None:
         """Let Kopf fill the queue, once our kind is there to be watched."""
         await self._wait_for_kind()
@@ -172,6 +182,7 @@ class Leader:
             self._queue.add, self._referrers, self._known, lambda: kopf_session(self._metrics, self._watches), apis
         )
         namespaces = self._settings.watch_namespaces
+        self._watches.expect((1 + len(watched(apis))) * max(1, len(namespaces)))
         others = asyncio.all_tasks()
         tasks = await kopf.spawn_tasks(
             registry=registry,
@@ -195,17 +206,24 @@ class Leader:
 
     async def _wait_for_kind(self) -> None:
         """One namespace that answers is enough; another may be gone."""
+        said: set[str] = set()
         for namespace in itertools.cycle(self._settings.watch_namespaces or (None,)):
             try:
                 await self._cluster.list(KIND, namespace, limit=1)
+                if said:
+                    log.info(f"{KIND}s can be listed")
                 return
             except ApiFault as fault:
-                log.warning(f"cannot list {KIND}s; is the CustomResourceDefinition installed?", error=str(fault))
+                if str(fault) not in said:
+                    text = f"waits until {KIND}s can be listed; is the CustomResourceDefinition installed?"
+                    log.warning(text, namespace=namespace, error=str(fault))
+                said.add(str(fault))
             await asyncio.sleep(KIND_SECONDS)
 
     async def _finish(self, working: asyncio.Task[None]) -> None:
         self._probes.draining = True
         self._queue.stop()
+        self._watches.complete.set()
         await asyncio.wait({working}, timeout=FINISH_SECONDS)
         working.cancel()
         with suppress(asyncio.CancelledError, Exception):

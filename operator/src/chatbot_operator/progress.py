@@ -15,6 +15,10 @@ from chatbot_operator.world import Blocked, Manifest, Name, Observed
 
 MAX_MESSAGE = 1000
 UNNOTICED_SECONDS = 1.0
+GOING = (
+    "Namespace {0} is being deleted: nothing can be made in it any more. If that lasts, see what holds it: "
+    "kubectl get namespace {0} -o yaml"
+)
 UNNOTICED = "is made once the API server's admission has noticed the new definition of its owner, within a minute."
 
 log = structlog.get_logger("reconcile")
@@ -60,6 +64,11 @@ class Progress:
     def soon(self, seconds: float) -> None:
         """Another look is due then at the latest."""
         self.again = min(seconds, self.again or seconds)
+
+    def leaving(self) -> Blocked:
+        """That the namespace goes; who asks again is refused again."""
+        self.refused = True
+        return Blocked(Reason.BEING_DELETED, GOING.format(self.key[0]))
 
     def refusal(self, kind: str, name: str, refused: Refused) -> Blocked:
         """Says so in the log, and in the status where the step is told by it. The others go on."""

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     PAUSED = "Paused"
     HIBERNATED = "Hibernated"
     SCALED_TO_ZERO = "ScaledToZero"
+    BEING_DELETED = "BeingDeleted"
 
     NOT_CREATED = "NotCreated"
     STARTING = "Starting"
@@ -98,6 +99,10 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.SCALED_TO_ZERO: Meaning(
         "Whoever scales the Deployment named has taken its last pod: KEDA while nobody asks, or you. What needs it is "
         "answered with an error until it has one again."
+    ),
+    Reason.BEING_DELETED: Meaning(
+        "The resource or its namespace is being deleted: nothing is made or changed any more. The message says what "
+        "may hold it."
     ),
     Reason.NOT_CREATED: Meaning("The object named is about to be created."),
     Reason.STARTING: Meaning("The store named is not ready yet, or is being changed."),
@@ -181,7 +186,8 @@ REASONS: Mapping[Reason, Meaning] = {
     ),
     Reason.ROLLED_BACK: Meaning(
         "A change made no progress within `spec.rollout.deadline` and was given up: what ran before it runs again.",
-        "Mend what the message names and change the resource; any edit makes another attempt.",
+        "Mend what the message names in the resource, and any edit makes another attempt; or outside of it, and "
+        "`kubectl chatbot retry NAME` does.",
     ),
     Reason.PODS_REFUSED: Meaning(
         "Pods of the object named may not be created: a quota, a policy, a missing ServiceAccount.",
@@ -219,7 +225,7 @@ REASONS: Mapping[Reason, Meaning] = {
 STUCK: frozenset[Reason] = frozenset(reason for reason in Reason if REASONS[reason].do)
 """What does not pass by waiting alone."""
 
-AT_REST: frozenset[Reason] = frozenset({Reason.PAUSED, Reason.HIBERNATED, Reason.SCALED_TO_ZERO})
+AT_REST: frozenset[Reason] = frozenset({Reason.PAUSED, Reason.HIBERNATED, Reason.SCALED_TO_ZERO, Reason.BEING_DELETED})
 """What somebody asked for, and what stays so until it is asked for otherwise."""
 
 MISSING: frozenset[Reason] = frozenset({Reason.SECRET_NOT_FOUND, Reason.CONFIG_MAP_NOT_FOUND, Reason.KEY_NOT_FOUND})

@@ -19,7 +19,8 @@ from chatbot_operator.asking import serving
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components import conversation, revisions, rotation
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.moving import noted, remembered, settled
+from chatbot_operator.components.lost_status import whereabouts
+from chatbot_operator.components.moving import noted, settled
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.events import Events
 from chatbot_operator.faults import Conflict, NamespaceGoing, NotFound
@@ -93,7 +94,7 @@ class Reconciler:
             try:
                 result, again = await self._reconcile(done)
             except (NamespaceGoing, NotFound):
-                # Deleted while we were at work; what was made in the race is deleted by its owner reference.
+                # Deleted, or its namespace, while we were at work; what was made in the race is deleted by its owner.
                 result, again = "gone", MISSING_SECONDS
             except Conflict:
                 # Something was changed after it was read: look again.
@@ -114,10 +115,13 @@ class Reconciler:
         if raw is None:
             self._forget(done.key)
             return "gone", None
+        previous = written(raw)
         if raw["metadata"].get("deletionTimestamp"):
+            if previous:
+                told = await self._reports.report(raw, previous, self._rules.leaving(raw, previous, _now()))
+                done.writes += told is not None
             self._leave(done.key)
             return "gone", self._resync()
-        previous = written(raw)
         try:
             bot = ChatbotDeployment.model_validate(raw, by_alias=True, by_name=False)
         except ValidationError as error:
@@ -135,7 +139,7 @@ class Reconciler:
             # Before anything is done that no pod may see: a watch that is deaf would say that there is none.
             known = {kind: found for kind, found in known.items() if kind not in RUNNING}
         chosen, look = await self._look(done.key, uid, bot, previous, known)
-        data = data or remembered(Context(bot, look.observed, chosen.settings))
+        data = whereabouts(Context(bot, look.observed, chosen.settings), raw.get("status"))
         hosts = await taken_hosts(self._cluster, chosen.bot, self._settings.watch_namespaces, self._apis())
         observed = replace(look.observed, hosts=hosts, data=data)
         if bot.spec.mode == "Paused":
@@ -187,6 +191,16 @@ class Reconciler:
         return replace(look, observed=replace(look.observed, at=_now()))
 
     async def _act(
+        self, done: Progress, raw: Manifest, chosen: Effective, observed: Observed
+    ) -> tuple[Observed, list[Step]]:
+        try:
+            return await self._make(done, raw, chosen, observed)
+        except NamespaceGoing:
+            observed, leaving = done.seen(observed), done.leaving()
+            steps = self._rules.plan(chosen.bot, observed, chosen.settings, chosen.rolled_back)
+            return observed, [replace(step, blocked=leaving) for step in steps]
+
+    async def _make(
         self, done: Progress, raw: Manifest, chosen: Effective, observed: Observed
     ) -> tuple[Observed, list[Step]]:
         """Make what is missing, apply what moved, delete what is left over, until nothing is left to be done."""
@@ -249,7 +263,7 @@ class Reconciler:
         self._leave(key)
 
     def _leave(self, key: Key) -> None:
-        """It is going: nobody is asked about it any more, and it counts for nothing. Its status stays as it was."""
+        """It is going: nobody is asked about it any more, and it counts for nothing."""
         self._referrers.refer(key, ())
         self._outside.note(key, (), {})
         self._reports.count_phase(key, None)

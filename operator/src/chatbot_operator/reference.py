@@ -49,7 +49,8 @@ What an autoscaler adds above its lower bound is not waited for: a bot that grow
 
 The set is closed. The message names the object. Reasons with something to do pass by no waiting alone. Where `Ready`
 waits for what they tell of, they make `Progressing` False and `Degraded` True, the phase `Degraded` (while still
-available) or `Failed`, and are told once as an Event; else their own condition and `kubectl chatbot explain` say them.
+available) or `Failed`. What it does not wait for, such as an autoscaler, its own condition says, and
+`kubectl chatbot explain`. Both are told once as an Event.
 
 {reasons}
 """

@@ -28,3 +28,4 @@ class Rules:
         [ChatbotDeployment, list[Step], Observed, Settings, Status | None, str, RolledBack | None], Status
     ]
     invalid: Callable[[Manifest, ValidationError, Settings, Status | None, str], Status]
+    leaving: Callable[[Manifest, Status, str], Status]

@@ -13,7 +13,7 @@ from chatbot_operator import names, store_findings, whereabouts
 from chatbot_operator.components import autoscaling, conversation, dependencies, exposure, rotation
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import applied_hash, generation, uid
-from chatbot_operator.conditions import Findings, conditions, invalid_conditions, is_true, paused
+from chatbot_operator.conditions import Findings, conditions, is_true, left_conditions, paused
 from chatbot_operator.errors import invalid_spec
 from chatbot_operator.history import finished, given_up_finding, versions
 from chatbot_operator.readiness import count, current, desired
@@ -59,7 +59,8 @@ def status_of(
         autoscaled=bool(autoscaling.autoscalers(context)),
         route=exposure.finding(context),
         dependencies=_dependencies(context, steps),
-        rolled_back=given_up_finding(rolled_back),
+        rolled_back=given_up_finding(bot, rolled_back),
+        deleted=next((step.blocked for step in steps if step.blocked and _deleted(step.blocked)), None),
     )
     if bot.spec.mode == "Paused":
         found = paused(found, held_back(steps, observed, uid(bot)))
@@ -86,7 +87,7 @@ def invalid(body: Manifest, error: ValidationError, settings: Settings, previous
     """The status of a resource that cannot be understood: what was known of it, and what is wrong with it."""
     metadata = body["metadata"]
     seen = int(metadata.get("generation", 0))
-    said = invalid_conditions(invalid_spec(error, body), seen, previous, now)
+    said = left_conditions(invalid_spec(error, body), seen, previous, now)
     known = previous or Status(
         observed_generation=seen,
         phase="Failed",
@@ -107,6 +108,18 @@ def invalid(body: Manifest, error: ValidationError, settings: Settings, previous
             "operator_version": operator_version(),
         }
     )
+
+
+def leaving(body: Manifest, previous: Status, now: str) -> Status:
+    """The status of a resource that is being deleted: its children go when it is gone, and nobody looks after them."""
+    seen, held = int(body["metadata"].get("generation", 0)), ", ".join(body["metadata"].get("finalizers") or [])
+    told = Blocked(Reason.BEING_DELETED, f"It is being deleted; until then it is held by metadata.finalizers: {held}.")
+    said = left_conditions(told, seen, previous, now)
+    return previous.model_copy(update={"observed_generation": seen, "phase": "Terminating", "conditions": said})
+
+
+def _deleted(finding: Blocked) -> bool:
+    return finding.reason == Reason.BEING_DELETED
 
 
 @cache
@@ -156,6 +169,8 @@ def _available(views: Iterable[View], previous: Status | None) -> bool | Blocked
 
 def _phase(bot: ChatbotDeployment, ready: bool, found: Findings, views: Iterable[View]) -> Phase:
     cause = found.cause
+    if found.deleted:
+        return "Terminating"
     if cause and cause.reason in STUCK:
         return "Degraded" if found.available is True else "Failed"
     if bot.spec.mode == "Paused":

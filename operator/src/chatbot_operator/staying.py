@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Set
 
 from chatbot_operator import names
-from chatbot_operator.components import migrations, monitoring, moving, revisions
+from chatbot_operator.components import lost_status, migrations, monitoring, moving, revisions
 from chatbot_operator.components.metadata import SECRETS, applied_hash, component_of
 from chatbot_operator.drift import fixed
 from chatbot_operator.kinds import OPTIONAL, WRITTEN
@@ -35,6 +35,7 @@ def wanted(steps: Iterable[Step], observed: Observed) -> set[Name]:
     waiting = {part for step in steps if step.blocked for part in PARTS[step.name]}
     named = {_name(item) for step in steps for item in step.manifests}
     kept = {_name(item) for item in observed.children if component_of(item) in waiting} | keep(observed)
+    kept |= lost_status.evidence(observed)
     return (named | kept) - {name for step in steps for name in step.anew}
 
 
@@ -43,7 +44,9 @@ def keep(observed: Observed) -> frozenset[Name]:
     users = [item for item in observed.children if item["kind"] in ("Deployment", "ReplicaSet")]
     users += [item for item in observed.children if item["kind"] == "Job" and job_state(item) == "running"]
     configs = {volume["configMap"]["name"] for item in users for volume in _volumes(item) if "configMap" in volume}
-    return frozenset({("ConfigMap", name) for name in configs} | _stores_in_use(observed))
+    return frozenset({("ConfigMap", name) for name in configs} | _stores_in_use(observed)) | lost_status.evidence(
+        observed
+    )
 
 
 def _stores_in_use(observed: Observed) -> set[Name]:

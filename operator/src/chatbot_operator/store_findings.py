@@ -79,7 +79,8 @@ def _copy_finding(step: Step, context: Context) -> Blocked | None:
     finding = step.blocked or job_finding(_job(step), context.observed, "one of its databases")
     if finding and finding.reason == Reason.MIGRATION_FAILED:
         mode = context.observed.data.mode if context.observed.data else ""
-        text = f"{finding.message} The data is where it was: spec.stores.postgres.mode may go back to {mode}."
+        text = f"{finding.message} The data is where it was: spec.stores.postgres.mode may go back to {mode}"
+        text += ", unless the chatbot has run on the new one." if "not empty" in finding.message else "."
         return Blocked(Reason.COPY_FAILED, text)
     if finding and finding.reason in (Reason.MIGRATING, Reason.NOT_CREATED):
         name = _job(step)["metadata"]["name"]

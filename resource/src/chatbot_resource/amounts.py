@@ -15,10 +15,14 @@ class Amounts(Model):
     memory: Quantity | None = None
 
 
+def _exceeds(resource: str) -> str:
+    return f"must not exceed its limit: lower it, or raise limits.{resource}"
+
+
 def _within_limit(resource: str) -> Rule:
     both = f"has(self.requests) && has(self.limits) && has(self.requests.{resource}) && has(self.limits.{resource})"
     request, limit = (f"quantity(string(self.{part}.{resource}))" for part in ("requests", "limits"))
-    return Rule(f"!({both}) || {request}.compareTo({limit}) <= 0", f"requests.{resource} must not exceed its limit")
+    return Rule(f"!({both}) || {request}.compareTo({limit}) <= 0", f"requests.{resource} {_exceeds(resource)}")
 
 
 class Resources(Model):
@@ -34,5 +38,5 @@ class Resources(Model):
         for name in ("cpu", "memory"):
             request, limit = getattr(self.requests, name), getattr(self.limits, name)
             if request and limit and amount(request) > amount(limit):
-                raise ValueError(f"requests.{name} must not exceed its limit")
+                raise ValueError(f"requests.{name} {_exceeds(name)}")
         return self

@@ -8,8 +8,8 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from chatbot_resource.cel import Rule, rules
 from chatbot_resource.fields import Cost, Model
 
-_TOKENS = "tokensPerDay must not exceed tokensPerMonth"
-_COST = "costPerDay must not exceed costPerMonth"
+_TOKENS = "tokensPerDay must not exceed tokensPerMonth: lower the one, or raise the other"
+_COST = "costPerDay must not exceed costPerMonth: lower the one, or raise the other"
 
 Tokens = Annotated[int, Field(ge=1, le=1_000_000_000_000)]
 

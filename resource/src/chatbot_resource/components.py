@@ -58,9 +58,9 @@ class Behavior(Model):
     scale_down: ScaleDown = ScaleDown()
 
 
-_BOUNDS = "minReplicas and maxReplicas are for modes HPA and KEDA"
-_NONE_IS_KEDA = "minReplicas 0 needs mode KEDA"
-_NONE_NEEDS_STREAMS = "minReplicas 0 needs targets.inFlightStreams: where no pod is, no cpu calls for one"
+_BOUNDS = "minReplicas and maxReplicas are for modes HPA and KEDA: remove them, or set mode to one of these"
+_NONE_IS_KEDA = "minReplicas 0 needs mode KEDA: set mode to that, or minReplicas to at least 1"
+_NONE_NEEDS_STREAMS = "minReplicas 0 needs targets.inFlightStreams: set it, as where no pod is no cpu calls for one"
 
 
 class Scaling(Model):
@@ -75,11 +75,11 @@ class Scaling(Model):
         json_schema_extra=rules(
             Rule(
                 "(has(self.mode) && self.mode == 'Fixed') == has(self.replicas)",
-                "replicas is for mode Fixed, and Fixed needs it",
+                "replicas is for mode Fixed, and Fixed needs it: set both, or neither",
             ),
             Rule(
                 "!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
-                "minReplicas must not exceed maxReplicas",
+                "minReplicas must not exceed maxReplicas: raise maxReplicas, or lower minReplicas",
             ),
             Rule(
                 "!has(self.mode) || self.mode in ['HPA', 'KEDA'] || !(has(self.minReplicas) || has(self.maxReplicas))",
@@ -109,9 +109,9 @@ class Scaling(Model):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.mode == "Fixed") != (self.replicas is not None):
-            raise ValueError("replicas is for mode Fixed, and Fixed needs it")
+            raise ValueError("replicas is for mode Fixed, and Fixed needs it: set both, or neither")
         if self.min_replicas and self.max_replicas and self.min_replicas > self.max_replicas:
-            raise ValueError("minReplicas must not exceed maxReplicas")
+            raise ValueError("minReplicas must not exceed maxReplicas: raise maxReplicas, or lower minReplicas")
         if self.mode in ("Fixed", "External") and (self.min_replicas is not None or self.max_replicas):
             raise ValueError(_BOUNDS)
         if self.min_replicas == 0 and self.mode != "KEDA":
@@ -133,7 +133,13 @@ class Component(Model):
     scaling: Scaling = Scaling()
     resources: Resources = Resources()
     drain_seconds: Annotated[
-        int, Field(ge=1, le=3600, description="How long a pod that is to end may finish what it is doing, in seconds.")
+        int,
+        Field(
+            ge=1,
+            le=3600,
+            description="How long a pod that is to end may finish what it is doing, in seconds. Of chat it is also how "
+            "long an answer may take, from its question on, less the 5 s that storing it may need.",
+        ),
     ] = DRAIN_SECONDS
     pdb: Disruption = Disruption()
 
@@ -142,7 +148,9 @@ _ALWAYS_A_GATEWAY = "gateway.scaling.minReplicas must be at least 1: what asks i
 _STREAMS_OF_PODS = (
     "targets.inFlightStreams with mode HPA is for chat: pods of the others do not count streams; use mode KEDA"
 )
-_OUTLIVES_CHAT = "gateway.drainSeconds must be at least chat.drainSeconds: it relays chat's streams"
+_OUTLIVES_CHAT = (
+    "gateway.drainSeconds must be at least chat.drainSeconds, as it relays chat's streams: raise it, or lower chat's"
+)
 STREAMLESS: tuple[Service, ...] = ("gateway", "auth", "conversation")
 
 

@@ -52,7 +52,8 @@ CROSSING: tuple[Crossing, ...] = (
         frozenset({"profile", "stores"}),
         Rule(
             f"{_NOT_PRODUCTION} || ({POSTGRES_MODE} != 'Dev' && {value_or('stores.redis.mode', _DEV)} != 'Dev')",
-            "profile Production needs stores that are not of mode Dev, which keeps one copy on one disk",
+            "profile Production needs stores that are not of mode Dev, one copy on one disk: set stores.postgres.mode"
+            " to CloudNativePG or External, and stores.redis.mode to External",
         ),
         lambda spec: spec.profile == "Production" and "Dev" in (spec.stores.postgres.mode, spec.stores.redis.mode),
     ),
@@ -60,7 +61,7 @@ CROSSING: tuple[Crossing, ...] = (
         frozenset({"profile", "network"}),
         Rule(
             f"{_NOT_PRODUCTION} || {value_or('network.policy', _ENFORCE)} != 'Off'",
-            "profile Production needs network.policy Enforce",
+            "profile Production needs network.policy Enforce: set it so, or leave it out",
         ),
         lambda spec: spec.profile == "Production" and spec.network.policy == "Off",
     ),
@@ -69,7 +70,8 @@ CROSSING: tuple[Crossing, ...] = (
         Rule(
             f"{_NOT_PRODUCTION} || !has(self.llm) || !has(self.llm.providers)"
             " || self.llm.providers.all(provider, provider.type != 'Fake')",
-            "profile Production needs providers that are not of type Fake, which only repeats the question",
+            "profile Production needs providers that are not of type Fake, which only repeats the question: take it"
+            " out of llm.providers",
         ),
         lambda spec: spec.profile == "Production" and any(one.type == "Fake" for one in spec.llm.providers),
     ),
@@ -77,7 +79,8 @@ CROSSING: tuple[Crossing, ...] = (
         frozenset({"components", "telemetry"}),
         Rule(
             f"{_PROMETHEUS} || !({' || '.join(map(_asks_prometheus, SERVICES))})",
-            "targets.inFlightStreams with mode KEDA needs telemetry.prometheusURL",
+            "targets.inFlightStreams with mode KEDA needs telemetry.prometheusURL: set it to the address of your"
+            " Prometheus",
             ".telemetry",
         ),
         _needs_prometheus,
@@ -87,7 +90,8 @@ CROSSING: tuple[Crossing, ...] = (
         Rule(
             f"!({_COUNTS_COST}) || !has(self.llm) || !has(self.llm.models)"
             " || self.llm.models.all(model, has(model.prices))",
-            'a budget of cost needs prices of every model in llm.models; "0" for one that costs nothing',
+            "a budget of cost needs prices of every model in llm.models: set prices.input and prices.output, '0' for"
+            " one that costs nothing",
             ".budgets",
         ),
         lambda spec: spec.budgets.counts_cost and any(model.prices is None for model in spec.llm.models),
@@ -97,7 +101,8 @@ CROSSING: tuple[Crossing, ...] = (
         Rule(
             f"{value_or('moderation.provider', _NONE)} != 'OpenAI' || (has(self.llm) && has(self.llm.providers)"
             " && self.llm.providers.exists(provider, provider.type == 'OpenAI'))",
-            "moderation by OpenAI needs a provider of type OpenAI in llm.providers",
+            "moderation by OpenAI needs a provider of type OpenAI in llm.providers: add one, or set"
+            " moderation.provider to Rules",
             ".moderation",
         ),
         lambda spec: spec.moderation.provider == "OpenAI" and all(one.type != "OpenAI" for one in spec.llm.providers),

@@ -1,5 +1,6 @@
 """What the resource's models are made of: the closed base model, and the kinds of text a field may hold."""
 
+import functools
 import re
 from collections.abc import Iterable
 from decimal import Decimal
@@ -33,6 +34,7 @@ def seconds(duration: str) -> float:
     return sum(float(count) * _UNITS[unit] for count, unit in re.findall(r"([0-9]+)(ms|s|m|h)", duration))
 
 
+@functools.lru_cache(maxsize=1024)
 def amount(quantity: str) -> Decimal:
     """`250m` → 0.25, `1Gi` → 1073741824."""
     number, suffix = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", quantity).groups()  # type: ignore[union-attr] # by its type
@@ -41,7 +43,7 @@ def amount(quantity: str) -> Decimal:
 
 def _positive(duration: str) -> str:
     if not seconds(duration):
-        raise ValueError("must be longer than nothing")
+        raise ValueError("must be longer than nothing, such as 10s")
     return duration
 
 
@@ -73,7 +75,7 @@ _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|[MGTPE]i?)?$"
 
 _CAN_BE_OPENED = Rule(
     "isURL(self) && (url(self).getPort() == '' || (int(url(self).getPort()) > 0 && int(url(self).getPort()) < 65536))",
-    "must be an address that can be opened: a port is a number from 1 to 65535",
+    "must be an address that can be opened, such as https://host.example:8443; a port is from 1 to 65535",
 )
 
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -121,7 +123,7 @@ Duration = Annotated[
     str,
     StringConstraints(pattern=r"^([0-9]+(ms|s|m|h))+$", max_length=20),
     AfterValidator(_positive),
-    Rule("self.matches('[1-9]')", "must be longer than nothing"),
+    Rule("self.matches('[1-9]')", "must be longer than nothing, such as 10s"),
 ]
 Quantity = Annotated[
     str,
@@ -136,14 +138,14 @@ _OURS = ("app.kubernetes.io/", "chatbot-operator.io/")
 
 def _not_ours(given: dict[str, str]) -> dict[str, str]:
     if taken := [key for key in given if key.startswith(_OURS)]:
-        raise ValueError(f"{taken[0]}: keys that begin with {' or '.join(_OURS)} are the operator's own")
+        raise ValueError(f"{taken[0]}: keys that begin with {' or '.join(_OURS)} are the operator's own: choose others")
     return given
 
 
 _KEYS = Rule(
     "self.all(key, size(key) <= 317"
     " && !key.startsWith('app.kubernetes.io/') && !key.startsWith('chatbot-operator.io/'))",
-    f"keys that begin with {' or '.join(_OURS)} are the operator's own",
+    f"keys that begin with {' or '.join(_OURS)} are the operator's own: choose others",
 )
 Selection = Annotated[dict[LabelKey, LabelValue], Field(max_length=32)]
 """Labels that something must have."""
@@ -167,13 +169,13 @@ StoreT = TypeVar("StoreT", bound=Model)
 
 EXTERNAL_IFF = Rule(
     "(has(self.mode) && self.mode == 'External') == has(self.external)",
-    "external is for mode External, and External needs it",
+    "external is for mode External, and External needs it: set both, or neither",
 )
 
 
 def external_iff(store: StoreT, mode: str, external: Model | None) -> StoreT:
     if (mode == "External") != (external is not None):
-        raise ValueError("external is for mode External, and External needs it")
+        raise ValueError("external is for mode External, and External needs it: set both, or neither")
     return store
 
 

@@ -47,11 +47,13 @@ class Provider(Model):
         json_schema_extra=rules(
             Rule(
                 f"!({_one_of(KEYED_PROVIDERS)}) || has(self.apiKeySecretRef)",
-                f"a provider of type {', '.join(sorted(KEYED_PROVIDERS))} needs apiKeySecretRef",
+                f"a provider of type {', '.join(sorted(KEYED_PROVIDERS))} needs apiKeySecretRef: name the Secret"
+                " and key with its API key",
             ),
             Rule(
                 f"!({_one_of(ADDRESSED_PROVIDERS)}) || has(self.baseURL)",
-                f"a provider of type {', '.join(sorted(ADDRESSED_PROVIDERS))} needs baseURL",
+                f"a provider of type {', '.join(sorted(ADDRESSED_PROVIDERS))} needs baseURL: set it to where its"
+                " API answers",
             ),
         )
     )
@@ -74,9 +76,11 @@ class Provider(Model):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.type in KEYED_PROVIDERS and self.api_key_secret_ref is None:
-            raise ValueError(f"a provider of type {self.type} needs apiKeySecretRef")
+            raise ValueError(
+                f"a provider of type {self.type} needs apiKeySecretRef: name the Secret and key with its API key"
+            )
         if self.type in ADDRESSED_PROVIDERS and self.base_url is None:
-            raise ValueError(f"a provider of type {self.type} needs baseURL")
+            raise ValueError(f"a provider of type {self.type} needs baseURL: set it to where its API answers")
         return self
 
 
@@ -112,8 +116,8 @@ class Prompt(Model):
     ref: KeyRef
 
 
-_TTL = "cache.ttl is between 1s and 24h"
-_SIMILARITY = "cache.similarity is above 0"
+_TTL = "cache.ttl must be from 1s to 24h, such as 10m"
+_SIMILARITY = "cache.similarity must be above 0, such as '0.95'"
 
 
 class Cache(Model):
@@ -169,18 +173,24 @@ class Llm(Model):
             Rule(
                 "!has(self.models) || self.models.all(model, model.deployments.all(item,"
                 " has(self.providers) && self.providers.exists(provider, provider.name == item.provider)))",
-                "each deployment of a model must name one of providers",
+                "each deployment of a model must name one of providers: add that provider, or mend the name",
             ),
-            Rule(f"!has(self.default) || ({_names_model('self.default')})", "default must name one of models"),
+            Rule(
+                f"!has(self.default) || ({_names_model('self.default')})",
+                "default must name one of models: set it to the name of one",
+            ),
             Rule(
                 f"!has(self.fallbacks) || self.fallbacks.all(name, {_names_model('name')})",
-                "each of fallbacks must name one of models",
+                "each of fallbacks must name one of models: add that model, or mend the name",
             ),
-            Rule("!has(self.models) || size(self.models) == 0 || has(self.default)", "default must name one of models"),
+            Rule(
+                "!has(self.models) || size(self.models) == 0 || has(self.default)",
+                "default must name one of models: set it to the name of one",
+            ),
             Rule(
                 "!has(self.variants) || self.variants.all(variant,"
                 f" !has(variant.model) || ({_names_model('variant.model')}))",
-                "model of each of variants must name one of models",
+                "model of each of variants must name one of models: add that model, or mend the name",
             ),
         )
     )
@@ -226,7 +236,7 @@ class Llm(Model):
             if variant.model is not None and variant.model not in models:
                 yield f"variant {variant.name!r} names model {variant.model!r}, which is not in models"
         if self.models and self.default is None:
-            yield "default must name one of models"
+            yield "default must name one of models: set it to the name of one"
 
 
 def resolve_llm(llm: Llm) -> Llm:

@@ -62,11 +62,11 @@ class Embeddings(Model):
         json_schema_extra=rules(
             Rule(
                 "self.type != 'OpenAICompatible' || (has(self.baseURL) && has(self.model) && has(self.dimensions))",
-                "embeddings of type OpenAICompatible need baseURL, model and dimensions",
+                "embeddings of type OpenAICompatible need baseURL, model and dimensions: set all three",
             ),
             Rule(
                 f"self.type != 'Local' || !has(self.dimensions) || self.dimensions == {LOCAL_DIMENSIONS}",
-                f"embeddings of type Local have {LOCAL_DIMENSIONS} dimensions",
+                f"embeddings of type Local have {LOCAL_DIMENSIONS} dimensions: leave dimensions out",
             ),
         )
     )
@@ -80,9 +80,11 @@ class Embeddings(Model):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.type == "OpenAICompatible" and not (self.base_url and self.model and self.dimensions):
-            raise ValueError("embeddings of type OpenAICompatible need baseURL, model and dimensions")
+            raise ValueError("embeddings of type OpenAICompatible need baseURL, model and dimensions: set all three")
         if self.type == "Local" and self.dimensions not in (None, LOCAL_DIMENSIONS):
-            raise ValueError(f"embeddings of type Local have {LOCAL_DIMENSIONS} dimensions, not {self.dimensions}")
+            raise ValueError(
+                f"embeddings of type Local have {LOCAL_DIMENSIONS} dimensions, not {self.dimensions}: leave them out"
+            )
         return self
 
 
@@ -172,7 +174,7 @@ class Telemetry(Model):
     ] = "Auto"
 
 
-_DEADLINE = "rollout.deadline is between 1s and 24h"
+_DEADLINE = "rollout.deadline must be from 1s to 24h"
 
 
 class Rollout(Model):
@@ -214,8 +216,8 @@ class Spec(Model):
             Rule(
                 f"{POSTGRES_MODE} == {_before(POSTGRES_MODE)}"
                 f" || ({_MODE} == 'Hibernated' && {_before(_MODE)} == 'Hibernated')",
-                "stores.postgres.mode changes only while mode is Hibernated: nothing may be written while the data is"
-                " copied",
+                "stores.postgres.mode changes only while mode is Hibernated: set that first, in an edit of its own,"
+                " as nothing may be written while the data is copied",
             ),
         )
     )

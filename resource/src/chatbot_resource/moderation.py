@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from chatbot_resource.cel import Rule, rules
 from chatbot_resource.fields import KeyRef, Model
 
-_RULES = "moderation.rulesRef is for provider Rules"
+_RULES = "moderation.rulesRef is for provider Rules: set provider to that, or remove it"
 
 Action = Literal["Block", "Flag", "Off"]
 

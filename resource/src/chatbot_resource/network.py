@@ -47,7 +47,7 @@ class Peer(Model):
         json_schema_extra=rules(
             Rule(
                 "has(self.ipBlock) != (has(self.podSelector) || has(self.namespaceSelector))",
-                "a peer is either an ipBlock, or a podSelector, a namespaceSelector or both",
+                "a peer is either an ipBlock, or a podSelector, a namespaceSelector or both: make two peers of it",
             )
         )
     )
@@ -59,7 +59,9 @@ class Peer(Model):
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         if (self.ip_block is not None) == (self.pod_selector is not None or self.namespace_selector is not None):
-            raise ValueError("a peer is either an ipBlock, or a podSelector, a namespaceSelector or both")
+            raise ValueError(
+                "a peer is either an ipBlock, or a podSelector, a namespaceSelector or both: make two peers of it"
+            )
         return self
 
 
@@ -68,7 +70,10 @@ class PolicyPort(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            Rule("!has(self.endPort) || self.endPort >= self.port", "endPort must not be less than port")
+            Rule(
+                "!has(self.endPort) || self.endPort >= self.port",
+                "endPort must not be less than port: raise it, or remove it",
+            )
         )
     )
 
@@ -79,7 +84,7 @@ class PolicyPort(Model):
     @model_validator(mode="after")
     def _forward(self) -> Self:
         if self.end_port is not None and self.end_port < self.port:
-            raise ValueError("endPort must not be less than port")
+            raise ValueError("endPort must not be less than port: raise it, or remove it")
         return self
 
 
@@ -131,10 +136,10 @@ class Cors(Model):
     allow_origins: list[Origin] = Field(default_factory=list, max_length=64)
 
 
-_HOSTNAMES = "hostnames are for type Ingress or HTTPRoute, and both need at least one"
-_PARENTS = "parentRefs are for type HTTPRoute, and it needs at least one"
-_CLASS = "className is for type Ingress"
-_TLS = "tlsSecretRef is for type Ingress: with HTTPRoute the Gateway ends TLS"
+_HOSTNAMES = "hostnames are for type Ingress or HTTPRoute, and both need at least one: set both, or neither"
+_PARENTS = "parentRefs are for type HTTPRoute, and it needs at least one: name its Gateway, or remove them"
+_CLASS = "className is for type Ingress: remove it, or set type to that"
+_TLS = "tlsSecretRef is for type Ingress: remove it, as with HTTPRoute the Gateway ends TLS"
 
 
 class Exposure(Model):

@@ -28,8 +28,8 @@ Values = Annotated[list[LabelValue], Field(max_length=64)]
 Weight = Annotated[int, Field(ge=1, le=100)]
 
 
-_VALUES = "operators In and NotIn need values, Exists and DoesNotExist have none"
-_NUMBER = "operators Gt and Lt need one value, a whole number"
+_VALUES = "operators In and NotIn need values, Exists and DoesNotExist have none: add values, or remove them"
+_NUMBER = "operators Gt and Lt need one value, a whole number such as '4'"
 
 
 class Expression(Model):
@@ -157,9 +157,9 @@ class Affinity(Model):
     pod_anti_affinity: PodAffinity | None = None
 
 
-_ANY_KEY = "a toleration without key is for all taints, and needs operator Exists"
-_NO_VALUE = "a toleration with operator Exists has no value"
-_EVICTED = "tolerationSeconds is for effect NoExecute"
+_ANY_KEY = "a toleration without key is for all taints: set operator to Exists, or name a key"
+_NO_VALUE = "a toleration with operator Exists has no value: remove value, or set operator to Equal"
+_EVICTED = "tolerationSeconds is for effect NoExecute: set effect to that, or remove it"
 
 
 class Toleration(Model):
@@ -203,7 +203,10 @@ class EnvVar(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            Rule("!self.name.startsWith('CHATBOT_')", "names that begin with CHATBOT_ are the operator's own")
+            Rule(
+                "!self.name.startsWith('CHATBOT_')",
+                "names that begin with CHATBOT_ are the operator's own: choose another",
+            )
         )
     )
 
@@ -213,7 +216,7 @@ class EnvVar(Model):
     @model_validator(mode="after")
     def _not_ours(self) -> Self:
         if self.name.startswith("CHATBOT_"):
-            raise ValueError("names that begin with CHATBOT_ are the operator's own")
+            raise ValueError("names that begin with CHATBOT_ are the operator's own: choose another")
         return self
 
 

@@ -10,7 +10,7 @@ from chatbot_resource.fields import Duration, Model, seconds
 FASTEST_SECONDS, SLOWEST_SECONDS = 0.05, 60.0
 """What chat's histogram of first tokens can tell."""
 
-_FIRST_TOKEN = "slo.firstTokenP95 is between 50ms and 60s"  # noqa: S105 - no password
+_FIRST_TOKEN = "slo.firstTokenP95 must be from 50ms to 60s"  # noqa: S105 - no password
 
 Percent = Annotated[str, StringConstraints(pattern=r"^9[0-9](\.[0-9]{1,3})?$", max_length=6)]
 

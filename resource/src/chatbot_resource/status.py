@@ -23,9 +23,10 @@ ConditionType = Literal[
     "RouteReady",
     "DependenciesDetected",
 ]
-Phase = Literal["Pending", "Progressing", "Ready", "Degraded", "Failed", "Paused", "Hibernated", "Idle"]
+Phase = Literal["Pending", "Progressing", "Ready", "Degraded", "Failed", "Paused", "Hibernated", "Idle", "Terminating"]
 
 MAX_TEXT = 1024
+MAX_RETRY = 64
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Address = Annotated[str, StringConstraints(max_length=2048)]
 
@@ -157,7 +158,8 @@ class SecretStatus(Reported):
 
 
 class RolledBack(Reported):
-    """A change that was given up: what ran before runs again, until the resource or the version changes."""
+    """A change that was given up: what ran before runs again, until the resource or the version changes, or the
+    annotation `chatbot-operator.io/retry` does."""
 
     generation: Annotated[int, Field(ge=0)]
     """Of the resource as it was given up."""
@@ -167,6 +169,8 @@ class RolledBack(Reported):
     """The ControllerRevision that runs instead."""
     message: Text
     """What made no progress."""
+    retry: Annotated[str, StringConstraints(max_length=MAX_RETRY)] = ""
+    """The annotation then: another text is another attempt."""
 
 
 class Settled(Reported):

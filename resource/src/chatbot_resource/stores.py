@@ -17,13 +17,13 @@ class Storage(Model):
         Field(description="Unset: 1Gi with profile Dev, else 10Gi."),
         Rule(
             "quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0",
-            "a disk can grow, but not shrink",
+            "a disk can grow, but not shrink: set at least the size it has",
         ),
     ] = None
     class_name: Annotated[
         ObjectName | None,
         Field(description="StorageClass; unset: the cluster's default."),
-        Rule("self == oldSelf", "the StorageClass of a disk cannot be changed"),
+        Rule("self == oldSelf", "the StorageClass of a disk cannot be changed: put the one it has back"),
     ] = None
 
 
@@ -87,7 +87,9 @@ class ExternalWeaviate(Model):
     secret_ref: Annotated[KeyRef | None, Field(description="API key; unset where anonymous access is allowed.")] = None
 
 
-_IN_POSTGRES = "mode, storage, resources and external are for type Weaviate: PGVector keeps vectors in Postgres"
+_IN_POSTGRES = (
+    "mode, storage, resources and external are for type Weaviate: remove them, as PGVector keeps vectors in Postgres"
+)
 
 
 VectorsType = Literal["Weaviate", "PGVector"]

@@ -17,7 +17,9 @@ Host = Annotated[
 """Of the internet: `localhost`, an address and `*.com` are none."""
 
 HTTP_FETCH, WEATHER = "http_fetch", "weather"
-_NEEDS_HOSTS = f"tools.enabled has {HTTP_FETCH}, which needs httpAllowList: it reads no host that is not listed"
+_NEEDS_HOSTS = (
+    f"tools.enabled has {HTTP_FETCH}, which reads listed hosts alone: name some in httpAllowList, or take it out"
+)
 
 
 class Weather(Model):
@@ -36,7 +38,8 @@ _SAFE_URL = (
     r"^(https://[^@]*|http://([-a-z0-9]+|[-a-z0-9]+\.[-a-z0-9]+\.svc(\.[-a-z0-9.]*)?|127\.0\.0\.1)(:[0-9]+)?(/[^@]*)?)$"
 )
 _SAFE = (
-    "an MCP server's url is https, or http to a Service of the cluster (name or name.namespace.svc), with no password"
+    "an MCP server's url must be https, or http to a Service of the cluster (name or name.namespace.svc), with no"
+    " password"
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.cluster.conftest import Plugin
 from tests.operator.running import World
 
-COMMANDS = ("explain", "plan", "status", "restart", "pause", "resume", "rotate-keys")
+COMMANDS = ("explain", "plan", "status", "restart", "pause", "resume", "rotate-keys", "retry")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,6 +1,7 @@
 """What `kubectl chatbot explain` says of a bot in each state a user meets."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -8,11 +9,14 @@ from chatbot_cli.cluster.explain import Explanation, explain
 from chatbot_cli.cluster.happenings import Happening
 from chatbot_cli.cluster.operators import Operator
 from chatbot_cli.cluster.resources import Bot
+from chatbot_operator.reasons import Reason
 from chatbot_operator.reconcile import Reconciler
+from chatbot_operator.world import Blocked
 
 from tests.cli.cluster.conftest import Installed, Plugin, converge
 from tests.operator.running import World
 from tests.operator.simulated import NOW, Cluster, body, make_bot
+from tests.operator.test_rollback import overdue
 
 RUNNING = Operator(True, "")
 EXPOSED = {"exposure": {"type": "HTTPRoute", "hostnames": ["bot.example.com"], "parentRefs": [{"name": "door"}]}}
@@ -129,11 +133,29 @@ class TestHeadline:
         found = explained(cluster.converge())
         assert {item.where for item in (found.cause, *found.others) if item} == {("AutoscalingReady",), ("RouteReady",)}
 
+    def test_it_was_rolled_back(self) -> None:
+        cluster = Cluster().converge()
+        cluster.edit(images={"chat": "nowhere/chat:2"})
+        cluster.reconcile()
+        overdue(cluster, "demo-chat")
+        cluster.reconcile()
+        assert explained(cluster).todo[0].endswith("try it again: kubectl chatbot retry demo")
+
     def test_it_is_being_deleted(self) -> None:
         deleted = bot(Cluster().converge(), deletionTimestamp=NOW)
         found = explain(deleted, RUNNING, [], LOOKED, str)
         assert found.headline == "demo is being deleted, for 2 min 5 s, since 2026-11-21 06:00 UTC."
         assert (found.ready, found.todo) == (False, ())
+
+    def test_its_namespace_is_being_deleted(self) -> None:
+        cluster = Cluster().converge()
+        cluster.children.clear()
+        gone = Blocked(Reason.BEING_DELETED, "Namespace team is being deleted.")
+        cluster.report([replace(step, blocked=gone) for step in cluster.plan()])
+        found = explained(cluster)
+        assert found.headline.startswith("demo goes with its namespace, which is being deleted, for")
+        assert found.cause is not None
+        assert (found.cause.message, found.others, found.todo) == (gone.message, (), ())
 
 
 def broken() -> Cluster:

@@ -14,6 +14,7 @@ from chatbot_operator.reconcile import Reconciler
 from tests.cli.cluster.conftest import Plugin, converge
 from tests.operator.running import BOT, SETTINGS, World
 
+FAQS = {"name": "faqs", "key": "f.yaml"}
 KEY = "sk-never-to-be-seen"
 
 
@@ -83,6 +84,19 @@ class TestEdit:
         world.api.patch("ConfigMap", world.namespace, "faqs", {"data": edited["data"]})
         await converge(world, reconciler)
         assert "nothing would change" in plugin("plan", "-f", file(spec, edited)).out
+
+    async def test_reads_the_faqs_that_are_in_the_cluster(
+        self, plugin: Plugin, world: World, reconciler: Reconciler, file: File
+    ) -> None:
+        """Those of the file are checked with the file."""
+        text = "- {question: 'Open?'}"
+        faqs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faqs"}, "data": {"f.yaml": text}}
+        world.api.create(faqs, world.namespace)
+        world.create_bot({"profile": "Dev"})
+        await converge(world, reconciler)
+        said = plugin("plan", "--summary", "-f", file({"profile": "Dev", "knowledge": {"faqRef": FAQS}}))
+        assert said.code == 0, said
+        assert "InvalidFaqs: ConfigMap faqs, which spec.knowledge.faqRef names, key f.yaml, line 1" in said.out
 
     async def test_is_taken_from_standard_input_and_from_a_pipe(
         self, plugin: Plugin, world: World, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -10,6 +10,7 @@ from chatbot_resource.model import ChatbotDeployment
 from tests.operator.running import SETTINGS
 from tests.operator.simulated import UID, Cluster, make_bot
 from tests.operator.specs import DEV, EXTERNAL, LLM, STANDARD
+from tests.operator.test_plan import edited, migrating
 
 
 def previewed(cluster: Cluster, edited: ChatbotDeployment | None = None) -> Preview:
@@ -61,6 +62,25 @@ class TestPreview:
         assert '"per_minute": 60' in settings.before["data"]["settings.json"]
         assert '"per_minute": 7' in settings.after["data"]["settings.json"]
         assert [(item.part, item.why) for item in found.restarts] == [("gateway", ("settings",))]
+
+    def test_a_job_that_is_made_anew_is_listed(self) -> None:
+        """It has not begun, and the edit says something else of its pods."""
+        cluster, job = migrating({"active": 0})
+        name = job["metadata"]["name"]
+        assert f"Job {name}" not in verbs(previewed(cluster))
+        edited(cluster)
+        found = previewed(cluster)
+        [change] = [change for change in found.changes if change.name == name]
+        assert (change.verb, change.note) == ("replace", "deleted, and made anew")
+        assert change.after["spec"]["template"]["spec"]["tolerations"]
+        cluster.reconcile()
+        assert ("Job", name) not in cluster.children
+
+    def test_faqs_that_cannot_be_read_are_told(self) -> None:
+        cluster = Cluster(make_bot(DEV)).converge()
+        cluster.bad_faqs = "line 1: not valid YAML"
+        [wait] = previewed(cluster).waits
+        assert (wait.part, wait.blocked.reason, wait.known) == ("conversation-worker", "InvalidFaqs", True)
 
     def test_another_promise_changes_rules_and_dashboard_in_place(self) -> None:
         cluster = Cluster(make_bot(STANDARD), apis=frozenset({"PodMonitor", "PrometheusRule"})).converge()

@@ -18,6 +18,16 @@ test("text grows, and is replaced by a snapshot, by moderation and by the end", 
   assert.deepEqual([end.text, end.status, end.question, ending(end).text], ["We open at 8.", "completed", "q", ""]);
 });
 
+test("an answer that is not whole says why, when it ends and when it is read again", () => {
+  const finished = { type: "run.finished", conversation_id: "c", message_id: "m", content: "One must never" };
+  const cut = after(STARTED, { ...finished, finish_reason: "length" });
+  assert.match(ending(cut).text, /cut off/);
+  assert.equal(ending(cut).retryable, false);
+  const message = { id: "m", conversation_id: "c", parent_id: "q", text: "", status: "completed", error: null };
+  assert.match(ending(stored({ ...message, finish_reason: "content_filter" })).text, /withheld/);
+  assert.equal(ending(stored({ ...message, finish_reason: null })).text, "");
+});
+
 test("calls of tools keep their order, whichever is done first", () => {
   const running = after(STARTED, called("a", "tool.started"), called("b", "tool.started"));
   assert.deepEqual(states(running), ["a running", "b running"]);
@@ -52,6 +62,7 @@ test("a run that ends early leaves no call running, and says why and whether to 
     [{ type: "run.interrupted" }, /interrupted/, true],
     [{ type: "run.failed", error: { type: "urn:chatbot:problem:provider-timeout", title: "It did not answer." } }, /^It did not/, true],
     [{ type: "run.failed", error: { type: "urn:chatbot:problem:budget-used-up", title: "Nothing is left." } }, /^Nothing/, false],
+    [{ type: "run.failed", error: { type: "urn:chatbot:problem:budget-held", title: "Ask again." } }, /^Ask again/, true],
   ]) {
     const end = after(STARTED, called("a", "tool.started"), event);
     assert.deepEqual(states(end), ["a stopped"]);

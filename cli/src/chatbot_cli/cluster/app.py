@@ -142,7 +142,7 @@ def restart(
 def pause(
     ctx: typer.Context, name: Name, namespace: Namespace = None, context: Context = None, kubeconfig: Kubeconfig = None
 ) -> None:
-    """Let the operator change nothing of a bot, as for repairs by hand. It goes on serving."""
+    """Let the operator change nothing of a bot, as for repairs by hand. What serves goes on serving."""
     from chatbot_cli.cluster.modes import pause as run
 
     run(_kubectl(ctx, namespace, context, kubeconfig), name)
@@ -164,5 +164,15 @@ def rotate_keys(
 ) -> None:
     """Have a bot sign with new keys. The old ones stay valid for the overlap, so nobody is signed out."""
     from chatbot_cli.cluster.modes import rotate_keys as run
+
+    run(_kubectl(ctx, namespace, context, kubeconfig), name)
+
+
+@app.command(epilog="Example:\n\n kubectl chatbot retry harbour -n team")
+def retry(
+    ctx: typer.Context, name: Name, namespace: Namespace = None, context: Context = None, kubeconfig: Kubeconfig = None
+) -> None:
+    """Try once more what was given up (RolledBack), after what was wrong has been mended outside of the resource."""
+    from chatbot_cli.cluster.modes import retry as run
 
     run(_kubectl(ctx, namespace, context, kubeconfig), name)

@@ -77,6 +77,8 @@ def explain(
     # What hibernates is as somebody wished it; only what is wrong besides is worth a word.
     asleep = bot.mode == "Hibernated"
     problems = [problem for problem in _problems(bot) if problem.stuck or not asleep]
+    # Of what is being deleted nothing else is worth a word.
+    problems = [problem for problem in problems if problem.reason == Reason.BEING_DELETED] or problems
     first = bool(problems) and (problems[0].stuck or not bot.ready)
     cause, others = (problems[0], problems[1:]) if first else (None, problems)
     known = {problem.message for problem in problems}
@@ -110,6 +112,8 @@ def _headline(bot: Bot, cause: Problem | None, now: datetime) -> str:
     ready, available = bot.condition("Ready"), bot.condition("Available")
     if bot.deleted:
         return f"{bot.name} is being deleted, {since(bot.deleted, now)}."
+    if ready and ready.reason == Reason.BEING_DELETED:
+        return f"{bot.name} goes with its namespace, which is being deleted, {since(ready.since, now)}."
     if ready is None or available is None:
         made = f"{age(bot.created, now)} ago"
         return f"{bot.name} does not serve: no operator has looked at it since it was made, {made}."
@@ -217,6 +221,8 @@ def _todo(
         yield f"It is paused: the operator changes nothing. Let it go on: {here(f'chatbot resume {bot.name}')}"
     if bot.mode == "Hibernated":
         yield f"Wake it: {here(f'chatbot resume {bot.name}')}"
+    if cause and cause.reason == Reason.ROLLED_BACK:
+        yield f"Once mended outside of the resource, try it again: {here(f'chatbot retry {bot.name}')}"
     if cause and cause.reason == Reason.SCALED_TO_ZERO:
         yield f"Ask it something where KEDA scales it; else: {here('scale deployment NAME --replicas=1')}"
     known = [problem for problem in (cause, *others) if problem and problem.meaning.do]

@@ -5,9 +5,10 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 
 from chatbot_operator import names
+from chatbot_operator.faqs import mistake_at_once
 from chatbot_operator.kinds import CHILDREN, GROUPS, OPTIONAL, WRITTEN, group_and_version
 from chatbot_operator.referenced import reference_digest
-from chatbot_operator.world import Observed, Reference
+from chatbot_operator.world import Name, Observed, Reference
 from chatbot_resource.documents import Documents
 
 from chatbot_cli.cluster.kubectl import Kubectl, Object, resource
@@ -16,10 +17,13 @@ from chatbot_cli.cluster.refusals import Refused, Why
 KINDS = (*CHILDREN, *OPTIONAL, "Pod")
 
 
-def observe(kubectl: Kubectl, bot: str, uid: str, wanted: Iterable[Reference], beside: Documents) -> Observed:
+def observe(
+    kubectl: Kubectl, bot: str, uid: str, wanted: Iterable[Reference], faq: Reference | None, beside: Documents
+) -> Observed:
     """
     Args:
         uid: of the resource.
+        faq: the one of `wanted` that holds FAQs.
         wanted: what it refers to.
         beside: the file, whose ConfigMaps and Secrets would be applied with it.
 
@@ -30,7 +34,11 @@ def observe(kubectl: Kubectl, bot: str, uid: str, wanted: Iterable[Reference], b
     live = [item for item in found if item["kind"] != "Pod" and _is_observed(item)]
     pods = [item for item in found if item["kind"] == "Pod"]
     apis = (frozenset(OPTIONAL) & kinds) | {group for group in GROUPS if _is_served(kubectl, group)}
-    return Observed(tuple(live), tuple(pods), _references(kubectl, uid, wanted, beside), apis)
+    references = list(wanted)
+    referred = _referred(kubectl, references, beside)
+    digests = {item: reference_digest(referred[item.kind, item.name], item.key, uid) for item in references}
+    bad_faqs = mistake_at_once(referred.get((faq.kind, faq.name)), str(faq.key)) if faq else ""
+    return Observed(tuple(live), tuple(pods), digests, apis, bad_faqs=bad_faqs)
 
 
 def _parts(kubectl: Kubectl, bot: str) -> tuple[list[Object], frozenset[str]]:
@@ -76,13 +84,9 @@ def _is_observed(item: Object) -> bool:
     return item["kind"] not in {*WRITTEN, *OPTIONAL} or labels.get(names.MANAGED_BY) == names.FIELD_MANAGER
 
 
-def _references(
-    kubectl: Kubectl, uid: str, wanted: Iterable[Reference], beside: Documents
-) -> dict[Reference, str | None]:
-    references = list(wanted)
-    objects = sorted({(item.kind, item.name) for item in references})
-    live = {(kind, name): _with_file(kind, name, kubectl.get(kind, name), beside) for kind, name in objects}
-    return {item: reference_digest(live[item.kind, item.name], item.key, uid) for item in references}
+def _referred(kubectl: Kubectl, wanted: Iterable[Reference], beside: Documents) -> dict[Name, Object | None]:
+    objects = sorted({(item.kind, item.name) for item in wanted})
+    return {(kind, name): _with_file(kind, name, kubectl.get(kind, name), beside) for kind, name in objects}
 
 
 def _with_file(kind: str, name: str, live: Object | None, beside: Documents) -> Object | None:

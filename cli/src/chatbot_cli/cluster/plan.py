@@ -6,8 +6,9 @@ from typing import Any
 
 import yaml
 from chatbot_operator import plan as operator
+from chatbot_operator.components import conversation
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.moving import noted, remembered
+from chatbot_operator.components.lost_status import whereabouts
 from chatbot_resource.lines import Document
 from chatbot_resource.mistakes import explain
 from chatbot_resource.model import KIND, ChatbotDeployment
@@ -47,14 +48,14 @@ def plan(kubectl: Kubectl, file: str, settings_file: Path | None) -> Planned:
     kubectl = kubectl.within(bot.metadata.namespace)
     uid = str(edited["metadata"]["uid"])
     try:
-        observed = observe(kubectl, name, uid, operator.references(bot), documents)
+        observed = observe(kubectl, name, uid, operator.references(bot), conversation.faq_reference(bot), documents)
     except Refused as refused:
         if refused.why is Why.FORBIDDEN:
             refused.hint = (
                 "A plan needs the right to read what a bot consists of, Secrets too: settings hold public keys."
             )
         raise
-    data = noted(bot.status) or remembered(Context(bot, observed, settings))
+    data = whereabouts(Context(bot, observed, settings), bot.status)
     made = preview(bot, uid, replace(observed, data=data), settings)
     return Planned(bot, written, Bot(found) if found else None, made, kubectl.here(f"apply -f {file}"))
 

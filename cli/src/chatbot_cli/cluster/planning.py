@@ -6,7 +6,8 @@ from typing import Literal
 
 from chatbot_operator import plan as operator
 from chatbot_operator import staying
-from chatbot_operator.components import secrets
+from chatbot_operator.components import conversation, secrets
+from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import component_of
 from chatbot_operator.drift import differences, show
 from chatbot_operator.kinds import AUTOSCALERS
@@ -83,7 +84,8 @@ def preview(bot: ChatbotDeployment, uid: str, observed: Observed, settings: Sett
     made = [_as_if_made(item) for item in secrets.missing(bot, observed)]
     steps = operator.plan(bot, replace(observed, children=(*observed.children, *made)), settings.at(bot.spec.version))
     wanted = [item for step in steps for item in step.manifests]
-    changes = [*map(_created, made), *_wanted(wanted, {_name(item) for item in made}, observed)]
+    anew = {name for step in steps for name in step.anew}
+    changes = [*map(_created, made), *_wanted(wanted, {_name(item) for item in made}, anew, observed)]
     changes = [_renamed(change) if made and _versioned(change.after) else change for change in changes]
     replaced = {(change.kind, change.before["metadata"]["name"]) for change in changes if change.before}
     changes += _gone(steps, uid, observed, replaced)
@@ -91,7 +93,7 @@ def preview(bot: ChatbotDeployment, uid: str, observed: Observed, settings: Sett
         changes=tuple(change for change in changes if change.before != change.after),
         unchanged=sum(change.before == change.after for change in changes),
         restarts=tuple(_restarts(changes, observed)),
-        waits=tuple(dict.fromkeys(_wait(step, step.blocked) for step in steps if step.blocked)),
+        waits=tuple(dict.fromkeys(_waits(bot, steps, observed, settings))),
         workloads=tuple(item for item in wanted if item["kind"] in (*WORKLOADS, *AUTOSCALERS)),
     )
 
@@ -109,14 +111,20 @@ def _renamed(change: Change) -> Change:
     return replace(change, note=f"{change.note} (its name will be another: keys are made first)".strip())
 
 
-def _wanted(wanted: Iterable[Manifest], made: set[Name], observed: Observed) -> Iterable[Change]:
-    """Each child once; a ConfigMap may be wanted by several steps, and a Secret to be made is shown as such already."""
+def _wanted(wanted: Iterable[Manifest], made: set[Name], anew: set[Name], observed: Observed) -> Iterable[Change]:
+    """Each child once; a ConfigMap may be wanted by several steps, and a Secret to be made is shown as such already.
+
+    Args:
+        anew: Jobs that have not begun or have failed, and go to be made as the resource says then.
+    """
     for item in {_name(item): item for item in wanted}.values():
         kind, name = _name(item)
         live = observed.child(kind, name)
         if (kind, name) in made:
             continue
-        if live is not None:
+        if live is not None and (kind, name) in anew:
+            yield Change("replace", kind, name, component_of(item), *pair(live, item), "deleted, and made anew")
+        elif live is not None:
             # What is immutable and has the name is what is wanted.
             before, after = (shown(item), shown(item)) if _versioned(item) else pair(live, item)
             yield Change("change", kind, name, component_of(item), before, after)
@@ -161,6 +169,12 @@ def _gone(steps: list[Step], uid: str, observed: Observed, replaced: set[Name]) 
 
 def _owned(live: Manifest, uid: str) -> bool:
     return any(reference["uid"] == uid for reference in live["metadata"].get("ownerReferences") or [])
+
+
+def _waits(bot: ChatbotDeployment, steps: list[Step], observed: Observed, settings: Settings) -> Iterable[Wait]:
+    yield from (_wait(step, step.blocked) for step in steps if step.blocked)
+    if bad := conversation.bad_faqs(Context(bot, observed, settings)):
+        yield Wait("conversation-worker", bad, known=True)
 
 
 def _wait(step: Step, blocked: Blocked) -> Wait:

@@ -1,5 +1,7 @@
 """Accounts, sessions and signing keys."""
 
+from dataclasses import replace
+
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
@@ -17,7 +19,8 @@ def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
         postgres.address(bot, "auth"),
         *postgres.authority(bot, "auth"),
         generated(names.signing_keys(bot.name), "signing_keys", "signing_keys"),
-        generated(names.admin(bot.name), "password", "admin_password"),
+        # The account has it from when it was made on, and a password that is changed there wins.
+        replace(generated(names.admin(bot.name), "password", "admin_password"), once=True),
     )
 
 

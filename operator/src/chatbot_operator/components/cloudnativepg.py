@@ -13,6 +13,9 @@ from chatbot_operator import names
 from chatbot_operator.components import dependencies, postgres, reads, sizes
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import CLOUD_NATIVE_PG, manifest
+from chatbot_operator.drift import we_own
+from chatbot_operator.pod_findings import pods_finding
+from chatbot_operator.readiness import ended
 from chatbot_operator.world import Blocked, Manifest
 
 HIBERNATION = "cnpg.io/hibernation"
@@ -47,19 +50,56 @@ def needs(context: Context) -> Blocked | None:
     return reads.missing(names.child(bot, "postgres"), passwords, context)
 
 
-def build(context: Context) -> list[Manifest]:
+def asked(context: Context) -> str:
+    """The image that is wanted in the end; empty: CloudNativePG's own.
+
+    Never one of before, where a rollout is given up: CloudNativePG upgrades data to a new major version, and not back.
+    """
+    live = _live(context)
+    return _has(live) if live and context.rolled_back else context.bot.spec.images.postgres or ""
+
+
+def running(context: Context, before: str) -> str:
+    """The image that it has, where a new one is asked for that nothing has proven yet; as `running` of stores.py.
+
+    Args:
+        before: what the resource said when everything had settled last.
+    """
+    live, new = _live(context), asked(context)
+    if live is None or context.hibernated or context.former or _has(live) != before:
+        return new
+    pods = [pod for pod in context.observed.pods if runs(pod, live["metadata"]["name"])]
+    return new if pods_finding(pods, context.observed.at) else before
+
+
+def runs(pod: Manifest, cluster: str) -> bool:
+    metadata = pod["metadata"]
+    mine = (metadata.get("labels") or {}).get(CLUSTER) == cluster
+    return mine and not metadata.get("deletionTimestamp") and not ended(pod)
+
+
+def _live(context: Context) -> Manifest | None:
+    return context.observed.child("Cluster", names.child(context.bot.name, "postgres"))
+
+
+def _has(live: Manifest) -> str:
+    """What we have given it; where we gave none, CloudNativePG has written its own."""
+    return str(live["spec"].get("imageName") or "") if we_own(live, ("spec", "imageName")) else ""
+
+
+def build(context: Context, image: str) -> list[Manifest]:
     """The Cluster, and the database that its first start does not make. Data that is retained has no owner."""
     bot, name = context.bot, names.child(context.bot.name, "postgres")
     owned = bot.spec.stores.deletion_policy == "Delete"
     annotations = {HIBERNATION: "on" if context.asleep("postgres") else "off"}
     cluster = manifest(
-        bot, "postgres", "Cluster", name, {"spec": _spec(context, name)}, owned=owned, annotations=annotations
+        bot, "postgres", "Cluster", name, {"spec": _spec(context, name, image)}, owned=owned, annotations=annotations
     )
     database = manifest(bot, "postgres", "Database", names.database(name), {"spec": _database(bot, name)}, owned=owned)
     return [cluster, database]
 
 
-def _spec(context: Context, name: str) -> Manifest:
+def _spec(context: Context, name: str, image: str) -> Manifest:
     bot = context.bot
     size, instances = sizes.postgres(bot.spec), 1 if bot.spec.profile == "Dev" else 3
     configuration: Manifest = {
@@ -81,9 +121,9 @@ def _spec(context: Context, name: str) -> Manifest:
         "affinity": _placement(context),
         "inheritedMetadata": _inherited(bot),
     }
-    if bot.spec.images.postgres:
+    if image:
         # The operator's own image is for mode Dev: CloudNativePG needs one of those made for it, and has a default.
-        spec["imageName"] = bot.spec.images.postgres
+        spec["imageName"] = image
     if secrets := [
         *context.settings.image_pull_secrets,
         *(item.name for item in bot.spec.defaults.image_pull_secrets),

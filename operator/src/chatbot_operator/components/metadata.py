@@ -58,6 +58,11 @@ def generation(bot: ChatbotDeployment) -> int:
     return int(getattr(bot.metadata, "generation", None) or 0)
 
 
+def annotation(bot: ChatbotDeployment, name: str) -> str:
+    """Of the resource itself; empty when it has none."""
+    return str((getattr(bot.metadata, "annotations", None) or {}).get(name, ""))
+
+
 def selector(bot: ChatbotDeployment, part: str) -> dict[str, str]:
     """Labels that choose a part's pods. Immutable in Deployments, so final."""
     return {names.NAME: PLATFORM, names.INSTANCE: bot.name, names.COMPONENT: part, names.BOT: bot.name}

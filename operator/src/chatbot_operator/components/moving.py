@@ -5,6 +5,7 @@ have been copied. Postgres is awake on both sides for that time. Then the former
 the resource is gone: nobody has looked at the copy yet.
 """
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,6 @@ from chatbot_operator.components import (
     network,
     postgres,
     reads,
-    revisions,
     secrets,
     services,
     stores,
@@ -41,6 +41,8 @@ from chatbot_operator.world import Blocked, Manifest
 DEADLINE_SECONDS = 24 * 3600
 RUN_BY: dict[PostgresMode, str] = {"Dev": "StatefulSet", "CloudNativePG": "Cluster"}
 """The kind that runs Postgres."""
+RECORDED = {"mode", "auth_secret", "conversation_secret", "moving_to", "moving_since", "formerly"}
+"""Of where the data is: what the Jobs of a move tell of it."""
 
 
 def noted(status: Mapping[str, Any] | None) -> PostgresStatus | None:
@@ -57,24 +59,6 @@ def settled(status: Mapping[str, Any] | None) -> tuple[object, ...] | None:
     return (data.mode, data.moving_to, data.moving_since, data.formerly) if data else None
 
 
-def remembered(context: Context) -> PostgresStatus | None:
-    """Where the data was when everything had settled last, if it is still to be moved from there: for a status that was
-    lost. None where it is not known, and where pods run already: then they have gone on from the copy.
-    """
-    revision = revisions.latest(context.observed)
-    if revision is None or any(desired(item) for item in context.observed.children if item["kind"] == "Deployment"):
-        return None
-    told = (revision["data"]["spec"].get("stores") or {}).get("postgres") or {}
-    try:
-        store = PostgresStore.model_validate(told, by_alias=True, by_name=False)
-    except ValidationError:  # written by an operator that knew other fields
-        return None
-    kind = RUN_BY.get(store.mode)
-    if store.mode == context.bot.spec.stores.postgres.mode or (kind and _live(context, kind) is None):
-        return None
-    return _at(store, formerly=_formerly(_owned(context), store.mode))
-
-
 def part(owner: Owner) -> str:
     """Component label of the Job and its pods."""
     return f"{owner}-copy"
@@ -83,11 +67,12 @@ def part(owner: Owner) -> str:
 def formers(context: Context) -> list[Context]:
     """Each Postgres that is still there although the resource no longer names it, as it was."""
     wanted, data = context.bot.spec.stores.postgres.mode, context.observed.data
-    known = {data.mode, *data.formerly} if data else _owned(context)
+    # What is there and ours stays, whatever a status says that somebody has edited: it may be the only one.
+    known = owned(context) | ({data.mode, *data.formerly} if data else set())
     return [
         replace(context, bot=_as_it_was(context, live, mode), former=True, awake=_is_source(context, data, mode))
         for mode, kind in RUN_BY.items()
-        if mode in known - {wanted} and (live := _live(context, kind)) is not None
+        if mode in known - {wanted} and (live := live_of(context, kind)) is not None
     ]
 
 
@@ -95,7 +80,7 @@ def build_former(former: Context) -> list[Manifest]:
     """All of it, with its passwords: what is not wanted would be deleted."""
     kept = secrets.build_stores(former)
     if cloudnativepg.used(former.bot):
-        return [*network.cluster(former), *kept, *cloudnativepg.build(former)]
+        return [*network.cluster(former), *kept, *cloudnativepg.build(former, cloudnativepg.asked(former))]
     store = postgres.store(former.bot)
     return [*network.build(former, "postgres"), *kept, *(stores.build(former, store) if store else ())]
 
@@ -116,7 +101,8 @@ def not_at_rest(context: Context) -> Blocked | None:
 
 def name(context: Context, owner: Owner) -> str:
     data = context.observed.data
-    told = [data.mode, data.moving_to, data.moving_since] if data else []
+    # With the uid: generations of another resource of that name begin with 1 again, and its copies are old.
+    told = [uid(context.bot), data.mode, data.moving_to, data.moving_since] if data else []
     return names.copy(context.bot.name, owner, digest([owner, *told]))
 
 
@@ -140,7 +126,16 @@ def build(context: Context, owner: Owner, configs: Configs) -> list[Manifest]:
         ),
     }
     policy = network.copying(context, program.part, source)
-    return [program.config, *policy, manifest(context.bot, program.part, "Job", job, {"spec": spec})]
+    made = manifest(context.bot, program.part, "Job", job, {"spec": spec}, annotations={names.MOVE: record(context)})
+    return [program.config, *policy, made]
+
+
+def record(context: Context) -> str:
+    """The move, as its Jobs tell of it; see lost_status.py."""
+    assert context.observed.data is not None  # noqa: S101 - else nothing is moving
+    told = {"from": context.observed.data, "to": at(context.bot.spec.stores.postgres)}
+    fields = {side: told[side].model_dump(mode="json", by_alias=True, include=RECORDED) for side in told}
+    return json.dumps(fields, sort_keys=True)
 
 
 def _former_authority(source: ChatbotDeployment, owner: Owner) -> list[Read]:
@@ -152,19 +147,19 @@ def _former_authority(source: ChatbotDeployment, owner: Owner) -> list[Read]:
 def located(context: Context) -> PostgresStatus:
     """Where the data is now: at its new place as soon as both Jobs are complete."""
     store, data = context.bot.spec.stores.postgres, context.observed.data
-    known = {data.mode, data.moving_to, *data.formerly} if data else _owned(context)
-    here = _at(store, copies=data.copies if data else [], formerly=_formerly(known, store.mode))
+    known = {data.mode, data.moving_to, *data.formerly} if data else owned(context)
+    here = at(store, copies=data.copies if data else [], formerly=formerly(known, store.mode))
     if data is None or data.mode == store.mode:
         return here
     if not started(context):
         begun = {"moving_to": store.mode, "moving_since": generation(context.bot)}
-        formerly = _formerly({data.moving_to, *data.formerly}, data.mode)
-        return data.model_copy(update=begun | {"copies": [], "formerly": formerly})
+        slept = formerly({data.moving_to, *data.formerly}, data.mode)
+        return data.model_copy(update=begun | {"copies": [], "formerly": slept})
     copies = [*_copied(context, context.observed.children)]
     return (here if len(copies) == len(names.OWNERS) else data).model_copy(update={"copies": copies})
 
 
-def _at(store: PostgresStore, **more: Any) -> PostgresStatus:
+def at(store: PostgresStore, **more: Any) -> PostgresStatus:
     external = store.external
     return PostgresStatus(
         mode=store.mode,
@@ -174,14 +169,14 @@ def _at(store: PostgresStore, **more: Any) -> PostgresStatus:
     )
 
 
-def _formerly(known: Collection[PostgresMode | None], now: PostgresMode) -> list[PostgresMode]:
+def formerly(known: Collection[PostgresMode | None], now: PostgresMode) -> list[PostgresMode]:
     """Every mode whose store may be there, besides that of the present: also of a move that was given up."""
     return [mode for mode in RUN_BY if mode in known and mode != now]
 
 
-def _owned(context: Context) -> set[PostgresMode]:
+def owned(context: Context) -> set[PostgresMode]:
     """What is there, where no status tells of it: rather too much is kept. What nobody owns is retained anyway."""
-    found = ((mode, _live(context, kind)) for mode, kind in RUN_BY.items())
+    found = ((mode, live_of(context, kind)) for mode, kind in RUN_BY.items())
     return {
         mode
         for mode, live in found
@@ -239,6 +234,7 @@ def _with(bot: ChatbotDeployment, store: PostgresStore) -> ChatbotDeployment:
     return bot.model_copy(update={"spec": bot.spec.model_copy(update={"stores": all_stores})})
 
 
-def _live(context: Context, kind: str) -> Manifest | None:
+def live_of(context: Context, kind: str) -> Manifest | None:
+    """The Postgres of that kind which is there, and is not going."""
     found = context.observed.child(kind, names.child(context.bot.name, "postgres"))
     return found if found and not found["metadata"].get("deletionTimestamp") else None

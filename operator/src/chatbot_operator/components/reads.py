@@ -40,6 +40,8 @@ class Read:
     origin: str = ""
     """Field of the resource that refers to it; empty for what the operator generates."""
     folder: Folder = "secrets"
+    once: bool = False
+    """Used when the bot is new and never again: another content is no reason for other pods."""
 
     @property
     def watched(self) -> bool:
@@ -72,7 +74,7 @@ def references(reads: Iterable[Read]) -> frozenset[Reference]:
 
 def content(reads: Iterable[Read], observed: Observed) -> str:
     """Hash of everything the reads lead to, for a pod template: another content, other pods."""
-    found = (read for read in there(reads, observed) if read.watched)
+    found = (read for read in there(reads, observed) if read.watched and not read.once)
     return digest(sorted((read.folder, read.file, _digest_of(read, observed) or "") for read in found))[:32]
 
 

@@ -1,8 +1,9 @@
 """What ran last without fault, kept as a ControllerRevision, and the way back to it. Pure.
 
 A rollout that makes no progress within `rollout.deadline` is given up: what the revision holds is rendered instead,
-until the resource or the operator's own version says something new. So is an image of a store or a migration that does
-not come to run in that time. Databases are not taken back: every version works with the tables of the next one.
+until the resource or the operator's own version says something new, or somebody asks for it by annotation. So is an
+image of a store or a migration that does not come to run in that time. Databases are not taken back: every version
+works with the tables of the next one.
 """
 
 import re
@@ -12,11 +13,12 @@ from typing import Any
 
 from chatbot_resource.fields import seconds
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import MAX_TEXT, RolledBack, Status
+from chatbot_resource.status import MAX_RETRY, MAX_TEXT, RolledBack, Status
 from pydantic import ValidationError
 
+from chatbot_operator import names
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.metadata import applied_hash, component_of, digest, generation, manifest
+from chatbot_operator.components.metadata import annotation, applied_hash, component_of, digest, generation, manifest
 from chatbot_operator.moments import age
 from chatbot_operator.pod_findings import pods_finding
 from chatbot_operator.reachability import waits_for_store
@@ -73,8 +75,13 @@ def effective(
 def _given_up(bot: ChatbotDeployment, previous: Status | None, settings: Settings) -> RolledBack | None:
     """What was given up before stays so until something else is asked for."""
     known = previous.version.rolled_back if previous else None
-    same = known is not None and (known.generation, known.version) == (generation(bot), settings.version)
-    return known if same else None
+    asked = (generation(bot), settings.version, _retry(bot))
+    return known if known and (known.generation, known.version, known.retry) == asked else None
+
+
+def _retry(bot: ChatbotDeployment) -> str:
+    """What was mended outside, such as an image under the same tag, shows in nothing that the resource says."""
+    return annotation(bot, names.RETRY)[:MAX_RETRY]
 
 
 def _failing(asked: Effective, observed: Observed, settled: Manifest, render: Render) -> RolledBack | None:
@@ -89,6 +96,7 @@ def _failing(asked: Effective, observed: Observed, settled: Manifest, render: Re
                 generation=generation(asked.bot),
                 version=asked.settings.version,
                 revision=settled["metadata"]["name"],
+                retry=_retry(asked.bot),
                 message=_lasting(finding.message, live),
             )
     return None
@@ -159,10 +167,21 @@ def image(observed: Observed, store: str) -> str:
     return str((data.get("spec", {}).get("images") or {}).get(store) or (data.get("images") or {}).get(store) or "")
 
 
+def postgres_mode(revision: Manifest) -> str:
+    """Where the data was when everything had settled."""
+    stores = revision["data"]["spec"].get("stores") or {}
+    return str((stores.get("postgres") or {}).get("mode", "Dev"))
+
+
+def cluster_image(observed: Observed) -> str:
+    """What the resource said of a Cluster of CloudNativePG's then; empty: nothing."""
+    spec = (latest(observed) or {"data": {"spec": {}}})["data"]["spec"]
+    return str((spec.get("images") or {}).get("postgres") or "")
+
+
 def _elsewhere(bot: ChatbotDeployment, settled: Manifest) -> bool:
     """Whether the data has moved since: what was written after that is not where it ran before."""
-    stores = settled["data"]["spec"].get("stores") or {}
-    return str((stores.get("postgres") or {}).get("mode", "Dev")) != bot.spec.stores.postgres.mode
+    return postgres_mode(settled) != bot.spec.stores.postgres.mode
 
 
 def _workloads(observed: Observed) -> Iterable[Manifest]:

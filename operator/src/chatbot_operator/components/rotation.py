@@ -24,6 +24,7 @@ from chatbot_resource.status import SecretStatus, Status
 from chatbot_operator import names
 from chatbot_operator.components import auth, reads
 from chatbot_operator.components.context import Context
+from chatbot_operator.components.metadata import annotation
 from chatbot_operator.components.reads import stored
 from chatbot_operator.components.secrets import KEYS, SIGNING_KEYS, new_signing_key
 from chatbot_operator.readiness import count, current, desired
@@ -198,8 +199,7 @@ def _patch(keys: _Keys, document: dict[str, Any], noted: dict[str, str]) -> Mani
 
 
 def _asked(bot: ChatbotDeployment) -> str:
-    annotations = getattr(bot.metadata, "annotations", None) or {}
-    return str(annotations.get(names.ROTATE_KEYS, ""))
+    return annotation(bot, names.ROTATE_KEYS)
 
 
 def _duration(text: str) -> datetime.timedelta:

@@ -5,14 +5,15 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-import httpx2
-from chatbot_common.http import call
+from chatbot_common.http import ServiceClient, call
 from chatbot_common.identity import User
 from pydantic import BaseModel, ConfigDict, Field
 
 TurnState = Literal["started", "running", "completed", "failed", "cancelled", "interrupted", "requires_action"]
 EndState = Literal["completed", "failed", "cancelled", "interrupted", "requires_action"]
 """`requires_action`: for now, until the user has said whether tools may be called."""
+FinishReason = Literal["length", "content_filter"]
+"""Why an answer that is `completed` is not whole: its bound of tokens, or a filter of its provider or ours."""
 
 
 class View(BaseModel):
@@ -69,6 +70,7 @@ class Reply(View):
     model: str | None = None
     usage: dict[str, Any] | None
     error: str | None
+    finish_reason: FinishReason | None = None
 
 
 class Options(View):
@@ -93,8 +95,12 @@ class Options(View):
     must_call: bool | str = False
     """What that says, as `ModelRequest` has it."""
     parallel_tool_calls: bool = True
+    format: dict[str, Any] | None = None
+    """As `ModelRequest` has it."""
     max_tool_calls: int | None = None
     """Of tools that OpenAI hosts: raw models have none."""
+    sent: int = 0
+    """How many messages before the question the client sent along, of which none may be left out."""
     exchange: list[dict[str, Any]] = Field(default_factory=list)
     """Messages after the question: calls of those tools, and what came of them. See runs/handing_over.py."""
 
@@ -156,9 +162,8 @@ class Leases(View):
 
 
 class StoredReply(View):
-    """Whose turn it was."""
-
     user_id: UUID
+    """Whose turn it was."""
 
 
 class EmbeddingModel(View):
@@ -198,43 +203,52 @@ class ConversationClient:
         signs: for signs of life, which must not wait behind a thousand replies for a connection.
     """
 
-    def __init__(self, client: httpx2.AsyncClient, signs: httpx2.AsyncClient | None = None) -> None:
+    def __init__(self, client: ServiceClient, signs: ServiceClient | None = None) -> None:
         self._client = client
         self._signs = signs or client
 
     async def start_turn(self, user: User, body: dict[str, Any]) -> Turn:
         """Start the turn, or find the one with this `client_message_id`."""
-        return Turn.model_validate(
-            await call(self._client, "POST", "/internal/turns", user_token=user.token, json=body)
-        )
+        return await self._turn("POST", "", user, json=body)
 
     async def regenerate(self, user: User, body: dict[str, Any]) -> Turn:
         """Start another answer to a question, or find the one with this `client_message_id`."""
-        return Turn.model_validate(
-            await call(self._client, "POST", "/internal/turns/regenerations", user_token=user.token, json=body)
-        )
+        return await self._turn("POST", "/regenerations", user, json=body)
 
     async def delete_turn(self, user: User, turn_id: UUID) -> None:
         """With its answer, and its question where nothing else needs that. Somebody else's is a 404."""
         await call(self._client, "DELETE", f"/internal/turns/{turn_id}", user_token=user.token)
 
+    async def delete_conversation(self, user: User, conversation_id: UUID) -> None:
+        """With all that was said in it. Somebody else's is a 404."""
+        await call(self._client, "DELETE", f"/api/v1/conversations/{conversation_id}", user_token=user.token)
+
     async def get_turn(self, user: User, turn_id: UUID) -> Turn:
         """The user's own turn; someone else's is a 404."""
-        return Turn.model_validate(await call(self._client, "GET", f"/internal/turns/{turn_id}", user_token=user.token))
+        return await self._turn("GET", f"/{turn_id}", user)
+
+    async def latest_turn(self, user: User, conversation_id: UUID) -> Turn | None:
+        """The newest of a conversation, if anything was asked there. Somebody else's is a 404."""
+        path = f"/internal/turns?conversation_id={conversation_id}"
+        found = await call(self._client, "GET", path, user_token=user.token)
+        return Turn.model_validate(found) if found else None
 
     async def told(self, user: User, turn_id: UUID) -> list[ToldMessage]:
         """The question of the user's own turn, and before it what came along with that, oldest first."""
         found = await call(self._client, "GET", f"/internal/turns/{turn_id}/told", user_token=user.token)
         return [ToldMessage.model_validate(item) for item in found["messages"]]
 
-    async def approve(self, user: User, turn_id: UUID, tool_call_id: str, approved: bool) -> Turn:
+    async def approve(self, user: User, turn_id: UUID, body: dict[str, Any]) -> Turn:
         """Answer a call that waits; `started` tells this caller to run the next attempt.
 
         Raises:
             UpstreamProblem: status 404 for no such turn of this user or call of it, 409 when it does not wait any more.
         """
-        path, body = f"/internal/turns/{turn_id}/approvals", {"tool_call_id": tool_call_id, "approved": approved}
-        return Turn.model_validate(await call(self._client, "POST", path, user_token=user.token, json=body))
+        return await self._turn("POST", f"/{turn_id}/approvals", user, json=body)
+
+    async def _turn(self, method: str, path: str, user: User, **told: Any) -> Turn:
+        found = await call(self._client, method, f"/internal/turns{path}", user_token=user.token, **told)
+        return Turn.model_validate(found)
 
     async def store_reply(self, turn_id: UUID, body: dict[str, Any]) -> StoredReply:
         """Commit the end of an attempt, as this service: the user's token may have expired meanwhile.
@@ -264,9 +278,8 @@ class ConversationClient:
 
     async def search(self, user: User, query: str) -> Knowledge:
         """Knowledge for a question outside any conversation."""
-        return Knowledge.model_validate(
-            await call(self._client, "POST", "/api/v1/knowledge/search", user_token=user.token, json={"query": query})
-        )
+        path, body = "/api/v1/knowledge/search", {"query": query}
+        return Knowledge.model_validate(await call(self._client, "POST", path, user_token=user.token, json=body))
 
     async def embedding_model(self) -> EmbeddingModel:
         return EmbeddingModel.model_validate(await call(self._client, "GET", "/internal/embeddings"))
@@ -289,5 +302,5 @@ class ConversationClient:
             window["after"] = page["last_id"]
 
     async def ping(self) -> None:
-        response = await self._client.get("/health")
-        response.raise_for_status()
+        """Raises when conversation does not answer."""
+        await call(self._client, "GET", "/health")

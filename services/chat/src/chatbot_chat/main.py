@@ -25,6 +25,7 @@ from chatbot_chat.openai_api.responses import routes as response_routes
 from chatbot_chat.openai_api.responses.service import ResponseService
 from chatbot_chat.openai_api.service import CompletionService
 from chatbot_chat.providers.catalog import Catalog
+from chatbot_chat.reach import Reach
 from chatbot_chat.runs.log import BLOCK_MILLISECONDS, RunLog
 from chatbot_chat.runs.service import RunService
 from chatbot_chat.settings import Settings
@@ -46,6 +47,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         transport: replaces the network to conversation, for tests that put the real app behind it in process.
     """
     redis, blocking = _open_redis(settings.redis_url.get_secret_value())
+    reach = Reach(redis.ping)
     identity = make_identity("chat", settings)
     client, signs = (
         service_client(settings.conversation_url, identity.service, "conversation", transport) for _ in range(2)
@@ -54,10 +56,10 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
     catalog = Catalog(settings)
     choices = make_choices(settings)
     tools = ToolCatalog(settings.tools, settings.mcp_tokens)
-    budgets = Budgets(conversation, settings.budgets, Counters(redis))
+    budgets = Budgets(conversation, settings.budgets, Counters(redis), reach=reach)
     moderation = make_moderation(settings)
-    cache = make_cache(settings, conversation, redis)
-    run_log = RunLog(redis, blocking)
+    cache = make_cache(settings, conversation, redis, reach)
+    run_log = RunLog(redis, blocking, reach)
     runs = RunService(catalog, tools, conversation, run_log, choices, budgets, moderation, settings.bot, cache)
 
     async def ping_redis() -> None:
@@ -98,7 +100,7 @@ def create_app(settings: Settings, transport: httpx2.AsyncBaseTransport | None =
         middleware=[Middleware(Timed)],
         probes=probes,
         routers=[
-            *(routes.router, routes.messages, socket.router),
+            *(routes.router, routes.messages, routes.conversations, socket.router),
             *(openai_routes.router, response_routes.router, moderations.router, embeddings.router),
         ],
         lifespan=lifespan,

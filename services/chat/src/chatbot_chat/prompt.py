@@ -56,6 +56,8 @@ class Parts:
     memories: Sequence[str] = ()
     knowledge: Knowledge = field(default_factory=Knowledge)
     history: Sequence[HistoryMessage] = ()
+    pinned: int = 0
+    """How many of the last messages of `history` are never left out."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def build_request(
     summary: str | None = None,
     instructions: str | None = None,
     memories: Sequence[str] = (),
+    pinned: int = 0,
     max_tokens: int | None = None,
     temperature: float = TEMPERATURE,
     use: ToolUse = ToolUse(),
@@ -100,20 +103,17 @@ def build_request(
     """The request for one answer. The answer's budget is one number, what the window leaves for the prompt another.
 
     Raises:
-        PromptTooLong: the question does not fit, whatever else is left out.
+        PromptTooLong: the question does not fit, with what is `pinned`, whatever else is left out.
     """
     knowledge = knowledge or Knowledge()
     answer = answer_budget(model, max_tokens)
     system = "\n\n".join(filter(None, (system, TOOLS_PROMPT if use.tools else "")))
-    parts = Parts(question, system, instructions, summary, memories, knowledge, history)
-    room = (model.context_window - answer) * MARGIN[0] // MARGIN[1]
+    parts = Parts(question, system, instructions, summary, memories, knowledge, history, pinned)
+    room = prompt_room(model, max_tokens)
     exchange = told(use.exchange, room * EXCHANGE[0] // EXCHANGE[1])
     messages = build_prompt(parts, room - sum(map(_tokens, exchange)) - sum(map(_weight, use.tools)))
     if messages is None:
-        raise PromptTooLong(
-            f"The question has about {estimate_tokens(question)} tokens, and model {model.name} takes about "
-            f"{room} for all that it is told; shorten it, or choose another model."
-        )
+        raise PromptTooLong(_too_long(parts, model, room))
     return ModelRequest(
         model=model.name,
         messages=[*messages, *exchange],
@@ -131,17 +131,42 @@ def answer_budget(model: ModelSettings, asked: int | None) -> int:
     return min(asked or model.max_output_tokens, model.max_output_tokens, model.context_window * 7 // 8)
 
 
+def prompt_room(model: ModelSettings, max_tokens: int | None = None) -> int:
+    """Tokens of all that a model is told for one answer, as they are estimated here."""
+    return (model.context_window - answer_budget(model, max_tokens)) * MARGIN[0] // MARGIN[1]
+
+
+def _too_long(parts: Parts, model: ModelSettings, room: int) -> str:
+    kept = _pinned(parts)
+    tokens = sum(map(estimate_tokens, [parts.question, *(message.content for message in kept)]))
+    what = f"The question with the {parts.pinned} messages sent along has" if parts.pinned else "The question has"
+    tokens_said = f"more than {tokens}" if len(kept) < parts.pinned else f"about {tokens}"
+    return (
+        f"{what} {tokens_said} tokens, and model {model.name} takes about {room} for all that it is told; "
+        "shorten it, or choose another model."
+    )
+
+
+def _pinned(parts: Parts) -> list[Message]:
+    return [Message(item.role, item.text) for item in parts.history[-parts.pinned :]] if parts.pinned else []
+
+
 def build_prompt(parts: Parts, budget: int) -> list[Message] | None:
     """The messages that fit into `budget` tokens; None when not even the question does, with what it cannot do without.
+
+    Of what is `pinned` all has to be there.
 
     The oldest exchanges are left out first. When none is left and it is still too long: passages, the farthest first,
     then memories, then the summary. System prompt, instructions and question are never shortened.
     """
-    question = Message("user", parts.question)
+    if parts.pinned > len(parts.history):
+        return None
+    asked = [*_pinned(parts), Message("user", parts.question)]
+    older = parts.history[: len(parts.history) - parts.pinned]
     for head in _heads(parts):
-        if (left := budget - sum(map(_tokens, [*head, question]))) >= 0:
-            recent = [Message(item.role, item.text) for item in fit(parts.history, left)]
-            return [*head, *recent, question]
+        if (left := budget - sum(map(_tokens, [*head, *asked]))) >= 0:
+            recent = [Message(item.role, item.text) for item in fit(older, left)]
+            return [*head, *recent, *asked]
     return None
 
 

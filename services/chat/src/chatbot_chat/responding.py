@@ -64,6 +64,7 @@ async def _answer(turn: Turn, events: AsyncIterator[Event]) -> Answer | Response
                     content=event.data["content"],
                     citations=citations,
                     usage=usage,
+                    finish_reason=event.data.get("finish_reason"),
                 )
             case "run.failed":
                 raise RunFailed(event.data["error"])

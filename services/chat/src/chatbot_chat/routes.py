@@ -37,6 +37,8 @@ from chatbot_chat.tools.catalog import ToolCatalog
 router = APIRouter(prefix="/api/v1/chat", tags=["chat"])
 messages = APIRouter(prefix="/api/v1/conversations/{conversation_id}/messages/{message_id}", tags=["chat"])
 """The gateway sends these two here: they start runs."""
+conversations = APIRouter(prefix="/api/v1/conversations/{conversation_id}", include_in_schema=False)
+"""And the end of a conversation, which conversation describes: what is kept of its answers is here."""
 
 EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "The answer, or its events"}
@@ -143,6 +145,12 @@ async def regenerate(
     }
     turn = await runs.regenerate(user, start, model, body.language, use)
     return await respond(turn, runs.events(user, turn, Position()), accept)
+
+
+@conversations.delete("", status_code=204)
+async def delete_conversation(conversation_id: UUID, user: CurrentUser, runs: Runs) -> None:
+    """With what was said in it; it is not given again."""
+    await runs.delete_conversation(user, conversation_id)
 
 
 def start_of(body: SendRequest | Edit, name: str, conversation_id: UUID | None = None) -> dict[str, Any]:

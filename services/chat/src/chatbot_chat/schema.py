@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from chatbot_chat.conversation_client import Turn
+from chatbot_chat.conversation_client import FinishReason, Turn
 
 MAX_CONTENT = 100_000
 
@@ -81,7 +81,7 @@ class SendRequest(Asking):
 
 
 class Answer(BaseModel):
-    """A finished run. `usage` is tokens as the provider counted them."""
+    """A finished run. `usage` is tokens as the provider counted them; `finish_reason` says why it is not whole."""
 
     run_id: UUID
     conversation_id: UUID
@@ -90,6 +90,7 @@ class Answer(BaseModel):
     content: str
     citations: list[dict[str, Any]]
     usage: dict[str, Any] | None
+    finish_reason: FinishReason | None = None
 
 
 class Approval(BaseModel):
@@ -120,6 +121,7 @@ class RunView(BaseModel):
     deadline: datetime
     content: str | None
     citations: list[dict[str, Any]]
+    finish_reason: FinishReason | None = None
     approvals: list[Question] = Field(default_factory=list)
 
 
@@ -162,5 +164,6 @@ def run_view(turn: Turn) -> RunView:
         deadline=turn.deadline,
         content=reply.text if reply else None,
         citations=reply.citations if reply else [],
+        finish_reason=reply.finish_reason if reply else None,
         approvals=[Question.model_validate(call.model_dump()) for call in turn.undecided],
     )

@@ -243,5 +243,6 @@ def _error(problem: Problem, frame: AnyFrame | None = None) -> dict[str, Any]:
 
 def _response(event: Event) -> dict[str, Any]:
     """The whole answer in one frame, for clients that want no more."""
-    said = {name: event.data[name] for name in ("content", "conversation_id", "message_id")}
+    names = ("content", "conversation_id", "message_id", "finish_reason")
+    said = {name: event.data[name] for name in names if name in event.data}
     return {"type": "response"} | said | {"timestamp": datetime.now(UTC).isoformat()}

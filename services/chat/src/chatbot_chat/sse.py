@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from types import TracebackType
+from typing import Self
 
 import structlog
 from chatbot_common.errors import Problem
@@ -13,7 +15,42 @@ from starlette.types import Receive, Scope, Send
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 15.0
+KEEP_ALIVE = b": keep-alive\n\n"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class Heart:
+    """Sends what a stream says, whole frames, and while the block lasts a comment after each silence, so that no proxy
+    takes it for dead. One timer for all of it: one for each frame costs as much as to send it."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._beating: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        self._last = self._loop.time()
+        self._timer = self._loop.call_later(HEARTBEAT_SECONDS, self._beat)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._beating:
+            self._beating.cancel()
+
+    async def say(self, said: bytes) -> None:
+        self._last = self._loop.time()
+        await self._send({"type": "http.response.body", "body": said, "more_body": True})
+
+    def _beat(self) -> None:
+        left = self._last + HEARTBEAT_SECONDS - self._loop.time()
+        if left <= 0:
+            left = HEARTBEAT_SECONDS
+            if self._beating is None or self._beating.done():  # a client that takes nothing needs no more
+                self._beating = self._loop.create_task(self.say(KEEP_ALIVE))
+        self._timer = self._loop.call_later(left, self._beat)
 
 
 class EventStream(StreamingResponse):
@@ -36,33 +73,14 @@ class EventStream(StreamingResponse):
             with contextlib.suppress(ClientGone):
                 async with WhileThere(gone) as client, contextlib.aclosing(self._frames):
                     await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                    await self._tell(send)
+                    with Heart(send) as heart:
+                        async for frame in self._frames:
+                            await heart.say(frame)
                     client.may_leave()
                     await send({"type": "http.response.body", "body": b""})
         finally:
             if self._ended:
                 await self._ended()
-
-    async def _tell(self, send: Send) -> None:
-        self._last = asyncio.get_running_loop().time()
-        heart = asyncio.create_task(self._beat(send))
-        try:
-            async for frame in self._frames:
-                await self._say(send, frame)
-        finally:
-            heart.cancel()
-
-    async def _beat(self, send: Send) -> None:
-        while True:
-            left = self._last + HEARTBEAT_SECONDS - asyncio.get_running_loop().time()
-            if left > 0:
-                await asyncio.sleep(left)
-            else:
-                await self._say(send, b": keep-alive\n\n")
-
-    async def _say(self, send: Send, said: bytes) -> None:
-        self._last = asyncio.get_running_loop().time()
-        await send({"type": "http.response.body", "body": said, "more_body": True})
 
 
 def sse_response(

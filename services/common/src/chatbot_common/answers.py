@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection as a client has it, and the answer that it is reading."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import cast
 
 import httptools
@@ -23,7 +23,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, silence: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._silence = silence
+        self._usual_silence = silence
         self._parser = httptools.HttpResponseParser(self)
         self._waiting: asyncio.Future[None] | None = None
         self._may_write = asyncio.Event()
@@ -33,6 +33,7 @@ class Connection(asyncio.Protocol):
 
     def begin(self, method: str) -> None:
         """Forget the last answer."""
+        self.silence = self._usual_silence
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.heard = self.begun = self.ended = self._framed = self._paused = False
@@ -69,12 +70,12 @@ class Connection(asyncio.Protocol):
 
     async def begins(self) -> None:
         """Returns when status and headers are there, all in one patience. Raises `BrokenOff`, `TimeoutError`."""
-        end = self._loop.time() + self._silence
+        end = self._loop.time() + self.silence
         while not self.begun:
             await self._more(end)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises `BrokenOff`, `TimeoutError`."""
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes, each piece within `silence` seconds. Raises `BrokenOff`, `TimeoutError`."""
         while True:
             if self._pieces:
                 piece = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -86,14 +87,23 @@ class Connection(asyncio.Protocol):
             elif self.ended:
                 return
             else:
-                await self._more(self._loop.time() + self._silence)
+                await self._more(self._loop.time() + self.silence)
 
     async def _more(self, end: float) -> None:
         if self._error:
             raise self._error
         self._waiting = self._loop.create_future()
-        async with asyncio.timeout_at(end):
+        # `asyncio.timeout_at` would cost four times as much, which every request pays twice.
+        timer = self._loop.call_at(end, self._tire, self._waiting)
+        try:
             await self._waiting
+        finally:
+            timer.cancel()
+
+    @staticmethod
+    def _tire(waiting: "asyncio.Future[None]") -> None:
+        if not waiting.done():
+            waiting.set_exception(TimeoutError())
 
     def close(self) -> None:
         self._closed = True

@@ -104,10 +104,12 @@ async def copy(old: str, new: str, scripts: Path, mark: str) -> int:
         async with source.transaction(isolation="repeatable_read", readonly=True), engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             target: Any = (await connection.get_raw_connection()).driver_connection
-            if await target.fetchval(_MARK) == _said(mark):
+            found, said = await _tables(target), await target.fetchval(_MARK) or ""
+            # The mark outlives tables that a person has taken away to have them copied again.
+            if found and said == _said(mark):
                 return 0
-            if found := await _tables(target):
-                raise CannotCopy(f"the new database is not empty: it has {len(found)} tables, such as {found[0].name}")
+            if found:
+                raise CannotCopy(_not_empty(found, said))
             revision = await _revision(source)
             if revision:
                 await connection.run_sync(lambda sync: _prepare(sync, scripts, revision))
@@ -221,6 +223,11 @@ async def _revision(source: Any) -> str | None:
         return None
     found: str | None = await source.fetchval("SELECT version_num FROM public.alembic_version")
     return found
+
+
+def _not_empty(found: list[Table], said: str) -> str:
+    text = f"the new database is not empty: it has {len(found)} tables, such as {found[0].name}"
+    return f"{text}, {said} earlier, and what was written since" if said.startswith(_said("")) else text
 
 
 def _said(mark: str) -> str:

@@ -1,18 +1,20 @@
 """Calls from one service to another: one client per callee, made at start-up, carrying our own identity."""
 
-from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from json import dumps, loads
+from typing import Any, Self
+from urllib.parse import urlencode
 
 import httpx2
 from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind
 
-from chatbot_common.answers import BrokenOff, Connection
+from chatbot_common.answers import BrokenOff
+from chatbot_common.by_httpx import ByHttpx
 from chatbot_common.errors import Problem, Unavailable, UpstreamFailed
 from chatbot_common.identity import SERVICE_HEADER, ServiceIdentity
-from chatbot_common.upstream import Patience, Unconnected, Unreachable, Upstream
+from chatbot_common.upstream import Patience, Server, Unreachable, Upstream
 
 tracer = trace.get_tracer(__name__)
 
@@ -21,82 +23,59 @@ CONNECTIONS = 100
 """To one service from one process; who finds none free waits as long as for an answer."""
 
 
-class UpstreamTransport(httpx2.AsyncBaseTransport):
-    """httpx2 over our own client: its own transport takes five times the CPU of everything else in a call."""
+class ServiceClient:
+    """Of one callee. Every request carries our token for it."""
 
-    def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
-        self._base = httpx2.URL(upstream.base_url)
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if (request.url.scheme, request.url.netloc) != (self._base.scheme, self._base.netloc):
-            raise httpx2.UnsupportedProtocol("this client is for one server")
-        stack = AsyncExitStack()
-        with _asking(request), _worded():
-            headers = [(name.lower(), value) for name, value in request.headers.raw if name.lower() not in _CLIENTS]
-            asked = self._upstream.ask(request.method, request.url.raw_path, headers, await request.aread() or None)
-            answer = await stack.enter_async_context(asked)
-        return httpx2.Response(answer.status, headers=answer.headers, stream=_Body(answer, stack))
-
-    async def aclose(self) -> None:
-        self._upstream.close()
-
-
-class _Body(httpx2.AsyncByteStream):
-    def __init__(self, answer: Connection, stack: AsyncExitStack) -> None:
-        self._answer = answer
-        self._stack = stack
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _worded():
-            async for piece in self._answer.pieces():
-                yield piece
-
-    async def aclose(self) -> None:
-        await self._stack.aclose()
-
-
-@contextmanager
-def _worded() -> Iterator[None]:
-    """Failures in httpx2's words."""
-    try:
-        yield
-    except Unconnected as error:
-        raise httpx2.ConnectTimeout("no connection was made in time") from error
-    except Unreachable as error:
-        raise httpx2.ConnectError("no connection could be made") from error
-    except TimeoutError as error:
-        raise httpx2.ReadTimeout("nothing came in time") from error
-    except BrokenOff as error:
-        raise httpx2.RemoteProtocolError("the answer broke off") from error
-
-
-_CLIENTS = (b"host", b"content-length", b"transfer-encoding", b"connection")
-
-
-@contextmanager
-def _asking(request: httpx2.Request) -> Iterator[None]:
-    """The call's span, where the trace is sampled, and the trace among its headers."""
-    with _span(request) if trace.get_current_span().is_recording() else nullcontext():
-        propagate.inject(request.headers)
-        yield
-
-
-def _span(request: httpx2.Request) -> AbstractContextManager[object]:
-    attributes = {"http.request.method": request.method, "url.full": str(request.url.copy_with(query=None))}
-    return tracer.start_as_current_span(request.method, kind=SpanKind.CLIENT, attributes=attributes)
-
-
-class ServiceAuth(httpx2.Auth):
-    """Adds this service's token for one callee to every request."""
-
-    def __init__(self, identity: ServiceIdentity, callee: str) -> None:
-        self._identity = identity
+    def __init__(self, base_url: str, server: Server, identity: ServiceIdentity, callee: str) -> None:
         self.callee = callee
+        self._base_url = base_url
+        self._server = server
+        self._identity = identity
 
-    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        request.headers[SERVICE_HEADER] = f"Bearer {self._identity.token(self.callee)}"
-        yield request
+    async def ask(self, method: str, target: str, user_token: str | None = None, body: Any = None) -> tuple[int, bytes]:
+        """Status and body of the answer.
+
+        Args:
+            target: path and query.
+            body: what is sent as JSON.
+
+        Raises:
+            Unavailable: the callee could not be reached in time.
+        """
+        headers = {SERVICE_HEADER: f"Bearer {self._identity.token(self.callee)}"}
+        if user_token:
+            headers["Authorization"] = f"Bearer {user_token}"
+        data = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        try:
+            with self._asking(method, target):
+                propagate.inject(headers)
+                raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+                answer = await self._server.open(method, target.encode(), raw, data)
+            try:
+                return answer.status, b"".join([piece async for piece in answer.pieces()])
+            finally:
+                await self._server.leave(answer)
+        except (Unreachable, BrokenOff, TimeoutError) as error:
+            raise Unavailable(f"The {self.callee} service cannot be reached.") from error
+
+    def _asking(self, method: str, target: str) -> AbstractContextManager[object]:
+        """The call's span, where the trace is sampled."""
+        if not trace.get_current_span().is_recording():
+            return nullcontext()
+        attributes = {"http.request.method": method, "url.full": self._base_url + target.partition("?")[0]}
+        return tracer.start_as_current_span(method, kind=SpanKind.CLIENT, attributes=attributes)
+
+    async def aclose(self) -> None:
+        await self._server.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 def service_client(
@@ -104,18 +83,15 @@ def service_client(
     identity: ServiceIdentity,
     callee: str,
     transport: httpx2.AsyncBaseTransport | None = None,
-) -> httpx2.AsyncClient:
+) -> ServiceClient:
     """A client for one callee. `transport` lets a test put the real app behind it, in process."""
-    return httpx2.AsyncClient(
-        base_url=base_url,
-        auth=ServiceAuth(identity, callee),
-        transport=transport or UpstreamTransport(Upstream(origin(base_url), PATIENCE, most=CONNECTIONS)),
+    base_url = base_url.rstrip("/")
+    server: Server = (
+        ByHttpx(base_url, httpx2.AsyncClient(transport=transport), PATIENCE.silence)
+        if transport
+        else Upstream(base_url, PATIENCE, most=CONNECTIONS)
     )
-
-
-def origin(base_url: str) -> str:
-    """httpx2 puts the path before that of the request itself."""
-    return base_url.removesuffix(urlsplit(base_url).path)
+    return ServiceClient(base_url, server, identity, callee)
 
 
 class UpstreamProblem(Problem):
@@ -129,7 +105,13 @@ class UpstreamProblem(Problem):
 
 
 async def call(
-    client: httpx2.AsyncClient, method: str, path: str, *, user_token: str | None = None, **kwargs: Any
+    client: ServiceClient,
+    method: str,
+    path: str,
+    *,
+    user_token: str | None = None,
+    json: Any = None,
+    params: Mapping[str, str] | None = None,
 ) -> Any:
     """Send one request and return its JSON.
 
@@ -141,20 +123,16 @@ async def call(
         UpstreamFailed: the callee failed, or answered something unreadable.
         Unavailable: the callee could not be reached in time, or said that it cannot work right now.
     """
-    callee = client.auth.callee if isinstance(client.auth, ServiceAuth) else "other"
-    headers = {"Authorization": f"Bearer {user_token}"} if user_token else {}
+    target = f"{path}?{urlencode(params)}" if params else path
+    status, answer = await client.ask(method, target, user_token, json)
+    if status == 503:
+        raise Unavailable(f"The {client.callee} service cannot work right now; try again shortly.")
+    if status >= 500:
+        raise UpstreamFailed(f"The {client.callee} service failed ({status}).")
     try:
-        response = await client.request(method, path, headers=headers, **kwargs)
-    except httpx2.TransportError as error:
-        raise Unavailable(f"The {callee} service cannot be reached.") from error
-    if response.status_code == 503:
-        raise Unavailable(f"The {callee} service cannot work right now; try again shortly.")
-    if response.status_code >= 500:
-        raise UpstreamFailed(f"The {callee} service failed ({response.status_code}).")
-    try:
-        body = response.json() if response.content else None
+        body = loads(answer) if answer else None
     except ValueError as error:
-        raise UpstreamFailed(f"The {callee} service answered something that is not JSON.") from error
-    if response.is_error:
-        raise UpstreamProblem(body if isinstance(body, dict) else {}, response.status_code)
+        raise UpstreamFailed(f"The {client.callee} service answered something that is not JSON.") from error
+    if status >= 400:
+        raise UpstreamProblem(body if isinstance(body, dict) else {}, status)
     return body

@@ -1,4 +1,4 @@
-"""Work that ends in the moment its client goes."""
+"""Work that ends when its client goes."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -13,8 +13,13 @@ class ClientGone(Exception):
     """The client closed the connection; nobody is left to answer."""
 
 
+LOOK_SECONDS = 0.05
+"""Of a block, before somebody looks whether its client has gone: most short answers have ended by then, and to look
+costs a tenth of one."""
+
+
 class WhileThere:
-    """A block that is cancelled when its client goes, and then raises `ClientGone`.
+    """A block that is cancelled when its client goes, and then raises `ClientGone`. It is looked for a moment later.
 
     Args:
         gone: returns when the client has gone. A server says so too of who has got all of the answer: a block that has
@@ -24,13 +29,17 @@ class WhileThere:
     def __init__(self, gone: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._gone = gone
         self._work: asyncio.Task[Any] | None = None
+        self._watch: asyncio.Task[None] | None = None
         self._cancelled = False
 
     async def __aenter__(self) -> Self:
         self._work = asyncio.current_task()
+        self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+        return self
+
+    def _look(self) -> None:
         self._watch = asyncio.get_running_loop().create_task(self._gone())
         self._watch.add_done_callback(self._leave)
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -43,7 +52,9 @@ class WhileThere:
     def may_leave(self) -> None:
         """From here on the block runs to its end."""
         self._work = None
-        self._watch.cancel()
+        self._timer.cancel()
+        if self._watch:
+            self._watch.cancel()
 
     def _leave(self, watch: asyncio.Task[None]) -> None:
         if self._work and not watch.cancelled():

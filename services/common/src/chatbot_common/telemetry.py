@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -36,6 +37,7 @@ HTTP_DURATION = Histogram(
     ["method", "endpoint"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
+_log = structlog.get_logger("http")
 QUIET = "chatbot.quiet"
 """Key in a request's scope, for calls that come by themselves every few seconds: their log line is for debugging."""
 
@@ -145,7 +147,6 @@ class HttpTelemetry:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._log = structlog.get_logger("http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -162,13 +163,22 @@ class HttpTelemetry:
         try:
             await self._app(scope, receive, watch)
         finally:
-            self._record(scope, status, time.perf_counter() - started)
+            record(scope, status, time.perf_counter() - started)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        endpoint = getattr(scope.get("route"), "path", "unmatched")
-        trace_id = current_trace_id()
-        exemplar = {"trace_id": trace_id} if trace_id else None
-        HTTP_REQUESTS.labels(scope["method"], endpoint, status).inc(exemplar=exemplar)
-        HTTP_DURATION.labels(scope["method"], endpoint).observe(seconds, exemplar)
-        write = self._log.debug if scope.get(QUIET) else self._log.info
-        write("request", method=scope["method"], endpoint=endpoint, status=status, ms=round(seconds * 1000, 1))
+
+def record(scope: Scope, status: int, seconds: float) -> None:
+    """The line, the count and the duration of a request that has ended."""
+    endpoint = getattr(scope.get("route"), "path", "unmatched")
+    trace_id = current_trace_id()
+    exemplar = {"trace_id": trace_id} if trace_id else None
+    requests, duration = _series(scope["method"], endpoint, status)
+    requests.inc(exemplar=exemplar)
+    duration.observe(seconds, exemplar)
+    write = _log.debug if scope.get(QUIET) else _log.info
+    write("request", method=scope["method"], endpoint=endpoint, status=status, ms=round(seconds * 1000, 1))
+
+
+@lru_cache(maxsize=1024)
+def _series(method: str, endpoint: str, status: int) -> tuple[Counter, Histogram]:
+    """Looked up once: to find them by their labels costs more than to count."""
+    return HTTP_REQUESTS.labels(method, endpoint, status), HTTP_DURATION.labels(method, endpoint)

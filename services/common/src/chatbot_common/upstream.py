@@ -10,11 +10,14 @@ import contextlib
 import ssl
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from chatbot_common.answers import BrokenOff, Connection, Data
+
+RawHeaders = list[tuple[bytes, bytes]]
 
 IDLE_SECONDS = 30.0
 """Shorter than the services' own keep-alive, so that a connection is not closed while we pick it up again."""
@@ -38,6 +41,27 @@ class Unconnected(Unreachable, TimeoutError):
     """Nor in time."""
 
 
+class Answer(Protocol):
+    """An open response. Reading it raises what asking for it does."""
+
+    status: int
+    headers: RawHeaders
+    silence: float
+    """Seconds that its next piece may take."""
+
+    def pieces(self) -> AsyncGenerator[bytes, None]: ...
+
+
+class Server(Protocol):
+    """Who is asked, whether by `Upstream` or in another way."""
+
+    async def open(self, method: str, target: bytes, headers: RawHeaders, data: Data) -> Any: ...
+
+    async def leave(self, connection: Any) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
 class Upstream:
     """One server, by its base URL. `trusted` is for one with TLS. Of more than `most` at once the rest wait."""
 
@@ -56,10 +80,16 @@ class Upstream:
         self._places = asyncio.Semaphore(most)
 
     @contextlib.asynccontextmanager
-    async def ask(
-        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], data: Data
-    ) -> AsyncIterator[Connection]:
-        """The answer, from its headers on. Unless it was read to its end, its connection is closed with the block.
+    async def ask(self, method: str, target: bytes, headers: RawHeaders, data: Data) -> AsyncIterator[Connection]:
+        """As `open`, for one block."""
+        connection = await self.open(method, target, headers, data)
+        try:
+            yield connection
+        finally:
+            await self.leave(connection)
+
+    async def open(self, method: str, target: bytes, headers: RawHeaders, data: Data) -> Connection:
+        """The answer, from its headers on, which somebody must `leave`.
 
         Args:
             target: path and query, encoded.
@@ -74,13 +104,18 @@ class Upstream:
         head = self._head(method, target, headers, data)
         await self._take_place()
         try:
-            connection = await self._asked(method, head, data)
-            try:
-                yield connection
-            finally:
-                self._leave(connection)
-        finally:
+            return await self._asked(method, head, data)
+        except BaseException:
             self._places.release()
+            raise
+
+    async def leave(self, connection: Connection) -> None:
+        """For the next who asks, if its answer was read to the end; else it is closed."""
+        self._places.release()
+        self._keep(connection)
+
+    async def aclose(self) -> None:
+        self.close()
 
     def close(self) -> None:
         for connection in self._idle:
@@ -97,8 +132,8 @@ class Upstream:
         except TimeoutError as error:
             raise Unconnected from error
 
-    def _leave(self, connection: Connection) -> None:
-        """For the next, if it can be used again. Those that nobody has used for long go."""
+    def _keep(self, connection: Connection) -> None:
+        """If it can be used again. Those that nobody has used for long go."""
         now = asyncio.get_running_loop().time()
         if connection.reusable:
             connection.idle_since = now
@@ -108,7 +143,7 @@ class Upstream:
         while self._idle and self._idle[0].idle_since < now - IDLE_SECONDS:
             self._idle.popleft().close()
 
-    def _head(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], data: Data) -> bytes:
+    def _head(self, method: str, target: bytes, headers: RawHeaders, data: Data) -> bytes:
         lines = [b"%b %b%b HTTP/1.1" % (method.encode(), self._path, target), b"host: " + self._authority]
         lines += [name + b": " + value for name, value in headers]
         if isinstance(data, bytes):

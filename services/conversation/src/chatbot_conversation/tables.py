@@ -71,6 +71,7 @@ messages = Table(
     Column("client_message_id", Text),
     Column("moderation", _json),
     Column("variant", Text),
+    Column("finish_reason", Text),
     _time("created_at"),
 )
 

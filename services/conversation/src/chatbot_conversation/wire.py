@@ -13,6 +13,8 @@ MAX_TEXT = 200_000
 
 Status = Literal["completed", "failed", "cancelled", "interrupted", "requires_action"]
 """How an answer ended; `requires_action`: for now, until the user has said whether tools may be called."""
+FinishReason = Literal["length", "content_filter"]
+"""Why an answer that is `completed` is not whole: its bound of tokens, or a filter of its provider or ours."""
 Role = Literal["user", "assistant"]
 Json = dict[str, JsonValue]
 
@@ -81,6 +83,7 @@ class Message(Response):
     feedback: Rating | None
     variant: str | None
     """The user's side of an A/B test, where it decided who answers."""
+    finish_reason: FinishReason | None
     created_at: datetime
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import structlog
 from chatbot_common.errors import Problem, problem_response
 from chatbot_common.ids import uuid7
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatbot_gateway.headers import RawHeaders
@@ -83,7 +82,7 @@ class Edge:
 
 
 def _request_id(scope: Scope) -> str:
-    given = Headers(scope=scope).get("x-request-id", "")
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
     return given if REQUEST_ID.fullmatch(given) else str(uuid7())
 
 

@@ -125,6 +125,8 @@ class Limiter:
             retry=Retry(NoBackoff(), 1),
         )
         self._windows = tuple(windows)
+        policy = ", ".join(f'"{w.name}";q={w.limit};w={w.seconds}' for w in self._windows)
+        self._policy = {"RateLimit-Policy": policy}
         self._arguments = [SLOTS] + [
             value for window in self._windows for value in (window.limit, window.seconds * 1000)
         ]
@@ -142,17 +144,16 @@ class Limiter:
         Raises:
             TooManyRequests: a window is used up; nothing was spent.
         """
-        policy = {"RateLimit-Policy": ", ".join(f'"{w.name}";q={w.limit};w={w.seconds}' for w in self._windows)}
         answer = await self._ask(f"gateway:limits:{subject}")
         if answer is None:
             UNCHECKED.inc()
-            return policy
+            return self._policy
         refused, wait_ms, *rest = answer
         left = [
             Left(window, max(0, remaining), math.ceil(reset / 1000))
             for window, remaining, reset in zip(self._windows, rest[::2], rest[1::2], strict=True)
         ]
-        headers = policy | _standard(left) | (_openai(left) if openai else {})
+        headers = self._policy | _standard(left) | (_openai(left) if openai else {})
         if refused:
             raise _refusal(self._windows[refused - 1], math.ceil(wait_ms / 1000), headers)
         return headers

@@ -7,8 +7,8 @@ goes, the service's stream is closed in the same moment; whether the work goes o
 import json
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 import structlog
 from chatbot_common.answers import BrokenOff, Connection, Data
@@ -82,38 +82,40 @@ class Proxy:
         return raw if named else with_message_id(raw, value)
 
     async def _relay(self, scope: Scope, body: Body, data: Data, send: Send) -> None:
-        async with self._answer(scope, body, data) as answer:
+        """Read to its end, the answer leaves its connection for others."""
+        answer = await self._answer(scope, body, data)
+        try:
             start: Message = {
                 "type": "http.response.start",
                 "status": answer.status,
                 "headers": to_client(answer.headers),
             }
             await send(start)
+            more, last = True, b""
             try:
                 async for chunk in answer.pieces():
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    more = not answer.ended
+                    await send({"type": "http.response.body", "body": chunk, "more_body": more})
             except (BrokenOff, TimeoutError) as error:
                 last = self._broken_off(scope, answer, error)
-            else:
-                last = b""
-            await send({"type": "http.response.body", "body": last})
+            if more:
+                await send({"type": "http.response.body", "body": last})
+        finally:
+            await self._upstream.leave(answer)
 
-    @asynccontextmanager
-    async def _answer(self, scope: Scope, body: Body, data: Data) -> AsyncIterator[Connection]:
-        """The service's answer, from its headers on. Read to its end, it leaves its connection for others."""
+    async def _answer(self, scope: Scope, body: Body, data: Data) -> Connection:
+        """The service's answer, from its headers on, which somebody must leave."""
         current = exchange(scope)
-        async with AsyncExitStack() as stack:
-            with self._span(scope):
-                headers = to_upstream(scope, current.request_id)
-                length = body.headers.get("content-length")
-                if isinstance(data, AsyncIterator) and length is not None:
-                    headers.append((b"content-length", length.encode()))
-                asked = self._upstream.ask(scope["method"], _target(scope), headers, data)
-                try:
-                    answer = await _timed(stack.enter_async_context(asked), current)
-                except (Unreachable, BrokenOff, TimeoutError) as error:
-                    raise self._unanswered(error) from error
-            yield answer
+        with self._span(scope):
+            headers = to_upstream(scope, current.request_id)
+            length = body.headers.get("content-length")
+            if isinstance(data, AsyncIterator) and length is not None:
+                headers.append((b"content-length", length.encode()))
+            try:
+                asked = self._upstream.open(scope["method"], _target(scope), headers, data)
+                return cast(Connection, await _timed(asked, current))
+            except (Unreachable, BrokenOff, TimeoutError) as error:
+                raise self._unanswered(error) from error
 
     def _span(self, scope: Scope) -> AbstractContextManager[object]:
         """Of the request until its answer begins; none where nobody would see it, as it costs as much as to send."""

@@ -28,7 +28,7 @@ from chatbot_gateway.openapi import Document, joined
 from chatbot_gateway.proxy import SEND_PATH, Proxy
 from chatbot_gateway.remembered import Remembered
 from chatbot_gateway.schema import Health, ServiceHealth, Ticket
-from chatbot_gateway.service import PREFIXES, SERVICES, Door, ServiceName
+from chatbot_gateway.service import EXCEPTIONS, PREFIXES, SERVICES, Door, ServiceName
 from chatbot_gateway.settings import Settings
 from chatbot_gateway.tickets import TICKET_SECONDS, Tickets
 
@@ -74,11 +74,12 @@ def direct_routes(proxies: Mapping[ServiceName, Proxy]) -> dict[tuple[str, str],
 
 
 def proxy_routes(proxies: Mapping[ServiceName, Proxy]) -> list[BaseRoute]:
-    """The routing table. Order matters: the first prefix that fits wins."""
+    """The routing table. Order matters: the first that fits wins."""
+    exceptions = [(path, name, [method]) for method, path, name in EXCEPTIONS]
+    prefixes = [(prefix + rest, name, METHODS) for prefix, name in PREFIXES for rest in ("", "/{path:path}")]
     return [
-        PlainRoute(prefix + rest, proxies[name], methods=METHODS, include_in_schema=False)
-        for prefix, name in PREFIXES
-        for rest in ("", "/{path:path}")
+        PlainRoute(path, proxies[name], methods=methods, include_in_schema=False)
+        for path, name, methods in [*exceptions, *prefixes]
     ]
 
 

@@ -28,6 +28,9 @@ PREFIXES: tuple[tuple[str, ServiceName], ...] = (
     ("/api/v1", "conversation"),
 )
 
+# By their method, these go elsewhere than their prefix says.
+EXCEPTIONS: tuple[tuple[str, str, ServiceName], ...] = (("DELETE", "/api/v1/conversations/{conversation_id}", "chat"),)
+
 # The only routes that need no token. A new one is added here on purpose or asks for a token.
 ANONYMOUS = frozenset(
     (

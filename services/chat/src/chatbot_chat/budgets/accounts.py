@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 class Account:
     """Of one attempt at an answer, which may ask models several times. Must be closed."""
 
-    def __init__(self, budgets: "Budgets", user_id: UUID, run_id: UUID, attempt: int, variant: str | None) -> None:
+    def __init__(
+        self, budgets: "Budgets", user_id: UUID, run_id: UUID, attempt: int, variant: str | None, *, logged: bool
+    ) -> None:
+        self.logged = logged
+        """Whether a log tells what was spent, should this process die: a run's."""
         self.user_id, self.run_id, self.attempt, self.variant = user_id, run_id, attempt, variant
         self.spent: Spent | None = None
         self.so_far: Spent | None = None
@@ -28,6 +33,8 @@ class Account:
         self.entered = False
         """Whether somebody has brought to the ledger what was spent: the reply that was stored."""
         self._budgets = budgets
+        self._said: Callable[[], int] | None = None
+        """Bytes of the answer that is being heard."""
         self._asked: tuple[ModelSettings, Callable[[], Usage]] | None = None
         self._held = Hold(self.name, -1, -1)
         self._closed = False
@@ -41,7 +48,7 @@ class Account:
         await self.admit_estimated(model, lambda: estimate_of(request))
 
     async def admit_estimated(self, model: ModelSettings, estimate: Callable[[], Usage]) -> None:
-        self._asked = model, estimate
+        self._asked = model, cache(estimate)
         if not self._budgets.bounded:
             return
         needed = spent_of(model, estimate(), self.spent, estimated=True)
@@ -53,18 +60,33 @@ class Account:
     async def watched(self, events: AsyncGenerator[ModelEvent, None]) -> AsyncGenerator[ModelEvent, None]:
         """The same events, counted: by who spoke, also when the answer breaks off."""
         usage, characters = None, 0
+
+        def said() -> int:
+            return characters
+
         try:
             async with contextlib.aclosing(events):
                 async for event in events:
                     if isinstance(event, Usage):
                         usage = event
                     elif isinstance(event, Chosen):
+                        self.hears(said)
                         self.so_far = self._with(None, 0)
                     elif isinstance(event, SPEECH):
                         characters += _length(event)
                     yield event
         finally:
             self.count(usage, characters)
+
+    def hears(self, said: Callable[[], int]) -> None:
+        """Who was asked last answers, and charges for the prompt from here on. `said` tells the bytes so far."""
+        self._said = said
+        self._budgets.begun(self)
+
+    @property
+    def under_way(self) -> Spent | None:
+        """What was spent, and what is being heard."""
+        return self._with(None, self._said()) if self._said else self.spent
 
     def give_again(self, model: str) -> None:
         """The cache has the answer: it counts among those of the model, and costs nothing."""
@@ -80,6 +102,7 @@ class Account:
         Args:
             taken: whether it charges for the prompt also when it has said nothing.
         """
+        self._said = None
         if self._asked is None or (usage is None and not said and not taken):
             return
         self.spent = self.so_far = self._with(usage, said)
@@ -100,12 +123,19 @@ class Account:
         """
         if not self._closed:
             self._closed = True
+            self._budgets.ended(self)
+            if not self._budgets.bounded:  # nothing to wait for
+                self._enter()
+                return
             await asyncio.shield(self._budgets.task(self._close(disputed)))
 
     async def _close(self, disputed: bool) -> None:
+        self._enter()
+        await self._budgets.settle(self.user_id, self.name, self.spent, disputed=disputed)
+
+    def _enter(self) -> None:
         if self.spent and not self.entered:
             self._budgets.enter(self.user_id, self.run_id, self.attempt, self.spent)
-        await self._budgets.settle(self.user_id, self.name, self.spent, disputed=disputed)
 
 
 def _length(event: ModelEvent) -> int:

@@ -10,7 +10,7 @@ what is counted before a window was loaded is kept by name for some seconds, and
 entered lately.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -86,7 +86,8 @@ for window = 1, #KEYS - 2 * scopes do
     local limit = tonumber(ARGV[3 * window + 3 + kind])
     local left = limit - (used[kind] or 0) - others[scope][kind]
     if limit >= 0 and needs[kind] > left then
-      for _, value in ipairs({window, kind, math.max(left, 0)}) do refused[#refused + 1] = value end
+      local passing = needs[kind] <= limit - (used[kind] or 0) and 1 or 0
+      for _, value in ipairs({window, kind, math.max(left, 0), passing}) do refused[#refused + 1] = value end
     end
   end
 end
@@ -154,6 +155,28 @@ end
 """
 )
 
+# KEYS one hash name → when and what. ARGV ms after which who has told it is dead, how many have ended, their names,
+# then name and what of each. Returns what the dead have told, to the first who asks.
+_TELL = (
+    _COMMON
+    + """
+local first = 3 + ARGV[2]
+for i = 3, first - 1 do redis.call('HDEL', KEYS[1], ARGV[i]) end
+for i = first, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], whole(now) .. ' ' .. ARGV[i + 1]) end
+redis.call('PEXPIRE', KEYS[1], 86400000)
+local dead, told = {}, redis.call('HGETALL', KEYS[1])
+for i = 1, #told, 2 do
+  local at, what = string.match(told[i + 1], '^(%d+) (.*)$')
+  if now - at > tonumber(ARGV[1]) then
+    redis.call('HDEL', KEYS[1], told[i])
+    dead[#dead + 1] = what
+  end
+end
+return dead
+"""
+)
+_UNDER_WAY = "chat:budgets:under-way"
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:
@@ -174,6 +197,7 @@ class Counters:
         self._settle = Script(redis, _SETTLE)
         self._load = Script(redis, _LOAD)
         self._renew = Script(redis, _RENEW)
+        self._tell = Script(redis, _TELL)
 
     async def reserve(self, hold: Hold, windows: Sequence[Window]) -> tuple[list[Window], list[Excess]]:
         """Windows that have to be loaded first, or limits that refuse; where there is neither, it is held.
@@ -190,10 +214,11 @@ class Counters:
         verdict, *rest = await self._reserve(keys=_keys(scopes, windows), args=told)
         if verdict == b"missing":
             return [windows[index - 1] for index in rest], []
-        found = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
+        found = zip(rest[::4], rest[1::4], rest[2::4], rest[3::4], strict=True)
         needs = {"tokens": hold.tokens, "cost": hold.cost}
         return [], [
-            Excess(windows[window - 1], KINDS[kind - 1], left, needs[KINDS[kind - 1]]) for window, kind, left in found
+            Excess(windows[window - 1], KINDS[kind - 1], left, needs[KINDS[kind - 1]], bool(passing))
+            for window, kind, left, passing in found
         ]
 
     async def settle(self, spent: Hold, windows: Sequence[Window]) -> bool:
@@ -213,6 +238,19 @@ class Counters:
         each = [(hold, scope) for hold, windows in holds for scope in _scopes(windows)]
         told = [value for hold, _ in each for value in (hold.name, hold.tokens, hold.cost)]
         await self._renew(keys=_keys([scope for _, scope in each], ()), args=[self._milliseconds, *told])
+
+    async def ping(self) -> None:
+        await self._redis.ping()
+
+    async def tell(self, under_way: Mapping[str, str], ended: Collection[str]) -> list[str]:
+        """What answers have used so far, by name, in place of what was told of them; and which have ended.
+
+        Returns:
+            What was told by a process that has not done so again for as long as a hold lasts; nobody is told it twice.
+        """
+        each = [value for name, text in under_way.items() for value in (name, text)]
+        told: list[str | int] = [self._milliseconds, len(ended), *ended, *each]
+        return [text.decode() for text in await self._tell(keys=[_UNDER_WAY], args=told)]
 
     async def forget(self, windows: Sequence[Window]) -> None:
         """Have them loaded anew."""

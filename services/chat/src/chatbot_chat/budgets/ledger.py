@@ -33,6 +33,11 @@ class Ledger:
         self._waiting: OrderedDict[str, Entry] = OrderedDict()
         self._sending = asyncio.Lock()
 
+    @property
+    def waiting(self) -> int:
+        """How many entries are not there yet."""
+        return len(self._waiting)
+
     def add(self, name: str, entry: Entry) -> None:
         """Taken along by the next `flush`; where there is no room, the oldest is lost, and counted."""
         self._waiting[name] = entry

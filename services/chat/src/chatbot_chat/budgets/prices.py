@@ -1,7 +1,7 @@
 """What an answer has used, and what that costs. Pure; money is whole millionths of the currency, rounded up."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
@@ -31,7 +31,7 @@ class Spent:
         return self.input_tokens + self.output_tokens
 
     def as_json(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
 
 
 def cost_of(model: ModelSettings, usage: Usage) -> int:

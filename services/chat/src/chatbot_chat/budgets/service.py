@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +17,11 @@ from redis import RedisError
 
 from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.counters import Counters, Hold
-from chatbot_chat.budgets.ledger import Ledger
+from chatbot_chat.budgets.ledger import Entry, Ledger
 from chatbot_chat.budgets.prices import Spent
 from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, Window, rfc3339, windows_of
 from chatbot_chat.conversation_client import ConversationClient
+from chatbot_chat.reach import Reach
 from chatbot_chat.settings import BudgetsSettings
 
 log = structlog.get_logger(__name__)
@@ -30,7 +33,7 @@ ROUND_SECONDS = 3.0
 """Less than a third of a hold: a renewal or two may get lost."""
 FLUSH_SECONDS = 1.0
 AWAY_SECONDS = 1.0
-"""After a failure a store is left alone for so long: not every question should wait for a time-out."""
+"""After a failure the ledger is left alone for so long: not every question should wait for a time-out."""
 LOAD_SECONDS = 2.0
 """How long a question waits for a window. A load that takes longer goes on while questions pass."""
 LONGEST_LOAD_SECONDS = 8.0
@@ -52,6 +55,7 @@ class Budgets:
         settings: BudgetsSettings | None = None,
         counters: Counters | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        reach: Reach | None = None,
     ) -> None:
         self._conversation = conversation
         self._settings = settings
@@ -60,7 +64,11 @@ class Budgets:
         self.ledger = Ledger(conversation)
         self._holds: dict[str, tuple[Hold, list[Window]]] = {}
         self._uncounted: dict[str, Window] = {}
-        self._away_until = {"redis": 0.0, "ledger": 0.0}
+        self._reach = reach or Reach(counters.ping if counters else _nothing)
+        self._ledger_away_until = 0.0
+        self._under_way: dict[str, Account] = {}
+        self._told: set[str] = set()
+        """Which of them the others know of."""
         self._since: dict[str, float] = {}
         """Name of a hold → since when it is renewed, by the monotonic clock."""
         self._loading = asyncio.Lock()
@@ -72,8 +80,18 @@ class Budgets:
     def bounded(self) -> bool:
         return self._settings is not None
 
-    def account(self, user_id: UUID, run_id: UUID, attempt: int = 1, variant: str | None = None) -> Account:
-        return Account(self, user_id, run_id, attempt, variant)
+    def account(
+        self, user_id: UUID, run_id: UUID, attempt: int = 1, variant: str | None = None, *, logged: bool = False
+    ) -> Account:
+        return Account(self, user_id, run_id, attempt, variant, logged=logged)
+
+    def begun(self, account: Account) -> None:
+        """From here on the others are told what it has spent, unless its log does."""
+        if not account.logged:
+            self._under_way[account.name] = account
+
+    def ended(self, account: Account) -> None:
+        self._under_way.pop(account.name, None)
 
     def task(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """One that `close` waits for."""
@@ -84,8 +102,11 @@ class Budgets:
 
     def enter(self, user_id: UUID, run_id: UUID, attempt: int, spent: Spent) -> None:
         """Into the ledger, with the next batch."""
+        self.ledger.add(f"{run_id}:{attempt}", self._entry(user_id, run_id, attempt, spent))
+
+    def _entry(self, user_id: UUID, run_id: UUID, attempt: int, spent: Spent) -> Entry:
         named = {"user_id": str(user_id), "run_id": str(run_id), "attempt": attempt}
-        self.ledger.add(f"{run_id}:{attempt}", named | {"spent_at": rfc3339(self._now())} | spent.as_json())
+        return named | {"spent_at": rfc3339(self._now())} | spent.as_json()
 
     async def reserve(self, user_id: UUID, hold: Hold) -> None:
         """In place of what is held under this name. Raises `BudgetUsedUp`; then nothing changes."""
@@ -96,7 +117,7 @@ class Budgets:
         self._holds[hold.name] = hold, windows
         excesses: list[Excess] = []
         try:
-            missing, excesses = await self._ask(self._counters.reserve(hold, windows))
+            missing, excesses = await self._reach.ask(partial(self._counters.reserve, hold, windows))
             if missing:
                 excesses = await self._load_and_reserve(self._counters, hold, windows)
         except RedisError:
@@ -115,15 +136,15 @@ class Budgets:
         """One after the other: who waited finds the windows there."""
         excesses: list[Excess]
         async with self._loading:
-            missing, excesses = await self._ask(counters.reserve(hold, windows))
+            missing, excesses = await self._reach.ask(partial(counters.reserve, hold, windows))
             if missing:
                 await self._load(counters, missing)
-                _, excesses = await self._ask(counters.reserve(hold, windows))
+                _, excesses = await self._reach.ask(partial(counters.reserve, hold, windows))
         return excesses
 
     async def _load(self, counters: Counters, windows: Sequence[Window]) -> None:
         """Raises `TimeoutError` and the problems of `ConversationClient`, for a moment after one without asking."""
-        if time.monotonic() < self._away_until["ledger"] or (self._load_task and not self._load_task.done()):
+        if time.monotonic() < self._ledger_away_until or (self._load_task and not self._load_task.done()):
             raise TimeoutError
         self._load_task = loading = self.task(self._loaded(counters, windows))
         loading.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody waits any more
@@ -137,10 +158,10 @@ class Budgets:
                 asked = [(window.user_id, rfc3339(window.since)) for window in windows]
                 sums = await self._conversation.usage_sums(asked)
         except (Problem, TimeoutError):
-            self._away_until["ledger"] = time.monotonic() + AWAY_SECONDS
+            self._ledger_away_until = time.monotonic() + AWAY_SECONDS
             raise
         for window, found in zip(windows, sums, strict=True):
-            await self._ask(counters.load(window, found.tokens, found.cost, found.recent))
+            await self._reach.ask(partial(counters.load, window, found.tokens, found.cost, found.recent))
 
     async def settle(self, user_id: UUID, name: str, spent: Spent | None, *, disputed: bool = False) -> None:
         """Count what an attempt has spent, in place of what was held for it.
@@ -156,7 +177,7 @@ class Budgets:
             pass
         counted = False
         with contextlib.suppress(RedisError):
-            counted = await self._ask(self._counters.settle(total, windows))
+            counted = await self._reach.ask(partial(self._counters.settle, total, windows))
         if spent and (disputed or not counted):
             self._uncounted |= {window.name: window for window in windows}
 
@@ -179,13 +200,31 @@ class Budgets:
         """One round. Raises `RedisError`."""
         if self._counters is None:
             return
+        await self._tell(self._counters)
         async with self._renewing:
             self._drop_forgotten(time.monotonic())
             if self._holds:
-                await self._ask(self._counters.renew(list(self._holds.values())))
+                await self._reach.ask(partial(self._counters.renew, list(self._holds.values())))
             if uncounted := dict(self._uncounted):
-                await self._ask(self._counters.forget(list(uncounted.values())))
+                await self._reach.ask(partial(self._counters.forget, list(uncounted.values())))
                 self._uncounted = {name: window for name, window in self._uncounted.items() if name not in uncounted}
+
+    async def _tell(self, counters: Counters) -> None:
+        """What is under way here, should this process die; and enter what one that has died had told."""
+        under_way = {
+            name: json.dumps(self._entry(account.user_id, account.run_id, account.attempt, spent))
+            for name, account in self._under_way.items()
+            if (spent := account.under_way)
+        }
+        dead = await self._reach.ask(partial(counters.tell, under_way, self._told - under_way.keys()))
+        self._told = set(under_way)
+        for entry in map(json.loads, dead):
+            log.warning("answer of a dead process entered", run_id=entry["run_id"])
+            self.ledger.add(f"{entry['run_id']}:{entry['attempt']}", entry)
+            self._uncounted |= {window.name: window for window in self._windows(UUID(entry["user_id"]))}
+        if dead:
+            with contextlib.suppress(Problem, TimeoutError):
+                await self.ledger.flush()
 
     def _drop_forgotten(self, now: float) -> None:
         self._since = {name: self._since.get(name, now) for name in self._holds}
@@ -198,22 +237,11 @@ class Budgets:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self.ledger.close()
+        await self._reach.close()
 
     def _windows(self, user_id: UUID) -> list[Window]:
         return windows_of(self._settings, user_id, self._now()) if self._settings else []
 
-    async def _ask(self, asked: Coroutine[Any, Any, Any]) -> Any:
-        """Raises `RedisError`, also for a moment after one without asking."""
-        if time.monotonic() < self._away_until["redis"]:
-            asked.close()
-            raise _Away
-        try:
-            return await asked
-        except RedisError as error:
-            self._away_until["redis"] = time.monotonic() + AWAY_SECONDS
-            log.warning("budgets are not checked, Redis does not answer", error=type(error).__name__)
-            raise
 
-
-class _Away(RedisError):
-    """Redis has just failed."""
+async def _nothing() -> None:
+    """Of nobody who is asked."""

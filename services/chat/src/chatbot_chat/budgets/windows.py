@@ -15,6 +15,8 @@ from chatbot_chat.settings import BudgetsSettings
 Whose = Literal["perUser", "total"]
 Period = Literal["Day", "Month"]
 Kind = Literal["tokens", "cost"]
+PASSING_SECONDS = 5
+"""When to ask again where only others' answers are in the way; holds of a process that has died last 10 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Excess:
     kind: Kind
     left: int
     needed: int
+    passing: bool = False
+    """It is only what other answers hold while they are given, or for some seconds after their process has died."""
 
     @property
     def hopeless(self) -> bool:
@@ -83,24 +87,34 @@ class Excess:
 
 
 class BudgetUsedUp(Problem):
-    """Names the budget that renews last of those that are used up: before that, asking again helps nobody."""
+    """Names the budget that renews last of those that are used up: before that, asking again helps nobody.
+
+    Where none is used up, and other answers only hold what is left, it is another kind of problem, and soon over.
+    """
 
     status, kind, title = 429, "budget-used-up", "A budget is used up"
 
     def __init__(self, excesses: list[Excess], currency: str, now: datetime) -> None:
-        worst = max(excesses, key=lambda item: (item.hopeless, item.window.until))
+        worst = max(excesses, key=lambda item: (item.hopeless, not item.passing, item.window.until))
         self.budget = worst.window.budget(worst.kind)
-        self._renews = None if worst.hopeless else worst.window.until
-        self._seconds = ceil((worst.window.until - now).total_seconds())
-        headers = {"Retry-After": str(self._seconds)} if self._renews else {}
+        self._passing = worst.passing
+        self._renews = None if worst.hopeless or worst.passing else worst.window.until
+        self._seconds = PASSING_SECONDS if worst.passing else ceil((worst.window.until - now).total_seconds())
+        if worst.passing:
+            self.kind, self.title = "budget-held", "Other answers hold what is left of a budget"
+        headers = {} if worst.hopeless else {"Retry-After": str(self._seconds)}
         super().__init__(" ".join(_sentence(worst, currency)), headers=headers)
 
     def as_json(self) -> dict[str, Any]:
         """With the name of the budget and when it renews, for those who do not see headers."""
-        when = {"renews_at": rfc3339(self._renews), "retry_after": self._seconds} if self._renews else {}
+        when: dict[str, Any] = {"renews_at": rfc3339(self._renews)} if self._renews else {}
+        when |= {"retry_after": self._seconds} if self.headers else {}
         return super().as_json() | {"budget": self.budget} | when
 
     def as_openai(self) -> dict[str, Any]:
+        """What passes is no lack of quota: OpenAI's clients ask again."""
+        if self._passing:
+            return super().as_openai()
         named = {"type": "insufficient_quota", "param": None, "code": "insufficient_quota"}
         return {"error": {"message": str(self)} | named}
 
@@ -109,6 +123,11 @@ def _sentence(excess: Excess, currency: str) -> Iterator[str]:
     """How much a user's own budget is, is theirs to know; that of all is not."""
     window, kind = excess.window, excess.kind
     period = window.period.lower()
+    if excess.passing:
+        others, whose = ("Your other answers", "your") if window.whose == "perUser" else ("Other answers", "the")
+        yield f"{others} under way hold what is left of {whose} budget of a {period} ({window.budget(kind)});"
+        yield "ask again in a few seconds."
+        return
     if window.whose == "total":
         yield f"What all users together may spend in a {period} does not suffice for this answer;"
     else:

@@ -1,6 +1,6 @@
 """One answer and the cache: given from there, or heard while a model gives it, and then kept if it may be."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -107,7 +107,11 @@ class Replayed:
     def content_length(self) -> str:
         return str(len(self._body))
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    @property
+    def streamed(self) -> bool:
+        return "text/event-stream" in self.content_type
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         yield self._body
 
 

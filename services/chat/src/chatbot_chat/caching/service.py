@@ -22,6 +22,7 @@ from chatbot_chat.caching.recall import Recall
 from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.prompt import PromptTooLong
 from chatbot_chat.providers import ModelRequest
+from chatbot_chat.reach import Reach
 from chatbot_chat.settings import CacheSettings, Settings
 
 log = structlog.get_logger(__name__)
@@ -80,12 +81,14 @@ class Cache:
         settings: CacheSettings | None = None,
         redis: Redis | None = None,
         world: str = "",
+        reach: Reach | None = None,
     ) -> None:
         self._conversation = conversation
         self._similarity = settings.similarity if settings else None
         self._kept = Kept(redis, settings.seconds) if settings and redis else None
         self._world = world
         self._away_until = float("-inf")
+        self._reach = reach
 
     async def recall(self, user_id: UUID, model: str, prepare: Callable[[], ModelRequest], use: Use = USUAL) -> Recall:
         """Look for the answer to what `prepare` makes. Raises what that raises, but for `PromptTooLong`."""
@@ -146,7 +149,7 @@ class Cache:
 
     async def _bounded(self, asked: Coroutine[Any, Any, Result]) -> Result | None:
         """None when it cannot be had right now."""
-        if time.monotonic() < self._away_until:
+        if time.monotonic() < self._away_until or (self._reach and self._reach.away):
             asked.close()
             return None
         try:
@@ -159,7 +162,7 @@ class Cache:
             return None
 
 
-def make_cache(settings: Settings, conversation: ConversationClient, redis: Redis) -> Cache:
+def make_cache(settings: Settings, conversation: ConversationClient, redis: Redis, reach: Reach) -> Cache:
     """Answers depend on where models run, too: another configuration, another cache."""
     told: Any = settings.model_dump(mode="json", include={"providers", "models"})
-    return Cache(conversation, settings.cache, redis, named(FORMAT, told))
+    return Cache(conversation, settings.cache, redis, named(FORMAT, told), reach)

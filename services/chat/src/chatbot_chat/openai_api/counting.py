@@ -1,7 +1,8 @@
 """Reads along what is relayed from a provider, only as far as counting needs. Pure, but for a look at the clock.
 
-Bytes go on as they came, but for one thing: the chunk with the count, which we ask every provider for, is left out for
-a client that has not asked for it. Many read `choices[0]` of each chunk, and that one has none.
+Bytes go on as they came, a stream's by whole frames, so that a comment or an error may follow. The chunk with the
+count, which we ask every provider for, is left out for a client that has not asked for it: many read `choices[0]` of
+each chunk, and that one has none.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 
 from chatbot_chat.providers import Usage
 from chatbot_chat.providers.counts import usage_of
+from chatbot_chat.tokens import BYTES_PER_TOKEN
 
 _COUNTED = re.compile(rb'"usage"\s*:\s*\{')
 _ENDS = (b"\n\n", b"\r\n\r\n")
@@ -28,6 +30,7 @@ class Counting:
         self._hidden = streamed and hidden
         self._seen: list[bytes] = []
         self._tail = b""
+        self._frames, self._bytes, self._least = 0, 0, float("inf")
         self.complete = False
         """Whether all of it was passed on."""
         self.began = 0.0
@@ -38,13 +41,16 @@ class Counting:
         if not self._seen:
             self.began = perf_counter()
         self._seen.append(piece)
-        if not self._hidden:
+        if frames := piece.count(b"data:"):
+            self._frames, self._least = self._frames + frames, min(self._least, len(piece) / frames)
+        self._bytes += len(piece)
+        if not self.streamed:
             return piece
         whole, self._tail = self._tail + piece, b""
         if not whole.endswith(_ENDS):
             end = max((whole.rfind(mark) + len(mark) for mark in _ENDS if mark in whole), default=0)
             self._tail, whole = whole[end:], whole[:end]
-        if b'"usage"' not in whole or not _COUNTED.search(whole):
+        if not self._hidden or b'"usage"' not in whole or not _COUNTED.search(whole):
             return whole
         return b"".join(frame for frame in _FRAME.findall(whole) if not _only_counts(frame))
 
@@ -60,6 +66,12 @@ class Counting:
             if _COUNTED.search(text) and (body := _parsed(text)) and (count := usage_of(body.get("usage"))):
                 return count
         return None
+
+    @property
+    def guess(self) -> int:
+        """Bytes said so far in a stream, without looking closer: what its frames have beyond the smallest, and a token
+        each."""
+        return int(self._bytes - self._frames * (self._least - BYTES_PER_TOKEN)) if self._frames else 0
 
     @property
     def seen(self) -> bytes:

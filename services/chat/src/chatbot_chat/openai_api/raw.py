@@ -1,7 +1,7 @@
 """A raw model's request where we word it ourselves: the client's messages and tools, as they are. Pure."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from chatbot_common.errors import InvalidRequest
@@ -54,7 +54,17 @@ def raw_request(settings: ModelSettings, request: CompletionRequest, knowledge: 
         may_call=may_call,
         must_call=must_call,
         parallel=request.parallel,
+        format=request.format,
     )
+
+
+def format_of(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """`response_format` as chat completions have it, of the one that responses have; None is plain text."""
+    kind = (told or {}).get("type", "text")
+    if not told or kind == "text":
+        return None
+    rest = {name: value for name, value in told.items() if name != "type" and value is not None}
+    return {"type": kind} | ({kind: rest} if kind == "json_schema" else {})
 
 
 def functions_of(tools: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]] | None:
@@ -75,8 +85,11 @@ def choice_of(wanted: str | dict[str, Any] | None) -> str | dict[str, Any] | Non
     return wanted
 
 
-def refuse_unheld(request: CompletionRequest) -> None:
+def refuse_unheld(request: CompletionRequest, formats: Collection[str] = ()) -> None:
     """What only a provider that is passed the request can hold: better no answer than one to another question.
+
+    Args:
+        formats: those that the model can be held to.
 
     Raises:
         Refused: names the first such field.
@@ -86,12 +99,22 @@ def refuse_unheld(request: CompletionRequest) -> None:
             raise Refused("messages", f"Model {request.model!r} reads text here, and no {message.others[0]!r}.")
     if request.logprobs:
         raise Refused("logprobs", f"Model {request.model!r} gives no logprobs here.")
-    kind = (request.response_format or {}).get("type", "text")
-    if kind != "text":
-        detail = (
-            f"Model {request.model!r} answers in plain text here; it cannot be held to the format {str(kind)[:40]!r}."
+    refuse_format("response_format", request.model, request.format, formats)
+
+
+def refuse_format(field: str, model: str, told: Mapping[str, Any] | None, formats: Collection[str]) -> None:
+    """`told` is as chat completions have it. Raises `Refused`, naming the field."""
+    kind = str((told or {}).get("type", "text"))
+    if told is None or kind == "text":
+        return
+    if kind not in formats:
+        raise Refused(
+            field, f"Model {model!r} answers in plain text here; it cannot be held to the format {kind[:40]!r}."
         )
-        raise Refused("response_format", detail)
+    match told:
+        case {"type": "json_schema", "json_schema": {"name": str(), "schema": Mapping()}} | {"type": "json_object"}:
+            return
+    raise Refused(field, "A format of type json_schema has a name and a schema.")
 
 
 def refuse_forced_tools(request: CompletionRequest) -> None:
@@ -117,7 +140,8 @@ def _message(item: ChatMessage) -> Message:
 def _call(call: Mapping[str, Any]) -> ToolCall:
     match call:
         case {"id": str(name), "function": {"name": str(tool), "arguments": str(arguments)}}:
-            return ToolCall(name, tool, arguments, call.get("extra_content"))
+            extra = call.get("extra_content")
+            return ToolCall(name, tool, arguments, extra if isinstance(extra, Mapping) else None)
         case _:
             raise Refused("messages", "A tool call has an id, and a function with name and arguments.")
 

@@ -5,7 +5,9 @@ from typing import Annotated, Any
 
 from chatbot_common.direct import Direct, body_of, endpoint
 from chatbot_common.identity import CurrentUser, current_user
+from chatbot_common.leaving import ClientGone, WhileThere
 from fastapi import APIRouter, Depends, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from chatbot_chat.caching.service import wished
@@ -42,7 +44,12 @@ async def create_completion(
     await completions.moderate(body)
     use = wished(request.headers.get("cache-control", ""))
     stack = AsyncExitStack()
-    if found := await completions.relay(user, body, await request.json(), stack, use):
+    try:
+        found = await completions.relay(user, body, await request.json(), stack, use)
+    except BaseException:
+        await stack.aclose()
+        raise
+    if found:
         return RelayedResponse(*found, stack)
     answering = await completions.answer(user, body, use)
     if body.stream:
@@ -55,8 +62,17 @@ async def create_completion(
 
 
 async def _create_completion(request: Request) -> Response:
-    user = await current_user(request)
-    return await create_completion(await body_of(request, CompletionRequest), request, user, await _service(request))
+    user, body = await current_user(request), await body_of(request, CompletionRequest)
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    try:
+        async with WhileThere(gone):
+            return await create_completion(body, request, user, await _service(request))
+    except ClientGone as left:
+        raise ClientDisconnect from left
 
 
 DIRECT = {("POST", "/v1/chat/completions"): Direct(endpoint(_create_completion), "/v1/chat/completions")}

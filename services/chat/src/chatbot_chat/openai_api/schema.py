@@ -74,5 +74,11 @@ class CompletionRequest(BaseModel):
         return self.parallel_tool_calls is not False
 
     @property
+    def format(self) -> dict[str, Any] | None:
+        """None is plain text."""
+        plain = (self.response_format or {}).get("type", "text") == "text"
+        return None if plain else self.response_format
+
+    @property
     def answer_tokens(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens

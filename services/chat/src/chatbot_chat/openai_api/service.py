@@ -1,7 +1,7 @@
 """Stateless completions: the assistant with the team's prompt and knowledge, or a raw model as it is."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -26,13 +26,7 @@ from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.raw import raw_request, refuse_forced_tools, refuse_unheld
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
-from chatbot_chat.providers import (
-    ModelEvent,
-    ModelRequest,
-    ProviderError,
-    RelayedAnswer,
-    Usage,
-)
+from chatbot_chat.providers import ModelEvent, ModelRequest, ProviderError, ProviderTimeout, RelayedAnswer, Usage
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_json
@@ -119,6 +113,7 @@ class CompletionService:
         except BaseException:
             await account.close()
             raise
+        account.hears(lambda: counting.guess)
         stack.push_async_exit(_counted(relay, counting, account, recall))
         return relay.response, counting, recall.headers
 
@@ -127,9 +122,13 @@ class CompletionService:
         if model not in self.models:
             raise UnknownModel(model, self.models)
 
+    def formats(self, model: str) -> tuple[str, ...]:
+        """To which a model can be held where its answer is worded here: the assistant to none."""
+        return () if model == self._assistant else self._catalog.formats(model)
+
     async def answer(self, user: User, request: CompletionRequest, use: Use = USUAL) -> Answering:
         """Find what is known about the question, and be ready to stream."""
-        refuse_unheld(request)
+        refuse_unheld(request, self.formats(request.model))
         if request.model != self._assistant:
             return await self._answer_raw(user, request, use)
         refuse_forced_tools(request)
@@ -272,7 +271,7 @@ def _counted(relay: Relay, counting: Counting, account: Account, recall: Recall)
 
 async def relayed(
     response: RelayedAnswer, counting: Counting, broke: Callable[[ProviderError], None]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The provider's bytes. A stream that breaks ends in an error frame; any other body must not look complete.
 
     Args:
@@ -280,13 +279,15 @@ async def relayed(
         broke: is told why a stream broke.
     """
     try:
-        async for piece in response.pieces():
-            if shown := counting.passed(piece):
-                yield shown
+        async with aclosing(response.pieces()) as pieces:
+            async for piece in pieces:
+                if shown := counting.passed(piece):
+                    yield shown
         if shown := counting.rest():
             yield shown
     except ProviderError as error:
-        if "text/event-stream" not in response.content_type:
+        if not response.streamed:
             raise
         broke(error)
-        yield frame(ProviderError("The provider's answer broke off.").as_openai())
+        told = error if isinstance(error, ProviderTimeout) else ProviderError("The provider's answer broke off.")
+        yield frame(told.as_openai())

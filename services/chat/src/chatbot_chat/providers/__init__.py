@@ -1,11 +1,11 @@
 """Where answers come from. A provider turns one request into a stream of events; everything else is the turn's."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from chatbot_chat.conversation_client import Knowledge
+from chatbot_chat.conversation_client import FinishReason, Knowledge
 from chatbot_chat.providers.errors import ProviderError as ProviderError
 from chatbot_chat.providers.errors import ProviderOverloaded as ProviderOverloaded
 from chatbot_chat.providers.errors import ProviderRefused as ProviderRefused
@@ -33,7 +33,8 @@ class ToolCall:
     name: str
     arguments: str
     extra: Mapping[str, Any] | None = None
-    """What the provider wants back with the call, unread: Gemini refuses a result without its `thought_signature`."""
+    """What the provider wants back with the call, unread, and as `by` its name: Gemini refuses a result without its
+    `thought_signature`, Anthropic one without the thoughts that led to the call. Nobody else is told it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class ModelRequest:
     """Whether the model has to call a tool; a text names which."""
     parallel: bool = True
     """Whether it may make several calls at once."""
+    format: Mapping[str, Any] | None = None
+    """In which it has to answer, as `response_format` of chat completions; None is as it likes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,11 @@ class Usage:
 @dataclass(frozen=True, slots=True)
 class Finish:
     reason: Literal["stop", "length", "content_filter", "tool_calls"]
+
+    @property
+    def cut(self) -> FinishReason | None:
+        """Why there is not all of it."""
+        return self.reason if self.reason == "length" or self.reason == "content_filter" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +152,12 @@ class RelayedAnswer(Protocol):
         """Of an answer that is not streamed."""
         ...
 
-    def pieces(self) -> AsyncIterator[bytes]:
+    @property
+    def streamed(self) -> bool:
+        """Whether it comes as events; an error does not, whatever was asked for."""
+        ...
+
+    def pieces(self) -> AsyncGenerator[bytes, None]:
         """The bytes as they come, once. Raises `ProviderError`."""
         ...
 
@@ -155,10 +168,13 @@ class RelayingProvider(Protocol):
 
     name: str
 
-    def relay(self, body: Mapping[str, Any], longest: int | None = None) -> AbstractAsyncContextManager[RelayedAnswer]:
+    def relay(
+        self, body: Mapping[str, Any], spoke: Callable[[], None], longest: int | None = None
+    ) -> AbstractAsyncContextManager[RelayedAnswer]:
         """The provider's open response to a chat completion; leaving the block closes it.
 
         Args:
+            spoke: is told once that the model does: when a stream's first words come, or a whole answer.
             longest: tokens of an answer that the client itself has not bounded.
 
         Raises:

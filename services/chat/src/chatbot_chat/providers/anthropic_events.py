@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from anthropic.types import RawContentBlockDeltaEvent, RawMessageStreamEvent
@@ -27,6 +28,10 @@ _REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]
 }
 
 
+_THOUGHTS = "thinking"
+"""In a call's `extra`: blocks of thoughts before it, signed. In a loop of tools they have to come back unchanged."""
+
+
 def parameters(request: ModelRequest) -> dict[str, Any]:
     """The request. It has no temperature: the API of 2026-10-21 no longer knows one."""
     asked: dict[str, Any] = {
@@ -38,6 +43,8 @@ def parameters(request: ModelRequest) -> dict[str, Any]:
         asked["system"] = system
     if request.stop:
         asked["stop_sequences"] = list(request.stop)
+    if request.format:
+        asked["output_config"] = {"format": {"type": "json_schema", "schema": request.format["json_schema"]["schema"]}}
     if request.tools:
         asked["tools"] = [
             {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
@@ -80,10 +87,12 @@ def messages(items: Sequence[Message]) -> list[dict[str, Any]]:
 def _blocks(item: Message) -> list[dict[str, Any]]:
     if item.role == "tool":
         return [{"type": "tool_result", "tool_use_id": item.tool_call_id, "content": item.content}]
-    text = [{"type": "text", "text": item.content}] if item.content.strip() else []
-    return text + [
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": _arguments(call)} for call in item.tool_calls
-    ]
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": item.content}] if item.content.strip() else []
+    for number, call in enumerate(item.tool_calls):
+        thoughts = list((call.extra or {}).get(_THOUGHTS) or ())
+        blocks = blocks + thoughts if number else thoughts + blocks  # a turn that was thought about begins with that
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": _arguments(call)})
+    return blocks
 
 
 def _arguments(call: ToolCall) -> dict[str, Any]:
@@ -103,6 +112,8 @@ class Reading:
 
     def __init__(self) -> None:
         self._calls: dict[int, ToolCall] = {}
+        self._thoughts: dict[int, dict[str, str]] = {}
+        """Blocks since the last call."""
         self._asked: tuple[object, ...] = (None,)
         self._said: object = 0
         self._reason: str | None = None
@@ -114,9 +125,15 @@ class Reading:
                 cached = usage.cache_creation_input_tokens or 0, usage.cache_read_input_tokens or 0
                 self._asked, self._said = (usage.input_tokens, *cached), usage.output_tokens or 0
             case "content_block_start":
-                if event.content_block.type == "tool_use":
-                    block = event.content_block
-                    self._calls[event.index] = ToolCall(block.id, block.name, "")
+                block = event.content_block
+                if block.type == "tool_use":
+                    extra = {_THOUGHTS: [*self._thoughts.values()]} if self._thoughts else None
+                    self._calls[event.index], self._thoughts = ToolCall(block.id, block.name, "", extra), {}
+                elif block.type == "thinking":
+                    told = {"thinking": block.thinking or "", "signature": block.signature or ""}
+                    self._thoughts[event.index] = {"type": block.type} | told
+                elif block.type == "redacted_thinking":
+                    self._thoughts[event.index] = {"type": block.type, "data": block.data}
             case "content_block_delta":
                 yield from self._delta(event)
             case "content_block_stop":
@@ -134,11 +151,18 @@ class Reading:
                 if event.delta.text:
                     yield TextDelta(whole_characters(event.delta.text))
             case "thinking_delta":
+                self._think(event.index, "thinking", event.delta.thinking)
                 if event.delta.thinking:
                     yield ReasoningDelta(whole_characters(event.delta.thinking))
+            case "signature_delta":
+                self._think(event.index, "signature", event.delta.signature)
             case "input_json_delta":
                 if call := self._calls.get(event.index):
-                    self._calls[event.index] = ToolCall(call.id, call.name, call.arguments + event.delta.partial_json)
+                    self._calls[event.index] = replace(call, arguments=call.arguments + event.delta.partial_json)
+
+    def _think(self, index: int, name: str, more: str) -> None:
+        if thought := self._thoughts.get(index):
+            thought[name] += more
 
     @property
     def finished(self) -> bool:

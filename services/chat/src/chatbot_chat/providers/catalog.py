@@ -82,6 +82,13 @@ class Catalog:
         protocols = {self._providers[item.provider].protocol for item in self.model(name).deployments}
         return protocols <= {"openai", "anthropic"}
 
+    def formats(self, name: str) -> tuple[str, ...]:
+        """In which a model can be made to answer, besides plain text."""
+        protocols = {self._providers[item.provider].protocol for item in self.model(name).deployments}
+        if protocols <= {"openai"}:
+            return ("json_object", "json_schema")
+        return ("json_schema",) if protocols <= {"openai", "anthropic"} else ()
+
     async def stream(
         self,
         name: str,
@@ -154,10 +161,16 @@ class Catalog:
                 spoke = await own.enter_async_context(route.guard.admitted())
                 meter = own.enter_context(metered(route.series))
                 longest = route.model.max_output_tokens if bounded else None
-                asked = self._relaying[route.provider.name].relay({**body, "model": route.upstream_model}, longest)
+                told, streamed = {**body, "model": route.upstream_model}, bool(body.get("stream"))
+
+                def speaks() -> None:
+                    spoke()
+                    if streamed:
+                        meter.spoke()
+
+                asked = self._relaying[route.provider.name].relay(told, speaks, longest)
                 with meter.current(), waiting():
                     response = await own.enter_async_context(asked)
-                spoke()
                 stack.push_async_exit(own.pop_all())
                 return Relay(response, meter.heard, meter.began)
 

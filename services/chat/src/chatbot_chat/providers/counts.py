@@ -13,8 +13,13 @@ def count_of(told: object) -> int | None:
 
 
 def usage_of(told: object) -> Usage | None:
-    """The `usage` of a body or a chunk, as OpenAI words it. Who says nothing of the answer has counted none."""
+    """The `usage` of a body or a chunk, as OpenAI words it. Who says nothing of the answer has counted none.
+
+    Google leaves what Gemini thinks out of `completion_tokens`, charges for it, and has it in `total_tokens` only.
+    """
     if not isinstance(told, Mapping):
         return None
     asked, said = count_of(told.get("prompt_tokens")), count_of(told.get("completion_tokens") or 0)
-    return None if asked is None or said is None else Usage(asked, said)
+    if asked is None or said is None:
+        return None
+    return Usage(asked, max(said, (count_of(told.get("total_tokens")) or 0) - asked))

@@ -45,6 +45,12 @@ class ProviderRefused(ProviderError):
     outage = False
 
 
+class ProviderFiltered(ProviderRefused):
+    """As Azure tells of a question; what it does not let a model say ends the answer with that reason."""
+
+    status, kind, title = 400, "content-filter", "The model provider's filter does not let the question pass"
+
+
 class ProviderOverloaded(ProviderError):
     """It is well, and wants to be asked later."""
 

@@ -30,10 +30,13 @@ class Guard:
             ProviderSpared: the provider is not to be asked now.
         """
         self._check()
-        async with self._place():
+        await self._take_place()
+        try:
             self._check()  # again: it may have failed for others while this one waited
             with self._judged() as attempt:
                 yield lambda: self._breaker.spoke(attempt)
+        finally:
+            self._places.release()
 
     def check(self) -> None:
         """Raises `ProviderSpared` while the provider is left alone."""
@@ -47,19 +50,17 @@ class Guard:
             AI_SPARED.labels(self._name, "resting").inc()
             raise
 
-    @contextlib.asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _take_place(self) -> None:
         """One of `maxConcurrency` places; who waits longer than a connection may take is told to come back."""
+        if not self._places.locked():
+            await self._places.acquire()  # at once
+            return
         try:
             async with asyncio.timeout(self._patience):
                 await self._places.acquire()
         except TimeoutError:
             AI_SPARED.labels(self._name, "full").inc()
             raise ProviderSpared(f"Provider {self._name} has no free place; try again shortly.") from None
-        try:
-            yield
-        finally:
-            self._places.release()
 
     @contextlib.contextmanager
     def _judged(self) -> Iterator[Attempt]:

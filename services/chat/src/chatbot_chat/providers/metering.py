@@ -117,15 +117,19 @@ class Meter:
     def heard(self, event: ModelEvent) -> None:
         if self._silent and isinstance(event, SPEECH):
             self._silent = False
-            now = time.perf_counter()
-            self._series.first_token.observe(now - self._started)
-            self.began(now)
+            self.began(self.spoke())
         if isinstance(event, Usage):
             self._series.used(event)
             self._span.set_attribute("gen_ai.usage.input_tokens", event.input_tokens)
             self._span.set_attribute("gen_ai.usage.output_tokens", event.output_tokens)
         if isinstance(event, Finish):
             self._span.set_attribute("gen_ai.response.finish_reasons", [event.reason])
+
+    def spoke(self) -> float:
+        """The first token is there. Returns the moment, by `perf_counter`."""
+        now = time.perf_counter()
+        self._series.first_token.observe(now - self._started)
+        return now
 
     def began(self, moment: float) -> None:
         """When a stream did, by `perf_counter`."""

@@ -4,8 +4,9 @@ A chunk is read as the JSON that it is: the SDK's models of it cost a third of a
 answer, and promise what compatible servers do not hold.
 """
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from chatbot_chat.providers import (
@@ -35,8 +36,12 @@ _REASONING = ("reasoning_content", "reasoning")
 _UNKNOWN = ("unsupported", "not_supported", "unknown", "unrecognized", "unexpected", "extra")
 """What is in the code or the type of an error about a parameter that the model does not take, whatever its value."""
 _BOUNDS = ("max_tokens", "max_completion_tokens")
-_NEEDED = ("max_completion_tokens",)
-"""Never left out: an answer must be bounded."""
+_NEEDED = ("max_completion_tokens", "response_format")
+"""Never left out: an answer must be bounded, and one in another format is none."""
+UNSIGNED = "unsigned tool calls"
+"""What a model refuses that wants each call signed, by itself."""
+_FOREIGN: Mapping[str, Any] = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+"""What Google has for the calls of others: https://ai.google.dev/gemini-api/docs/thought-signatures"""
 _TOOLS = re.compile(r"\btools?\b|tool[-_ ]|function[-_ ]?call", re.IGNORECASE)
 _LACKING = re.compile(r"support|requires? --", re.IGNORECASE)
 
@@ -54,6 +59,8 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
         wanted["top_p"] = request.top_p
     if request.stop:
         wanted["stop"] = list(request.stop)
+    if request.format:
+        wanted["response_format"] = dict(request.format)
     if request.tools:
         wanted["tools"] = [_tool(tool) for tool in request.tools]
         if not request.may_call and "tools" not in refused:
@@ -108,18 +115,30 @@ def _unknown(body: object) -> Iterator[str]:
             yield from _unknown(value)
 
 
-def message(item: Message) -> dict[str, Any]:
+def message(item: Message, refused: Collection[str] = ()) -> dict[str, Any]:
+    """`refused` may have `UNSIGNED`: then a call of somebody else's is marked as one."""
     if item.role == "tool":
         return {"role": "tool", "content": item.content, "tool_call_id": item.tool_call_id}
     if not item.tool_calls:
         return {"role": item.role, "content": item.content}
-    return {"role": item.role, "content": item.content or None, "tool_calls": [_call(call) for call in item.tool_calls]}
+    return {"role": item.role, "content": item.content or None, "tool_calls": _calls(item.tool_calls, refused)}
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
+def _calls(calls: Sequence[ToolCall], refused: Collection[str]) -> list[dict[str, Any]]:
+    """Of several at once Gemini signs the first."""
+    foreign = UNSIGNED in refused and not any(call.extra for call in calls)
+    return [_call(call, _FOREIGN if foreign and call is calls[0] else call.extra) for call in calls]
+
+
+def _call(call: ToolCall, extra: Mapping[str, Any] | None) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
-    extra = {"extra_content": dict(call.extra)} if call.extra else {}
-    return {"id": call.id, "type": "function", "function": function} | extra
+    told = {"id": call.id, "type": "function", "function": function}
+    return told | ({"extra_content": dict(extra)} if extra else {})
+
+
+def lacks_signature(body: object) -> bool:
+    """Whether an error says that a call has not been signed: another model made it, before this one was asked."""
+    return "missing a thought_signature" in str(body)
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
@@ -131,6 +150,36 @@ def speaks(chunk: Chunk) -> bool:
     """Whether the chunk holds part of the answer, not only a role or a count."""
     delta = _delta(chunk)
     return bool(delta.get("content") or delta.get("tool_calls") or _reasoning(delta))
+
+
+class FirstWords:
+    """Whether the model has begun to speak, in a stream that is only passed on. What is no known silence is speech."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def heard(self, piece: bytes) -> bool:
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        return any(_is_spoken(line) for line in lines if line.startswith(b"data:"))
+
+
+def is_comment(piece: bytes) -> bool:
+    """Whether there is nothing but a comment in these bytes of a stream."""
+    return piece.startswith(b":") and b"\ndata:" not in piece
+
+
+def _is_spoken(line: bytes) -> bool:
+    try:
+        chunk = json.loads(line.removeprefix(b"data:"))
+        return "choices" not in chunk or any(map(_says, chunk["choices"]))
+    except (ValueError, TypeError, AttributeError):
+        return True
+
+
+def _says(choice: Chunk) -> bool:
+    """More than whose turn it is."""
+    said = choice.get("delta") or {}
+    return bool(choice.get("finish_reason") or any(value for name, value in said.items() if name != "role"))
 
 
 class Reading:

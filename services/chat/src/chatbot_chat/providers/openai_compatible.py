@@ -1,18 +1,13 @@
-"""Any server that speaks OpenAI's protocol, through the official SDK."""
+"""Any server that speaks OpenAI's protocol."""
 
 import contextlib
 import json
-import ssl
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from itertools import takewhile
 from typing import Any
 
-import httpx2
-import openai
 import structlog
-from chatbot_common import upstream
-from chatbot_common.http import UpstreamTransport, origin
-from openai import AsyncOpenAI, AsyncStream
 
 from chatbot_chat.providers import (
     ModelEvent,
@@ -21,18 +16,23 @@ from chatbot_chat.providers import (
     Taken,
     openai_chunks,
 )
-from chatbot_chat.providers.errors import late, refusal, retry_after_of, unreachable
-from chatbot_chat.providers.patience import Patience, http_timeout, reader_of
-from chatbot_chat.providers.relaying import Relay, Relayed, proxy_of
+from chatbot_chat.providers.errors import ProviderFiltered, refusal, retry_after_of, unanswered
+from chatbot_chat.providers.openai_chunks import UNSIGNED, Chunk, lacks_signature
+from chatbot_chat.providers.passing import Passed
+from chatbot_chat.providers.patience import Patience
+from chatbot_chat.providers.relaying import Relay, Relayed
+from chatbot_chat.providers.server_sent import Events
 from chatbot_chat.settings import ProviderSettings
 
 log = structlog.get_logger(__name__)
 
 CLIENT_MISTAKES = (400, 413, 422)
 """What a provider says about the request itself is passed on; what it says about key, model or quota is not."""
-_ABOUT_TOOLS = (openai.NotFoundError, openai.InternalServerError)
-"""How OpenRouter and llama.cpp answer where a model has no tools."""
-NO_KEY = "not-needed"  # the SDK insists on one; servers without keys ignore it
+_ABOUT_OPTIONS = (400, 422)
+OPENAI = "https://api.openai.com/v1"
+NO_KEY = "not-needed"  # servers without keys ignore it
+_DONE = b"[DONE]"
+_FILTERED = b'"content_filter"'
 
 
 class OpenAICompatible:
@@ -45,57 +45,61 @@ class OpenAICompatible:
         self._timeouts = settings.timeouts
         self._dialects: defaultdict[str, set[str]] = defaultdict(set)
         """Model → parameters it has refused."""
-        self._client = AsyncOpenAI(
-            base_url=settings.base_url,
-            api_key=api_key or NO_KEY,
-            max_retries=0,  # routing.py retries, and knows who else could answer
-            timeout=http_timeout(settings.timeouts),
-            http_client=_http_client(settings),
-        )
-        url = f"{str(self._client.base_url).rstrip('/')}/chat/completions"
-        self._relay = Relay(settings.name, url, self._client.auth_headers, settings.timeouts)
+        url = f"{(settings.base_url or OPENAI).rstrip('/')}/chat/completions"
+        self._relay = Relay(settings.name, url, {"Authorization": f"Bearer {api_key or NO_KEY}"}, settings.timeouts)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         with _translated(self.name):
             patience = Patience(self._timeouts)
             async with patience.wait():
-                stream = await self._open(request)
+                answer = await self._open(request)
             reading = openai_chunks.Reading()
-            async with stream, patience.listening(reader_of(stream), openai_chunks.speaks) as chunks:
+            async with contextlib.aclosing(answer), patience.listening(_chunks(answer), _speak) as heard:
                 yield Taken()
-                async for chunk in chunks:
-                    for event in reading.events(chunk):
-                        yield event
+                async for chunks in heard:
+                    for chunk in chunks:
+                        for event in reading.events(chunk):
+                            yield event
             if not reading.finished:
                 raise ProviderError(f"Provider {self.name} ended its answer in the middle.")
             for event in reading.end():
                 yield event
 
-    async def _open(self, request: ModelRequest) -> AsyncStream[object]:
+    async def _open(self, request: ModelRequest) -> Relayed:
         """Ask; what the model refuses is left out from then on, see docs/decisions/0006."""
-        messages = [openai_chunks.message(item) for item in request.messages]
         while True:
-            options = openai_chunks.options(request, self._dialects[request.model])
+            dialect = self._dialects[request.model]
+            messages = [openai_chunks.message(item, dialect) for item in request.messages]
+            options = openai_chunks.options(request, dialect)
             body = {"model": request.model, "messages": messages, "stream": True} | options
-            try:
-                return await self._client.post(
-                    "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=AsyncStream[object]
-                )
-            except (openai.BadRequestError, openai.UnprocessableEntityError, *_ABOUT_TOOLS) as error:
-                refused = openai_chunks.refused_option(error.body, options)
-                if refused is None or (refused != "tools" and isinstance(error, _ABOUT_TOOLS)):
-                    raise
-                log.info("model refuses a parameter", provider=self.name, model=request.model, parameter=refused)
-                self._dialects[request.model].add(refused)
+            answer = await self._relay.post(body)
+            if 200 <= answer.status < 300:
+                return answer
+            async with contextlib.aclosing(answer):
+                said = await answer.whole()
+                refused = _refused_by(answer.status, said, options)
+                if answer.status == 400 and UNSIGNED not in dialect and lacks_signature(said):
+                    refused = UNSIGNED
+            if refused is None and answer.status == 400 and _FILTERED in said:
+                raise ProviderFiltered(f"The filter of provider {self.name} refused the question; please rephrase it.")
+            if refused is None:
+                raise refusal(self.name, answer.status, retry_after_of(answer.headers))
+            log.info("model refuses a parameter", provider=self.name, model=request.model, parameter=refused)
+            self._dialects[request.model].add(refused)
 
     @contextlib.asynccontextmanager
-    async def relay(self, body: Mapping[str, Any], longest: int | None = None) -> AsyncIterator[Relayed]:
+    async def relay(
+        self, body: Mapping[str, Any], spoke: Callable[[], None], longest: int | None = None
+    ) -> AsyncIterator[Passed]:
         """See `RelayingProvider`."""
-        answer = await self._asked(dict(body), longest)
-        with contextlib.closing(answer):
+        patience = Patience(self._timeouts, streamed=bool(body.get("stream")))
+        with _translated(self.name):
+            async with patience.wait():
+                answer = await self._asked(dict(body), longest)
+        async with contextlib.aclosing(answer):
             if not 200 <= answer.status < 300 and answer.status not in CLIENT_MISTAKES:
                 raise refusal(self.name, answer.status, retry_after_of(answer.headers))
-            yield answer
+            yield Passed(answer, patience, spoke)
 
     async def _asked(self, body: dict[str, Any], longest: int | None) -> Relayed:
         """With what we add, unless the model is known to refuse that."""
@@ -104,7 +108,7 @@ class OpenAICompatible:
             answer = await self._relay.post(body | added)
             if answer.status not in CLIENT_MISTAKES:
                 return answer
-            with contextlib.closing(answer):
+            async with contextlib.aclosing(answer):
                 unknown = _refused(await answer.whole(), added)
             if unknown is None:
                 break
@@ -113,18 +117,47 @@ class OpenAICompatible:
 
     async def close(self) -> None:
         await self._relay.close()
-        await self._client.close()
 
 
-def _http_client(settings: ProviderSettings) -> httpx2.AsyncClient | None:
-    """Over our own client, at a fifth of the CPU for each chunk; None, the SDK's own, behind a proxy."""
-    url, timeouts = settings.base_url or "https://api.openai.com/v1", settings.timeouts
-    if proxy_of(url):
+async def _chunks(answer: Relayed) -> AsyncGenerator[list[Chunk], None]:
+    """Those that came together, some at least, until the stream says that it has ended."""
+    events = Events()
+    async with contextlib.aclosing(answer.pieces()) as pieces:
+        async for piece in pieces:
+            said, chunks = events.feed(piece), list[Chunk]()
+            with contextlib.suppress(ValueError):  # raised below: what came before it is part of the answer
+                chunks.extend(map(_chunk, takewhile(_goes_on, said)))
+            if chunks:
+                yield chunks
+            if len(chunks) < len(said):
+                if _goes_on(said[len(chunks)]):
+                    raise ValueError("no chunk of an answer")
+                break
+    await answer.drain()
+
+
+def _goes_on(data: bytes) -> bool:
+    return not data.startswith(_DONE)
+
+
+def _chunk(data: bytes) -> Chunk:
+    """Raises `ValueError`, also for a failure that is told in the middle of a stream."""
+    chunk = json.loads(data.decode())
+    if not isinstance(chunk, dict) or chunk.get("error"):
+        raise ValueError("no chunk of an answer")
+    return chunk
+
+
+def _speak(chunks: list[Chunk]) -> bool:
+    return any(map(openai_chunks.speaks, chunks))
+
+
+def _refused_by(status: int, answer: bytes, options: Mapping[str, Any]) -> str | None:
+    """Which of the options an error is about. OpenRouter says 404, llama.cpp 500 where a model has no tools."""
+    if status not in _ABOUT_OPTIONS and status != 404 and status < 500:
         return None
-    patience = upstream.Patience(timeouts.connect, max(timeouts.first_token, timeouts.idle))
-    trusted: ssl.SSLContext | None = httpx2.create_ssl_context() if url.startswith("https:") else None
-    server = upstream.Upstream(origin(url), patience, trusted)
-    return openai.DefaultAsyncHttpxClient(transport=UpstreamTransport(server), follow_redirects=False)
+    refused = _refused(answer, options)
+    return refused if refused == "tools" or status in _ABOUT_OPTIONS else None
 
 
 def _refused(answer: bytes, sent: Mapping[str, Any]) -> str | None:
@@ -132,19 +165,15 @@ def _refused(answer: bytes, sent: Mapping[str, Any]) -> str | None:
     try:
         return openai_chunks.refused_option(json.loads(answer), sent)
     except ValueError:
-        return None
+        return openai_chunks.refused_option(answer.decode(errors="replace"), sent)
 
 
 @contextlib.contextmanager
 def _translated(name: str) -> Iterator[None]:
-    """The one place where the SDK's errors become ours."""
+    """What is no answer, or does not come in time, becomes an error of the provider."""
     try:
         yield
-    except (TimeoutError, openai.APITimeoutError, httpx2.TimeoutException) as error:
-        raise late(name, error) from error
-    except openai.APIStatusError as error:
-        raise refusal(name, error.status_code, retry_after_of(error.response.headers)) from error
-    except (openai.APIConnectionError, httpx2.TransportError) as error:
-        raise unreachable(name) from error
-    except (openai.APIError, json.JSONDecodeError, ValueError, TypeError, AttributeError) as error:
+    except TimeoutError as error:
+        raise unanswered(name) from error
+    except (ValueError, TypeError, AttributeError) as error:
         raise ProviderError(f"Provider {name} sent something that is not an answer.") from error

@@ -11,6 +11,9 @@ from chatbot_chat.settings import Timeouts
 
 T = TypeVar("T")
 
+WHOLE_SECONDS = 285.0
+"""For an answer that is not streamed: its first byte may be as late as its last word. Less than the gateway waits."""
+
 
 def http_timeout(timeouts: Timeouts) -> httpx2.Timeout:
     """For the connection; whether an answer comes in time is for `Patience` to say."""
@@ -28,9 +31,10 @@ def reader_of(stream: Any) -> AsyncGenerator[Any, None]:
 class Patience:
     """Begins with the request. What says nothing, such as a role or a count, does not make the first token come."""
 
-    def __init__(self, timeouts: Timeouts) -> None:
+    def __init__(self, timeouts: Timeouts, *, streamed: bool = True) -> None:
         self._idle = timeouts.idle
-        self._first = asyncio.get_running_loop().time() + timeouts.connect + timeouts.first_token
+        first = timeouts.first_token if streamed else max(timeouts.first_token, WHOLE_SECONDS)
+        self._first = asyncio.get_running_loop().time() + timeouts.connect + first
         self._heard = False
 
     def wait(self) -> asyncio.Timeout:
@@ -58,3 +62,11 @@ class Patience:
                 return
             self._heard = self._heard or speaks(item)
             yield item
+
+    def left(self, waited: float) -> float:
+        """Seconds that the next words may take, of which so many have passed without any."""
+        return self._idle - waited if self._heard else self._first - asyncio.get_running_loop().time()
+
+    def hear(self) -> None:
+        """The first token is there."""
+        self._heard = True

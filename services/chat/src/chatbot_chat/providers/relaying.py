@@ -1,36 +1,44 @@
-"""A provider's answer passed on as bytes, by aiohttp: the SDK's client takes three times the CPU for it."""
+"""How a provider that speaks OpenAI's protocol is asked: one request, and its answer as bytes.
 
+By our own client (chatbot_common.upstream): the SDK took a quarter of what chat does for a turn, see
+docs/decisions/0024. Behind a proxy that the environment names httpx2 asks, which knows the ways through one.
+"""
+
+import asyncio
+import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
-from aiohttp import (
-    ClientError,
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    ConnectionTimeoutError,
-    DummyCookieJar,
-    TCPConnector,
-)
+from chatbot_common.answers import BrokenOff
+from chatbot_common.by_httpx import proxied
+from chatbot_common.upstream import Answer, Patience, Server, Unconnected, Unreachable, Upstream
+from opentelemetry import propagate, trace
 
 from chatbot_chat.providers.errors import ProviderError, unanswered, unconnected, unreachable
+from chatbot_chat.providers.patience import WHOLE_SECONDS
 from chatbot_chat.settings import Timeouts
+
+DRAIN_SECONDS = 0.1
+"""For what follows the last words of a stream, so that its connection can be used again."""
+_FAILURES = (BrokenOff, Unreachable, TimeoutError, OSError)
 
 
 @dataclass(frozen=True)
 class Relayed:
-    """An open response. Its bytes can be read once, as they come or whole; both raise `ProviderError`."""
+    """An open response, which somebody must close. What reads it raises `ProviderError`."""
 
     provider: str
     status: int
     headers: Mapping[str, str] = field(repr=False)
-    _response: ClientResponse = field(repr=False)
+    _server: Server = field(repr=False)
+    _answer: Answer = field(repr=False)
+    _pieces: AsyncGenerator[bytes, None] = field(repr=False)
 
     @property
     def content_type(self) -> str:
@@ -40,22 +48,34 @@ class Relayed:
     def content_length(self) -> str | None:
         return self.headers.get("content-length")
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """Its bytes as they come, once."""
         try:
-            async for piece in self._response.content.iter_any():
+            async for piece in self._pieces:
                 yield piece
-        except (ClientError, TimeoutError, OSError) as error:
+        except _FAILURES as error:
             raise failure(self.provider, error) from error
+
+    def allow(self, silence: float) -> None:
+        """How many seconds the next piece may take."""
+        self._answer.silence = silence
 
     async def whole(self) -> bytes:
         return b"".join([piece async for piece in self.pieces()])
 
-    def close(self) -> None:
+    async def drain(self) -> None:
+        """Wait a moment for the end of what has nothing more to say."""
+        with contextlib.suppress(*_FAILURES):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                async for _ in self._pieces:
+                    pass
+
+    async def aclose(self) -> None:
         """The connection is used again when the answer was read to its end."""
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
+        try:
+            await self._pieces.aclose()
+        finally:
+            await self._server.leave(self._answer)
 
 
 class Relay:
@@ -63,39 +83,39 @@ class Relay:
 
     def __init__(self, name: str, url: str, headers: Mapping[str, str], timeouts: Timeouts) -> None:
         self._name = name
-        self._url = url
-        self._headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"} | dict(headers)
-        longest = max(timeouts.first_token, timeouts.idle)
-        self._timeout = ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=longest)
-        self._session: ClientSession | None = None
+        told = {"accept": "application/json, text/event-stream", "accept-encoding": "identity"}
+        told |= {"content-type": "application/json", "user-agent": "chatbot", **headers}
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+        parts = urlsplit(url)
+        self._target = f"{parts.path}?{parts.query}".removesuffix("?").encode()
+        self._server = _server(f"{parts.scheme}://{parts.netloc}", proxy_of(url), timeouts)
 
     async def post(self, body: Mapping[str, Any]) -> Relayed:
         """Raises `ProviderError`; what the status says is for the caller."""
         try:
-            response = await self._open().post(
-                self._url, data=json.dumps(body).encode(), headers=self._headers, allow_redirects=False
-            )
-        except (ClientError, TimeoutError, OSError) as error:
+            answer = await self._server.open("POST", self._target, self._told(), json.dumps(body).encode())
+        except _FAILURES as error:
             raise failure(self._name, error) from error
-        return Relayed(self._name, response.status, response.headers, response)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
+        return Relayed(self._name, answer.status, headers, self._server, answer, answer.pieces())
 
-    def _open(self) -> ClientSession:
-        """Made with the first request: it belongs to the loop that is running then. It trusts whom the SDK trusts."""
-        if self._session is None:
-            trusted: ssl.SSLContext = httpx2.create_ssl_context()
-            self._session = ClientSession(
-                connector=TCPConnector(limit=0, ssl=trusted),
-                timeout=self._timeout,
-                cookie_jar=DummyCookieJar(),
-                auto_decompress=False,
-                # `trust_env` would read files in a thread, twice for each request.
-                proxy=proxy_of(self._url),
-            )
-        return self._session
+    def _told(self) -> list[tuple[bytes, bytes]]:
+        """With the trace, where it is sampled."""
+        if not trace.get_current_span().is_recording():
+            return self._headers
+        carried: dict[str, str] = {}
+        propagate.inject(carried)
+        return [*self._headers, *((name.encode(), value.encode()) for name, value in carried.items())]
 
     async def close(self) -> None:
-        if self._session:
-            await self._session.close()
+        await self._server.aclose()
+
+
+def _server(base_url: str, proxy: str | None, timeouts: Timeouts) -> Server:
+    """It trusts whom the SDKs trust. How long an answer may take is for those who ask to say."""
+    patience = Patience(timeouts.connect, max(timeouts.first_token, timeouts.idle, WHOLE_SECONDS))
+    trusted: ssl.SSLContext | None = httpx2.create_ssl_context() if base_url.startswith("https:") else None
+    return proxied(base_url, patience, proxy, trusted) if proxy else Upstream(base_url, patience, trusted)
 
 
 def proxy_of(url: str) -> str | None:
@@ -106,7 +126,6 @@ def proxy_of(url: str) -> str | None:
 
 
 def failure(name: str, error: Exception) -> ProviderError:
-    """What aiohttp's error means."""
-    if isinstance(error, ConnectionTimeoutError):
+    if isinstance(error, Unconnected):
         return unconnected(name)
     return unanswered(name) if isinstance(error, TimeoutError) else unreachable(name)

@@ -13,11 +13,13 @@ from chatbot_chat.providers import (
     SPEECH,
     ChatProvider,
     Finish,
+    Message,
     ModelEvent,
     ModelRequest,
     ProviderError,
     ProviderTimeout,
     Taken,
+    ToolCall,
 )
 from chatbot_chat.providers.guard import Guard
 from chatbot_chat.providers.metering import AI_FALLBACKS, AI_RETRIES, Series, metered
@@ -51,6 +53,8 @@ class Opened:
 
 def shuffled(deployments: Sequence[DeploymentSettings]) -> list[DeploymentSettings]:
     """By chance, each as often first as its weight says (Efraimidis and Spirakis, 2006)."""
+    if len(deployments) == 1:
+        return [*deployments]
     keys = {id(item): random.random() ** (1 / item.weight) for item in deployments}  # noqa: S311 - load balancing
     return sorted(deployments, key=lambda item: keys[id(item)], reverse=True)
 
@@ -103,7 +107,8 @@ async def first_to_answer(
 
 async def opened(route: Route, request: ModelRequest, cut: Callable[[], None] | None = None) -> Opened:
     """The answer of one route, from its first words on; `cut`: see `Catalog.stream`. Raises `ProviderError`."""
-    events = _answer(route, replace(request, model=route.upstream_model))
+    own = [_own(message, route.provider.name) for message in request.messages]
+    events = _answer(route, replace(request, model=route.upstream_model, messages=own))
     heard: list[ModelEvent] = []
     taken = False
     try:
@@ -133,6 +138,21 @@ async def _answer(route: Route, request: ModelRequest) -> AsyncGenerator[ModelEv
                     meter.heard(event)
                     if isinstance(event, SPEECH):
                         spoke()
+                        if isinstance(event, ToolCall) and event.extra:
+                            event = replace(event, extra={**event.extra, "by": route.provider.name})
                     yield event
                     with waiting():
                         event = await anext(events, None)
+
+
+def _own(message: Message, provider: str) -> Message:
+    """The message as this provider may see it: what goes with a call is for who made it. A client may send any."""
+    if not any(call.extra for call in message.tool_calls):
+        return message
+    return replace(message, tool_calls=tuple(_for(provider, call) for call in message.tool_calls))
+
+
+def _for(provider: str, call: ToolCall) -> ToolCall:
+    extra = call.extra or {}
+    own = {name: value for name, value in extra.items() if name != "by"}
+    return replace(call, extra=own if extra.get("by", provider) == provider and own else None)

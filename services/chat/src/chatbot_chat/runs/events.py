@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from chatbot_chat.conversation_client import Reply, Turn, WaitingCall
+from chatbot_chat.conversation_client import FinishReason, Reply, Turn, WaitingCall
 
 EventType = Literal[
     "run.started",
@@ -107,7 +107,7 @@ def _count(text: str) -> int:
 def ending_of(turn: Turn, seq: int) -> list[Event]:
     """What is left to say about a turn that ended, to a client that saw up to `seq`: all text, then how it ended."""
     reply = turn.reply or Reply(text="", parts=[], status="interrupted", citations=[], usage=None, error=None)
-    snapshot = {"text": reply.text, "parts": reply.parts, "status": reply.status}
+    snapshot = {"text": reply.text, "parts": reply.parts, "status": reply.status} | cut(reply.finish_reason)
     events: list[tuple[EventType, dict[str, Any]]] = [("run.snapshot", snapshot)]
     events += [("citation", citation) for citation in reply.citations]
     if reply.usage:
@@ -115,7 +115,7 @@ def ending_of(turn: Turn, seq: int) -> list[Event]:
     if turn.undecided:
         events += approvals(turn.undecided)
     else:
-        events.append(terminal(turn, reply.status, reply.text, reply.error))
+        events.append(terminal(turn, reply.status, reply.text, reply.error, reply.finish_reason))
     return [
         Event(kind, turn.turn_id, turn.attempt, number, data) for number, (kind, data) in enumerate(events, seq + 1)
     ]
@@ -131,12 +131,19 @@ def asked(call: WaitingCall) -> dict[str, str]:
     return {"tool_call_id": call.tool_call_id, "name": call.name, "arguments": call.arguments}
 
 
-def terminal(turn: Turn, status: str, text: str, error: str | None) -> tuple[EventType, dict[str, Any]]:
+def cut(reason: FinishReason | None) -> dict[str, str]:
+    """Told only of answers that are not whole."""
+    return {"finish_reason": reason} if reason else {}
+
+
+def terminal(
+    turn: Turn, status: str, text: str, error: str | None, reason: FinishReason | None = None
+) -> tuple[EventType, dict[str, Any]]:
     """Type and data of the event that ends a run."""
     place = {"conversation_id": str(turn.conversation_id), "message_id": str(turn.reply_message_id)}
     match status:
         case "completed":
-            return "run.finished", place | {"content": text}
+            return "run.finished", place | {"content": text} | cut(reason)
         case "failed":
             return "run.failed", place | {"error": failure(error or "failed")}
         case "cancelled":

@@ -15,13 +15,14 @@ from prometheus_client import Counter
 
 from chatbot_chat.agent import AgentEvent, Called, Returned, Wanted, converse
 from chatbot_chat.citations import citations_of
-from chatbot_chat.conversation_client import ConversationClient, EndState, WaitingCall, ending
+from chatbot_chat.conversation_client import ConversationClient, EndState, FinishReason, WaitingCall, ending
 from chatbot_chat.invocation import Invocation, invoked
 from chatbot_chat.moderation import Verdict
 from chatbot_chat.moderation.service import Moderation, Withheld
-from chatbot_chat.prompt import ToolUse
+from chatbot_chat.prompt import ToolUse, answer_budget
 from chatbot_chat.providers import (
     Chosen,
+    Finish,
     Message,
     ModelEvent,
     ProviderTimeout,
@@ -31,7 +32,9 @@ from chatbot_chat.providers import (
     Usage,
 )
 from chatbot_chat.providers.catalog import Catalog
-from chatbot_chat.runs.events import Event, approvals, asked, terminal
+from chatbot_chat.runs.events import Event, approvals, asked, cut, terminal
+from chatbot_chat.runs.failures import AnswerTooLong
+from chatbot_chat.runs.handing_over import handed
 from chatbot_chat.runs.log import RunLog
 from chatbot_chat.runs.parts import call, parts_of
 from chatbot_chat.runs.resuming import Resume, waiting
@@ -66,6 +69,8 @@ class Said:
     wanted: tuple[ToolCall, ...] = ()
     """Calls that the user must agree to."""
     flagged: Verdict | None = None
+    finish: FinishReason | None = None
+    """Why there is not all of it."""
 
 
 class Executor:
@@ -129,6 +134,7 @@ class Executor:
             if speaking.cancelled():
                 raise RuntimeError("somebody else's cancellation has leaked into the answer")
             speaking.result()
+            self._check(run, said)
         except Problem as problem:
             return "failed", problem
         except Exception as crash:
@@ -141,6 +147,11 @@ class Executor:
             if left:
                 log.error("answer does not stop", run_id=str(run.id))
         return ("requires_action" if said.wanted else "completed"), None
+
+    def _check(self, run: Run, said: Said) -> None:
+        """Raises `AnswerTooLong`. OpenAI's clients know an answer without a word that is `incomplete`."""
+        if said.finish == "length" and not run.text.strip() and run.turn.options is None:
+            raise AnswerTooLong(said.model, answer_budget(self._catalog.model(said.model), None))
 
     async def _speak(self, run: Run, task: Task, said: Said) -> None:
         def ask(use: ToolUse) -> AsyncGenerator[ModelEvent, None]:
@@ -158,11 +169,13 @@ class Executor:
             async for event in events:
                 if isinstance(event, Usage):
                     said.usage = said.usage + event if said.usage else event
+                elif isinstance(event, Finish):
+                    said.finish = event.cut
                 elif isinstance(event, Chosen):
                     said.model = event.model
                 elif isinstance(event, Wanted) and task.toolbox.handed_over:
                     for item in event.calls:
-                        _tell(run, Called(item))
+                        run.emit("tool.started", **handed(item))
                 elif isinstance(event, Wanted):
                     said.wanted = event.calls
                 elif isinstance(event, Withheld):
@@ -186,7 +199,8 @@ class Executor:
                 run.emit("citation", **citation)
             if body["usage"]:
                 run.emit("usage", **body["usage"])
-        ends = approvals(calls) if status == "requires_action" else [terminal(run.turn, status, run.text, message)]
+        whole = terminal(run.turn, status, run.text, message, said.finish)
+        ends = approvals(calls) if status == "requires_action" else [whole]
         for kind, data in ends:
             run.emit(kind, **data)
 
@@ -200,7 +214,7 @@ class Executor:
             call(parts, asked(item))
         variant = run.account.variant
         body = ending(run.attempt, status, model=said.model, text=run.text, parts=parts, error=message, variant=variant)
-        body |= {
+        body |= cut(said.finish if status == "completed" else None) | {
             "citations": citations_of(run.text, task.shelf.knowledge),
             "usage": said.usage.as_json() if said.usage else None,
             "moderation": flagged.as_json() if flagged else None,

@@ -3,14 +3,28 @@
 from chatbot_common.errors import Problem
 
 STATUSES = {
+    "content-filter": 400,
     "provider-timeout": 504,
     "provider-overloaded": 503,
     "context-length-exceeded": 413,
     "budget-used-up": 429,
+    "budget-held": 429,
     "moderation-unavailable": 503,
 }
 ONCE = {"x-should-retry": "false"}
 """Of a question that is stored, and whose turn has ended: OpenAI's clients would send it again, as another one."""
+
+
+class AnswerTooLong(Problem):
+    """Models that think first may do nothing else until their bound is reached."""
+
+    status, kind, title = 502, "answer-too-long", "The answer was cut before its first word"
+
+    def __init__(self, model: str, tokens: int) -> None:
+        super().__init__(
+            f"Model {model} used all of its {tokens} tokens for thinking, before its first word; try again, ask for "
+            "less at once, or have an administrator raise its maxOutputTokens."
+        )
 
 
 class RunFailed(Problem):
@@ -23,3 +37,7 @@ class RunFailed(Problem):
         self.title = error["title"]
         self.status = STATUSES.get(self.kind, 502)
         super().__init__(headers=ONCE)
+
+    @property
+    def openai_status(self) -> int:
+        return 400 if self.kind == "context-length-exceeded" else super().openai_status

@@ -6,16 +6,23 @@ that was called and told so far. So a conversation has each question once, and i
 
 import json
 from dataclasses import replace
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from chatbot_chat.conversation_client import Knowledge, Options, Turn
 from chatbot_chat.prompt import TEMPERATURE, Prepare, ToolUse, build_request
-from chatbot_chat.providers import NO_ARGUMENTS, Message, ModelRequest, ToolSpec
+from chatbot_chat.providers import NO_ARGUMENTS, Message, ModelRequest, ToolCall, ToolSpec
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
 
 _MESSAGES = TypeAdapter(list[Message])
+
+
+def handed(call: ToolCall) -> dict[str, Any]:
+    """A call that is the client's to make. What its provider wants back with it comes back from there, or from here."""
+    made = {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments}
+    return made | ({"extra_content": dict(call.extra)} if call.extra else {})
 
 
 def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
@@ -35,6 +42,7 @@ def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
             history=turn.history,
             knowledge=knowledge,
             instructions=options.instructions,
+            pinned=options.sent,
             max_tokens=options.max_output_tokens,
             temperature=TEMPERATURE if options.temperature is None else options.temperature,
         )
@@ -47,6 +55,7 @@ def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
             may_call=options.may_call,
             must_call=options.must_call,
             parallel=options.parallel_tool_calls,
+            format=options.format,
         )
 
     return prepare

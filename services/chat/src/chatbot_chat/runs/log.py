@@ -6,7 +6,6 @@ seemed dead: so a pod that was frozen and thaws cannot append. Losing Redis lose
 """
 
 import json
-import time
 from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
@@ -17,13 +16,11 @@ from redis import RedisError
 from redis.asyncio import Redis
 
 from chatbot_chat.budgets.prices import Spent
+from chatbot_chat.reach import Reach
 from chatbot_chat.runs.events import Event, event_of
 
 TTL_SECONDS = 15 * 60
 BLOCK_MILLISECONDS = 2000
-
-AWAY_SECONDS = 1.0
-"""After a failure the log is taken for out of reach for so long: not every run should wait for a time-out."""
 
 _SPENT = TypeAdapter(Spent)
 
@@ -79,12 +76,13 @@ class RunLog:
     Args:
         redis: for commands; bounded by its own socket timeout.
         blocking: for waiting reads; its socket timeout must exceed `BLOCK_MILLISECONDS`.
+        reach: whether Redis answers, as far as others have found out.
     """
 
-    def __init__(self, redis: Redis, blocking: Redis) -> None:
+    def __init__(self, redis: Redis, blocking: Redis, reach: Reach | None = None) -> None:
         self._redis = redis
         self._blocking = blocking
-        self._away_until = float("-inf")
+        self._reach = reach or Reach(redis.ping)
         self._append = Script(redis, _APPEND)
         self._close = Script(redis, _CLOSE)
         self._cancel = Script(redis, _CANCEL)
@@ -105,17 +103,15 @@ class RunLog:
             TTL_SECONDS,
             _SPENT.dump_json(spent) if spent else "",
         ]
-        result: Appended = (await self._append(keys=[_log(run_id), _state(run_id)], args=told)).decode()
+        keys = [_log(run_id), _state(run_id)]
+        result: Appended = (await self._reach.ask(lambda: self._append(keys=keys, args=told))).decode()
         return result
 
     async def opens(self, run_id: UUID, attempt: int) -> Appended | None:
         """A first sign of life. None: the attempt's events will not be in the log, because Redis is away."""
-        if time.monotonic() < self._away_until:
-            return None
         try:
             return await self.append(run_id, attempt, ())
         except RedisError:
-            self._away_until = time.monotonic() + AWAY_SECONDS
             return None
 
     async def said(self, run_id: UUID, attempt: int) -> list[Event]:
@@ -134,13 +130,15 @@ class RunLog:
 
     async def cancel(self, run_id: UUID, attempt: int) -> None:
         """Ask whoever runs this attempt to stop; it reads the wish with its next append."""
-        await self._cancel(keys=[_state(run_id)], args=[attempt, TTL_SECONDS])
+        told = [attempt, TTL_SECONDS]
+        await self._reach.ask(lambda: self._cancel(keys=[_state(run_id)], args=told))
 
     async def read(self, run_id: UUID, attempt: int, after: int, *, wait: bool) -> list[Event]:
         """Events of the attempt with `seq` above `after`; with `wait`, after up to two seconds."""
         # Without RESP3 the answer is a list of [stream, [(id, fields), …]], whatever the client's type says.
-        reply: Any = await self._blocking.xread(
-            {_log(run_id): f"{attempt}-{after}"}, block=BLOCK_MILLISECONDS if wait else None
+        block = BLOCK_MILLISECONDS if wait else None
+        reply: Any = await self._reach.ask(
+            lambda: self._blocking.xread({_log(run_id): f"{attempt}-{after}"}, block=block)
         )
         entries: list[Any] = reply[0][1] if reply else []
         events = [event for _, fields in entries for event in _events(fields[b"events"])]

@@ -20,7 +20,7 @@ from chatbot_chat.caching.service import USUAL, Cache, Use
 from chatbot_chat.conversation_client import ConversationClient, ToldMessage, Turn, ending
 from chatbot_chat.moderation.rules import Rules
 from chatbot_chat.moderation.service import Moderation
-from chatbot_chat.prompt import PromptTooLong, ToolUse
+from chatbot_chat.prompt import PromptTooLong, ToolUse, prompt_room
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.events import Event, Position, ending_of
 from chatbot_chat.runs.executor import Executor
@@ -67,6 +67,8 @@ class RunService:
         self.leases = Leases(conversation, run_log, lambda: self._runs.values(), budgets=self._budgets, models=models)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._leaving = False
+        # Of all models: which of them answers may be known only when the turn is there, and another may stand in.
+        self._told = {"history_tokens": max(map(prompt_room, models.values()))}
 
     async def send(
         self, user: User, body: dict[str, Any], model: str | None, language: str | None, use: Use = USUAL
@@ -82,15 +84,15 @@ class RunService:
         """
         if flagged := await self._moderation.question(body["text"]):
             body = body | {"moderation": flagged.as_json()}
-        return await self._surely(self._begin(user, self._conversation.start_turn(user, body), model, language, use))
+        starting = self._conversation.start_turn(user, body | self._told)
+        return await self._surely(self._begin(user, starting, model, language, use))
 
     async def regenerate(
         self, user: User, body: dict[str, Any], model: str | None, language: str | None, use: Use = USUAL
     ) -> Turn:
         """Answer a question once more, by the model; otherwise as `send`."""
-        return await self._surely(
-            self._begin(user, self._conversation.regenerate(user, body), model, language, use.anew)
-        )
+        starting = self._conversation.regenerate(user, body | self._told)
+        return await self._surely(self._begin(user, starting, model, language, use.anew))
 
     async def approve(self, user: User, run_id: UUID, tool_call_id: str, approved: bool) -> Turn:
         """Answer a call of a tool that waits for the user. With the last answer the next attempt starts, here.
@@ -98,7 +100,8 @@ class RunService:
         Raises:
             UpstreamProblem: status 404 for a run of somebody else, or no such call; 409 when it does not wait any more.
         """
-        answering = self._conversation.approve(user, run_id, tool_call_id, approved)
+        body = {"tool_call_id": tool_call_id, "approved": approved} | self._told
+        answering = self._conversation.approve(user, run_id, body)
         return await self._surely(self._begin(user, answering, None, None))
 
     async def _surely(self, beginning: Coroutine[Any, Any, Turn]) -> Turn:
@@ -116,7 +119,7 @@ class RunService:
     ) -> Turn:
         turn = await starting
         if turn.state == "started":
-            account = self._budgets.account(user.id, turn.turn_id, turn.attempt)
+            account = self._budgets.account(user.id, turn.turn_id, turn.attempt, logged=True)
             try:
                 asked = await self._asking.of(user, turn, model, language, use)
                 account.variant = asked.variant
@@ -164,6 +167,10 @@ class RunService:
         """The user's own run; someone else's is a 404."""
         return await self._conversation.get_turn(user, run_id)
 
+    async def latest(self, user: User, conversation_id: UUID) -> Turn | None:
+        """The newest run of the user's own conversation; someone else's is a 404."""
+        return await self._conversation.latest_turn(user, conversation_id)
+
     async def told(self, user: User, run_id: UUID) -> list[ToldMessage]:
         """What the user's own run was asked with: its question, and what came along with that; oldest first."""
         return await self._conversation.told(user, run_id)
@@ -171,11 +178,23 @@ class RunService:
     async def delete(self, user: User, run_id: UUID) -> None:
         """Stop a run and erase it, with what was asked and said: it is not given again. Raises what `cancel` does.
 
-        The turn goes last, and as long as it is there all of this can be asked for again.
-        """
+        The turn goes last: as long as it is there, all of this can be asked for again."""
         await self.cancel(user, run_id)
         await self._cache.forget(user.id)
         await self._conversation.delete_turn(user, run_id)
+
+    async def delete_conversation(self, user: User, conversation_id: UUID) -> None:
+        """Erase it, with what the cache would give again of it. Its runs stop; elsewhere they find out by their lease.
+
+        Raises:
+            Unavailable: the cache cannot be reached; it goes first, so that all of this can be asked for again.
+            UpstreamProblem: status 404 for a conversation of somebody else.
+        """
+        await self._cache.forget(user.id)
+        await self._conversation.delete_conversation(user, conversation_id)
+        for run in [*self._runs.values()]:
+            if run.turn.conversation_id == conversation_id:
+                run.stop("cancelled")
 
     async def cancel(self, user: User, run_id: UUID) -> Turn:
         """Ask for the run to stop, wherever it is; one that waits for its user ends at once. An ended one stays so.

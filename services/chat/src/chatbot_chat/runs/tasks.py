@@ -129,10 +129,11 @@ def _preparing(
             knowledge=knowledge,
             summary=summary,
             instructions=instructions,
+            pinned=options.sent,
             max_tokens=options.max_output_tokens,
             temperature=TEMPERATURE if options.temperature is None else options.temperature,
             use=use,
         )
-        return replace(request, top_p=options.top_p, parallel=options.parallel_tool_calls)
+        return replace(request, top_p=options.top_p, parallel=options.parallel_tool_calls, format=options.format)
 
     return prepare

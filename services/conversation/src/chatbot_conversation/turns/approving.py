@@ -28,7 +28,7 @@ async def approve(session: WriteSession, user_id: UUID, turn_id: UUID, answer: A
         return await turn_as_it_stands(session, await store.keep_waiting(session, row, waiting.model_dump(mode="json")))
     again = await store.start_again(session, row, allowed)
     # The passages are in `resume`: what the model has read is not searched for again.
-    return await started_turn(session, again, row.text, row.parent_id, Knowledge(), waiting)
+    return await started_turn(session, again, row.text, row.parent_id, Knowledge(), waiting, room=answer.history_tokens)
 
 
 def answered(waiting: Waiting, answer: Approval) -> Waiting:

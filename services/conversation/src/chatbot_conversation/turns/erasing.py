@@ -17,7 +17,7 @@ from chatbot_conversation.turns.told import in_conversation, told_with
 
 NOTHING: dict[str, Any] = {
     **{"text": "", "parts": [], "citations": []},
-    **dict.fromkeys(("usage", "error", "moderation", "client_message_id")),
+    **dict.fromkeys(("usage", "error", "moderation", "client_message_id", "finish_reason")),
 }
 
 

@@ -54,6 +54,12 @@ async def renew_leases(body: Renewal, turns: Turns, request: Request) -> Leases:
     return await turns.renew(body)
 
 
+@router.get("")
+async def latest_turn(conversation_id: UUID, user: CurrentUser, turns: Turns) -> Turn | None:
+    """How the newest turn of a conversation of the user stands; null where nothing was asked yet."""
+    return await turns.latest(user.id, conversation_id)
+
+
 @router.get("/{turn_id}")
 async def get_turn(turn_id: UUID, user: CurrentUser, turns: Turns) -> Turn:
     """How a turn of the user stands."""

@@ -9,14 +9,32 @@ from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
-from sqlalchemy import BigInteger, ColumnElement, Select, Table, Uuid, bindparam, cast, func, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    Table,
+    Uuid,
+    bindparam,
+    cast,
+    func,
+    literal,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from chatbot_conversation.tables import AnyRow, conversations, messages
-from chatbot_conversation.turns.schema import Spoken
+from chatbot_conversation.turns.schema import Spoken, StoreReply
 from chatbot_conversation.wire import Json
 
-HISTORY_MESSAGES = 20
+HISTORY_MESSAGES = 2_000
+"""However short they are."""
+MESSAGE_TOKENS = 4
+"""What each message costs beside its text, as the chat service counts it."""
+_CONTENT = ("text", "parts", "citations", "status", "model", "error", "moderation", "variant", "finish_reason")
 MOST_TOKENS = 2**31 - 1
 """That a conversation's counter holds; then it stays there, and answers are stored all the same."""
 
@@ -41,37 +59,6 @@ def own(user_id: UUID, row_id: UUID | None) -> dict[str, Any]:
     return {"own_user": user_id, "own_id": row_id}
 
 
-_QUESTION = (
-    insert(messages).on_conflict_do_nothing(index_elements=["user_id", "client_message_id"]).returning(messages.c.id)
-)
-
-
-async def insert_question(
-    session: WriteSession,
-    turn: NewTurn,
-    *,
-    parent_id: UUID | None,
-    text: str,
-    parts: list[Json],
-    client_id: str,
-    moderation: Json | None,
-) -> bool:
-    """Store the user's message. False when one with this `client_id` is there already; waits for a rival to commit."""
-    row = {
-        "user_id": turn.user_id,
-        "id": turn.user_message_id,
-        "conversation_id": turn.conversation_id,
-        "parent_id": parent_id,
-        "role": "user",
-        "text": text,
-        "parts": parts,
-        "status": "completed",
-        "client_message_id": client_id,
-        "moderation": moderation,
-    }
-    return (await session.execute(_QUESTION, row)).first() is not None
-
-
 async def insert_earlier(
     session: WriteSession, turn: NewTurn, parent_id: UUID | None, spoken: Sequence[tuple[UUID, Spoken]]
 ) -> None:
@@ -93,52 +80,32 @@ async def insert_earlier(
     await session.execute(insert(messages), rows)
 
 
-_CONVERSATION = insert(conversations)
+def content_of(reply: StoreReply) -> dict[str, Any]:
+    """Columns of the message that a reply becomes."""
+    usage = reply.usage.model_dump(exclude_none=True) if reply.usage else None
+    return {name: getattr(reply, name) for name in _CONTENT} | {"usage": usage}
 
 
-async def insert_conversation(
-    session: WriteSession, turn: NewTurn, title: str, language: str | None, *, message_count: int
-) -> None:
-    row = {
-        "user_id": turn.user_id,
-        "id": turn.conversation_id,
-        "title": title,
-        "language": language,
-        "message_count": message_count,
-        "last_message_id": turn.user_message_id,
-    }
-    await session.execute(_CONVERSATION, row)
-
-
-_REPLY = insert(messages).values(role="assistant")
-
-
-async def put_reply(session: WriteSession, turn: AnyRow, **content: Any) -> bool:
+async def put_reply(session: WriteSession, turn: AnyRow, content: dict[str, Any]) -> bool:
     """Store the reply message, in place of an earlier attempt's. False when it replaced one.
 
     An attempt that ended without text leaves the words of the earlier one and changes only how they ended. One that
     went on from where tools had waited counts on, too. The turn's row is locked: nobody else writes this message.
     """
+    before = await find_message(session, turn.user_id, turn.reply_message_id)
+    if before is None:
+        place = {"user_id": turn.user_id, "id": turn.reply_message_id, "conversation_id": turn.conversation_id}
+        reply = place | content | {"parent_id": turn.user_message_id, "role": "assistant"}
+        await session.execute(insert(messages), reply)
+        return True
+    if before.status == "requires_action":
+        content = content | {"usage": _sum(before.usage, content["usage"])}
+    ending = {name: content[name] for name in ("status", "error", "finish_reason")}
+    says = content["text"] or not before.text or content["status"] == "requires_action"
+    changes = content | {"created_at": func.now()} if says else ending
     key = (messages.c.user_id == turn.user_id) & (messages.c.id == turn.reply_message_id)
-    first = turn.attempt == 1 and turn.state == "running"
-    before = None if first else await find_message(session, turn.user_id, turn.reply_message_id)
-    existed = before is not None
-    if before is not None:
-        if before.status == "requires_action":
-            content |= {"usage": _sum(before.usage, content["usage"])}
-        ending = {name: content[name] for name in ("status", "error")}
-        says = content["text"] or not before.text or content["status"] == "requires_action"
-        changes = content | {"created_at": func.now()} if says else ending
-        await session.execute(update(messages).where(key).values(**changes))
-    else:
-        place = {
-            "user_id": turn.user_id,
-            "id": turn.reply_message_id,
-            "conversation_id": turn.conversation_id,
-            "parent_id": turn.user_message_id,
-        }
-        await session.execute(_REPLY, place | content)
-    return not existed
+    await session.execute(update(messages).where(key).values(**changes))
+    return False
 
 
 def _sum(before: Json | None, usage: Json | None) -> Json | None:
@@ -176,7 +143,7 @@ async def newest_message_id(session: ReadSession, user_id: UUID, conversation_id
     return (await session.execute(_NEWEST, own(user_id, conversation_id))).scalar()
 
 
-_TOUCH = (
+TOUCH = (
     update(conversations)
     .where(is_own(conversations))
     .values(
@@ -189,30 +156,45 @@ _TOUCH = (
 )
 
 
+def news_of(turn: NewTurn | AnyRow, last_message_id: UUID, *, added: int, tokens: int = 0) -> dict[str, Any]:
+    """What `TOUCH` is told."""
+    told = {"added": added, "tokens": tokens, "last_said": last_message_id}
+    return own(turn.user_id, turn.conversation_id) | told
+
+
 async def touch_conversation(
     session: WriteSession, turn: NewTurn | AnyRow, last_message_id: UUID, *, added: int, tokens: int = 0
 ) -> bool:
     """Count new messages in. False when the conversation has been deleted meanwhile."""
-    news = {"added": added, "tokens": tokens, "last_said": last_message_id}
-    return (await session.execute(_TOUCH, own(turn.user_id, turn.conversation_id) | news)).first() is not None
+    news = news_of(turn, last_message_id, added=added, tokens=tokens)
+    return (await session.execute(TOUCH, news)).first() is not None
 
 
 def _chain() -> Select[Any]:
     columns = (messages.c.id, messages.c.parent_id, messages.c.role, messages.c.text)
-    chain = select(*columns, literal(1).label("depth")).where(is_own(messages)).cte("chain", recursive=True)
-    older = select(*columns, chain.c.depth + 1).where(
-        messages.c.user_id == bindparam("own_user"),
-        messages.c.id == chain.c.parent_id,
-        chain.c.depth < HISTORY_MESSAGES,
-    )
-    whole = chain.union_all(older)
-    return select(whole.c.role, whole.c.text).where(whole.c.text != "").order_by(whole.c.depth.desc())
+    # A quarter of the bytes, rounded up; a long text's length is known without reading it.
+    cost = ((func.octet_length(messages.c.text) + 3) // 4 + MESSAGE_TOKENS).label("cost")
+    newest = select(*columns, literal(1).label("depth"), cost.label("spent")).where(is_own(messages))
+    chain = newest.cte("chain", recursive=True)
+    room = bindparam("room", type_=Integer)
+    before = (messages.c.user_id == bindparam("own_user")) & (messages.c.id == chain.c.parent_id)
+    # One by its key at a time: joined, Postgres may read all messages of the user for each of the chain.
+    found = select(*columns, cost).where(before).limit(1).lateral("older")
+    further = (chain.c.depth < HISTORY_MESSAGES) & (chain.c.spent <= room)
+    place = (found.c.id, found.c.parent_id, found.c.role, found.c.text)
+    older = select(*place, chain.c.depth + 1, chain.c.spent + found.c.cost).join_from(chain, found, true())
+    whole = chain.union_all(older.where(further))
+    told = (whole.c.text != "") & (whole.c.spent <= room)
+    return select(whole.c.role, whole.c.text).where(told).order_by(whole.c.depth.desc())
 
 
 _HISTORY = _chain()
 
 
-async def history(session: ReadSession, user_id: UUID, parent_id: UUID | None) -> Sequence[AnyRow]:
-    """The chain that ends at `parent_id`, oldest first, at most 20 messages; those without text are left out."""
-    rows: Sequence[AnyRow] = (await session.execute(_HISTORY, own(user_id, parent_id))).all()
+async def history(session: ReadSession, user_id: UUID, parent_id: UUID | None, room: int) -> Sequence[AnyRow]:
+    """The chain that ends at `parent_id`, oldest first, as far as it fits into so many tokens.
+
+    Messages without text are left out.
+    """
+    rows: Sequence[AnyRow] = (await session.execute(_HISTORY, own(user_id, parent_id) | {"room": room})).all()
     return rows

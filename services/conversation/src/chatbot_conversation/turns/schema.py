@@ -12,6 +12,7 @@ from chatbot_conversation.wire import (
     MAX_TEXT,
     CleanJson,
     CleanText,
+    FinishReason,
     Id,
     Json,
     Request,
@@ -23,6 +24,11 @@ from chatbot_conversation.wire import (
 
 TurnState = Literal["started", "running", "completed", "failed", "cancelled", "interrupted", "requires_action"]
 """`started` is only ever an answer: it tells this caller, and no other, to run the attempt. Stored is `running`."""
+
+
+HistoryTokens = Annotated[int, Field(ge=0, le=2**31 - 1)]
+"""How much of what was said before the caller has use for: as the room for a prompt is counted, 4 bytes a token."""
+SOME_TOKENS = 32_000
 
 
 class Spoken(Request):
@@ -48,6 +54,7 @@ class StartTurn(Request):
     """How the turn is to be answered: the chat service's own, for this and all later attempts."""
     moderation: CleanJson | None = None
     """How the question was flagged, where it was."""
+    history_tokens: HistoryTokens = SOME_TOKENS
 
 
 class Regenerate(Request):
@@ -59,6 +66,7 @@ class Regenerate(Request):
     retry: bool = False
     options: CleanJson | None = None
     """As of `StartTurn`."""
+    history_tokens: HistoryTokens = SOME_TOKENS
 
 
 class HistoryMessage(Response):
@@ -74,6 +82,7 @@ class Reply(Response):
     model: str | None
     usage: Json | None
     error: str | None
+    finish_reason: FinishReason | None
 
 
 class WaitingCall(Request):
@@ -97,6 +106,7 @@ class Approval(Request):
 
     tool_call_id: Annotated[Text, Field(min_length=1, max_length=128)]
     approved: bool
+    history_tokens: HistoryTokens = SOME_TOKENS
 
 
 class Turn(Response):
@@ -155,6 +165,7 @@ class StoreReply(Request):
     """How the answer was flagged, where it was."""
     variant: CleanText | None = None
     """The user's side of an A/B test, where it decided who answers."""
+    finish_reason: FinishReason | None = None
     spent: Spent | None = None
     """What goes into the ledger with it; None when no model was asked."""
     abandoned: bool = False

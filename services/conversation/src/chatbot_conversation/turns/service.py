@@ -19,7 +19,7 @@ from chatbot_conversation.conversations import store as conversations
 from chatbot_conversation.jobs import enqueue
 from chatbot_conversation.knowledge.service import KnowledgeService
 from chatbot_conversation.tables import AnyRow
-from chatbot_conversation.turns import approving, erasing, said, starting, store, told
+from chatbot_conversation.turns import approving, erasing, said, starting, steps, store, told
 from chatbot_conversation.turns.schema import (
     AbandonedTurn,
     Approval,
@@ -86,6 +86,14 @@ class TurnService:
             if row is None:
                 raise NotFound("There is no such turn.")
             return await turn_as_it_stands(session, row)
+
+    async def latest(self, user_id: UUID, conversation_id: UUID) -> Turn | None:
+        """The newest turn of a conversation, if it has any. Raises `NotFound` when that is not this user's."""
+        async with self._database.read() as session:
+            if await said.find_conversation(session, user_id, conversation_id) is None:
+                raise NotFound("There is no such conversation.")
+            row = await store.latest(session, user_id, conversation_id)
+            return await turn_as_it_stands(session, row) if row else None
 
     async def told(self, user_id: UUID, turn_id: UUID) -> Told:
         """What a turn was asked with. Raises `NotFound` when it is not this user's."""
@@ -199,25 +207,17 @@ async def _is_stored(session: ReadSession, turn: AnyRow, reply: StoreReply) -> b
 
 async def _close(session: WriteSession, turn: AnyRow, reply: StoreReply) -> None:
     """Give a locked, running turn its terminal state, its reply, what that has cost, and the jobs that follow."""
-    await store.finish(session, turn, reply.status, reply.waiting.model_dump(mode="json") if reply.waiting else None)
-    added = await said.put_reply(
-        session,
-        turn,
-        text=reply.text,
-        parts=reply.parts,
-        citations=reply.citations,
-        status=reply.status,
-        model=reply.model,
-        usage=reply.usage.model_dump(exclude_none=True) if reply.usage else None,
-        error=reply.error,
-        moderation=reply.moderation,
-        variant=reply.variant,
-    )
-    if reply.spent:
-        row = {"user_id": turn.user_id, "run_id": turn.id, "attempt": turn.attempt}
-        await ledger.enter(session, [row | reply.spent.model_dump()])
+    waiting = reply.waiting.model_dump(mode="json") if reply.waiting else None
     tokens = reply.usage.input_tokens + reply.usage.output_tokens if reply.usage else 0
-    await said.touch_conversation(session, turn, turn.reply_message_id, added=int(added), tokens=tokens)
+    if turn.attempt == 1 and turn.state == "running":
+        await steps.end(session, turn, reply, waiting, tokens)
+    else:
+        await store.finish(session, turn, reply.status, waiting)
+        added = await said.put_reply(session, turn, said.content_of(reply))
+        if reply.spent:
+            row = {"user_id": turn.user_id, "run_id": turn.id, "attempt": turn.attempt}
+            await ledger.enter(session, [row | reply.spent.model_dump()])
+        await said.touch_conversation(session, turn, turn.reply_message_id, added=int(added), tokens=tokens)
     to_index = [turn.user_message_id, *([turn.reply_message_id] if reply.text else [])]
     await enqueue(
         session, "index_message", [{"user_id": turn.user_id, "message_id": message_id} for message_id in to_index]

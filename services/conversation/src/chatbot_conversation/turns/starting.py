@@ -5,6 +5,7 @@ under its client message id, a regeneration's turn under its own.
 """
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
@@ -15,7 +16,7 @@ from prometheus_client import Counter
 from chatbot_conversation.jobs import enqueue
 from chatbot_conversation.knowledge.schema import Knowledge
 from chatbot_conversation.tables import AnyRow
-from chatbot_conversation.turns import said, store
+from chatbot_conversation.turns import said, steps, store
 from chatbot_conversation.turns.schema import Regenerate, StartTurn, Turn
 from chatbot_conversation.turns.views import started_turn, turn_as_it_stands
 
@@ -32,33 +33,43 @@ async def start(
     spoken = [(uuid7(), message) for message in request.earlier]
     parent_id = spoken[-1][0] if spoken else place
     new = said.NewTurn(user_id, uuid7(), conversation_id or uuid7(), uuid7(), uuid7())
-    inserted = await said.insert_question(
+    added = 1 + len(spoken)
+    row = await steps.begin(
         session,
         new,
-        parent_id=parent_id,
-        text=request.text,
-        parts=request.parts or [{"type": "text", "text": request.text}],
-        client_id=request.client_message_id,
-        moderation=request.moderation,
+        _question(request, parent_id),
+        None if conversation_id else _conversation(request, added),
+        allowed,
+        request.options,
     )
-    if not inserted:
+    if row is None:
         row = await store.lock_by_client_id(session, user_id, request.client_message_id)
         if row is None:
             raise Conflict("The message was deleted meanwhile; send it again.")
         _refuse_another(row, request)
-        return await _repeat(session, row, request.retry, knowledge, allowed)
-    added = 1 + len(spoken)
-    if conversation_id is None:
-        title = title_of(request.text)
-        await said.insert_conversation(session, new, title, request.language, message_count=added)
+        return await _repeat(session, row, request, knowledge, allowed)
     if spoken:
         await said.insert_earlier(session, new, place, spoken)
         payloads = [{"user_id": user_id, "message_id": message_id} for message_id, _ in spoken]
         await enqueue(session, "index_message", payloads)
-    row = await store.insert_turn(session, new, allowed, request.options)
     if conversation_id and not await said.touch_conversation(session, new, new.user_message_id, added=added):
         raise NotFound("There is no such conversation.")
-    return await started_turn(session, row, request.text, parent_id, knowledge, opens=conversation_id is None)
+    room, opens = request.history_tokens, conversation_id is None
+    return await started_turn(session, row, request.text, parent_id, knowledge, room=room, opens=opens)
+
+
+def _question(request: StartTurn, parent_id: UUID | None) -> dict[str, Any]:
+    return {
+        "parent_id": parent_id,
+        "text": request.text,
+        "parts": request.parts or [{"type": "text", "text": request.text}],
+        "client_message_id": request.client_message_id,
+        "moderation": request.moderation,
+    }
+
+
+def _conversation(request: StartTurn, messages: int) -> dict[str, Any]:
+    return {"title": title_of(request.text), "language": request.language, "message_count": messages}
 
 
 async def regenerate(
@@ -78,9 +89,9 @@ async def regenerate(
             raise Conflict("The message was deleted meanwhile.")
         if row.user_message_id != question.id:
             raise _used_for_another("message")
-        return await _repeat(session, row, request.retry, knowledge, allowed)
+        return await _repeat(session, row, request, knowledge, allowed)
     await _refuse_a_second(session, row)
-    return await started_turn(session, row, question.text, question.parent_id, knowledge)
+    return await started_turn(session, row, question.text, question.parent_id, knowledge, room=request.history_tokens)
 
 
 async def question_of(session: ReadSession, user_id: UUID, request: Regenerate) -> AnyRow:
@@ -91,15 +102,17 @@ async def question_of(session: ReadSession, user_id: UUID, request: Regenerate) 
     return await _message(session, user_id, message.parent_id, request.conversation_id)
 
 
-async def _repeat(session: WriteSession, row: AnyRow, retry: bool, knowledge: Knowledge, allowed: timedelta) -> Turn:
+async def _repeat(
+    session: WriteSession, row: AnyRow, request: StartTurn | Regenerate, knowledge: Knowledge, allowed: timedelta
+) -> Turn:
     """A turn that was started before: attached to, or tried again where that is wished or nobody answers it."""
     abandoned = row.state == "running" and row.given_up
     if abandoned:
         TURNS.labels("interrupted").inc()
-    if abandoned or (retry and row.state in ("failed", "cancelled", "interrupted")):
+    if abandoned or (request.retry and row.state in ("failed", "cancelled", "interrupted")):
         await _refuse_a_second(session, row)
         again = await store.start_again(session, row, allowed)
-        return await started_turn(session, again, row.text, row.parent_id, knowledge)
+        return await started_turn(session, again, row.text, row.parent_id, knowledge, room=request.history_tokens)
     return await turn_as_it_stands(session, row)
 
 

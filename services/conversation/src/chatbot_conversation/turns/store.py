@@ -48,13 +48,7 @@ _FIRST_ATTEMPT = insert(turns).values(
     deadline=func.now() + bindparam("allowed", type_=Interval),
     leased_until=func.now() + FIRST_LEASE,
 )
-_TURN = _FIRST_ATTEMPT.returning(turns)
 _REGENERATION = _FIRST_ATTEMPT.on_conflict_do_nothing(index_elements=["user_id", "request_id"]).returning(turns)
-
-
-async def insert_turn(session: WriteSession, turn: NewTurn, allowed: timedelta, options: Json | None) -> AnyRow:
-    row: AnyRow = (await session.execute(_TURN, _columns(turn, allowed, options))).one()
-    return row
 
 
 async def insert_regeneration(
@@ -138,6 +132,13 @@ async def lock_own(session: WriteSession, user_id: UUID, turn_id: UUID) -> AnyRo
     """A turn of the user, as `lock_by_client_id` has it."""
     query = _turn_with_question().where(turns.c.user_id == user_id, turns.c.id == turn_id)
     row: AnyRow | None = (await session.execute(query.with_for_update(of=turns))).first()
+    return row
+
+
+async def latest(session: ReadSession, user_id: UUID, conversation_id: UUID) -> AnyRow | None:
+    inside = (turns.c.user_id == user_id) & (turns.c.conversation_id == conversation_id)
+    query = _turn_with_question().where(inside).order_by(turns.c.id.desc()).limit(1)
+    row: AnyRow | None = (await session.execute(query)).first()
     return row
 
 

@@ -19,11 +19,17 @@ async def started_turn(
     knowledge: Knowledge,
     waiting: Waiting | None = None,
     *,
+    room: int,
     opens: bool = False,
 ) -> Turn:
-    """The answer for the one caller who runs the attempt. `opens`: the conversation has been made for this turn."""
+    """The answer for the one caller who runs the attempt.
+
+    Args:
+        room: tokens of what was said before.
+        opens: the conversation has been made for this turn.
+    """
     conversation = None if opens else await said.find_conversation(session, row.user_id, row.conversation_id)
-    earlier = await said.history(session, row.user_id, parent_id) if parent_id else []
+    earlier = await said.history(session, row.user_id, parent_id, room) if parent_id else []
     return _turn(
         row,
         "started",

@@ -1,13 +1,13 @@
 """SQL of the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
 from sqlalchemy import CTE, ColumnElement, Select, Table, Text, cast, func, literal_column, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from chatbot_conversation.paging import windowed
 from chatbot_conversation.tables import AnyRow, feedback, ledger, messages
@@ -20,17 +20,24 @@ LATELY = timedelta(minutes=2)
 """Longer than that, for clocks that differ."""
 
 
-_NEW = insert(ledger)
 _CHANGED = ("model", "input_tokens", "output_tokens", "cost", "estimated", "variant")
-_ENTER = _NEW.on_conflict_do_update(
-    index_elements=["user_id", "run_id", "attempt"],
-    set_={name: _NEW.excluded[name] for name in _CHANGED},
-    where=ledger.c.estimated & ~_NEW.excluded.estimated,
-)
+
+
+def entering(row: Mapping[str, Any] | None = None) -> Insert:
+    """An attempt that is there stays as it is, unless it was estimated and now is counted."""
+    new = insert(ledger) if row is None else insert(ledger).values(row)
+    return new.on_conflict_do_update(
+        index_elements=["user_id", "run_id", "attempt"],
+        set_={name: new.excluded[name] for name in _CHANGED},
+        where=ledger.c.estimated & ~new.excluded.estimated,
+    )
+
+
+_ENTER = entering()
 
 
 async def enter(session: WriteSession, rows: Sequence[dict[str, Any]]) -> None:
-    """An attempt that is there stays as it is, unless it was estimated and now is counted."""
+    """Into the ledger, see `entering`."""
     if not rows:
         return
     await session.execute(_ENTER, list(rows))

@@ -11,6 +11,7 @@ export const EMPTY = Object.freeze({
   tools: [],
   citations: [],
   error: null, // {type, title} of one that failed
+  reason: null, // length or content_filter, of one that is completed and yet not whole
   run: null,
   conversation: null,
   question: null,
@@ -34,7 +35,7 @@ export function reduce(answer, event) {
     case "tool.finished": return called(answer, event, event.status, event.content);
     case "citation":
       return { ...answer, citations: [...answer.citations.filter(({ index }) => index !== event.index), event] };
-    case "run.finished": return ended({ ...answer, text: event.content || answer.text }, "completed", event);
+    case "run.finished": return ended({ ...answer, text: event.content || answer.text, reason: event.finish_reason ?? null }, "completed", event);
     case "run.failed": return ended({ ...answer, error: event.error ?? null }, "failed", event);
     case "run.cancelled": return ended(answer, "cancelled", event);
     case "run.interrupted": return ended(answer, "interrupted", event);
@@ -46,7 +47,7 @@ export function reduce(answer, event) {
 export function stored(message) {
   const answer = {
     ...EMPTY, text: message.text, tools: toolsOf(message.parts ?? []), citations: message.citations ?? [],
-    error: message.error ? errorOf(message.error) : null, conversation: message.conversation_id,
+    error: message.error ? errorOf(message.error) : null, reason: message.finish_reason ?? null, conversation: message.conversation_id,
     question: message.parent_id, message: message.id, rating: message.feedback ?? null,
   };
   return ended(answer, message.status);

@@ -28,14 +28,19 @@ const ENDINGS = {
   interrupted: "This answer was interrupted before it was complete. What there is of it is kept.",
   requires_action: "This answer waits until you say whether a tool may be used.",
 };
+const CUT = {
+  length: "This answer was cut off: it has reached the longest length that is set.",
+  content_filter: "A filter has withheld this answer, or the rest of it.",
+};
 
 /**
  * How an answer ended, where it did not simply end.
  *
- * @param {{status: string, error: object | null}} answer as reducer.js has it
- * @returns {{text: string, retryable: boolean}} no text for one that is complete, or under way
+ * @param {{status: string, error: object | null, reason: string | null}} answer as reducer.js has it
+ * @returns {{text: string, retryable: boolean}} no text for one that is whole, or under way
  */
-export function ending({ status, error }) {
+export function ending({ status, error, reason }) {
   if (status === "failed" && error) return told(error);
+  if (status === "completed") return { text: CUT[reason] ?? "", retryable: false };
   return { text: ENDINGS[status] ?? "", retryable: status in ENDINGS && status !== "requires_action" };
 }

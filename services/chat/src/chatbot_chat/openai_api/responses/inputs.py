@@ -64,4 +64,5 @@ def _since(message: Item) -> Iterator[Item]:
         yield _message(message["role"], message["content"])
     for call in message["tool_calls"]:
         made = {"call_id": call["id"], "name": call["name"], "arguments": call["arguments"]}
-        yield {"type": "function_call"} | made | done
+        extra = {"extra_content": call["extra"]} if call.get("extra") else {}
+        yield {"type": "function_call"} | made | done | extra

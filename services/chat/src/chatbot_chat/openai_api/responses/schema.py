@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from chatbot_chat.openai_api.raw import Refused, choice_of, functions_of
+from chatbot_chat.openai_api.raw import Refused, choice_of, format_of, functions_of
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest, ContentPart
 
 Name = Annotated[str, StringConstraints(max_length=64)]
@@ -29,6 +29,8 @@ class InputItem(BaseModel):
     name: str = ""
     arguments: str = ""
     output: str | list[ContentPart] | None = None
+    extra_content: dict[str, Any] | None = None
+    """What the call's provider wants back with it, as it came."""
 
     @property
     def text(self) -> str:
@@ -49,6 +51,12 @@ class ConversationName(BaseModel):
     id: UUID
 
 
+class TextOptions(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    format: dict[str, Any] | None = None
+
+
 def _functions(tools: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
     for tool in tools or ():
         if tool.get("type") != "function" or not isinstance(tool.get("name"), str):
@@ -56,13 +64,6 @@ def _functions(tools: list[dict[str, Any]] | None) -> list[dict[str, Any]] | Non
                 f"only tools of type function, with a name, are the client's; not {str(tool.get('type'))[:40]!r}"
             )
     return tools
-
-
-def _plain(text: dict[str, Any] | None) -> dict[str, Any] | None:
-    form = (text or {}).get("format")
-    if isinstance(form, dict) and form.get("type", "text") != "text":
-        raise ValueError("only format type text is given here; /v1/chat/completions takes response_format")
-    return text
 
 
 def _no_template(prompt: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -94,7 +95,7 @@ class ResponseRequest(BaseModel):
     parallel_tool_calls: bool | None = None
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    text: Annotated[dict[str, Any] | None, AfterValidator(_plain)] = None
+    text: TextOptions | None = None
     prompt: Annotated[dict[str, Any] | None, AfterValidator(_no_template)] = None
 
     @model_validator(mode="after")
@@ -106,6 +107,11 @@ class ResponseRequest(BaseModel):
                 if getattr(self, field):
                     raise ValueError(f"{field} needs store: true; what is not stored has to be sent along in input")
         return self
+
+    @property
+    def format(self) -> dict[str, Any] | None:
+        """Of the text, as the client has it."""
+        return self.text.format if self.text else None
 
     @property
     def stored(self) -> bool:
@@ -141,6 +147,7 @@ class ResponseRequest(BaseModel):
             temperature=self.temperature,
             top_p=self.top_p,
             parallel_tool_calls=self.parallel_tool_calls,
+            response_format=format_of(self.format),
             tools=functions_of(self.tools),
             tool_choice=choice_of(self.tool_choice),
         )
@@ -179,4 +186,5 @@ def _call(said: list[ChatMessage], item: InputItem) -> None:
     if not said or said[-1].role != "assistant":
         said.append(ChatMessage(role="assistant"))
     function = {"name": item.name, "arguments": item.arguments}
-    said[-1].tool_calls = [*(said[-1].tool_calls or ()), {"id": item.call_id, "type": "function", "function": function}]
+    call = {"id": item.call_id, "type": "function", "function": function, "extra_content": item.extra_content}
+    said[-1].tool_calls = [*(said[-1].tool_calls or ()), call]

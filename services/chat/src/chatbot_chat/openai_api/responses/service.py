@@ -13,7 +13,7 @@ from chatbot_common.identity import User
 
 from chatbot_chat.budgets.windows import BudgetUsedUp
 from chatbot_chat.conversation_client import Knowledge, Options, Turn
-from chatbot_chat.openai_api.raw import Refused, raw_request, refuse_forced_tools
+from chatbot_chat.openai_api.raw import Refused, raw_request, refuse_forced_tools, refuse_format
 from chatbot_chat.openai_api.responses.inputs import InputWindow, items_of, page_of
 from chatbot_chat.openai_api.responses.schema import ResponseRequest
 from chatbot_chat.openai_api.responses.stateless import Stateless
@@ -44,8 +44,7 @@ CALLS_BEFORE = (
     "previous_response_id, and then the text with the id of that answer; or all of it with store: false."
 )
 UNANSWERED = (
-    "No tool output found for function call {}. Send it with the same previous_response_id, and then the text with the "
-    "id of that answer."
+    "No tool output found for function call {}. Send it with {} {!r}, and then the text with what comes of that."
 )
 
 SYSTEM = ("system", "developer")
@@ -78,7 +77,7 @@ class ResponseService:
         if any(item.role == "tool" or item.tool_calls for item in said[: question or 0]):
             raise Refused("input", CALLS_BEFORE)
         if question is not None and previous and (open_calls := as_it_stands(previous).calls):
-            raise Refused("input", UNANSWERED.format(open_calls[0]["tool_call_id"]))
+            raise Refused("input", _unanswered(request, open_calls))
         others = [item for item in asked.messages if question is None or item is not said[question]]
         if others:  # the question itself is judged by who starts the run
             await self._completions.moderate(asked.model_copy(update={"messages": others}))
@@ -93,9 +92,9 @@ class ResponseService:
             "earlier": [{"role": item.role, "text": item.text} for item in earlier],
             "client_message_id": name,
             "conversation_id": str(request.conversation_id) if request.conversation_id else None,
-            "options": _with(options, told),
+            "options": _with(options, told) | {"sent": 0 if request.truncation == "auto" else len(earlier)},
         }
-        if previous:
+        if previous and request.previous_response_id:
             body["conversation_id"] = str(previous.conversation_id)
             body["parent_message_id"] = str(previous.reply_message_id)
         model = request.model if options.raw else None
@@ -117,11 +116,12 @@ class ResponseService:
         if previous is None or not made:
             raise Refused(
                 "input",
-                "These outputs belong to no call: name the response that made it as previous_response_id, "
-                "or send the question and the call along.",
+                "These outputs belong to no call: name the response that made it as previous_response_id, or its "
+                "conversation, or send the question and the call along.",
             )
         calls = [
-            {"id": item["tool_call_id"], "type": "function", "function": {key: item[key] for key in CALLED}}
+            {"id": item["tool_call_id"], "function": {key: item[key] for key in CALLED}}
+            | {"extra_content": item.get("extra_content")}
             for item in made
         ]
         question = ChatMessage(role="user", content=previous.text)
@@ -133,12 +133,19 @@ class ResponseService:
             "conversation_id": str(previous.conversation_id),
             "message_id": str(previous.user_message_id),
             "client_message_id": name,
-            "options": _with(options, told, before),
+            "options": _with(options, told, before) | {"sent": previous.options.sent if previous.options else 0},
         }
         return await self._runs.regenerate(user, body, options.model, None)
 
     async def _previous(self, user: User, request: ResponseRequest) -> Turn | None:
-        """Raises `NoSuchResponse`. Conflict: it is not finished."""
+        """The response that this one goes on from, or the newest of the conversation that it names.
+
+        Raises:
+            NoSuchResponse. UpstreamProblem: status 404 for a conversation of somebody else. Conflict: the response
+            is not finished.
+        """
+        if request.conversation_id:
+            return await self._runs.latest(user, request.conversation_id)
         if not request.previous_response_id:
             return None
         previous = await self.turn(user, request.previous_response_id)
@@ -162,6 +169,7 @@ class ResponseService:
         self._completions.check(request.model)
         asked, raw = request.completion, request.model != self._assistant
         request.refuse_unheld(raw)
+        refuse_format("text", request.model, asked.format, self._completions.formats(request.model))
         if not raw and (request.tools or any(item.role == "tool" for item in asked.messages)):
             raise Refused("tools", "The assistant uses its own tools; those of the client are for the raw models.")
         tools, choice = request.tools or [], request.tool_choice
@@ -183,6 +191,7 @@ class ResponseService:
             tool_choice=choice,
             parallel_tool_calls=asked.parallel,
             max_tool_calls=request.max_tool_calls,
+            format=asked.format,
         )
 
     async def turn(self, user: User, response_id: str) -> Turn:
@@ -266,6 +275,13 @@ def _with(options: Options, told: ModelRequest | None, before: Sequence[Json] = 
     exchange = [*before, *map(asdict, told.messages[1:])]
     choice = {"may_call": told.may_call, "must_call": told.must_call}
     return options.model_copy(update={"exchange": exchange} | choice).model_dump()
+
+
+def _unanswered(request: ResponseRequest, calls: Sequence[Json]) -> str:
+    place = ("previous_response_id", request.previous_response_id)
+    if request.conversation_id:
+        place = ("conversation", str(request.conversation_id))
+    return UNANSWERED.format(calls[0]["tool_call_id"], *place)
 
 
 def _run_id(response_id: str) -> UUID:

@@ -1,16 +1,14 @@
 """A response that is not stored: a completion, in the words of responses."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 
 from chatbot_common.errors import Problem
 
 from chatbot_chat.conversation_client import Options
 from chatbot_chat.openai_api.answering import Answering
-from chatbot_chat.openai_api.responses.wording import Cut, Ending, Json, State, Telling, frame, stateless
+from chatbot_chat.openai_api.responses.wording import CUTS, Ending, Json, State, Telling, frame, stateless
 from chatbot_chat.sse import guarded
-
-CUTS: Mapping[str, Cut] = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
 class Stateless:
@@ -52,6 +50,7 @@ class Stateless:
         error = {"type": problem.as_json()["type"], "title": str(problem)} if problem else None
         cut = CUTS.get(self._answering.reason)
         calls = [
-            {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments} for call in self._answering.calls
+            {"tool_call_id": call.id, "name": call.name, "arguments": call.arguments, "extra_content": call.extra}
+            for call in self._answering.calls
         ]
         return Ending(state, self._answering.text, self._answering.citations, counted, error, cut, calls)

@@ -5,7 +5,7 @@ replica, gives the same numbers. Where the run's log is gone, only how it ended 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID
@@ -16,14 +16,16 @@ from chatbot_common.ids import uuid7
 from chatbot_chat.conversation_client import Options, Turn
 from chatbot_chat.openai_api.completion import annotations_of
 from chatbot_chat.prompt import TEMPERATURE
-from chatbot_chat.runs.events import Event, failure
+from chatbot_chat.runs.events import Event, cut, failure
 
 PREFIX = "resp_"
 INTERRUPTED = "The answer was interrupted; ask again."
-BUSY = ("provider-overloaded", "budget-used-up")
+BUSY = ("provider-overloaded", "budget-used-up", "budget-held")
 
 State = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
 Cut = Literal["max_output_tokens", "content_filter"]
+CUTS: Mapping[str, Cut] = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""By the reason for which a model ended."""
 Json = dict[str, Any]
 
 
@@ -39,7 +41,7 @@ class Ending:
     cut: Cut | None = None
     """Why there is not more of it."""
     calls: Sequence[Json] = ()
-    """Of the client's tools: `{tool_call_id, name, arguments}`."""
+    """Of the client's tools: `{tool_call_id, name, arguments, extra_content?}`."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,8 @@ class Response:
 
     def body(self, ending: Ending) -> Json:
         options, usage = self.options, ending.usage
-        spent = bool(usage and usage["output_tokens"] >= (options.max_output_tokens or float("inf")))
-        cut = ending.cut or ("max_output_tokens" if spent else None)
-        state = "incomplete" if ending.state == "completed" and cut else ending.state
-        said = state != "in_progress" and (ending.text or (ending.state == "completed" and not ending.calls))
+        state = "incomplete" if ending.state == "completed" and ending.cut else ending.state
+        said = state != "in_progress" and (ending.text or (state == "completed" and not ending.calls))
         calls = [self.call(number, call) for number, call in enumerate(ending.calls)]
         return {
             "id": self.id,
@@ -73,7 +73,7 @@ class Response:
             "status": state,
             "background": options.background,
             "error": _error(ending.error),
-            "incomplete_details": {"reason": cut} if state == "incomplete" else None,
+            "incomplete_details": {"reason": ending.cut} if state == "incomplete" else None,
             "instructions": options.instructions,
             "max_output_tokens": options.max_output_tokens,
             "max_tool_calls": options.max_tool_calls,
@@ -85,7 +85,7 @@ class Response:
             "conversation": {"id": str(self.conversation_id)} if self.conversation_id else None,
             "store": self.stored,
             "temperature": TEMPERATURE if options.temperature is None else options.temperature,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": _format(options.format)},
             "tool_choice": options.tool_choice or "auto",
             "tools": [{"parameters": None, "strict": None} | tool for tool in options.tools],
             "top_p": 1.0 if options.top_p is None else options.top_p,
@@ -98,7 +98,7 @@ class Response:
         return replace(ending, calls=calls) if self.options.tools else ending
 
     def message(self, ending: Ending) -> Json:
-        state = "completed" if ending.state == "completed" else "incomplete"
+        state = "completed" if ending.state == "completed" and not ending.cut else "incomplete"
         return self.item(state, [_part(ending.text, ending.citations)])
 
     def item(self, state: str, content: list[Json]) -> Json:
@@ -107,7 +107,8 @@ class Response:
     def call(self, number: int, call: Json, state: str = "completed") -> Json:
         """The `number`-th call of a tool of the client; its arguments come while it is `in_progress`."""
         whole = {"id": f"fc_{self.run_id.hex}_{number}", "type": "function_call", "status": state, "name": call["name"]}
-        return whole | {"call_id": call["tool_call_id"], "arguments": call["arguments"] if state == "completed" else ""}
+        told = whole | {"call_id": call["tool_call_id"], "arguments": call["arguments"] if state == "completed" else ""}
+        return told | ({"extra_content": call["extra_content"]} if call.get("extra_content") else {})
 
 
 class Telling:
@@ -231,8 +232,8 @@ def as_it_stands(turn: Turn) -> Ending:
     if turn.state in ("started", "running", "requires_action") or turn.reply is None:
         return Ending("in_progress")
     reply = turn.reply
-    error = {"error": failure(reply.error)} if reply.error else {}
-    ending = ending_of(reply.status, reply.text, reply.citations, reply.usage, error)
+    data = {"error": failure(reply.error)} if reply.error else cut(reply.finish_reason)
+    ending = ending_of(reply.status, reply.text, reply.citations, reply.usage, data)
     return replace(ending, calls=calls_of(reply.parts)) if turn.options and turn.options.tools else ending
 
 
@@ -243,10 +244,10 @@ def calls_of(parts: Sequence[Json]) -> list[Json]:
 
 
 def ending_of(status: str, text: str, citations: Sequence[Json], usage: Json | None, data: Json) -> Ending:
-    """From how a run ended; `data` may have its `error`."""
+    """From how a run ended; `data` may have its `error`, or its `finish_reason`."""
     match status:
         case "completed" | "finished":
-            return Ending("completed", text, citations, usage)
+            return Ending("completed", text, citations, usage, cut=CUTS.get(data.get("finish_reason", "")))
         case "cancelled":
             return Ending("cancelled", text, citations, usage)
         case "failed":
@@ -268,6 +269,11 @@ def stateless(options: Options) -> Response:
 def _part(text: str, citations: Sequence[Json]) -> Json:
     annotations = [{"type": "url_citation"} | item["url_citation"] for item in annotations_of(text, citations)]
     return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
+
+
+def _format(told: Json | None) -> Json:
+    """Of `response_format` as chat completions have it."""
+    return {"type": told["type"]} | told.get("json_schema", {}) if told else {"type": "text"}
 
 
 def _error(error: dict[str, str] | None) -> Json | None:
