@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from chatbot_operator.drift import Item, differences, other_managers, owns, show, we_own
+from chatbot_operator.drift import Item, differences, show
+from chatbot_operator.managed import other_managers, owns, we_own
 
 CHAT = {"containers": [{"name": "chat", "image": "chat:1"}]}
 

@@ -29,7 +29,7 @@ class TestTranslate:
             (answer(404, reason="NotFound"), faults.NotFound),
             (answer(409, reason="AlreadyExists"), faults.AlreadyExists),
             (answer(409, reason="Conflict"), faults.Conflict),
-            (answer(422, reason="Invalid"), faults.Refused),
+            (answer(422, reason="Invalid"), faults.Invalid),
             (answer(403, reason="Forbidden"), faults.Refused),
             (answer(401, reason="Unauthorized"), faults.Unavailable),
             (answer(429), faults.Unavailable),
@@ -39,6 +39,12 @@ class TestTranslate:
     )
     def test_each_code_is_what_to_do_about_it(self, error: ApiException, kind: type[faults.ApiFault]) -> None:
         assert type(faults.translate(error)) is kind
+
+    def test_what_is_invalid_names_its_fields(self) -> None:
+        causes = [{"reason": "FieldValueDuplicate", "field": "spec.ports[1].name"}]
+        fault = faults.translate(answer(422, reason="Invalid", details={"causes": causes}))
+        assert isinstance(fault, faults.Invalid)
+        assert fault.fields == ("spec.ports[1].name",)
 
     def test_a_webhook_that_is_down_concerns_what_it_was_asked_about_alone(self) -> None:
         said = (

@@ -2,16 +2,16 @@
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
 
 import structlog
 
 from chatbot_operator import names
 from chatbot_operator.cluster import Cluster, identify
 from chatbot_operator.components.metadata import applied_hash
-from chatbot_operator.drift import Path, differences, fixed, other_managers, show, we_own
-from chatbot_operator.faults import Conflict
+from chatbot_operator.drift import Path, differences, fixed, show
+from chatbot_operator.faults import Conflict, Invalid
 from chatbot_operator.kinds import DISK
+from chatbot_operator.managed import Found, handed_over, managers, other_managers, rivals, strays, we_own
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.world import Manifest
 
@@ -104,8 +104,6 @@ class Applier:
             if left := await self._cluster.delete(live, "Orphan"):
                 self._answers.append(left)
             return True
-        if applied_hash(live) != applied_hash(wanted):
-            return await self._change(wanted, live)
         return await self._take_back(child, wanted, live, moved)
 
     def answers(self) -> list[Manifest]:
@@ -125,10 +123,6 @@ class Applier:
             raise NameTaken(f"{kind} {name} exists and is not ours: delete it, or give the resource another name.")
         return live
 
-    async def _change(self, wanted: Manifest, live: Manifest) -> bool:
-        await self._hand_over_replicas(wanted, live)
-        return await self._apply(wanted)
-
     async def _wake(self, child: Child, wanted: Manifest, live: Manifest) -> bool | Taken:
         """An HPA leaves a Deployment alone that was scaled to nothing, and would for ever.
 
@@ -147,32 +141,73 @@ class Applier:
         if before is None and writers and applied_hash(live) == applied_hash(wanted):
             hint = " Leave the number to it with scaling.mode External."
             taken = Taken(child, writers[0], [show(REPLICAS)])
-            return await self._fight(taken, lambda: self._hold_replicas(wanted, replicas), hint)
+            self._refuse_to_fight(taken, hint)
+            await self._hold_replicas(wanted, replicas)
+            return self._won(taken)
         await self._hold_replicas(wanted, replicas)
         log.warning("woken from 0 replicas", child=child, replicas=replicas)
         return True
 
     async def _take_back(self, child: Child, wanted: Manifest, live: Manifest, moved: frozenset[Path]) -> bool | Taken:
-        managers = [name for path in sorted(moved, key=show) for name in other_managers(live, path)]
-        if not managers:
-            # Nobody's doing: the API server writes a value in its own way, which we have forgotten with a restart.
-            return await self._change(wanted, live)
-        taken = Taken(child, managers[0], sorted(map(show, moved)))
-        return await self._fight(taken, lambda: self._change(wanted, live))
+        """Apply, also against others, unless it was done too often."""
+        fields = sorted(map(show, moved))
+        # After an edit of ours it is no fight.
+        edited = applied_hash(live) != applied_hash(wanted)
+        writers = [name for path in sorted(moved, key=show) for name in other_managers(live, path) if not edited]
+        if writers:
+            self._refuse_to_fight(Taken(child, writers[0], fields))
+        await self._hand_over_replicas(wanted, live)
+        writers += await self._apply_over(child, wanted, live, moved)
+        # Without a writer it is nobody's doing: the API server writes a value in its own way, which we have forgotten
+        # with a restart.
+        return self._won(Taken(child, writers[0], fields)) if writers else True
 
-    async def _fight(self, taken: Taken, take_back: Callable[[], Awaitable[object]], hint: str = "") -> Taken:
-        """Take fields back, unless it was done too often.
+    async def _apply_over(self, child: Child, wanted: Manifest, live: Manifest, moved: frozenset[Path]) -> list[str]:
+        """
+        Returns:
+            Whose fields stood in the way.
+        """
+        by: list[str] = []
+        if found := strays(wanted, live, moved):
+            by = managers(live, found)
+            live = await self._make_ours(child, wanted, live, found, moved)
+        try:
+            await self._apply(wanted)
+        except Invalid as invalid:
+            if not (found := rivals(wanted, live, moved, invalid.fields)):
+                raise
+            by = [*by, *managers(live, found)]
+            await self._make_ours(child, wanted, live, found, moved)
+            await self._apply(wanted)
+        return by
 
+    async def _make_ours(
+        self, child: Child, wanted: Manifest, live: Manifest, found: Found, moved: frozenset[Path]
+    ) -> Manifest:
+        """What is ours, and not wanted, goes with the next apply."""
+        self._refuse_to_fight(Taken(child, managers(live, found)[0], sorted(map(show, moved))))
+        metadata = {"resourceVersion": live["metadata"]["resourceVersion"]}
+        body = {"metadata": metadata | {"managedFields": handed_over(wanted, live, found)}}
+        answer = await self._cluster.patch(*child, body)
+        self._answers.append(answer)
+        return answer
+
+    def _refuse_to_fight(self, taken: Taken, hint: str = "") -> None:
+        """
         Args:
             hint: what else may be done, as another sentence.
+
+        Raises:
+            Fought: it was done too often.
         """
         child = taken.child
         if self._fought_enough(child):
             raise Fought(f"{', '.join(taken.fields[:3])} of {child[0]} {child[2]} is changed by {taken.manager}.{hint}")
-        await take_back()
-        self._fights.setdefault(child, deque(maxlen=FIGHTS)).append(time.monotonic())
+
+    def _won(self, taken: Taken) -> Taken:
+        self._fights.setdefault(taken.child, deque(maxlen=FIGHTS)).append(time.monotonic())
         self._metrics.conflicts.inc()
-        log.warning("fields taken back", child=child, manager=taken.manager, fields=taken.fields)
+        log.warning("fields taken back", child=taken.child, manager=taken.manager, fields=taken.fields)
         return taken
 
     def _fought_enough(self, child: Child) -> bool:

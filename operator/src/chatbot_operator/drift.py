@@ -1,9 +1,8 @@
-"""Whether a live object still says what we want of it, and who says otherwise. Pure.
+"""Whether a live object still says what we want of it. Pure; managed.py says who says otherwise.
 
 The API server adds defaults, status and other managers' fields, so what we want is compared as a part of what is.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import DecimalException
@@ -11,7 +10,6 @@ from typing import Any
 
 from chatbot_resource.fields import amount
 
-from chatbot_operator import names
 from chatbot_operator.world import Manifest
 
 
@@ -72,34 +70,6 @@ def show(path: Path) -> str:
     return text.removeprefix(".")
 
 
-def other_managers(live: Manifest, path: Path) -> list[str]:
-    """Who, besides us, has last written a field; by name, the latest first."""
-    entries = [entry for entry in _managed(live) if entry.get("manager") not in (names.FIELD_MANAGER,)]
-    owning = [entry for entry in entries if owns(entry.get("fieldsV1") or {}, path)]
-    owning.sort(key=lambda entry: str(entry.get("time", "")), reverse=True)
-    return list(dict.fromkeys(str(entry["manager"]) for entry in owning))
-
-
-def we_own(live: Manifest, path: Path) -> bool:
-    """Whether leaving the field out of the next apply would remove it."""
-    return any(
-        owns(entry.get("fieldsV1") or {}, path)
-        for entry in _managed(live)
-        if entry.get("manager") == names.FIELD_MANAGER and entry.get("operation") == "Apply"
-    )
-
-
-def owns(fields: Mapping[str, Any], path: Path) -> bool:
-    """Whether a `fieldsV1` holds the field; a map or list held as a whole holds all in it."""
-    node: Any = fields
-    for part in path:
-        below = _step(node, part)
-        if below is None:
-            return node is not fields and not set(node) - {"."}
-        node = below
-    return True
-
-
 def _is_quantity(path: Path) -> bool:
     """Fields that the API server writes in its own way: `1000m` becomes `1`."""
     return path[:1] == ("spec",) and (path[-1] in QUANTITIES or path[-2:-1] in AMOUNTS)
@@ -110,20 +80,6 @@ def _same_amount(wanted: Any, live: Any) -> bool:
         return amount(str(wanted)) == amount(str(live))
     except (AttributeError, KeyError, DecimalException):  # no quantity that a resource may hold
         return False
-
-
-def _managed(live: Manifest) -> list[Manifest]:
-    """All but who writes what was observed; replicas are often written through `scale`."""
-    return [entry for entry in live["metadata"].get("managedFields") or [] if entry.get("subresource") != "status"]
-
-
-def _step(node: Mapping[str, Any], part: str | int | Item) -> Any:
-    if isinstance(part, Item):
-        for name, below in node.items():
-            if name.startswith("k:") and str(json.loads(name[2:]).get(part.key)) == part.value:
-                return below
-        return None
-    return node.get(f"f:{part}")
 
 
 def _in_lists(wanted: list[Any], live: list[Any], path: Path, whole: bool) -> Iterator[Path]:

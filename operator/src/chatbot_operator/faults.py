@@ -6,7 +6,7 @@ from typing import Any
 
 from kubernetes.aio.client.exceptions import ApiException
 
-CONFLICT, TOO_MANY, SERVER_ERROR = 409, 429, 500
+CONFLICT, INVALID, TOO_MANY, SERVER_ERROR = 409, 422, 429, 500
 LONGEST_AWAY = 300.0
 """Seconds that a server is stayed away from at its own word: a proxy that asks for a day would hide what is edited."""
 FENCED = "this pod is not the leader"
@@ -39,6 +39,15 @@ class AlreadyExists(Conflict):
 
 class Refused(ApiFault):
     """Forbidden, invalid, against a policy or asked of a webhook that is down: it concerns this one object alone."""
+
+
+class Invalid(Refused):
+    """It would say what an object of its kind cannot say."""
+
+    def __init__(self, message: str, reason: str = "", fields: tuple[str, ...] = ()) -> None:
+        super().__init__(message, reason)
+        self.fields = fields
+        """What is wrong, as `spec.ports[1].name`."""
 
 
 class Unnoticed(Refused):
@@ -74,8 +83,10 @@ def translate(error: ApiException) -> ApiFault:
         return Unavailable(message, reason, _retry_after(error, status))
     if code == 404:
         return NotFound(message, reason)
-    if "NamespaceTerminating" in _causes(status):
+    if "NamespaceTerminating" in _causes(status, "reason"):
         return NamespaceGoing(message, reason)
+    if code == INVALID:
+        return Invalid(message, reason, tuple(_causes(status, "field")))
     return Refused(message, reason)
 
 
@@ -88,9 +99,9 @@ def _body(error: ApiException) -> dict[str, Any]:
     return {}
 
 
-def _causes(status: dict[str, Any]) -> list[str]:
+def _causes(status: dict[str, Any], what: str) -> list[str]:
     details = status.get("details") or {}
-    return [str(cause.get("reason")) for cause in details.get("causes") or []]
+    return [str(cause.get(what)) for cause in details.get("causes") or []]
 
 
 def _retry_after(error: ApiException, status: dict[str, Any]) -> float:

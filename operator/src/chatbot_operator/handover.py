@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 from chatbot_operator.applying import REPLICAS, Applier
-from chatbot_operator.drift import we_own
+from chatbot_operator.managed import we_own
 from chatbot_operator.progress import Progress
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest, Observed, Step

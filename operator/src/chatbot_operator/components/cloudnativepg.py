@@ -13,7 +13,7 @@ from chatbot_operator import names
 from chatbot_operator.components import dependencies, postgres, reads, sizes
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import CLOUD_NATIVE_PG, manifest
-from chatbot_operator.drift import we_own
+from chatbot_operator.managed import we_own
 from chatbot_operator.pod_findings import pods_finding
 from chatbot_operator.readiness import ended
 from chatbot_operator.world import Blocked, Manifest
