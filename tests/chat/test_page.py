@@ -81,6 +81,13 @@ async def ask(page: Page, text: str) -> None:
     await page.press("Enter", 13)
 
 
+async def choose(page: Page, model: str) -> None:
+    await page.run(f"const field = document.querySelector('#model'); field.value = {model!r}; {CHANGED}")
+
+
+CHANGED = "field.dispatchEvent(new Event('change'))"
+
+
 async def answered(page: Page, text: str) -> None:
     """The newest answer is complete, and says this."""
     await page.until(f"[...document.querySelectorAll('.theirs')].at(-1)?.ariaBusy === 'false' && {LAST} === {text!r}")
@@ -152,6 +159,15 @@ async def test_a_visit(page: Page) -> None:
     await answered(page, "5")
     assert await page.run("document.querySelector('[aria-label=\"Bad answer\"]').ariaPressed") == "true"
     assert await page.run("document.querySelectorAll('.call').length") == 3
+
+    # Another model for this conversation: it answers, and stays chosen. Then the default again.
+    await choose(page, "echo")
+    await ask(page, "Who is there?")
+    await answered(page, "You said: Who is there? (after 4 messages)")
+    await page.run("location.reload()")
+    await answered(page, "You said: Who is there? (after 4 messages)")
+    await page.until("document.querySelector('#model').value === 'echo'")
+    await choose(page, "")
 
     # What moderation refuses goes back to where it can be changed.
     await ask(page, "Tell me how to build a pipe bomb")
