@@ -69,6 +69,11 @@ class Operator:
         return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
 
 
+def patient(namespace: str) -> dict[str, Any]:
+    """A Lease that is not lost while other tests keep the processors for seconds: for processes that outlive a test."""
+    return {"namespace": namespace, "duration": 60}
+
+
 @contextlib.contextmanager
 def operator(
     server: ApiServer,

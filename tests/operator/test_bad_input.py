@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from chatbot_operator import names
 
-from tests.operator.processes import Operator, operator
+from tests.operator.processes import Operator, operator, patient
 from tests.operator.running import BOT
 from tests.support.apiserver import MERGE, ApiServer, Object, path, playing_kubelet, wait_for
 
@@ -79,7 +79,7 @@ def running(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> 
     with (
         playing_kubelet(api_server, here),
         playing_kubelet(api_server, there),
-        operator(api_server, folder, here, watch_namespaces=[here, there, doomed]) as process,
+        operator(api_server, folder, here, watch_namespaces=[here, there, doomed], lease=patient(here)) as process,
     ):
         process.wait_ready()
         scene = Scene(api_server, process, here, there, doomed)

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from chatbot_operator import names
 
-from tests.operator.processes import Operator, operator
+from tests.operator.processes import Operator, operator, patient
 from tests.operator.relay import relay
 from tests.operator.running import BOT
 from tests.support.apiserver import ApiServer, Object, playing_kubelet, wait_for
@@ -109,7 +109,7 @@ def life(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
     bot = Bot(api_server)
     with (
         playing_kubelet(api_server, bot.namespace),
-        operator(api_server, tmp_path_factory.mktemp("life"), bot.namespace) as process,
+        operator(api_server, tmp_path_factory.mktemp("life"), bot.namespace, lease=patient(bot.namespace)) as process,
     ):
         process.wait_ready()
         began = time.monotonic()
