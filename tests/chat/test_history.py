@@ -45,30 +45,34 @@ def heard(model_server: ModelServer) -> list[str]:
     return [message["content"] for message in model_server.requests[-1][1]["messages"] if message["role"] != "system"]
 
 
+async def asked_again(chat: Chat, sdk: AsyncOpenAI, model: str) -> str:
+    """In the conversation that sixty exchanges have made. The answer before."""
+    response = await sdk.responses.create(model="echo", input=[*LONG_AGO, LATELY])  # type: ignore[list-item]
+    assert response.conversation is not None
+    await chat.send(USER, "Again?", conversation_id=response.conversation.id, model=model)
+    return response.output_text
+
+
 class TestStored:
     async def test_the_first_question_of_sixty_is_told(
         self, chat: Chat, sdk: AsyncOpenAI, model_server: ModelServer
     ) -> None:
-        response = await sdk.responses.create(model="echo", input=[*LONG_AGO, LATELY])  # type: ignore[list-item]
-        assert response.conversation is not None
-        await chat.send(USER, "Again?", conversation_id=response.conversation.id, model="echo")
+        answer = await asked_again(chat, sdk, "echo")
         assert heard(model_server) == [
             *(item["content"] for item in LONG_AGO),
             "And now?",
-            response.output_text,
+            answer,
             "Again?",
         ]
 
     async def test_a_small_window_gets_the_newest(
         self, chat: Chat, sdk: AsyncOpenAI, model_server: ModelServer
     ) -> None:
-        response = await sdk.responses.create(model="echo", input=[*LONG_AGO, LATELY])  # type: ignore[list-item]
-        assert response.conversation is not None
-        await chat.send(USER, "Again?", conversation_id=response.conversation.id, model="small")
+        answer = await asked_again(chat, sdk, "small")
         told = heard(model_server)
         assert 4 < len(told) < 120
         assert told[0].startswith("user says")
-        assert told[-3:] == ["And now?", response.output_text, "Again?"]
+        assert told[-3:] == ["And now?", answer, "Again?"]
 
 
 class TestSentAlong:

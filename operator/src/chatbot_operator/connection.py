@@ -33,7 +33,7 @@ KUBECONFIG = "KUBECONFIG"
 PAUSE_SECONDS = 1.0
 """Between two beginnings of one watch."""
 METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
-OURS = plural(KIND)
+BOTS = plural(KIND)
 WHOLE = {plural(kind): kind for kind in READ}
 """Kinds of which the metadata alone does not tell whether anything has changed."""
 FORBIDDEN, NOT_FOUND = 403, 404
@@ -204,7 +204,7 @@ async def _only_what_is_read(
     request: aiohttp.ClientRequest, handle: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
     listing = "limit" in request.url.query
-    if listing and request.url.name != OURS:
+    if listing and request.url.name != BOTS:
         request.url = request.url.update_query(limit=1)
     if request.url.name not in WHOLE and (listing or "watch" in request.url.query):
         request.headers["Accept"] = METADATA.format("List" if listing else "")
@@ -228,7 +228,7 @@ class _Slim(aiohttp.ClientResponse):
         found = await super().json(**options)
         if "items" not in found:
             return found
-        if self.url.name != OURS:
+        if self.url.name != BOTS:
             return found | {"items": [], "metadata": found["metadata"] | {"continue": ""}}
         found["items"] = found["items"] or []  # null where there is none, which Kopf does not expect
         for item in found["items"]:

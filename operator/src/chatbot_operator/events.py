@@ -96,10 +96,7 @@ def _besides(previous: Status | None, status: Status) -> Iterator[Condition]:
         for text in said:
             left = left.replace(text, "")
         said.add(new.message)
-        same = old is not None and (old.reason, kind == SUM and old.message) == (
-            new.reason,
-            kind == SUM and new.message,
-        )
+        same = old is not None and old.reason == new.reason and (kind != SUM or old.message == new.message)
         if left.strip() and not same:
             yield new
 
