@@ -1,6 +1,5 @@
 """The few Events that appear under `kubectl describe`. They tell of changes, so none repeats after a restart."""
 
-import datetime
 import time
 import uuid
 from collections.abc import Iterator
@@ -73,7 +72,8 @@ class Events:
     async def _post(self, bot: Manifest, kind: Type, reason: str, message: str) -> None:
         """An Event that cannot be posted is worth a line in the log, and no more."""
         try:
-            await self._cluster.create(_event(bot, kind, reason, message))
+            event = _event(bot, kind, reason, message, self._cluster.clock.text())
+            await self._cluster.create(event)
         except NamespaceGoing:
             log.debug("no Event can be posted in a namespace that is being deleted", reason=reason)
         except ApiFault as fault:
@@ -101,9 +101,8 @@ def _besides(previous: Status | None, status: Status) -> Iterator[Condition]:
             yield new
 
 
-def _event(bot: Manifest, kind: Type, reason: str, message: str) -> Manifest:
+def _event(bot: Manifest, kind: Type, reason: str, message: str, now: str) -> Manifest:
     metadata = bot["metadata"]
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",
         "kind": "Event",

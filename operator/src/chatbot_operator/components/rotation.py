@@ -37,7 +37,7 @@ PUBLISH_SECONDS = 90.0
 ROLLING_SECONDS = 15.0
 LAST_YEAR = 9000
 SKEW = datetime.timedelta(minutes=5)
-"""How far the clock of the replica that led before may have been ahead of ours."""
+"""How far one API server's clock may be ahead of another's, see clock.py."""
 
 
 @dataclass(frozen=True)
