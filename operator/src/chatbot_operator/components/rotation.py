@@ -43,7 +43,7 @@ SEALED = (
     "kubectl replace --force -f - && kubectl chatbot resume {bot}"
 )
 SKEW = datetime.timedelta(minutes=5)
-"""How far the clock of the replica that led before may have been ahead of ours."""
+"""How far one API server's clock may be ahead of another's, see clock.py."""
 
 
 @dataclass(frozen=True)
