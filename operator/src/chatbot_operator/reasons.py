@@ -79,7 +79,8 @@ class Meaning:
 REASONS: Mapping[Reason, Meaning] = {
     Reason.SETTLED: Meaning("Everything is as the resource says, and every replica runs it."),
     Reason.SERVING: Meaning(
-        "Every component that answers, which is all but the worker, has at least one available replica."
+        "Every component that answers, which is all but the worker, has at least one available replica, to which its "
+        "Service leads."
     ),
     Reason.FOUND: Meaning("Every Secret and ConfigMap that is generated or referred to is there."),
     Reason.STORE_READY: Meaning("The store's StatefulSet is ready, or its Cluster with all instances and databases."),

@@ -150,7 +150,7 @@ def _without_postgres(context: Context, stores: Mapping[names.Store, Blocked | N
 
 
 def _available(views: Iterable[View], previous: Status | None) -> bool | Blocked:
-    """Whether every component that somebody waits for has a pod that serves; else what keeps the first from it.
+    """Whether every component that somebody waits for has a pod that serves and is reached; else what keeps the first.
 
     The worker answers nobody: without it the rest serves on, and is not Ready. A Deployment that was changed a moment
     ago still tells of its earlier form: then what was known stays.
@@ -162,8 +162,10 @@ def _available(views: Iterable[View], previous: Status | None) -> bool | Blocked
             return True if known.status == "True" else Blocked(known.reason, known.message)
     for view in views:
         serving = view.live is not None and current(view.live) and count(view.live, "availableReplicas")
-        if not serving or not view.reached:
+        if not serving:
             return view.finding or Blocked(Reason.ROLLING_OUT, f"Component {view.part} has no available pod.")
+        if view.unreached:
+            return view.unreached
     return True
 
 
