@@ -129,7 +129,7 @@ def everybody(cluster: Cluster, targets: Mapping[str, Target]) -> dict[str, set[
     asked |= {name: (NAMESPACE, f"pod/{name}") for name in STRANGERS}
     asked["operator"] = (SYSTEM, "deploy/chatbot-operator")
     with ThreadPoolExecutor(len(asked)) as threads:
-        found = threads.map(lambda place: answered(cluster, *place, targets), asked.values())
+        found = threads.map(lambda place: answered(cluster, place[0], place[1], targets), asked.values())
     # Nothing keeps a pod from itself.
     return {name: heard - {f"{name}:private"} for name, heard in zip(asked, found, strict=True)}
 
