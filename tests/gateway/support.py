@@ -229,11 +229,11 @@ def shared(keys: Keys, redis_url: str, **changed: Any) -> Iterator[Shared]:
 
 
 @asynccontextmanager
-async def platform(keys: Keys, redis_url: str, **changed: Any) -> AsyncIterator[Platform]:
-    """A gateway over three services that echo, for one test. `changed` replaces settings."""
+async def platform(keys: Keys, redis_url: str, auth_url: str | None = None, **changed: Any) -> AsyncIterator[Platform]:
+    """A gateway over three services that echo, for one test. `changed` replaces settings, `auth_url` auth."""
     services, behind = _services(keys)
     async with serving(behind) as base:
-        urls = {name: f"{base}/{name}" for name in services}
+        urls = {name: f"{base}/{name}" for name in services} | ({"auth": auth_url} if auth_url else {})
         async with gateway(keys, redis_url, urls, **changed) as (url, client):
             yield Platform(url, client, keys, services)
 

@@ -138,7 +138,7 @@ class TestToken:
         assert (await bot.client.get("/api/v1/faqs", headers=headers)).status_code == 401
 
     async def test_openai_face_speaks_openai(self, bot: Platform) -> None:
-        response = await bot.client.get("/v1/models", headers={"Authorization": "Bearer sk-nothing"})
+        response = await bot.client.get("/v1/models", headers={"Authorization": "Bearer nothing"})
         assert response.status_code == 401
         assert response.json()["error"]["code"] == "unauthenticated"
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from chatbot_auth.api_keys.service import ApiKeys
 from chatbot_auth.links.service import Links
 from chatbot_auth.sessions.keys import SigningKeys
 from chatbot_auth.sessions.service import Sessions
@@ -19,6 +20,7 @@ class Context:
     users: Users
     sessions: Sessions
     links: Links
+    api_keys: ApiKeys
 
 
 async def _context(request: Request) -> Context:

@@ -15,5 +15,13 @@ class EmailTaken(Problem):
     status, kind, title = 409, "email-taken", "There is an account with this e-mail address already; sign in instead"
 
 
+class KeyNameTaken(Problem):
+    status, kind, title = 409, "key-name-taken", "You have an API key of this name; choose another"
+
+
+class TooManyKeys(Problem):
+    status, kind, title = 409, "too-many-keys", "There are as many API keys as one may have"
+
+
 class UsernameTaken(Problem):
     status, kind, title = 409, "username-taken", "This username is taken; choose another"

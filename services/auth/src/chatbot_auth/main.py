@@ -10,6 +10,8 @@ from chatbot_common.database import Database
 from chatbot_common.identity import Identity, ServiceIdentity, UserVerifier
 from fastapi import FastAPI
 
+from chatbot_auth.api_keys import routes as api_keys
+from chatbot_auth.api_keys.service import ApiKeys
 from chatbot_auth.context import Context
 from chatbot_auth.links import routes as links
 from chatbot_auth.links.service import Links
@@ -33,7 +35,10 @@ def create_app(settings: Settings) -> FastAPI:
         "auth",
         identity=_identity(settings, context.keys),
         probes=Probes({"database": database.ping}),
-        routers=[sessions.router, sessions.keys_router, users.router, users.admin_router, links.router],
+        routers=[
+            *(sessions.router, sessions.keys_router, users.router, users.admin_router),
+            *(api_keys.router, api_keys.exchange_router, links.router),
+        ],
         lifespan=lambda _: _lifespan(database, context),
     )
     app.state.context = context
@@ -51,6 +56,7 @@ def _context(settings: Settings, database: Database) -> Context:
         users=accounts,
         sessions=Sessions(settings, database, keys, accounts),
         links=Links(settings, database, accounts),
+        api_keys=ApiKeys(database, keys),
     )
 
 

@@ -1,4 +1,4 @@
-"""Opaque tokens (refresh tokens, sign-in links): the client holds the token, the database only its digest."""
+"""Opaque tokens (refresh tokens, sign-in links, API keys): the client holds the token, the database only its digest."""
 
 import hashlib
 import secrets

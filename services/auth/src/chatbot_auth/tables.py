@@ -6,7 +6,8 @@ from uuid import UUID
 
 from chatbot_common.identity import Role
 from chatbot_common.ids import uuid7
-from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, LargeBinary, String, Uuid, func, text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, LargeBinary, String, Uuid, func, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Status = Literal["active", "disabled"]
@@ -76,3 +77,29 @@ class SignInLink(Row):
     token_hash: Mapped[bytes] = mapped_column(unique=True)
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+
+
+class ApiKey(Row):
+    """What a program signs in with. A revoked one stays for a while, to be looked up by its id."""
+
+    __tablename__ = "api_keys"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(100))
+    prefix: Mapped[str] = mapped_column(String(16))
+    key_hash: Mapped[bytes] = mapped_column(unique=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(String(32)))
+    expires_at: Mapped[datetime | None]
+    tokens_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    tokens_per_month: Mapped[int | None] = mapped_column(BigInteger)
+    cost_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    """In millionths, as what is spent is counted."""
+    cost_per_month: Mapped[int | None] = mapped_column(BigInteger)
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+    @property
+    def budget(self) -> dict[str, int]:
+        """The bounds there are, by name."""
+        names = ("tokens_per_day", "tokens_per_month", "cost_per_day", "cost_per_month")
+        return {name: bound for name in names if (bound := getattr(self, name)) is not None}

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from chatbot_common.direct import Direct, body_of, endpoint, json_of, validated
 from chatbot_common.errors import InvalidRequest
-from chatbot_common.identity import CurrentUser, current_user
+from chatbot_common.identity import AskingUser, KeepingUser, asking_user
 from chatbot_common.ids import uuid7
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi import Path as PathParameter
@@ -73,7 +73,7 @@ _KEY: TypeAdapter[str | None] = TypeAdapter(IdempotencyKey)
 @router.post("/send", response_model=Answer, responses=ANSWER)
 async def send(
     body: SendRequest,
-    user: CurrentUser,
+    user: AskingUser,
     runs: Runs,
     catalog: Models_,
     use: CacheUse,
@@ -92,7 +92,7 @@ async def send(
 
 async def _send(request: Request) -> Response:
     """As a turn is asked most, it passes the framework by."""
-    user = await current_user(request)
+    user = await asking_user(request)
     told, state = request.headers, request.app.state
     with validated("header", "idempotency-key"):
         key = _KEY.validate_python(told.get("idempotency-key"))
@@ -108,7 +108,7 @@ DIRECT = {("POST", "/api/v1/chat/send"): Direct(endpoint(_send), "/api/v1/chat/s
 async def edit(
     place: Annotated[Place, Depends()],
     body: Edit,
-    user: CurrentUser,
+    user: AskingUser,
     runs: Runs,
     catalog: Models_,
     use: CacheUse,
@@ -126,7 +126,7 @@ async def edit(
 @messages.post("/regenerate", response_model=Answer, responses=ANSWER)
 async def regenerate(
     place: Annotated[Place, Depends()],
-    user: CurrentUser,
+    user: AskingUser,
     runs: Runs,
     catalog: Models_,
     use: CacheUse,
@@ -148,7 +148,7 @@ async def regenerate(
 
 
 @conversations.delete("", status_code=204)
-async def delete_conversation(conversation_id: UUID, user: CurrentUser, runs: Runs) -> None:
+async def delete_conversation(conversation_id: UUID, user: KeepingUser, runs: Runs) -> None:
     """With what was said in it; it is not given again."""
     await runs.delete_conversation(user, conversation_id)
 
@@ -168,7 +168,7 @@ def _name(route: str, idempotency_key: str | None) -> str:
 
 
 @router.get("/runs/{run_id}")
-async def get_run(run_id: UUID, user: CurrentUser, runs: Runs) -> RunView:
+async def get_run(run_id: UUID, user: AskingUser, runs: Runs) -> RunView:
     """How a run stands."""
     return run_view(await runs.turn(user, run_id))
 
@@ -176,7 +176,7 @@ async def get_run(run_id: UUID, user: CurrentUser, runs: Runs) -> RunView:
 @router.get("/runs/{run_id}/events", response_class=Response, responses=EVENT_STREAM)
 async def run_events(
     run_id: UUID,
-    user: CurrentUser,
+    user: AskingUser,
     runs: Runs,
     after: Annotated[str | None, Query(description="`seq` or `attempt-seq` of the last event seen")] = None,
     last_event_id: Annotated[str | None, Header()] = None,
@@ -191,7 +191,7 @@ async def run_events(
 
 
 @router.post("/runs/{run_id}/cancel", status_code=202)
-async def cancel_run(run_id: UUID, user: CurrentUser, runs: Runs) -> RunView:
+async def cancel_run(run_id: UUID, user: AskingUser, runs: Runs) -> RunView:
     """Stop a run; the text so far is kept. A run that has ended stays as it ended."""
     return run_view(await runs.cancel(user, run_id))
 
@@ -200,7 +200,7 @@ async def cancel_run(run_id: UUID, user: CurrentUser, runs: Runs) -> RunView:
 async def approve_call(
     run_id: UUID,
     tool_call_id: Annotated[str, PathParameter(max_length=128)],
-    user: CurrentUser,
+    user: AskingUser,
     runs: Runs,
     body: Approval | None = None,
     accept: Annotated[str, Header()] = "",
@@ -214,7 +214,7 @@ async def approve_call(
 
 
 @router.get("/tools")
-async def list_tools(_: CurrentUser, request: Request) -> Tools:
+async def list_tools(_: AskingUser, request: Request) -> Tools:
     """What models may do in a conversation besides talking."""
     catalog: ToolCatalog = request.app.state.tools
     views = [
@@ -230,7 +230,7 @@ async def list_tools(_: CurrentUser, request: Request) -> Tools:
 
 
 @router.get("/models")
-async def list_models(_: CurrentUser, catalog: Models_) -> Models:
+async def list_models(_: AskingUser, catalog: Models_) -> Models:
     """Models that `model` may name."""
     return Models(
         data=[

@@ -81,9 +81,12 @@ async def _user(websocket: WebSocket) -> User:
 async def _verified(websocket: WebSocket, token: str) -> User:
     identity: Identity = websocket.app.state.identity
     try:
-        return await identity.users.verify(token)
+        user = await identity.users.verify(token)
     except Unauthenticated as problem:
         raise Closed(UNAUTHENTICATED, str(problem)) from None
+    if user.key:
+        raise Closed(FORBIDDEN, "An API key opens no socket; sign in.")
+    return user
 
 
 class Socket:

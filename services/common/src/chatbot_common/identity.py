@@ -1,7 +1,8 @@
 """Who is calling. Every service checks this itself; none trusts the gateway in front of it.
 
-A *user* travels as a short-lived EdDSA JWT signed by auth (`Authorization: Bearer`). A *service* proves itself with a
-JWT signed by its own Ed25519 key (`X-Service-Authorization: Bearer`), valid for one callee and one minute.
+A *user* travels as a short-lived EdDSA JWT signed by auth (`Authorization: Bearer`): an access token of a session, or
+the token that the gateway gets in exchange for an API key. A *service* proves itself with a JWT signed by its own
+Ed25519 key (`X-Service-Authorization: Bearer`), valid for one callee and one minute.
 """
 
 import asyncio
@@ -33,19 +34,33 @@ JWKS_REFETCH_SECONDS = 30
 JWKS_RETRY_SECONDS = 1
 
 Role = Literal["user", "admin"]
+KeyScope = Literal["chat", "conversations"]
+"""What an API key may be for: to ask and be answered; to read, change and delete its owner's conversations."""
 JwksFetch = Callable[[], Awaitable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKey:
+    """By which its owner asks. `budget` bounds it: a count by its name, such as `tokens_per_day`."""
+
+    id: UUID
+    name: str
+    scopes: frozenset[str]
+    budget: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class User:
-    """The verified claims of an access token. `token` is kept only to call another service for the same user."""
+    """The verified claims of a user's token. `token` is kept only to call another service for the same user."""
 
     id: UUID
     email: str
     role: Role
-    session_id: UUID
+    session_id: UUID | None
+    """None where an API key asks."""
     expires_at: int
     token: str
+    key: ApiKey | None = None
 
 
 def decode_key(text: str) -> bytes:
@@ -62,10 +77,10 @@ def private_key(text: str) -> Ed25519PrivateKey:
 
 
 def verify_user(token: str, key: Ed25519PublicKey, issuer: str, audience: str) -> User:
-    """Check signature, times, issuer and audience of an access token.
+    """Check signature, times, issuer and audience of a user's token.
 
     Raises:
-        Unauthenticated: the token is forged, expired, meant for another bot, or not an access token.
+        Unauthenticated: the token is forged, expired, meant for another bot, or not a user's.
     """
     try:
         claims = jwt.decode(
@@ -74,15 +89,24 @@ def verify_user(token: str, key: Ed25519PublicKey, issuer: str, audience: str) -
             algorithms=[ALGORITHM],
             issuer=issuer,
             audience=audience,
-            options={"require": ["sub", "email", "role", "type", "exp", "iat", "jti", "iss", "aud", "sid"]},
+            options={"require": ["sub", "email", "role", "type", "exp", "iat", "jti", "iss", "aud"]},
         )
-        if claims["type"] != "access" or claims["role"] not in ("user", "admin"):
+        # Two types, so that a service from before there were keys does not take a key's token for a session's.
+        if claims["type"] not in ("access", "key") or claims["role"] not in ("user", "admin"):
             raise Unauthenticated("This is not an access token.")
-        return User(UUID(claims["sub"]), claims["email"], claims["role"], UUID(claims["sid"]), claims["exp"], token)
+        by_key = claims["type"] == "key"
+        session = None if by_key else UUID(claims["sid"])
+        told = _key(claims) if by_key else None
+        return User(UUID(claims["sub"]), claims["email"], claims["role"], session, claims["exp"], token, told)
     except jwt.ExpiredSignatureError:
         raise Unauthenticated("The access token has expired; refresh it.") from None
-    except (jwt.InvalidTokenError, ValueError, TypeError):
+    except (jwt.InvalidTokenError, ValueError, TypeError, KeyError):
         raise Unauthenticated("The access token is not valid; sign in again.") from None
+
+
+def _key(claims: Mapping[str, Any]) -> ApiKey:
+    scopes = frozenset(claims["scope"].split())
+    return ApiKey(UUID(claims["key_id"]), claims["key_name"], scopes, claims.get("budget", {}))
 
 
 class UserVerifier:
@@ -208,12 +232,29 @@ def bearer(header: str | None) -> str | None:
 
 
 async def current_user(request: Request) -> User:
-    """FastAPI dependency: the signed-in user, else 401."""
+    """FastAPI dependency: the signed-in user, else 401; 403 for an API key, to which a route must be opened."""
+    return await _user(request)
+
+
+def user_or_key(*scopes: KeyScope) -> Callable[[Request], Awaitable[User]]:
+    """FastAPI dependency: the signed-in user, or the owner of an API key with one of these scopes; else 401 or 403."""
+
+    async def dependency(request: Request) -> User:
+        return await _user(request, *scopes)
+
+    return dependency
+
+
+async def _user(request: Request, *scopes: KeyScope) -> User:
     token = bearer(request.headers.get("Authorization"))
     if token is None:
         raise Unauthenticated("Send an access token: 'Authorization: Bearer <token>'.")
     identity: Identity = request.app.state.identity
-    return await identity.users.verify(token)
+    user = await identity.users.verify(token)
+    if user.key and user.key.scopes.isdisjoint(scopes):
+        needed = f"this needs one with the scope {' or '.join(scopes)}" if scopes else "sign in for that"
+        raise Forbidden(f"This API key may not do that; {needed}.")
+    return user
 
 
 async def current_admin(user: Annotated[User, Depends(current_user)]) -> User:
@@ -239,5 +280,10 @@ def calling_service(*allowed: str) -> Callable[[Request], Awaitable[str]]:
     return dependency
 
 
+asking_user = user_or_key("chat")
+
 CurrentUser = Annotated[User, Depends(current_user)]
+AskingUser = Annotated[User, Depends(asking_user)]
+KeepingUser = Annotated[User, Depends(user_or_key("conversations"))]
+AnyUser = Annotated[User, Depends(user_or_key("chat", "conversations"))]
 CurrentAdmin = Annotated[User, Depends(current_admin)]

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 
 from aiohttp import ClientSession, DummyCookieJar
 from chatbot_common.app import Probes, create_service, health_router, make_identity
+from chatbot_common.http import service_client
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import WebSocketRoute
 
 from chatbot_gateway import routes
+from chatbot_gateway.api_keys import ApiKeys
 from chatbot_gateway.edge import Edge
 from chatbot_gateway.limits import Limiter, windows
 from chatbot_gateway.service import Door
@@ -29,6 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Reported only: requests pass without Redis, so losing it must not take every gateway out of service.
     probes = Probes(reported={"redis": limiter.ping})
     identity = make_identity("gateway", settings)
+    keys = ApiKeys(service_client(settings.upstreams.auth, identity.service, "auth"))
     proxies = routes.make_proxies(settings)
 
     @contextlib.asynccontextmanager
@@ -38,6 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield
         for proxy in proxies.values():
             proxy.close()
+        await keys.close()
         await limiter.close()
         await tickets.close()
 
@@ -51,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
         direct=routes.direct_routes(proxies),
         openapi_url=None,
     )
-    app.state.door = Door(identity.users, limiter)
+    app.state.door = Door(identity.users, limiter, keys)
     app.router.routes += [
         routes.PlainRoute("/openapi.json", routes.Description(settings).__call__),
         *routes.page_routes(settings.bot),

@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from chatbot_common.app import Probes
 from chatbot_common.direct import Direct
+from chatbot_common.errors import Forbidden
 from chatbot_common.identity import bearer
 from fastapi import APIRouter, Request, Response
 from starlette.responses import FileResponse, HTMLResponse
@@ -22,6 +23,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from chatbot_gateway.api_keys import NO_KEYS, PREFIX
 from chatbot_gateway.body import Bounds
 from chatbot_gateway.edge import exchange
 from chatbot_gateway.openapi import Document, joined
@@ -130,6 +132,8 @@ def ticket_router(tickets: Tickets) -> APIRouter:
         door: Door = request.app.state.door
         await door.admit(request.scope, exchange(request.scope))
         token = bearer(request.headers.get("authorization")) or ""
+        if token.startswith(PREFIX):
+            raise Forbidden(NO_KEYS)
         return Ticket(ticket=await tickets.issue(token), expires_in=TICKET_SECONDS)
 
     return router

@@ -8,6 +8,7 @@ from chatbot_common.identity import UserVerifier, bearer
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from chatbot_gateway.api_keys import PREFIX, ApiKeys
 from chatbot_gateway.edge import Exchange
 from chatbot_gateway.limits import Limiter, subject_of_address
 
@@ -50,14 +51,17 @@ class Door:
 
     users: UserVerifier
     limiter: Limiter
+    keys: ApiKeys
 
     async def admit(self, scope: Scope, current: Exchange) -> None:
-        """Check path, token and limits; what is left of the limits goes onto the answer.
+        """Check path, credential and limits; what is left of the limits goes onto the answer.
+
+        In the request's headers an API key is replaced by the token that stands for it.
 
         Raises:
             NotFound: the path could mean something else to the service than it means here.
-            Unauthenticated: no token, or not a valid one.
-            Unavailable: auth's keys were never reached.
+            Unauthenticated: no token or API key, or not a valid one.
+            Unavailable: auth's signing keys were never reached, or an API key cannot be checked.
             TooManyRequests: a limit is used up.
         """
         _refuse_ambiguous(scope["path"])
@@ -65,18 +69,31 @@ class Door:
             subject = await self._subject(scope)
         except Unauthenticated:
             # Guessing tokens costs the guesser's address, before the answer says that the guess was wrong.
-            await self._spend(_address(scope), scope, current)
+            await self._spend_guess(scope, current)
             raise
         await self._spend(subject, scope, current)
 
     async def _subject(self, scope: Scope) -> str:
         if (scope["method"], scope["path"]) in ANONYMOUS:
+            _authorise(scope, None)
             return _address(scope)
-        token = bearer(Headers(scope=scope).get("authorization"))
+        sent = Headers(scope=scope).getlist("authorization")
+        token = bearer(sent[0]) if len(sent) == 1 else None
         if token is None:
-            raise Unauthenticated("Send an access token: 'Authorization: Bearer <token>'.")
+            raise Unauthenticated("Send one access token or API key: 'Authorization: Bearer <token>'.")
+        if token.startswith(PREFIX):
+            token = await self.keys.token(token, _address(scope))
+            _authorise(scope, token)
         user = await self.users.verify(token)
         return f"user:{user.id}"
+
+    async def _spend_guess(self, scope: Scope, current: Exchange) -> None:
+        address = _address(scope)
+        try:
+            await self._spend(address, scope, current)
+        except TooManyRequests:
+            self.keys.bar(address)
+            raise
 
     async def _spend(self, subject: str, scope: Scope, current: Exchange) -> None:
         try:
@@ -84,6 +101,12 @@ class Door:
         except TooManyRequests as refusal:
             current.headers |= refusal.headers
             raise
+
+
+def _authorise(scope: Scope, token: str | None) -> None:
+    """Put a token in place of what the client sent: no service gets a key."""
+    kept = [item for item in scope["headers"] if item[0] != b"authorization"]
+    scope["headers"] = [*kept, (b"authorization", f"Bearer {token}".encode())] if token else kept
 
 
 def _address(scope: Scope) -> str:

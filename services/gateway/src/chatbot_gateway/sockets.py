@@ -22,6 +22,7 @@ from prometheus_client import Gauge
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from chatbot_gateway.api_keys import NO_KEYS, PREFIX
 from chatbot_gateway.headers import to_upstream
 from chatbot_gateway.limits import Limiter, subject_of_address
 from chatbot_gateway.proxy import UPSTREAM_ERRORS
@@ -125,7 +126,10 @@ class Sockets:
         try:
             self._check_origin(client)
             client.state.token = await self._token(client)
-            subject = f"user:{(await self._users.verify(client.state.token)).id}"
+            user = await self._users.verify(client.state.token)
+            if user.key:
+                raise Forbidden(NO_KEYS)
+            subject = f"user:{user.id}"
         except (Forbidden, Unauthenticated):
             await self._limiter.spend(subject_of_address(client.client.host if client.client else ""))
             raise
@@ -161,6 +165,8 @@ class Sockets:
             return await self._tickets.redeem(ticket)
         offered = [name for name in client.scope["subprotocols"] if name.startswith(TOKEN_PROTOCOL)]
         token = offered[0].removeprefix(TOKEN_PROTOCOL) if offered else bearer(client.headers.get("authorization"))
+        if token and token.startswith(PREFIX):
+            raise Forbidden(NO_KEYS)
         if not token:
             raise Unauthenticated("Connect with ?ticket= or with the protocols chatbot.v1 and bearer.TOKEN.")
         return token
@@ -190,7 +196,10 @@ class Sockets:
                 raise Closed(NO_TEXT, "Frames are JSON texts, not bytes.")
             if len(text.encode()) > self._max_bytes:
                 raise Closed(TOO_LARGE, f"A frame may have at most {self._max_bytes} bytes.")
-            if _costs(text):
+            frame = _frame(text)
+            if frame.get("type") == "auth" and str(frame.get("token")).startswith(PREFIX):
+                raise Closed(CODES[403], NO_KEYS)
+            if frame.get("type") not in FREE:
                 await self._limiter.spend(subject)
                 _count("MESSAGE", 202)
             try:
@@ -221,13 +230,13 @@ def _count(method: str, status: int) -> None:
     HTTP_REQUESTS.labels(method, PATH, status).inc()
 
 
-def _costs(text: str) -> bool:
-    """Whether a frame counts as a request. What is no JSON is told so by chat, and counts too."""
+def _frame(text: str) -> dict[str, Any]:
+    """What a client sends, as far as it can be read: chat tells it what is wrong. It counts as a request then."""
     try:
         frame: Any = json.loads(text)
     except (ValueError, RecursionError):
-        return True
-    return not isinstance(frame, dict) or frame.get("type") not in FREE
+        return {}
+    return frame if isinstance(frame, dict) else {}
 
 
 def _without_credentials(headers: list[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

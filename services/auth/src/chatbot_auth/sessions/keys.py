@@ -6,7 +6,7 @@ its last token has expired.
 
 import time
 from base64 import urlsafe_b64encode
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 import jwt
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from chatbot_auth.sessions.schema import KeySet, PublicKey
-from chatbot_auth.tables import Account
+from chatbot_auth.tables import Account, ApiKey
 
 
 class _PrivateJwk(BaseModel):
@@ -73,17 +73,23 @@ class SigningKeys:
 
     def access_token(self, account: Account, session_id: UUID) -> str:
         """A token that says who this is, for `seconds` from now."""
-        now = int(time.time())
+        own = {"type": "access", "role": account.role, "sid": str(session_id)}
+        return self._signed(account, int(time.time()) + self.seconds, own)
+
+    def key_token(self, account: Account, key: ApiKey, expires_at: int) -> str:
+        """A token that says whose API key this is and what it may do: never what only an administrator may."""
+        own: dict[str, Any] = {"type": "key", "role": "user", "scope": " ".join(key.scopes)}
+        own |= {"key_id": str(key.id), "key_name": key.name, "budget": key.budget}
+        return self._signed(account, expires_at, own)
+
+    def _signed(self, account: Account, expires_at: int, own: dict[str, Any]) -> str:
         claims = {
             "sub": str(account.id),
             "email": account.email,
-            "role": account.role,
-            "type": "access",
-            "iat": now,
-            "exp": now + self.seconds,
+            "iat": int(time.time()),
+            "exp": expires_at,
             "jti": str(uuid7()),
             "iss": self._issuer,
             "aud": self._audience,
-            "sid": str(session_id),
         }
-        return jwt.encode(claims, self._key, algorithm=ALGORITHM, headers={"kid": self._kid})
+        return jwt.encode(claims | own, self._key, algorithm=ALGORITHM, headers={"kid": self._kid})

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from chatbot_common.errors import InvalidRequest, Problem
-from chatbot_common.identity import CurrentUser, User
+from chatbot_common.identity import AskingUser, User
 from chatbot_common.ids import uuid7
 from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -116,7 +116,7 @@ class EmbeddingService:
 
 
 @router.post("/embeddings")
-async def create_embeddings(body: EmbeddingRequest, user: CurrentUser, request: Request) -> dict[str, Any]:
+async def create_embeddings(body: EmbeddingRequest, user: AskingUser, request: Request) -> dict[str, Any]:
     """Vectors of texts, of length 1."""
     service: EmbeddingService = request.app.state.embeddings
     vectors, tokens = await service.embed(user, body)

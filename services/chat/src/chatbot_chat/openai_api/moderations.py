@@ -3,7 +3,7 @@
 import asyncio
 from typing import Annotated, Any, Literal
 
-from chatbot_common.identity import CurrentUser
+from chatbot_common.identity import AskingUser
 from chatbot_common.ids import uuid7
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -44,7 +44,7 @@ class ModerationRequest(BaseModel):
 
 
 @router.post("/moderations")
-async def create_moderation(body: ModerationRequest, _: CurrentUser, request: Request) -> dict[str, Any]:
+async def create_moderation(body: ModerationRequest, _: AskingUser, request: Request) -> dict[str, Any]:
     """Judge texts."""
     moderation: Moderation = request.app.state.moderation
     verdicts = await asyncio.gather(*map(moderation.judge, body.texts))

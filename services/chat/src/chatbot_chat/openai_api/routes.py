@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 from chatbot_common.direct import Direct, body_of, endpoint
-from chatbot_common.identity import CurrentUser, current_user
+from chatbot_common.identity import AskingUser, asking_user
 from chatbot_common.leaving import ClientGone, WhileThere
 from fastapi import APIRouter, Depends, Request
 from starlette.requests import ClientDisconnect
@@ -37,7 +37,7 @@ Embeddings = Annotated[EmbeddingService, Depends(_embeddings)]
 
 @router.post("/chat/completions", response_model=None)
 async def create_completion(
-    body: CompletionRequest, request: Request, user: CurrentUser, completions: Completions
+    body: CompletionRequest, request: Request, user: AskingUser, completions: Completions
 ) -> Response:
     """One answer, whole or streamed. The bot's own name is the assistant; the other models are raw."""
     completions.check(body.model)
@@ -62,7 +62,7 @@ async def create_completion(
 
 
 async def _create_completion(request: Request) -> Response:
-    user, body = await current_user(request), await body_of(request, CompletionRequest)
+    user, body = await asking_user(request), await body_of(request, CompletionRequest)
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -79,14 +79,14 @@ DIRECT = {("POST", "/v1/chat/completions"): Direct(endpoint(_create_completion),
 
 
 @router.get("/models")
-async def list_models(_: CurrentUser, completions: Completions, embeddings: Embeddings) -> dict[str, Any]:
+async def list_models(_: AskingUser, completions: Completions, embeddings: Embeddings) -> dict[str, Any]:
     """The assistant first, then the raw models, then the one for `/v1/embeddings`."""
     listed = [_model(name, completions) for name in completions.models]
     return {"object": "list", "data": [*listed, *await _embedding_models(completions, embeddings)]}
 
 
 @router.get("/models/{name:path}")
-async def get_model(name: str, _: CurrentUser, completions: Completions, embeddings: Embeddings) -> dict[str, Any]:
+async def get_model(name: str, _: AskingUser, completions: Completions, embeddings: Embeddings) -> dict[str, Any]:
     if name not in completions.models:
         for model in await _embedding_models(completions, embeddings):
             if model["id"] == name:

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from chatbot_common.identity import CurrentUser
+from chatbot_common.identity import AnyUser, KeepingUser
 from fastapi import APIRouter, Depends, Query, Request
 
 from chatbot_conversation.conversations.schema import (
@@ -39,56 +39,56 @@ class MessageWindow(Window):
 
 @router.get("/conversations")
 async def list_conversations(
-    user: CurrentUser, conversations: Conversations, window: Annotated[ConversationWindow, Query()]
+    user: KeepingUser, conversations: Conversations, window: Annotated[ConversationWindow, Query()]
 ) -> Page[Conversation]:
     """The user's conversations, newest activity first."""
     return await conversations.newest(user.id, window.archived, window)
 
 
 @router.post("/conversations", status_code=201)
-async def create_conversation(body: NewConversation, user: CurrentUser, conversations: Conversations) -> Conversation:
+async def create_conversation(body: NewConversation, user: KeepingUser, conversations: Conversations) -> Conversation:
     return await conversations.create(user.id, body)
 
 
 @router.get("/conversations/{conversation_id}")
-async def get_conversation(conversation_id: UUID, user: CurrentUser, conversations: Conversations) -> Conversation:
+async def get_conversation(conversation_id: UUID, user: KeepingUser, conversations: Conversations) -> Conversation:
     return await conversations.get(user.id, conversation_id)
 
 
 @router.patch("/conversations/{conversation_id}")
 @router.put("/conversations/{conversation_id}", include_in_schema=False)
 async def change_conversation(
-    conversation_id: UUID, body: ConversationChanges, user: CurrentUser, conversations: Conversations
+    conversation_id: UUID, body: ConversationChanges, user: KeepingUser, conversations: Conversations
 ) -> Conversation:
     """Rename, tag, archive, or choose who answers in it. PUT is an alias: it too changes only what is sent."""
     return await conversations.change(user.id, conversation_id, body)
 
 
 @router.delete("/conversations/{conversation_id}", status_code=204)
-async def delete_conversation(conversation_id: UUID, user: CurrentUser, conversations: Conversations) -> None:
+async def delete_conversation(conversation_id: UUID, user: KeepingUser, conversations: Conversations) -> None:
     await conversations.delete(user.id, conversation_id)
 
 
 @router.get("/conversations/{conversation_id}/messages")
 async def list_messages(
     conversation_id: UUID,
-    user: CurrentUser,
+    user: AnyUser,
     conversations: Conversations,
     window: Annotated[MessageWindow, Query()],
 ) -> Page[Message]:
-    """The messages of a conversation, oldest first unless `order=desc`."""
+    """The messages of a conversation, oldest first unless `order=desc`. Who may go on with it may read it."""
     return await conversations.messages(user.id, conversation_id, window, newest_first=window.order == "desc")
 
 
 @router.post("/conversations/{conversation_id}/messages/{message_id}/feedback")
 async def rate_message(
-    conversation_id: UUID, message_id: UUID, body: GivenFeedback, user: CurrentUser, conversations: Conversations
+    conversation_id: UUID, message_id: UUID, body: GivenFeedback, user: KeepingUser, conversations: Conversations
 ) -> Feedback:
     """Say what an answer is worth: `up` or `down`, and why. Said again, it replaces what was said before."""
     return await conversations.rate(user.id, conversation_id, message_id, body)
 
 
 @router.get("/history")
-async def history(user: CurrentUser, conversations: Conversations, window: PageWindow) -> Page[Message]:
+async def history(user: KeepingUser, conversations: Conversations, window: PageWindow) -> Page[Message]:
     """The signed-in user's newest messages, of all conversations."""
     return await conversations.history(user.id, window)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from chatbot_common.direct import Direct, body_of, endpoint, json_of
 from chatbot_common.errors import NotFound
-from chatbot_common.identity import CurrentUser, calling_service, current_user
+from chatbot_common.identity import AskingUser, asking_user, calling_service
 from chatbot_common.telemetry import QUIET
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -36,13 +36,13 @@ Turns = Annotated[TurnService, Depends(_service)]
 
 
 @router.post("")
-async def start_turn(body: StartTurn, user: CurrentUser, turns: Turns) -> Turn:
+async def start_turn(body: StartTurn, user: AskingUser, turns: Turns) -> Turn:
     """Start a turn for the user, or find the one this client message id started."""
     return await turns.start(user.id, body)
 
 
 @router.post("/regenerations")
-async def regenerate(body: Regenerate, user: CurrentUser, turns: Turns) -> Turn:
+async def regenerate(body: Regenerate, user: AskingUser, turns: Turns) -> Turn:
     """Start another answer to a question of the user, or find the one this client message id started."""
     return await turns.regenerate(user.id, body)
 
@@ -55,31 +55,31 @@ async def renew_leases(body: Renewal, turns: Turns, request: Request) -> Leases:
 
 
 @router.get("")
-async def latest_turn(conversation_id: UUID, user: CurrentUser, turns: Turns) -> Turn | None:
+async def latest_turn(conversation_id: UUID, user: AskingUser, turns: Turns) -> Turn | None:
     """How the newest turn of a conversation of the user stands; null where nothing was asked yet."""
     return await turns.latest(user.id, conversation_id)
 
 
 @router.get("/{turn_id}")
-async def get_turn(turn_id: UUID, user: CurrentUser, turns: Turns) -> Turn:
+async def get_turn(turn_id: UUID, user: AskingUser, turns: Turns) -> Turn:
     """How a turn of the user stands."""
     return await turns.get(user.id, turn_id)
 
 
 @router.get("/{turn_id}/told")
-async def get_told(turn_id: UUID, user: CurrentUser, turns: Turns) -> Told:
+async def get_told(turn_id: UUID, user: AskingUser, turns: Turns) -> Told:
     """What a turn of the user was asked with."""
     return await turns.told(user.id, turn_id)
 
 
 @router.delete("/{turn_id}", status_code=204)
-async def delete_turn(turn_id: UUID, user: CurrentUser, turns: Turns) -> None:
+async def delete_turn(turn_id: UUID, user: AskingUser, turns: Turns) -> None:
     """Erase a turn of the user."""
     await turns.delete(user.id, turn_id)
 
 
 @router.post("/{turn_id}/approvals")
-async def approve(turn_id: UUID, body: Approval, user: CurrentUser, turns: Turns) -> Turn:
+async def approve(turn_id: UUID, body: Approval, user: AskingUser, turns: Turns) -> Turn:
     """Store the user's answer to a call that waits for it; the last one starts the next attempt."""
     return await turns.approve(user.id, turn_id, body)
 
@@ -95,7 +95,7 @@ async def store_reply(turn_id: UUID, body: StoreReply, turns: Turns) -> StoredRe
 
 async def _start(request: Request) -> Response:
     await _by_chat(request)
-    user = await current_user(request)
+    user = await asking_user(request)
     return json_of(await start_turn(await body_of(request, StartTurn), user, await _service(request)))
 
 

@@ -3,7 +3,7 @@
 from hashlib import sha256
 from typing import Annotated, Any
 
-from chatbot_common.identity import CurrentUser
+from chatbot_common.identity import AskingUser
 from chatbot_common.ids import uuid7
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
@@ -27,7 +27,7 @@ Responses = Annotated[ResponseService, Depends(_service)]
 @router.post("", response_model=None)
 async def create_response(
     body: ResponseRequest,
-    user: CurrentUser,
+    user: AskingUser,
     responses: Responses,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> Response | dict[str, Any]:
@@ -48,7 +48,7 @@ async def create_response(
 @router.get("/{response_id}", response_model=None)
 async def get_response(
     response_id: str,
-    user: CurrentUser,
+    user: AskingUser,
     responses: Responses,
     stream: bool = False,
     starting_after: Annotated[int, Query(ge=-1, description="Number of the last event seen")] = -1,
@@ -60,19 +60,19 @@ async def get_response(
 
 @router.get("/{response_id}/input_items")
 async def list_input_items(
-    response_id: str, user: CurrentUser, responses: Responses, window: Annotated[InputWindow, Query()]
+    response_id: str, user: AskingUser, responses: Responses, window: Annotated[InputWindow, Query()]
 ) -> dict[str, Any]:
     """What a stored response was asked with, the newest item first unless `order` is `asc`."""
     return await responses.inputs(user, response_id, window)
 
 
 @router.post("/{response_id}/cancel")
-async def cancel_response(response_id: str, user: CurrentUser, responses: Responses) -> dict[str, Any]:
+async def cancel_response(response_id: str, user: AskingUser, responses: Responses) -> dict[str, Any]:
     """Stop a stored response; the text so far is kept. One that has ended stays as it ended."""
     return await responses.cancel(user, response_id)
 
 
 @router.delete("/{response_id}")
-async def delete_response(response_id: str, user: CurrentUser, responses: Responses) -> dict[str, Any]:
+async def delete_response(response_id: str, user: AskingUser, responses: Responses) -> dict[str, Any]:
     """Erase a stored response: its answer, and its question unless something else goes on from it."""
     return await responses.delete(user, response_id)

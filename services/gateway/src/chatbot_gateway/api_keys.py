@@ -1,0 +1,115 @@
+"""API keys at the door: each stands for a short-lived token, which auth gives for the key's digest.
+
+The token goes on to the services and the key stays here. What auth has said of a key counts for some seconds, so a
+revoked one is refused that much later at the most.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from functools import partial
+from typing import Any
+
+import structlog
+from chatbot_common.errors import Problem, TooManyRequests, Unauthenticated, Unavailable
+from chatbot_common.http import ServiceClient, call
+from chatbot_common.verified import Verified
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "sk-"
+NO_KEYS = "An API key opens no socket; stream by POST /api/v1/chat/send, or sign in."
+KEPT_SECONDS = 5.0
+"""For so long auth is not asked again for the same key: also how long a revoked one may still be answered."""
+CALL_SECONDS = 5.0
+ADDRESSES = 10_000
+
+
+class ApiKeys:
+    """Args:
+    auth: is asked for the tokens; closed with this.
+    """
+
+    def __init__(self, auth: ServiceClient, kept_seconds: float = KEPT_SECONDS) -> None:
+        self._auth = auth
+        self._kept_seconds = kept_seconds
+        self._tokens = Verified[str]()
+        self._wrong = Verified[bool]()
+        """Apart from those that are right, which guesses must not push out."""
+        self._asking: dict[str, asyncio.Task[str | None]] = {}
+        self._barred: OrderedDict[str, float] = OrderedDict()
+
+    async def token(self, key: str, address: str) -> str:
+        """What stands for the key.
+
+        Raises:
+            Unauthenticated: there is no such key, or not any more.
+            TooManyRequests: wrong keys have used up the limits of this address, and whether this one is right would
+                have to be asked.
+            Unavailable: auth did not answer.
+        """
+        if known := self._tokens.get(key):
+            return known
+        token = None
+        if not self._wrong.get(key):
+            self._refuse_barred(address)
+            token = await self._asked(key)
+        if token is None:
+            raise Unauthenticated("This API key is not valid: it was revoked, has expired, or is mistyped.")
+        return token
+
+    def bar(self, address: str) -> None:
+        """Its limits are used up: for some seconds, auth is not asked for who comes from there."""
+        self._barred[address] = time.monotonic() + self._kept_seconds
+        self._barred.move_to_end(address)
+        if len(self._barred) > ADDRESSES:
+            self._barred.popitem(last=False)
+
+    async def close(self) -> None:
+        await self._auth.aclose()
+
+    def _refuse_barred(self, address: str) -> None:
+        left = self._barred.get(address, 0.0) - time.monotonic()
+        if left > 0:
+            detail = "Too many wrong API keys came from your address; try again shortly."
+            raise TooManyRequests(detail, headers={"Retry-After": str(int(left) + 1)})
+
+    async def _asked(self, key: str) -> str | None:
+        """Once for all who wait for the same key."""
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        asking = self._asking.get(digest)
+        if asking is None:
+            asking = self._asking[digest] = asyncio.create_task(self._exchange(key, digest))
+            asking.add_done_callback(lambda task: self._asked_already(digest, task))
+        return await asyncio.shield(asking)
+
+    def _asked_already(self, digest: str, task: "asyncio.Task[str | None]") -> None:
+        del self._asking[digest]
+        _ = task.cancelled() or task.exception()  # perhaps nobody waits any more
+
+    async def _exchange(self, key: str, digest: str) -> str | None:
+        until = time.time() + self._kept_seconds
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                told = await self._told({"digest": digest})
+        except (Problem, TimeoutError) as error:
+            log.warning("API keys cannot be checked, auth does not answer", error=type(error).__name__)
+            detail = "API keys cannot be checked right now; try again shortly."
+            raise Unavailable(detail, headers={"Retry-After": "1"}) from error
+        token: str | None = told["access_token"]
+        if token is None:
+            self._wrong.put(key, True, until)
+        else:
+            self._tokens.put(key, token, min(until, told["expires_at"]))
+        return token
+
+    async def _told(self, body: dict[str, str]) -> dict[str, Any]:
+        """Asked again where the first connection was idle, and auth has closed it or gone with it."""
+        ask = partial(call, self._auth, "POST", "/internal/api-keys/exchange", json=body)
+        told: dict[str, Any]
+        try:
+            told = await ask()
+        except Unavailable:
+            told = await ask()
+        return told
