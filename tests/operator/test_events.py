@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from chatbot_operator.clock import Clock
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.events import Events
 from chatbot_operator.world import Manifest
@@ -21,6 +22,7 @@ class Posted:
     """In the place of the API server, of which nothing but `create` is asked."""
 
     events: list[tuple[str, str, str]] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
 
     async def create(self, event: Manifest) -> Manifest:
         self.events.append((event["type"], event["reason"], event["message"]))

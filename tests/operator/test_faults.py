@@ -35,6 +35,14 @@ class TestTranslate:
             (answer(429), faults.Unavailable),
             (answer(500), faults.Unavailable),
             (answer(503), faults.Unavailable),
+            (answer(413, reason="RequestEntityTooLarge"), faults.TooLarge),
+            (answer(500, message="etcdserver: request is too large"), faults.TooLarge),
+            (
+                answer(
+                    500, message="rpc error: code = ResourceExhausted desc = trying to send message larger than max"
+                ),
+                faults.TooLarge,
+            ),
         ],
     )
     def test_each_code_is_what_to_do_about_it(self, error: ApiException, kind: type[faults.ApiFault]) -> None:

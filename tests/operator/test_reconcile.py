@@ -189,15 +189,6 @@ class TestHeal:
         await reconciler(world.key)
         assert world.writes() == before
 
-    async def test_labels_somebody_took_off_come_back(self, world: World) -> None:
-        world.create_bot()
-        reconciler = world.reconciler()
-        await reconciler(world.key)
-        gone = {"metadata": {"labels": {names.MANAGED_BY: None, names.INSTANCE: None}}}
-        world.api.patch("ConfigMap", world.namespace, CONFIG, gone)
-        await reconciler(world.key)
-        assert world.existing("ConfigMap", CONFIG)["metadata"]["labels"][names.INSTANCE] == BOT
-
 
 class TestRefusals:
     async def test_one_bad_child_is_named_and_the_others_are_applied(self, world: World) -> None:

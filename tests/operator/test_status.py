@@ -1,13 +1,14 @@
 """What is reported: from what was observed, with the object named, and moving only when something flips."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from chatbot_operator import status
 from chatbot_operator.components.metadata import OPTIONAL
-from chatbot_operator.reasons import REASONS
-from chatbot_operator.world import Manifest, Reference
+from chatbot_operator.reasons import REASONS, Reason
+from chatbot_operator.world import Blocked, Manifest, Reference
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import Condition, Status
 from hypothesis import given, settings
@@ -27,6 +28,9 @@ ON_CLOUD_NATIVE_PG: dict[str, Any] = {
     },
 }
 """As in docs/guides/production.md."""
+SERVICES = ("gateway", "auth", "chat", "conversation")
+HTTP = {"name": "http", "port": 80, "targetPort": "http", "appProtocol": "http"}
+"""The port of a component's Service."""
 KEY_LOST = dict.fromkeys([Reference("Secret", "openai", "api-key"), Reference("Secret", "openai")])
 
 
@@ -221,6 +225,82 @@ class TestAvailable:
         told = cluster.report()
         assert states(told)["Available"] == "False"
         assert "demo-chat" in condition(told, "Available").message
+
+    @pytest.mark.parametrize(
+        ("edit", "wrong"),
+        [
+            ({"ports": [HTTP | {"port": 81}]}, "has no port 80"),
+            ({"ports": []}, "has no port 80"),
+            ({"ports": [HTTP | {"targetPort": "web"}]}, "leads to port web, which its pods do not have"),
+            ({"ports": [HTTP | {"targetPort": 81}]}, "leads to port 81, which its pods do not have"),
+            ({"ports": [{"port": 80}]}, "leads to port 80, which its pods do not have"),
+            ({"selector": {"app.kubernetes.io/component": "chat"}}, "does not select its pods"),
+            ({"selector": None}, "does not select its pods"),
+            ({"type": "ExternalName", "externalName": "example.com"}, "leads to example.com"),
+        ],
+    )
+    @pytest.mark.parametrize("part", SERVICES)
+    @pytest.mark.parametrize("mode", ["Active", "Paused"])
+    def test_not_where_nobody_reaches_the_pods(
+        self, cluster: Cluster, part: str, mode: str, edit: Manifest, wrong: str
+    ) -> None:
+        cluster.edit(mode=mode)
+        cluster.child("Service", f"demo-{part}")["spec"] |= edit
+        told = cluster.report()
+        says = f"Service demo-{part} {wrong}: nobody reaches {part}."
+        assert states(told) | {"Available": "False", "Ready": "False"} == states(told)
+        assert says in condition(told, "Available").message
+        assert told.components_ready == "3/4"
+        assert says in component(told, part).reason
+
+    @pytest.mark.parametrize("part", SERVICES)
+    def test_not_without_a_service(self, cluster: Cluster, part: str) -> None:
+        del cluster.children["Service", f"demo-{part}"]
+        found = condition(cluster.report(), "Available")
+        assert (found.status, found.reason) == ("False", "NotCreated")
+        assert found.message == f"Service demo-{part} does not exist: nobody reaches {part}."
+
+    def test_names_what_keeps_the_service_from_coming_back(self, cluster: Cluster) -> None:
+        del cluster.children["Service", "demo-auth"]
+        for said in ("Service demo-auth: exceeded quota", "Deployment demo-auth: exceeded quota"):
+            refused = Blocked(Reason.APPLY_REFUSED, said)
+            steps = [replace(step, blocked=refused) if step.name == "auth" else step for step in cluster.plan()]
+            found = condition(cluster.report(steps), "Available")
+            assert found.status == "False"
+            assert "Service demo-auth" in found.message
+
+    @pytest.mark.parametrize(
+        "edit",
+        [
+            {"type": "NodePort"},
+            {"ports": [{"port": 80, "targetPort": 8080, "protocol": "TCP"}]},
+            {"ports": [{"name": "more", "port": 81, "targetPort": "private"}, HTTP]},
+        ],
+    )
+    def test_also_by_a_service_that_says_it_in_another_way(self, cluster: Cluster, edit: Manifest) -> None:
+        cluster.child("Service", "demo-chat")["spec"] |= edit
+        assert states(cluster.report())["Available"] == "True"
+
+    def test_while_pods_and_service_are_both_of_an_earlier_version(self, cluster: Cluster) -> None:
+        """The step that changes both at once may wait for long."""
+        cluster.child("Service", "demo-auth")["spec"] |= {"ports": [HTTP | {"targetPort": "web"}]}
+        [running] = cluster.child("Deployment", "demo-auth")["spec"]["template"]["spec"]["containers"]
+        running["ports"] = [{"name": "web", "containerPort": 80}]
+        assert states(cluster.report())["Available"] == "True"
+
+    @pytest.mark.parametrize("spec", BY_HAND.values(), ids=BY_HAND)
+    def test_becomes_true_once(self, spec: dict[str, Any]) -> None:
+        """At the first install, whatever comes first, and it stays so through a rollout."""
+        cluster, said = Cluster(make_bot(spec), apis=frozenset(OPTIONAL)), []
+        for turn in range(16):
+            if turn == 8:
+                cluster.edit(version="0.2.0")
+            cluster.reconcile()
+            said.append(states(cluster.report())["Available"])
+            cluster.settle()
+            said.append(states(cluster.report())["Available"])
+        assert said == sorted(said)
+        assert said[-20:] == ["True"] * 20
 
     def test_stays_while_a_deployment_tells_of_its_earlier_form(self, cluster: Cluster) -> None:
         cluster.report()
@@ -423,6 +503,8 @@ class TestMissing:
         assert condition(told, "Ready").reason == condition(told, "SecretsReady").reason == "SecretNotFound"
         assert "Secret openai" in condition(told, "Ready").message
         assert component(told, "chat").reason.startswith("SecretNotFound: ")
+        # What runs is of the form before, whatever its Deployment says of it.
+        assert (component(told, "chat").ready, component(told, "chat").updated) == (1, 0)
         assert component(told, "gateway").reason == ""
         assert (told.phase, told.components_ready) == ("Degraded", "3/4")
 

@@ -8,11 +8,12 @@ import structlog
 from chatbot_operator import names
 from chatbot_operator.cluster import Cluster, identify
 from chatbot_operator.components.metadata import applied_hash
-from chatbot_operator.drift import Path, differences, fixed, show
+from chatbot_operator.drift import Path, show
 from chatbot_operator.faults import Conflict, Invalid
 from chatbot_operator.kinds import DISK
 from chatbot_operator.managed import Found, handed_over, managers, other_managers, rivals, strays, we_own
 from chatbot_operator.metrics import Metrics
+from chatbot_operator.unchanging import changes, fixed, mended, outgrown, sealed
 from chatbot_operator.world import Manifest
 
 NONE = "1"
@@ -94,12 +95,12 @@ class Applier:
             return False
         if woken := await self._wake(child, wanted, live):
             return woken
-        moved = frozenset(differences(wanted, live))
+        moved = changes(wanted, live)
         kept = self._kept.get(child) == (metadata["uid"], applied_hash(wanted), moved)
-        if not moved or kept or fixed(live) or metadata.get("deletionTimestamp"):
+        if not moved or kept or metadata.get("deletionTimestamp"):
             self._settled[child] = version
             return False
-        if _outgrown(wanted, live):
+        if outgrown(wanted, live):
             # Its pod goes on, and belongs to the next one, which the next look makes.
             if left := await self._cluster.delete(live, "Orphan"):
                 self._answers.append(left)
@@ -151,8 +152,8 @@ class Applier:
     async def _take_back(self, child: Child, wanted: Manifest, live: Manifest, moved: frozenset[Path]) -> bool | Taken:
         """Apply, also against others, unless it was done too often."""
         fields = sorted(map(show, moved))
-        # After an edit of ours it is no fight.
-        edited = applied_hash(live) != applied_hash(wanted)
+        # After an edit of ours it is no fight; what cannot be changed has none.
+        edited = applied_hash(live) != applied_hash(wanted) and not fixed(live)
         writers = [name for path in sorted(moved, key=show) for name in other_managers(live, path) if not edited]
         if writers:
             self._refuse_to_fight(Taken(child, writers[0], fields))
@@ -167,6 +168,9 @@ class Applier:
         Returns:
             Whose fields stood in the way.
         """
+        if fixed(live):
+            await self._mend(wanted, live)
+            return []
         by: list[str] = []
         if found := strays(wanted, live, moved):
             by = managers(live, found)
@@ -181,6 +185,15 @@ class Applier:
             await self._apply(wanted)
         return by
 
+    async def _mend(self, wanted: Manifest, live: Manifest) -> None:
+        """What cannot be changed as a whole."""
+        if not sealed(wanted, live):
+            self._note(wanted, await self._patch(wanted, mended(wanted, live)))
+        elif left := await self._cluster.delete(live):  # somebody's finalizer holds it: its end is an event
+            self._answers.append(left)
+        else:
+            await self._apply(wanted, new=True)
+
     async def _make_ours(
         self, child: Child, wanted: Manifest, live: Manifest, found: Found, moved: frozenset[Path]
     ) -> Manifest:
@@ -188,9 +201,7 @@ class Applier:
         self._refuse_to_fight(Taken(child, managers(live, found)[0], sorted(map(show, moved))))
         metadata = {"resourceVersion": live["metadata"]["resourceVersion"]}
         body = {"metadata": metadata | {"managedFields": handed_over(wanted, live, found)}}
-        answer = await self._cluster.patch(*child, body)
-        self._answers.append(answer)
-        return answer
+        return await self._patch(wanted, body)
 
     def _refuse_to_fight(self, taken: Taken, hint: str = "") -> None:
         """
@@ -220,16 +231,17 @@ class Applier:
             new: make it, or raise `Conflict` if something has its name.
         """
         metadata = wanted["metadata"] | ({"resourceVersion": NONE} if new else {})
-        written = await self._send(wanted | {"metadata": metadata})
-        child = identify(wanted)
+        self._note(wanted, await self._send(wanted | {"metadata": metadata}))
+        return True
+
+    def _note(self, wanted: Manifest, written: Manifest) -> None:
+        child, kept = identify(wanted), changes(wanted, written)
         log.info("applied", kind=child[0], namespace=child[1], name=child[2])
-        kept = frozenset(differences(wanted, written))
         self._kept.pop(child, None)
         if kept:
             # Applying again would change nothing, for ever.
             log.warning("the API server keeps other values", child=child, fields=sorted(map(show, kept)))
             self._kept[child] = (written["metadata"]["uid"], applied_hash(wanted), kept)
-        return True
 
     async def _hand_over_replicas(self, wanted: Manifest, live: Manifest) -> None:
         """An autoscaler is to own `replicas`, and we still do: leaving it out would reset it to 1.
@@ -244,6 +256,11 @@ class Applier:
         metadata = {key: wanted["metadata"][key] for key in ("name", "namespace")}
         head = {key: wanted[key] for key in ("apiVersion", "kind")}
         await self._send(head | {"metadata": metadata, "spec": {"replicas": replicas}}, names.SCALE_MANAGER)
+
+    async def _patch(self, wanted: Manifest, body: Manifest) -> Manifest:
+        answer = await self._cluster.patch(*identify(wanted), body)
+        self._answers.append(answer)
+        return answer
 
     async def _send(self, manifest: Manifest, manager: str = names.FIELD_MANAGER) -> Manifest:
         answer = await self._cluster.apply(manifest, manager)
@@ -267,14 +284,3 @@ def _refuse_others(wanted: Manifest, live: Manifest, owner: str) -> None:
     if any(reference.get("controller") and reference["uid"] != owner for reference in owners):
         kind, _, name = identify(wanted)
         raise NameTaken(f"{kind} {name} still belongs to another owner. It is made anew when that one is gone.")
-
-
-def _outgrown(wanted: Manifest, live: Manifest) -> bool:
-    """Whether a StatefulSet is to have larger disks: nobody can change that of one that exists."""
-    if live["kind"] != "StatefulSet":
-        return False
-    sizes = [
-        [claim["spec"]["resources"]["requests"]["storage"] for claim in item["spec"].get("volumeClaimTemplates") or []]
-        for item in (wanted, live)
-    ]
-    return sizes[0] != sizes[1]

@@ -12,6 +12,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.dynamic import DynamicClient
 
 from chatbot_operator import names
+from chatbot_operator.clock import Clock
 from chatbot_operator.faults import NotFound, Unavailable, translate
 from chatbot_operator.kinds import API_VERSIONS, path
 from chatbot_operator.versions import READ
@@ -31,8 +32,10 @@ def anyone() -> None:
 
 
 class Cluster:
-    def __init__(self, client: ApiClient, check: Callable[[], None] = anyone) -> None:
+    def __init__(self, client: ApiClient, check: Callable[[], None] = anyone, clock: Clock | None = None) -> None:
         self._client = DynamicClient(client)  # type: ignore[no-untyped-call]
+        self.clock = clock or Clock()
+        """Set by every answer."""
         self.check = check
         """Raises when this process may not write, see leader.py."""
 
@@ -142,10 +145,12 @@ class Cluster:
         return await self._request(method, where, body, **options)
 
     async def _request(self, method: str, where: str, body: Manifest | None = None, **options: Any) -> Manifest:
+        sent = self.clock.sent()
         try:
             answer = await self._client.request(
                 method, where, body=body, serialize=False, _request_timeout=TIMEOUT, **options
             )
+            self.clock.heard(answer.headers.get("Date"), sent)
             found: Manifest = await answer.json()
         except ApiException as error:
             # Not chained: the client's own exception prints headers and bodies, which may hold what is secret.

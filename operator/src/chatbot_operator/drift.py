@@ -10,8 +10,6 @@ from typing import Any
 
 from chatbot_resource.fields import amount
 
-from chatbot_operator.world import Manifest
-
 
 @dataclass(frozen=True)
 class Item:
@@ -52,11 +50,6 @@ def differences(wanted: Any, live: Any, path: Path = (), *, whole: bool = False)
         yield from _in_lists(wanted, live, path, whole)
     elif not (_is_quantity(path) and _same_amount(wanted, live)):
         yield path
-
-
-def fixed(live: Manifest) -> bool:
-    """Kinds that cannot be changed; their names carry the hash of what they say."""
-    return live["kind"] in ("Job", "ControllerRevision") or bool(live.get("immutable"))
 
 
 def show(path: Path) -> str:

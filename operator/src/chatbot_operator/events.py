@@ -1,9 +1,9 @@
 """The few Events that appear under `kubectl describe`. They tell of changes, so none repeats after a restart."""
 
-import datetime
 import time
 import uuid
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Literal
 
 import structlog
@@ -18,6 +18,17 @@ from chatbot_operator.reasons import STUCK
 from chatbot_operator.world import Manifest
 
 Type = Literal["Normal", "Warning"]
+
+
+class Told(StrEnum):
+    """Reasons that only Events have: no condition says what was, or what a status has no room for."""
+
+    SIGNING_KEYS_LOST = "SigningKeysLost"
+    ADMIN_PASSWORD_LOST = "AdminPasswordLost"  # noqa: S105 - a reason
+    FIELD_TAKEN_BACK = "FieldTakenBack"
+    STATUS_TOO_LARGE = "StatusTooLarge"
+
+
 QUIET_SECONDS = 600.0
 """Between two Events about the same object and manager, or about one condition and reason of a resource."""
 SUM: ConditionType = "DependenciesDetected"
@@ -51,7 +62,7 @@ class Events:
 
     async def keys_lost(self, bot: Manifest, meaning: str) -> None:
         """Once, when the status names other keys from then on."""
-        await self._post(bot, "Warning", "SigningKeysLost", meaning)
+        await self._post(bot, "Warning", Told.SIGNING_KEYS_LOST, meaning)
 
     async def password_lost(self, bot: Manifest, secret: str) -> None:
         """Once, when the Secret is made anew."""
@@ -59,11 +70,16 @@ class Events:
             f"Secret {secret} was deleted. The password in the one made now opens nothing, because the account has the "
             "old one: restore the Secret, or sign in as another administrator."
         )
-        await self._post(bot, "Warning", "AdminPasswordLost", text)
+        await self._post(bot, "Warning", Told.ADMIN_PASSWORD_LOST, text)
 
     async def taken_back(self, bot: Manifest, taken: Taken) -> None:
         if self._is_new((*taken.child, taken.manager)):
-            await self._post(bot, "Warning", "FieldTakenBack", str(taken))
+            await self._post(bot, "Warning", Told.FIELD_TAKEN_BACK, str(taken))
+
+    async def no_room(self, bot: Manifest, meaning: str) -> None:
+        """Again after a while: Events are forgotten, and nothing else tells of it."""
+        if self._is_new((bot["metadata"]["uid"], Told.STATUS_TOO_LARGE)):
+            await self._post(bot, "Warning", Told.STATUS_TOO_LARGE, meaning)
 
     def _is_new(self, key: tuple[str, ...]) -> bool:
         now = time.monotonic()
@@ -73,7 +89,8 @@ class Events:
     async def _post(self, bot: Manifest, kind: Type, reason: str, message: str) -> None:
         """An Event that cannot be posted is worth a line in the log, and no more."""
         try:
-            await self._cluster.create(_event(bot, kind, reason, message))
+            event = _event(bot, kind, reason, message, self._cluster.clock.text())
+            await self._cluster.create(event)
         except NamespaceGoing:
             log.debug("no Event can be posted in a namespace that is being deleted", reason=reason)
         except ApiFault as fault:
@@ -101,9 +118,8 @@ def _besides(previous: Status | None, status: Status) -> Iterator[Condition]:
             yield new
 
 
-def _event(bot: Manifest, kind: Type, reason: str, message: str) -> Manifest:
+def _event(bot: Manifest, kind: Type, reason: str, message: str, now: str) -> Manifest:
     metadata = bot["metadata"]
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",
         "kind": "Event",

@@ -7,12 +7,15 @@ from typing import Any
 from kubernetes.aio.client.exceptions import ApiException
 
 CONFLICT, INVALID, TOO_MANY, SERVER_ERROR = 409, 422, 429, 500
+ENTITY_TOO_LARGE = 413
 LONGEST_AWAY = 300.0
 """Seconds that a server is stayed away from at its own word: a proxy that asks for a day would hide what is edited."""
 FENCED = "this pod is not the leader"
 """Part of what the chart's fencing policy says. For a moment a new leader is compared with the Lease of the old one."""
 NEW_KIND = "cannot find RESTMapping"
 """Part of what is said of an owner whose definition was installed a moment ago, where owners must be permitted."""
+TOO_LARGE = ("request is too large", "sending message larger than max", "send message larger than max")
+"""Words of etcd and of its client for an object that has no room in it; the API server answers 500 with them."""
 WEBHOOK = "failed calling webhook"
 """Part of the API server's words for an admission webhook that is down. It answers 500, and serves all else."""
 
@@ -50,6 +53,10 @@ class Invalid(Refused):
         """What is wrong, as `spec.ports[1].name`."""
 
 
+class TooLarge(Refused):
+    """The store behind the API server has no room for an object of this size, however often it is sent."""
+
+
 class Unnoticed(Refused):
     """The check of who may own looks for new definitions twice a minute, and until then refuses what ours would own."""
 
@@ -74,6 +81,8 @@ def translate(error: ApiException) -> ApiFault:
     reason = str(status.get("reason") or code)
     if WEBHOOK in message:
         return Refused(message, reason)
+    if code == ENTITY_TOO_LARGE or any(words in message for words in TOO_LARGE):
+        return TooLarge(message, reason)
     if NEW_KIND in message:
         return Unnoticed(message, reason)
     if code == CONFLICT:

@@ -45,6 +45,7 @@ class GeneratedSecrets:
         rotation = self._rules.rotate(Context(bot, observed, self._settings), now)
         if rotation.again is not None:
             done.soon(rotation.again)
+        done.no_secrets = done.no_secrets or rotation.blocked
         if rotation.patch is None:
             return observed
         metadata = rotation.patch["metadata"]

@@ -8,7 +8,6 @@ installed, the API server does: the leader signs the operator's ServiceAccount, 
 """
 
 import asyncio
-import datetime
 import math
 import time
 from typing import Any
@@ -109,7 +108,7 @@ class Leadership:
             async with asyncio.timeout(LOOK_SECONDS):
                 live = await self._read()
                 if live and live["spec"].get("holderIdentity") == self.identity:
-                    spec = live["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
+                    spec = live["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": self._now()}
                     await self._cluster.replace(live | {"spec": spec})
         except (ApiFault, TimeoutError) as fault:
             log.warning("the Lease could not be released; it runs out by itself", error=str(fault))
@@ -162,8 +161,8 @@ class Leadership:
         spec = old | {
             "holderIdentity": self.identity,
             "leaseDurationSeconds": self._settings.duration,
-            "renewTime": _now(),
-            "acquireTime": old.get("acquireTime") if mine else _now(),
+            "renewTime": self._now(),
+            "acquireTime": old.get("acquireTime") if mine else self._now(),
             "leaseTransitions": int(old.get("leaseTransitions") or 0) + (0 if mine or live is None else 1),
         }
         metadata: Manifest = live["metadata"] if live else {"name": names.LEASE, "namespace": self._settings.namespace}
@@ -171,6 +170,10 @@ class Leadership:
             noted = {names.ACCOUNT: _known_as(account)}
             metadata = metadata | {"annotations": (metadata.get("annotations") or {}) | noted}
         return {"apiVersion": "coordination.k8s.io/v1", "kind": KIND, "metadata": metadata, "spec": spec}
+
+    def _now(self) -> str:
+        """For people; nothing is decided by it."""
+        return self._cluster.clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     async def _read(self) -> Manifest | None:
         found = await self._cluster.get(KIND, self._settings.namespace, names.LEASE)
@@ -192,8 +195,3 @@ def _locked_out(live: Manifest, account: Manifest | None) -> bool:
 
 def _known_as(account: Manifest) -> str:
     return f"{account['metadata']['name']}/{account['metadata']['uid']}"
-
-
-def _now() -> str:
-    """For people; nothing is decided by it."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

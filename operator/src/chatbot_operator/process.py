@@ -14,6 +14,7 @@ from opentelemetry.trace import Tracer
 
 from chatbot_operator import handlers, plan, status, staying, tracing
 from chatbot_operator.apis import Apis
+from chatbot_operator.clock import Clock
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components import revisions, rotation, secrets
 from chatbot_operator.connection import Watches, api_client, configuration, kopf_session
@@ -61,12 +62,13 @@ async def run(settings: Settings, identity: str) -> int:
         ConfigException: there are no credentials for an API server.
         OSError: the port of the probes is taken.
     """
-    metrics, stop = Metrics(settings.version), asyncio.Event()
+    metrics, stop, clock = Metrics(settings.version), asyncio.Event(), Clock()
     _on_signals(stop)
     told = await configuration()
     # The Lease has connections of its own: a renewal must not wait for hundreds of children to be applied.
     async with api_client(told, metrics) as client, api_client(told, metrics) as aside:
-        cluster, leadership = Cluster(client), Leadership(Cluster(aside), settings.lease, identity)
+        cluster = Cluster(client, clock=clock)
+        leadership = Leadership(Cluster(aside, clock=clock), settings.lease, identity)
         cluster.check = leadership.check
         probes = Probes(metrics.registry, ready=lambda: leadership.looked)
         async with serving(probes, settings.probe_port):

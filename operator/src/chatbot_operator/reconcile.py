@@ -3,7 +3,6 @@
 It never asks what has happened, only what should be. For an unchanged world it sends no write at all.
 """
 
-import datetime
 from collections.abc import Callable, Set
 from dataclasses import replace
 
@@ -65,6 +64,7 @@ class Reconciler:
         outside: Outside | None = None,
     ) -> None:
         self._cluster = cluster
+        self._clock = cluster.clock
         self._settings = settings
         self._metrics = metrics
         self._referrers = referrers
@@ -118,14 +118,14 @@ class Reconciler:
         previous = written(raw)
         if raw["metadata"].get("deletionTimestamp"):
             if previous:
-                told = await self._reports.report(raw, previous, self._rules.leaving(raw, previous, _now()))
+                told = await self._reports.report(raw, previous, self._rules.leaving(raw, previous, self._clock.text()))
                 done.writes += told is not None
             self._leave(done.key)
             return "gone", self._resync()
         try:
             bot = ChatbotDeployment.model_validate(raw, by_alias=True, by_name=False)
         except ValidationError as error:
-            said = self._rules.invalid(raw, error, self._settings, previous, _now())
+            said = self._rules.invalid(raw, error, self._settings, previous, self._clock.text())
             done.writes += await self._reports.report(raw, previous, said) is not None
             return "invalid", self._resync()
         return await self._converge(done, raw, bot, previous)
@@ -147,7 +147,7 @@ class Reconciler:
         else:
             observed, steps = await self._act(done, raw, chosen, observed)
         status = self._rules.status_of(
-            chosen.bot, steps, observed, chosen.settings, previous, _now(), chosen.rolled_back
+            chosen.bot, steps, observed, chosen.settings, previous, self._clock.text(), chosen.rolled_back
         )
         told = await self._reports.report(raw, previous, status)
         done.writes += told is not None
@@ -188,7 +188,7 @@ class Reconciler:
             self._cluster, key, uid, references, known, self._apis(), label=label, asked=asked, faq=faq
         )
         self._outside.note(key, serving(look.observed.pods, asked), look.observed.answers)
-        return replace(look, observed=replace(look.observed, at=_now()))
+        return replace(look, observed=replace(look.observed, at=self._clock.text()))
 
     async def _act(
         self, done: Progress, raw: Manifest, chosen: Effective, observed: Observed
@@ -205,7 +205,7 @@ class Reconciler:
     ) -> tuple[Observed, list[Step]]:
         """Make what is missing, apply what moved, delete what is left over, until nothing is left to be done."""
         observed = await self._secrets.create(done, chosen.bot, observed)
-        observed = await self._secrets.rotate(done, chosen.bot, observed, _now())
+        observed = await self._secrets.rotate(done, chosen.bot, observed, self._clock.text())
         applier, found = self._applier(done.key, raw["metadata"]["uid"]), observed
         for turn in range(ROUNDS):
             before = done.writes
@@ -270,7 +270,3 @@ class Reconciler:
 
     def _resync(self) -> float:
         return self._settings.resync_seconds * jitter()
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

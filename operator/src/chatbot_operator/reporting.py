@@ -1,16 +1,24 @@
 """Writes the status of a resource if it says something new, tells of it in an Event, and counts resources by phase."""
 
+import json
+from collections.abc import Iterator
 from typing import Literal
 
+import structlog
 from chatbot_resource.model import KIND
 from chatbot_resource.status import Status
 from pydantic import ValidationError
 
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.events import Events
+from chatbot_operator.faults import TooLarge
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.queue import Key
 from chatbot_operator.world import Manifest
+
+KIB = 1024
+
+log = structlog.get_logger("reconcile")
 
 
 class Reports:
@@ -21,7 +29,7 @@ class Reports:
         self._phases: dict[Key, str] = {}
 
     async def report(self, raw: Manifest, previous: Status | None, status: Status) -> Manifest | None:
-        """The resource as it is with the new status; None when there was nothing new to say.
+        """The resource as it is with the new status; None when there was nothing new to say, or no room for it.
 
         Where somebody edited it meanwhile: as it was before, since that edit is still to be looked at.
         """
@@ -32,7 +40,12 @@ class Reports:
         # With the uid: never on another resource that has taken the name meanwhile.
         uid = {"uid": raw["metadata"]["uid"]}
         told = _instead(raw.get("status") or {}, status.model_dump(mode="json", by_alias=True))
-        answer = await self._cluster.patch(KIND, *key, {"metadata": uid, "status": told}, "status")
+        try:
+            answer = await self._cluster.patch(KIND, *key, {"metadata": uid, "status": told}, "status")
+        except TooLarge as refused:  # as it will be the next time: only an edit of the resource helps
+            log.warning("the resource has no room for its status", error=str(refused))
+            await self._events.no_room(raw, no_room(raw))
+            return None
         await self._events.told(raw, previous, status)
         return answer if _asks(answer) == _asks(raw) else raw
 
@@ -54,6 +67,28 @@ def written(raw: Manifest, extra: Literal["ignore", "forbid"] = "ignore") -> Sta
         return Status.model_validate(raw["status"], extra=extra)
     except (KeyError, ValidationError):  # never written, or with values that are not known here
         return None
+
+
+def no_room(raw: Manifest) -> str:
+    """How large a resource is that has no room for its status, and what takes most of it."""
+    sizes = {path: _size(value) for path, value in _parts(raw)}
+    largest = max(sizes, key=lambda path: sizes[path])
+    return (
+        "The status cannot be written: with it the resource is too large to be stored (etcd takes 1.5 MiB). It has "
+        f"{_size(raw) / KIB:.0f} KiB, {sizes[largest] / KIB:.0f} KiB of them in {largest}: take away what is not "
+        "needed there. The chatbot is looked after all the same, but its status does not tell of it."
+    )
+
+
+def _parts(raw: Manifest) -> Iterator[tuple[str, object]]:
+    """What somebody else than the operator can make smaller."""
+    yield from ((f"metadata.{name}", raw["metadata"].get(name) or {}) for name in ("annotations", "labels"))
+    yield from ((f"spec.{name}", value) for name, value in (raw.get("spec") or {}).items())
+
+
+def _size(value: object) -> int:
+    """Bytes, as they are stored."""
+    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 def _asks(raw: Manifest) -> Manifest:

@@ -9,8 +9,8 @@ from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import MAX_TEXT, ComponentStatus, Phase, RolledBack, Status, VersionStatus
 from pydantic import ValidationError
 
-from chatbot_operator import names, store_findings, whereabouts
-from chatbot_operator.components import autoscaling, conversation, dependencies, exposure, rotation
+from chatbot_operator import credentials, names, store_findings, whereabouts
+from chatbot_operator.components import autoscaling, conversation, dependencies, exposure
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import applied_hash, generation, uid
 from chatbot_operator.conditions import Findings, conditions, is_true, left_conditions, paused
@@ -78,7 +78,7 @@ def status_of(
         version=versions(bot, settings, previous, rolled_back, ready=ready, now=now),
         migrations=finished(steps, observed, previous),
         stores=whereabouts.stores(context, found.stores),
-        secrets=rotation.told(bot, observed, now, previous),
+        secrets=credentials.told(context, now, previous),
         operator_version=operator_version(),
     )
 
@@ -150,7 +150,7 @@ def _without_postgres(context: Context, stores: Mapping[names.Store, Blocked | N
 
 
 def _available(views: Iterable[View], previous: Status | None) -> bool | Blocked:
-    """Whether every component that somebody waits for has a pod that serves; else what keeps the first from it.
+    """Whether every component that somebody waits for has a pod that serves and is reached; else what keeps the first.
 
     The worker answers nobody: without it the rest serves on, and is not Ready. A Deployment that was changed a moment
     ago still tells of its earlier form: then what was known stays.
@@ -162,8 +162,10 @@ def _available(views: Iterable[View], previous: Status | None) -> bool | Blocked
             return True if known.status == "True" else Blocked(known.reason, known.message)
     for view in views:
         serving = view.live is not None and current(view.live) and count(view.live, "availableReplicas")
-        if not serving or not view.reached:
+        if not serving:
             return view.finding or Blocked(Reason.ROLLING_OUT, f"Component {view.part} has no available pod.")
+        if view.unreached:
+            return view.unreached
     return True
 
 
@@ -211,8 +213,9 @@ def _counts(view: View, previous: Status | None) -> tuple[int, int]:
     if view.live is None:
         return 0, 0
     if current(view.live):
-        # All are new to the Deployment, but the Deployment is not what is wanted while its step waits.
-        old = view.wanted is not None and applied_hash(view.wanted) != applied_hash(view.live)
+        # All are new to the Deployment, but the Deployment is not what is wanted while its step waits, or lacks what it
+        # would be made of.
+        old = view.wanted is None or applied_hash(view.wanted) != applied_hash(view.live)
         return count(view.live, "readyReplicas"), 0 if old else count(view.live, "updatedReplicas")
     known = next((item for item in previous.components if item.name == view.part), None) if previous else None
     return (known.ready, 0) if known else (0, 0)

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Set
 from chatbot_operator import names
 from chatbot_operator.components import lost_status, migrations, monitoring, moving, revisions
 from chatbot_operator.components.metadata import SECRETS, applied_hash, component_of
-from chatbot_operator.drift import fixed
 from chatbot_operator.kinds import OPTIONAL, WRITTEN
 from chatbot_operator.readiness import count, job_state
 from chatbot_operator.reasons import Reason
+from chatbot_operator.unchanging import fixed
 from chatbot_operator.world import Blocked, Manifest, Name, Observed, Step, StepName
 
 PARTS: Mapping[StepName, frozenset[str]] = {

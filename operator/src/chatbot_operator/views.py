@@ -35,8 +35,8 @@ class View:
     wanted: Manifest | None
     finding: Blocked | None
     """Why it has not settled; None: it has."""
-    reached: bool = True
-    """Whether a Service leads to its pods."""
+    unreached: Blocked | None = None
+    """Why nobody reaches its pods, however many serve; None: its Service leads to them."""
     lost: Mapping[names.Store, Blocked] = field(default_factory=dict)
     """Stores that keep it from settling."""
 
@@ -48,7 +48,7 @@ def views_of(context: Context, steps: list[Step], stores: Mapping[names.Store, B
     """
     bot, observed = context.bot, context.observed
     found = [_reading(context, _waiting(context, _view(bot, part, steps, observed, stores))) for part in COMPONENTS]
-    return [_without_service(bot, view, steps, observed) for view in found] if bot.spec.mode == "Paused" else found
+    return [_by_service(bot, view, steps, observed) for view in found]
 
 
 def _view(
@@ -72,18 +72,38 @@ def _view(
     return View(part, live, wanted, next(iter(gone.values()), finding), lost=gone)
 
 
-def _without_service(bot: ChatbotDeployment, view: View, steps: list[Step], observed: Observed) -> View:
-    """While paused it is not made anew: its pods are ready, and nobody reaches them."""
-    name = names.child(bot.name, view.part)
-    wanted = any(_is(item, "Service", name) for step in steps for item in step.manifests)
-    if not wanted or observed.child("Service", name):
+def _by_service(bot: ChatbotDeployment, view: View, steps: list[Step], observed: Observed) -> View:
+    """It may not be made anew or taken back: while paused, when it is refused, when somebody fights for it."""
+    if view.live is None or view.part not in names.SERVICE_COMPONENTS:
         return view
-    finding = view.finding or Blocked(Reason.NOT_CREATED, f"Service {name} does not exist.")
-    return replace(view, finding=finding, reached=False)
+    name = names.child(bot.name, view.part)
+    wrong = misled(observed.child("Service", name), view.live)
+    if not wrong:
+        return view
+    step = next(step for step in steps if step.name == COMPONENTS[view.part])
+    why = step.blocked if step.blocked and f"Service {name}" in step.blocked.message else None
+    unreached = why or Blocked(Reason.NOT_CREATED, f"Service {name} {wrong}: nobody reaches {view.part}.")
+    return replace(view, finding=view.finding or unreached, unreached=unreached)
 
 
-def _is(item: Manifest, kind: str, name: str) -> bool:
-    return bool(item["kind"] == kind and item["metadata"]["name"] == name)
+def misled(service: Manifest | None, deployment: Manifest) -> str:
+    """What is wrong with a Service, so that callers do not reach the pods of a Deployment; empty: nothing.
+
+    By what is there, not by what is wanted: both may be of an earlier version, and fit.
+    """
+    if service is None:
+        return "does not exist"
+    spec, pod = service["spec"], deployment["spec"]["template"]["spec"]
+    if spec.get("type") == "ExternalName":
+        return f"leads to {spec.get('externalName')}"
+    if spec.get("selector") != deployment["spec"]["selector"]["matchLabels"]:
+        return "does not select its pods"
+    port = next((item for item in spec.get("ports") or () if item["port"] == names.SERVICE_PORT), None)
+    if port is None:
+        return f"has no port {names.SERVICE_PORT}"
+    target, ports = port.get("targetPort", port["port"]), [item.get("ports") or () for item in pod["containers"]]
+    listening = any(target in (item.get("name"), item["containerPort"]) for items in ports for item in items)
+    return "" if listening else f"leads to port {target}, which its pods do not have"
 
 
 def _waiting(context: Context, view: View) -> View:

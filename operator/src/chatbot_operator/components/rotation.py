@@ -28,16 +28,22 @@ from chatbot_operator.components.metadata import annotation
 from chatbot_operator.components.reads import stored
 from chatbot_operator.components.secrets import KEYS, SIGNING_KEYS, new_signing_key
 from chatbot_operator.readiness import count, current, desired
-from chatbot_operator.world import Manifest, Observed
+from chatbot_operator.reasons import Reason
+from chatbot_operator.world import Blocked, Manifest, Observed
 
 Stage = Literal["", "Asked", "Publishing", "Overlapping"]
-PURPOSE: Literal["signing-keys"] = "signing-keys"
+PURPOSE = "signing-keys"
 PUBLISH_SECONDS = 90.0
 """Verifiers fetch the published keys again after 30 s at the earliest; see chatbot_common.identity."""
 ROLLING_SECONDS = 15.0
 LAST_YEAR = 9000
+SEALED = (
+    "Secret {secret} is immutable, so its keys cannot be rotated. Make it anew with the same keys, while nothing else "
+    "does: kubectl chatbot pause {bot} && kubectl get secret {secret} -o yaml | sed '/^immutable: true$/d' | "
+    "kubectl replace --force -f - && kubectl chatbot resume {bot}"
+)
 SKEW = datetime.timedelta(minutes=5)
-"""How far the clock of the replica that led before may have been ahead of ours."""
+"""How far one API server's clock may be ahead of another's, see clock.py."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Rotation:
     """What to write into the Secret now."""
     again: float | None = None
     """Seconds until there may be something to do."""
+    blocked: Blocked | None = None
+    """Why the next step cannot be taken."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,8 @@ def rotate(context: Context, now: str) -> Rotation:
     bot, keys = context.bot, _keys(context.bot, context.observed)
     if keys is None or bot.spec.mode != "Active":
         return Rotation()
-    present = _time(now)
-    if len(keys.kids) == 1:
-        return _begin(bot, keys, present)
-    if keys.current == keys.kids[0]:
-        return _switch(context, keys, present)
-    return _end(bot, keys, present)
+    due = _next(context, keys, _time(now))
+    return Rotation(blocked=_sealed(bot.name)) if due.patch and keys.secret.get("immutable") else due
 
 
 def told(bot: ChatbotDeployment, observed: Observed, now: str, previous: Status | None) -> list[SecretStatus]:
@@ -103,6 +107,7 @@ def told(bot: ChatbotDeployment, observed: Observed, now: str, previous: Status 
     return [
         SecretStatus(
             purpose=PURPOSE,
+            secret=names.signing_keys(bot.name),
             rotated_at=_text(rotated),
             next_rotation=_text(following),
             digest=keys.current,
@@ -131,6 +136,19 @@ def lost(bot: ChatbotDeployment, observed: Observed, previous: Status | None) ->
         "signed before is refused, so people have to sign in again. To change keys without that: "
         f"kubectl chatbot rotate-keys {bot.name}"
     )
+
+
+def _next(context: Context, keys: _Keys, now: datetime.datetime) -> Rotation:
+    if len(keys.kids) == 1:
+        return _begin(context.bot, keys, now)
+    if keys.current == keys.kids[0]:
+        return _switch(context, keys, now)
+    return _end(context.bot, keys, now)
+
+
+def _sealed(bot: str) -> Blocked:
+    """It is left to a person to delete what holds the keys that every token was signed with."""
+    return Blocked(Reason.APPLY_REFUSED, SEALED.format(bot=bot, secret=names.signing_keys(bot)))
 
 
 def _begin(bot: ChatbotDeployment, keys: _Keys, now: datetime.datetime) -> Rotation:
