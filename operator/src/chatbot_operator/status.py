@@ -9,8 +9,8 @@ from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import MAX_TEXT, ComponentStatus, Phase, RolledBack, Status, VersionStatus
 from pydantic import ValidationError
 
-from chatbot_operator import names, store_findings, whereabouts
-from chatbot_operator.components import autoscaling, conversation, dependencies, exposure, rotation
+from chatbot_operator import credentials, names, store_findings, whereabouts
+from chatbot_operator.components import autoscaling, conversation, dependencies, exposure
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import applied_hash, generation, uid
 from chatbot_operator.conditions import Findings, conditions, is_true, left_conditions, paused
@@ -78,7 +78,7 @@ def status_of(
         version=versions(bot, settings, previous, rolled_back, ready=ready, now=now),
         migrations=finished(steps, observed, previous),
         stores=whereabouts.stores(context, found.stores),
-        secrets=rotation.told(bot, observed, now, previous),
+        secrets=credentials.told(context, now, previous),
         operator_version=operator_version(),
     )
 
