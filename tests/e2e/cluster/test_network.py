@@ -51,7 +51,7 @@ REACHES = {
     "conversation-worker": {"postgres", "weaviate", "weaviate-grpc"},
 }
 """Of the platform itself."""
-OUTWARD = ("chat", "auth")
+OUTWARD = ("chat",)
 """Who reaches port 443 of the world, where the resource does not say what is open."""
 PRIVATE = {f"{part}:private" for part in PARTS}
 """Probes and metrics."""
