@@ -16,7 +16,7 @@ from tests.e2e.cluster.faulty import DATABASE, NAME, Ailing, apply, serving
 from tests.e2e.cluster.looking import conditions
 from tests.e2e.cluster.people import ask, sign_in
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.e2e.cluster.cluster import Cluster
 from tests.e2e.cluster.conftest import BOT, NAMESPACE, SYSTEM
 from tests.e2e.cluster.looking import edit
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
 CONNECT = """
 import json, socket, sys
