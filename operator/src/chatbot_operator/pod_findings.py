@@ -117,7 +117,7 @@ def _why_unplaced(unplaced: Manifest) -> str:
 def _asks_for(pod: Manifest) -> str:
     """What a person would lower."""
     containers = (pod.get("spec") or {}).get("containers") or []
-    asked = next((found for one in containers if (found := (one.get("resources") or {}).get("requests"))), {})
+    asked: Manifest = next((found for one in containers if (found := (one.get("resources") or {}).get("requests"))), {})
     named = ", ".join(f"{kind} {asked[kind]}" for kind in sorted(asked))
     return f" It asks for {named}." if named else ""
 
