@@ -81,8 +81,8 @@ class Keys:
 
     def key_token(self, user_id: UUID, key_id: UUID | None = None, scope: str = "chat", **budget: int) -> str:
         """A token as auth would sign it for the API key `ci`."""
-        key = {"type": "key", "key_id": str(key_id or uuid7()), "key_name": "ci", "scope": scope, "budget": budget}
-        return self.access_token(user_id, **key)
+        named = str(key_id or uuid7())
+        return self.access_token(user_id, type="key", key_id=named, key_name="ci", scope=scope, budget=budget)
 
     def bearer(self, user_id: UUID | None = None, role: str = "user") -> dict[str, str]:
         """Headers of a signed-in user."""
