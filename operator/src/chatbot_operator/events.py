@@ -11,9 +11,9 @@ from chatbot_resource.model import API_VERSION, KIND
 from chatbot_resource.status import Condition, ConditionType, Status
 
 from chatbot_operator import names
-from chatbot_operator.applying import Taken
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import ApiFault, NamespaceGoing
+from chatbot_operator.fights import Taken
 from chatbot_operator.reasons import STUCK
 from chatbot_operator.world import Manifest
 
