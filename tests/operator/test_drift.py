@@ -62,6 +62,10 @@ class TestDifferences:
     def test_but_no_and_nothing_are_values(self, value: Any) -> None:
         assert paths({"automount": value}, {}) == ["automount"]
 
+    def test_what_is_not_paused_may_be_dropped_and_what_is_is_a_difference(self) -> None:
+        assert paths({"spec": {"paused": False}}, {"spec": {}}) == []
+        assert paths({"spec": {"paused": False}}, {"spec": {"paused": True}}) == ["spec.paused"]
+
     def test_a_map_in_place_of_a_list_is_a_difference(self) -> None:
         assert paths({"a": [1]}, {"a": {"b": 1}}) == ["a"]
 

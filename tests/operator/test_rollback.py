@@ -174,6 +174,17 @@ class TestTried:
         told = cluster.converge().report()
         assert (told.phase, told.version.rolled_back) == ("Ready", None)
 
+    def test_what_asks_in_other_words_at_the_end_of_a_long_text_is_another_attempt(self, cluster: Cluster) -> None:
+        cluster.edit(rollout={})
+        long, found = "as agreed with the people who run the registry, on call this week: ", set()
+        for text in (f"{long}one", f"{long}one", f"{long}two", "three"):
+            annotated = cluster.bot.metadata.model_copy(update={"annotations": {"chatbot-operator.io/retry": text}})
+            cluster.bot = cluster.bot.model_copy(update={"metadata": annotated})
+            assert cluster.chosen.rolled_back
+            found.add(cluster.chosen.rolled_back.retry)
+        assert len(found) == 3
+        assert "three" in found
+
     def test_what_asks_for_the_same_again_is_not(self, cluster: Cluster) -> None:
         cluster.edit(rollout={})
         cluster.reconcile()
@@ -229,6 +240,25 @@ class TestKept:
         self.given_up(cluster, profile="Standard", network={"policy": "Off"}, stores=stores)
         assert ("NetworkPolicy", "demo-chat") in cluster.children
         assert cluster.chosen.bot.spec.stores.deletion_policy == "Retain"
+
+
+def test_what_was_written_to_another_database_is_not_left_behind() -> None:
+    """Its services serve on it already; what ran before would not see that."""
+
+    def at(name: str) -> dict[str, Any]:
+        external = {"authSecretRef": {"name": f"{name}-a"}, "conversationSecretRef": {"name": f"{name}-c"}}
+        return PRODUCTION["stores"] | {"postgres": {"mode": "External", "external": external}}
+
+    cluster = Cluster(make_bot(PRODUCTION | {"stores": at("old")})).converge()
+    cluster.edit(images={"gateway": BROKEN}, stores=at("new"))
+    for _ in range(5):
+        cluster.reconcile()
+        cluster.settle()
+        overdue(cluster, "demo-gateway")
+    assert images(cluster)["demo-gateway"] == BROKEN
+    assert cluster.chosen.rolled_back is None
+    cluster.edit(images={"chat": BROKEN}, stores=at("old"))
+    assert cluster.chosen.rolled_back is None
 
 
 def config(cluster: Cluster, service: str) -> dict[str, Any]:

@@ -26,6 +26,9 @@ AMOUNTS = (("requests",), ("limits",))
 """Maps of quantities."""
 QUANTITIES = ("sizeLimit", "averageValue")
 
+DROPPED = ("paused",)
+"""Of a Deployment: the API server drops it where it is false."""
+
 WHOLE = ("selector", "nodeSelector", "podSelector", "namespaceSelector", "labelSelector")
 """Maps that the API server takes as one value: a key more chooses other pods or nodes."""
 
@@ -48,7 +51,7 @@ def differences(wanted: Any, live: Any, path: Path = (), *, whole: bool = False,
         whole: what only `live` has counts, too, as it does in selectors.
         lost: asked of lists that have more in them than is wanted; the API server's defaults are such, too.
     """
-    if wanted == live or (live is None and wanted in ({}, [], "")):
+    if wanted == live or (live is None and (wanted in ({}, [], "") or (wanted is False and path[-1:] == DROPPED))):
         return  # the API server drops what is empty
     if isinstance(wanted, dict) and isinstance(live, dict):
         for key, value in wanted.items():

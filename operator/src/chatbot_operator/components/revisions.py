@@ -84,7 +84,8 @@ def _given_up(bot: ChatbotDeployment, previous: Status | None, settings: Setting
 
 def _retry(bot: ChatbotDeployment) -> str:
     """What was mended outside, such as an image under the same tag, shows in nothing that the resource says."""
-    return annotation(bot, names.RETRY)[:MAX_RETRY]
+    text = annotation(bot, names.RETRY)
+    return text if len(text) <= MAX_RETRY else digest(text)[:MAX_RETRY]
 
 
 def _failing(asked: Effective, observed: Observed, settled: Manifest, render: Render) -> RolledBack | None:
@@ -195,7 +196,10 @@ def cluster_image(observed: Observed) -> str:
 
 def _elsewhere(bot: ChatbotDeployment, settled: Manifest) -> bool:
     """Whether the data has moved since: what was written after that is not where it ran before."""
-    return postgres_mode(settled) != bot.spec.stores.postgres.mode
+    now = bot.spec.stores.postgres
+    before = (settled["data"]["spec"].get("stores") or {}).get("postgres") or {}
+    external = now.external.model_dump(mode="json", by_alias=True, exclude_unset=True) if now.external else None
+    return postgres_mode(settled) != now.mode or (before.get("external") or None) != external
 
 
 def _workloads(observed: Observed) -> Iterable[Manifest]:
