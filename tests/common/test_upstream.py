@@ -180,6 +180,25 @@ class TestConnection:
                     assert answer.headers[0] == (b"x-is", b"mine")
                     assert [piece async for piece in answer.pieces()] == [b"ok"]
 
+    @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+    def test_whose_answer_nobody_has_read_is_not(self, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        """All of it came at once, and was more than is held: nothing is read from it any more."""
+
+        async def much(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await head_of(reader):
+                size = HELD_BYTES * 3 // 2
+                writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+
+        async def run() -> None:
+            async with asking(much, Patience(connect=2, silence=2)) as client:
+                for _ in range(5):
+                    async with client.ask("POST", b"/", [], None) as answer:
+                        assert answer.status == 502
+                        await asyncio.sleep(0.05)
+
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(run())
+
     async def test_that_is_closing_is_not(self) -> None:
         """Its end is known some ticks before asyncio tells that it is lost."""
 

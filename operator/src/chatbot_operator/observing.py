@@ -16,7 +16,7 @@ from chatbot_operator.kinds import AUTOSCALERS, CHILDREN, OPTIONAL, bots_selecto
 from chatbot_operator.known import Others, Versions
 from chatbot_operator.queue import Key
 from chatbot_operator.readiness import lacks_pods
-from chatbot_operator.referenced import reference_digest
+from chatbot_operator.referenced import reference_digest, written
 from chatbot_operator.versions import version
 from chatbot_operator.world import Manifest, Name, Observed, Reference
 
@@ -75,13 +75,14 @@ async def observe(
     children = tuple(item for item in found if item["kind"] != "Pod")
     pods = tuple(item for item in found if item["kind"] == "Pod")
     references = {one: reference_digest(referenced[one.kind, one.name], one.key, uid) for one in wanted}
+    secrets = {name: written(live) for (kind, name), live in referenced.items() if live and kind == "Secret"}
     refused, answers = await together(
         _refused(cluster, [item for item in children if lacks_pods(item)]),
         ask([*unready(pods), *serving(pods, asked)]),
     )
     bad = await faqs.mistake(referenced[faq.kind, faq.name], str(faq.key)) if faq in references and faq else ""
     return Look(
-        Observed(children, pods, references, apis, refused=refused, answers=answers, bad_faqs=bad),
+        Observed(children, pods, references, apis, refused=refused, answers=answers, bad_faqs=bad, written=secrets),
         versions(live for live in referenced.values() if live is not None),
     )
 

@@ -9,8 +9,8 @@ from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import MAX_TEXT, ComponentStatus, Phase, RolledBack, Status, VersionStatus
 from pydantic import ValidationError
 
-from chatbot_operator import names, store_findings, whereabouts
-from chatbot_operator.components import autoscaling, conversation, dependencies, exposure, rotation
+from chatbot_operator import credentials, names, store_findings, whereabouts
+from chatbot_operator.components import autoscaling, conversation, dependencies, exposure
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import applied_hash, generation, uid
 from chatbot_operator.conditions import Findings, conditions, is_true, left_conditions, paused
@@ -78,7 +78,7 @@ def status_of(
         version=versions(bot, settings, previous, rolled_back, ready=ready, now=now),
         migrations=finished(steps, observed, previous),
         stores=whereabouts.stores(context, found.stores),
-        secrets=rotation.told(bot, observed, now, previous),
+        secrets=credentials.told(context, now, previous),
         operator_version=operator_version(),
     )
 
@@ -213,8 +213,9 @@ def _counts(view: View, previous: Status | None) -> tuple[int, int]:
     if view.live is None:
         return 0, 0
     if current(view.live):
-        # All are new to the Deployment, but the Deployment is not what is wanted while its step waits.
-        old = view.wanted is not None and applied_hash(view.wanted) != applied_hash(view.live)
+        # All are new to the Deployment, but the Deployment is not what is wanted while its step waits, or lacks what it
+        # would be made of.
+        old = view.wanted is None or applied_hash(view.wanted) != applied_hash(view.live)
         return count(view.live, "readyReplicas"), 0 if old else count(view.live, "updatedReplicas")
     known = next((item for item in previous.components if item.name == view.part), None) if previous else None
     return (known.ready, 0) if known else (0, 0)

@@ -71,6 +71,9 @@ class Observed:
     bad_faqs: str = ""
     """What is wrong with the FAQs that the resource refers to; empty: nothing, or they are not there."""
 
+    written: Mapping[str, str] = field(default_factory=dict)
+    """When the content of each Secret that the resource refers to was last written, RFC 3339, by its name."""
+
     at: str = ""
     """When it was looked at, RFC 3339; empty: long after anything in it came about."""
 

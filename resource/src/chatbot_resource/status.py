@@ -146,13 +146,18 @@ class StoresStatus(Reported):
 
 
 class SecretStatus(Reported):
-    """A credential that the operator rotates."""
+    """A credential that the bot has."""
 
-    purpose: Literal["signing-keys"]
+    purpose: Annotated[str, StringConstraints(max_length=128)]
+    """What the operator has made it for, such as `signing-keys`; or the field of `spec` that names it."""
+    secret: Annotated[str, StringConstraints(max_length=253)] = ""
     rotated_at: Annotated[str, StringConstraints(max_length=32)]
-    next_rotation: Annotated[str, StringConstraints(max_length=32)]
-    digest: Annotated[str, StringConstraints(max_length=64)]
-    """Which one is in use; its public name, nothing of the secret itself."""
+    """When it was made or last changed."""
+    rotates: Literal["Scheduled", "Manual", "ByOwner"] = "Scheduled"
+    """Who changes it: the operator, somebody who deletes the Secret, or whose it is."""
+    next_rotation: Annotated[str, StringConstraints(max_length=32)] = ""
+    digest: Annotated[str, StringConstraints(max_length=64)] = ""
+    """Of signing keys: which one signs; its public name, nothing of the secret itself."""
     rotation: Literal["", "Asked", "Publishing", "Overlapping"] = ""
     """What a rotation is at: asked for by annotation, the next key is published, or the one before is still valid."""
 
@@ -209,5 +214,5 @@ class Status(Reported):
     version: VersionStatus
     migrations: Annotated[list[MigrationStatus], MapList("owner"), Field(max_length=4)] = Field(default_factory=list)
     stores: StoresStatus | None = None
-    secrets: Annotated[list[SecretStatus], MapList("purpose"), Field(max_length=8)] = Field(default_factory=list)
+    secrets: Annotated[list[SecretStatus], MapList("purpose"), Field(max_length=64)] = Field(default_factory=list)
     operator_version: Annotated[str, StringConstraints(max_length=64)]

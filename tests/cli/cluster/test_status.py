@@ -1,5 +1,6 @@
 """What `kubectl chatbot status` shows of one bot and of many."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -44,7 +45,8 @@ class TestOne:
         await converge(world, reconciler, "MigrationsComplete")
         await converge(world, reconciler, "Available", "False")
         said = plugin("status", "harbour").out
-        lines = {line.split()[0]: line for line in said.splitlines() if line.split()}
+        lines = {line.split()[0]: line for line in reversed(said.splitlines()) if line.split()}
+        assert re.search(r"^redis +harbour-redis +\d+ s ago +when its Secret is deleted$", said, re.MULTILINE)
         assert lines["harbour"].startswith(f"harbour  in {world.namespace}, ")
         assert f"http://harbour-gateway.{world.namespace}.svc" in lines["url"]
         assert lines["gateway"].split()[1:4] == ["0", "0", "0"]

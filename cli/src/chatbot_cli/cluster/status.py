@@ -30,6 +30,8 @@ STAGES = {
     "Overlapping": "  the new key signs; the one before is valid for a while",
 }
 """What a rotation of a Secret is at, as the status names it."""
+ROTATES = {"Manual": "when its Secret is deleted", "ByOwner": "when you edit its Secret"}
+"""Who changes a credential, as the status names it; of others it says when."""
 
 
 def show(kubectl: Kubectl, name: str | None, *, everywhere: bool, watch: bool) -> None:
@@ -212,11 +214,13 @@ def _migrations(found: list[Object], now: datetime) -> RenderableType:
 
 
 def _secrets(found: list[Object], now: datetime) -> RenderableType:
-    made = table("secret", "rotated", last="next")
+    made = table("credential", "secret", "changed", last="next")
     for item in found:
         stage = STAGES.get(str(item.get("rotation") or ""), "")
-        following = Text.assemble(str(item.get("nextRotation") or ""), (stage, "yellow"))
-        made.add_row(str(item.get("purpose")), _ago(item.get("rotatedAt"), now), following)
+        by = (ROTATES.get(str(item.get("rotates")), ""), "dim")
+        following = Text.assemble(str(item.get("nextRotation") or ""), by, (stage, "yellow"))
+        secret = printable(str(item.get("secret") or ""))
+        made.add_row(printable(str(item.get("purpose"))), secret, _ago(item.get("rotatedAt"), now), following)
     return made
 
 

@@ -32,7 +32,7 @@ from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest, Observed
 
 Stage = Literal["", "Asked", "Publishing", "Overlapping"]
-PURPOSE: Literal["signing-keys"] = "signing-keys"
+PURPOSE = "signing-keys"
 PUBLISH_SECONDS = 90.0
 """Verifiers fetch the published keys again after 30 s at the earliest; see chatbot_common.identity."""
 ROLLING_SECONDS = 15.0
@@ -107,6 +107,7 @@ def told(bot: ChatbotDeployment, observed: Observed, now: str, previous: Status 
     return [
         SecretStatus(
             purpose=PURPOSE,
+            secret=names.signing_keys(bot.name),
             rotated_at=_text(rotated),
             next_rotation=_text(following),
             digest=keys.current,

@@ -50,7 +50,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        return self.open and self.ended and self._reusable and not self.cut
+        """Not where its end came unread: it reads no more, and would hear nothing of the next answer."""
+        return self.open and self.ended and self._reusable and not (self.cut or self._paused)
 
     async def send(self, head: bytes, data: Data) -> None:
         """Raises what `data` raises. The end of the connection is told to who waits for the answer."""
