@@ -48,6 +48,13 @@ async def test_kinds_are_noticed_and_used_and_missed_again(world: World, monkeyp
             writes = world.writes()
             await Run(world, lambda: found.kinds).reconcile(world.key)
             assert world.writes() == writes
+            spec = route["spec"]
+            header = {"name": "X-Forwarded-For", "value": "192.0.2.1"}
+            header_set = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [header]}}
+            edited = {"spec": {"rules": [spec["rules"][0] | {"filters": [header_set]}]}}
+            world.api.patch("HTTPRoute", world.namespace, f"{BOT}-gateway", edited)
+            await run.reconcile(world.key)
+            assert world.existing("HTTPRoute", f"{BOT}-gateway")["spec"] == spec
             run.edit(exposure={"type": "None", "hostnames": None, "parentRefs": None})
             await run.until("RouteReady", "True", "NotExposed")
             assert world.get("HTTPRoute", f"{BOT}-gateway") is None

@@ -1,10 +1,11 @@
 """Comparing what we want with what the API server has made of it."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from chatbot_operator.drift import Item, differences, show
-from chatbot_operator.managed import other_managers, owns, we_own
+from chatbot_operator.managed import other_managers, owns, we_own, writers_of
+from chatbot_operator.unchanging import changes
 
 CHAT = {"containers": [{"name": "chat", "image": "chat:1"}]}
 
@@ -60,6 +61,10 @@ class TestDifferences:
     @pytest.mark.parametrize("value", [False, 0])
     def test_but_no_and_nothing_are_values(self, value: Any) -> None:
         assert paths({"automount": value}, {}) == ["automount"]
+
+    def test_what_is_not_paused_may_be_dropped_and_what_is_is_a_difference(self) -> None:
+        assert paths({"spec": {"paused": False}}, {"spec": {}}) == []
+        assert paths({"spec": {"paused": False}}, {"spec": {"paused": True}}) == ["spec.paused"]
 
     def test_a_map_in_place_of_a_list_is_a_difference(self) -> None:
         assert paths({"a": [1]}, {"a": {"b": 1}}) == ["a"]
@@ -133,3 +138,34 @@ class TestManagers:
     def test_who_holds_a_list_as_a_whole_holds_what_is_in_it(self) -> None:
         assert owns({"f:spec": {"f:metrics": {}}}, ("spec", "metrics", 0, "type"))
         assert not owns({"f:spec": {"f:metrics": {}}}, ("spec", "other"))
+
+
+class TestLists:
+    """That the API server takes as one value: what others have put into their elements is no field beside ours."""
+
+    WANTED: ClassVar[dict[str, Any]] = {
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "demo"},
+        "spec": {"ingress": [{"ports": [{"port": 80}]}]},
+    }
+
+    @classmethod
+    def live(cls, port: dict[str, Any], *managers: str) -> dict[str, Any]:
+        fields: dict[str, Any] = {"f:spec": {"f:ingress": {}}}
+        managed = [entry(name, fields, "2026-01-01T00:00:01Z") for name in managers]
+        spec = {"ingress": [{"ports": [{"port": 80} | port]}]}
+        return cls.WANTED | {"metadata": {"name": "demo", "managedFields": managed}, "spec": spec}
+
+    def test_that_are_another_ones_now_are_named(self) -> None:
+        live = self.live({"endPort": 65535}, "kubectl-edit")
+        [moved] = changes(self.WANTED, live)
+        assert show(moved) == "spec.ingress[0].ports"
+        assert writers_of(live, [moved], hidden=False) == ["kubectl-edit"]
+
+    def test_that_are_ours_too_are_not(self) -> None:
+        """The API server's default is nobody's."""
+        assert not changes(self.WANTED, self.live({"protocol": "TCP"}, "chatbot-operator"))
+        assert not changes(self.WANTED, self.live({"protocol": "TCP"}, "gitops", "chatbot-operator"))
+
+    def test_that_are_as_wanted_may_be_anybodys(self) -> None:
+        assert not changes(self.WANTED, self.live({}, "kubectl-edit"))

@@ -89,6 +89,12 @@ async def test_a_sum_is_told_of_what_nobody_else_says() -> None:
     assert [message for _, _, message in found] == [KEDA, refused]
 
 
+async def test_the_next_thing_that_lacks_for_the_same_reason_is_told_too() -> None:
+    both = f"{KEDA} {ROUTE}"
+    one, two = (said(DependenciesDetected=("ApiNotInstalled", message)) for message in (KEDA, both))
+    assert [message for _, _, message in await told(one, two, one, two)] == [KEDA, both]
+
+
 async def test_and_nothing_twice_that_ready_says_itself() -> None:
     stuck = status({}, "ApplyRefused", "PodMonitor demo: forbidden", "False", None, NOW)
     besides = said(DependenciesDetected=("ApplyRefused", "PodMonitor demo: forbidden")).conditions[1:]

@@ -31,3 +31,10 @@ async def test_first_mistake(live: dict[str, Any] | None, said: str) -> None:
     found = await faqs.mistake(live, KEY)
     assert found.startswith(said)
     assert bool(found) == bool(said)
+
+
+def test_no_more_is_remembered_than_what_was_wrong_with_the_last_texts() -> None:
+    for number in range(faqs.KNOWN + 5):
+        assert faqs.mistake_at_once({"data": {KEY: f"- {{question: Q{number}}}"}}, KEY).startswith("line 1")
+    assert len(faqs._known) == faqs.KNOWN
+    assert max(map(len, faqs._known)) == 32, "digests"

@@ -33,6 +33,7 @@ class TestTranslate:
             (answer(403, reason="Forbidden"), faults.Refused),
             (answer(401, reason="Unauthorized"), faults.Unavailable),
             (answer(429), faults.Unavailable),
+            (answer(410, reason="Expired"), faults.Unavailable),
             (answer(500), faults.Unavailable),
             (answer(503), faults.Unavailable),
             (answer(413, reason="RequestEntityTooLarge"), faults.TooLarge),

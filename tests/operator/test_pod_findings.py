@@ -167,3 +167,18 @@ class TestAttempts:
         assert (
             "gave up (backoff limit). Its last pod ended with exit code 75, saying 'migration failed:" in found.message
         )
+
+
+def test_a_job_that_is_suspended_says_so_and_what_to_do() -> None:
+    """Its controller makes no pod, and says nothing of it."""
+    cluster = Cluster(make_bot(DEV))
+    for _ in range(3):
+        cluster.reconcile()
+        cluster.settle("postgres", "redis", "weaviate")
+    [name] = [name for kind, name in cluster.children if kind == "Job" and "auth" in name]
+    cluster.child("Job", name)["spec"]["suspend"] = True
+    cluster.report()
+    found = cluster.condition("MigrationsComplete")
+    assert (found.status, found.reason) == ("False", "Migrating")
+    assert f"Job {name} is suspended" in found.message
+    assert f"kubectl patch job {name}" in found.message

@@ -196,7 +196,7 @@ class TestHeal:
 
         assert [await fight() for _ in range(5)] == ["one", "one", "one", "mine", "mine"]
         assert world.metrics.registry.get_sample_value("chatbot_operator_field_conflicts_total") == 3
-        monkeypatch.setattr("chatbot_operator.applying.FIGHT_SECONDS", 0.0)
+        monkeypatch.setattr("chatbot_operator.fights.FIGHT_SECONDS", 0.0)
         await reconciler(world.key)
         assert world.existing("ConfigMap", CONFIG)["data"]["text"] == "one"
 

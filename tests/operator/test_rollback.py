@@ -1,6 +1,7 @@
 """A change that does not come to run is given up, what ran before runs again, and any edit is another attempt."""
 
 import asyncio
+import json
 import threading
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from chatbot_operator.referrers import Referrers
 
 from tests.operator.running import BOT, SETTINGS, Run, World
 from tests.operator.simulated import LATER, NOW, Cluster, make_bot
-from tests.operator.specs import DEV
+from tests.operator.specs import DEV, PRODUCTION
 from tests.support.apiserver import Object, playing_kubelet, wait_for
 
 DEADLINE = {"rollout": {"deadline": "3s"}}
@@ -173,12 +174,99 @@ class TestTried:
         told = cluster.converge().report()
         assert (told.phase, told.version.rolled_back) == ("Ready", None)
 
+    def test_what_asks_in_other_words_at_the_end_of_a_long_text_is_another_attempt(self, cluster: Cluster) -> None:
+        cluster.edit(rollout={})
+        long, found = "as agreed with the people who run the registry, on call this week: ", set()
+        for text in (f"{long}one", f"{long}one", f"{long}two", "three"):
+            annotated = cluster.bot.metadata.model_copy(update={"annotations": {"chatbot-operator.io/retry": text}})
+            cluster.bot = cluster.bot.model_copy(update={"metadata": annotated})
+            assert cluster.chosen.rolled_back
+            found.add(cluster.chosen.rolled_back.retry)
+        assert len(found) == 3
+        assert "three" in found
+
     def test_what_asks_for_the_same_again_is_not(self, cluster: Cluster) -> None:
         cluster.edit(rollout={})
         cluster.reconcile()
         given_up = cluster.chosen.rolled_back
         assert given_up is not None
         assert given_up.generation == 3
+
+
+class TestKept:
+    """What no pod has to prove is as the resource says now: who has set it relies on it."""
+
+    @staticmethod
+    def given_up(cluster: Cluster, **edit: Any) -> None:
+        cluster.edit(images={"chat": BROKEN}, **edit)
+        while not cluster.chosen.rolled_back:
+            cluster.reconcile()
+            cluster.settle()
+            overdue(cluster, "demo-chat")
+        for _ in range(3):
+            cluster.reconcile()
+            cluster.settle()
+        assert cluster.condition("Ready").reason == "RolledBack"
+        assert images(cluster)["demo-chat"] != BROKEN
+
+    def test_data_that_is_to_outlive_the_resource_does(self) -> None:
+        cluster = Cluster(make_bot(DEV | {"stores": {"deletionPolicy": "Delete"}})).converge()
+        self.given_up(cluster, stores={"deletionPolicy": "Retain"})
+        spec = cluster.child("StatefulSet", "demo-postgres")["spec"]
+        assert spec["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Retain"
+        assert "ownerReferences" not in cluster.child("Secret", "demo-postgres")["metadata"]
+        assert "stores.deletionPolicy" in cluster.condition("Ready").message
+
+    def test_who_may_sign_up_and_who_reaches_what_is_as_it_says(self) -> None:
+        peer = {"ipBlock": {"cidr": "192.0.2.0/24"}}
+        cluster, between = Cluster(make_bot(DEV)).converge(), {"egress": [{"to": [peer]}]}
+        before = {name: config(cluster, name) for name in SERVICES}
+        self.given_up(cluster, auth={"signup": "Closed"}, network=between, limits={"perMinute": 7})
+        assert {"to": [peer]} in cluster.child("NetworkPolicy", "demo-chat")["spec"]["egress"]
+        assert before["auth"]["signup"] == "Open"
+        assert config(cluster, "auth") == before["auth"] | {"signup": "Closed"}
+        assert config(cluster, "gateway") == before["gateway"]
+
+    def test_nothing_rolls_that_nothing_was_asked_of(self) -> None:
+        cluster = Cluster(make_bot(DEV)).converge()
+        before = {name: cluster.child("Deployment", f"demo-{name}")["spec"] for name in SERVICES}
+        self.given_up(cluster)
+        assert {name: cluster.child("Deployment", f"demo-{name}")["spec"] for name in SERVICES} == before
+
+    def test_what_the_former_profile_refuses_is_as_it_was(self) -> None:
+        """A rollback that cannot be made would be worse."""
+        stores = PRODUCTION["stores"] | {"deletionPolicy": "Retain"}
+        cluster = Cluster(make_bot(PRODUCTION | {"stores": stores | {"deletionPolicy": "Delete"}})).converge()
+        self.given_up(cluster, profile="Standard", network={"policy": "Off"}, stores=stores)
+        assert ("NetworkPolicy", "demo-chat") in cluster.children
+        assert cluster.chosen.bot.spec.stores.deletion_policy == "Retain"
+
+
+def test_what_was_written_to_another_database_is_not_left_behind() -> None:
+    """Its services serve on it already; what ran before would not see that."""
+
+    def at(name: str) -> dict[str, Any]:
+        external = {"authSecretRef": {"name": f"{name}-a"}, "conversationSecretRef": {"name": f"{name}-c"}}
+        return PRODUCTION["stores"] | {"postgres": {"mode": "External", "external": external}}
+
+    cluster = Cluster(make_bot(PRODUCTION | {"stores": at("old")})).converge()
+    cluster.edit(images={"gateway": BROKEN}, stores=at("new"))
+    for _ in range(5):
+        cluster.reconcile()
+        cluster.settle()
+        overdue(cluster, "demo-gateway")
+    assert images(cluster)["demo-gateway"] == BROKEN
+    assert cluster.chosen.rolled_back is None
+    cluster.edit(images={"chat": BROKEN}, stores=at("old"))
+    assert cluster.chosen.rolled_back is None
+
+
+def config(cluster: Cluster, service: str) -> dict[str, Any]:
+    """What its pods are told."""
+    volumes = cluster.child("Deployment", f"demo-{service}")["spec"]["template"]["spec"]["volumes"]
+    [name] = [item["configMap"]["name"] for item in volumes if item["name"] == "config"]
+    told: dict[str, Any] = json.loads(next(iter(cluster.child("ConfigMap", name)["data"].values())))
+    return told
 
 
 def test_faqs_that_cannot_be_read_are_no_reason() -> None:

@@ -19,6 +19,7 @@ from tests.support.apiserver import Object, path, wait_for
 
 NAME = "harbour-chat"
 LABELS = {names.NAME: "chatbot", names.COMPONENT: "chat"}
+SOURCES = [{"secret": {"name": "harbour-key", "items": [{"key": "private_key", "path": "key"}]}}]
 Edit = Callable[[Object], Any]
 
 
@@ -42,13 +43,39 @@ def deployment(bot: ChatbotDeployment) -> Manifest:
         "livenessProbe": probe,
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - of a container
     }
-    pod = {"containers": [container], "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]}
+    tolerations = [{"key": "gpu", "operator": "Exists"}]
+    volumes = [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}, {"name": "keys", "projected": {"sources": SOURCES}}]
+    pod = {"containers": [container], "volumes": volumes, "tolerations": tolerations}
     template = {"metadata": {"labels": LABELS}, "spec": pod}
     spec = {"selector": {"matchLabels": LABELS}, "strategy": {"type": "Recreate"}, "template": template}
     return manifest(bot, "chat", "Deployment", NAME, {"spec": spec})
 
 
-PLAN = SmallPlan(lambda bot, _: [step("chat", service(bot), budget(bot), deployment(bot))])
+def policy(bot: ChatbotDeployment) -> Manifest:
+    """As network.py has it: the API server adds `protocol: TCP` to the second port."""
+    peers, ports = [{"podSelector": {"matchLabels": LABELS}}], [{"protocol": "TCP", "port": 8080}]
+    ingress = [{"from": peers, "ports": ports}, {"ports": [{"port": 9090}]}]
+    spec = {"podSelector": {"matchLabels": LABELS}, "policyTypes": ["Ingress"], "ingress": ingress}
+    return manifest(bot, "chat", "NetworkPolicy", NAME, {"spec": spec})
+
+
+def autoscaler(bot: ChatbotDeployment) -> Manifest:
+    cpu = {"type": "Utilization", "averageUtilization": 70}
+    metrics = [{"type": "Resource", "resource": {"name": "cpu", "target": cpu}}]
+    # Of nothing that is here, so that nobody scales.
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "none"}
+    spec = {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 2, "metrics": metrics}
+    return manifest(bot, "chat", "HorizontalPodAutoscaler", NAME, {"spec": spec})
+
+
+def ingress(bot: ChatbotDeployment) -> Manifest:
+    backend = {"service": {"name": NAME, "port": {"name": "http"}}}
+    paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
+    return manifest(bot, "chat", "Ingress", NAME, {"spec": {"rules": [{"host": "a.b", "http": {"paths": paths}}]}})
+
+
+BUILDERS = (service, budget, deployment, policy, autoscaler, ingress)
+PLAN = SmallPlan(lambda bot, _: [step("chat", *(build(bot) for build in BUILDERS))])
 
 
 def pod(live: Object) -> Object:
@@ -59,6 +86,14 @@ def pod(live: Object) -> Object:
 def container(live: Object) -> Object:
     found: Object = pod(live)["containers"][0]
     return found
+
+
+def rule(live: Object, position: int = 0) -> Object:
+    found: Object = live["spec"]["ingress"][position]
+    return found
+
+
+MEMORY = {"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1"}}}
 
 
 def probe_without_http(live: Object) -> None:
@@ -121,6 +156,31 @@ CASES = {
         "Deployment",
         lambda live: live["spec"].update(strategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}),
         "spec.strategy.type",
+    ),
+    "peers of more namespaces": Case(
+        "NetworkPolicy", lambda live: rule(live)["from"][0].update(namespaceSelector={}), "spec.ingress"
+    ),
+    "more ports": Case("NetworkPolicy", lambda live: rule(live)["ports"][0].update(endPort=65535), "spec.ingress"),
+    "peers where all may come": Case(
+        "NetworkPolicy", lambda live: rule(live, 1).update({"from": [{"podSelector": {}}]}), "spec.ingress"
+    ),
+    "toleration": Case(
+        "Deployment", lambda live: pod(live)["tolerations"][0].update(effect="NoExecute"), "tolerations"
+    ),
+    "source of a volume": Case(
+        "Deployment",
+        lambda live: pod(live)["volumes"][1]["projected"]["sources"][0]["secret"].update(optional=True),
+        "volumes[name=keys].projected.sources",
+    ),
+    "metric": Case(
+        "HorizontalPodAutoscaler",
+        lambda live: live["spec"]["metrics"].append(MEMORY),
+        "spec.metrics",
+    ),
+    "path of an Ingress": Case(
+        "Ingress",
+        lambda live: live["spec"]["rules"].append(live["spec"]["rules"][0] | {"host": "evil.b"}),
+        "spec.rules",
     ),
     "several at once": Case("Deployment", two_edits, "volumes[name=tmp].emptyDir"),
 }

@@ -1,30 +1,37 @@
 """Brings one child to what is wanted of it, and writes nothing when it is there already."""
 
-import time
 from collections import deque
+from collections.abc import Iterable, Mapping
 
 import structlog
 
 from chatbot_operator import names
 from chatbot_operator.cluster import Cluster, identify
-from chatbot_operator.components.metadata import applied_hash
+from chatbot_operator.components.metadata import applied_hash, digest
 from chatbot_operator.drift import Path, show
 from chatbot_operator.faults import Conflict, Invalid
+from chatbot_operator.fights import Child, Fights, Taken
 from chatbot_operator.kinds import DISK
-from chatbot_operator.managed import Found, handed_over, managers, other_managers, rivals, strays, we_own
+from chatbot_operator.managed import (
+    Found,
+    at,
+    handed_over,
+    managers,
+    other_managers,
+    rivals,
+    strays,
+    we_own,
+    writers_of,
+)
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.unchanging import changes, fixed, mended, outgrown, sealed
-from chatbot_operator.world import Manifest
+from chatbot_operator.world import Manifest, Name
 
 NONE = "1"
 """A resourceVersion that no object has, the store itself being older: what must have it can only be made."""
 REPLICAS: Path = ("spec", "replicas")
-FIGHTS = 3
-FIGHT_SECONDS = 600.0
-"""After three fights over one object within this time it is left alone until the first of them is this old."""
-
-Child = tuple[str, str, str]
-"""Kind, namespace and name."""
+SENT = 3
+"""Hashes that are remembered of a child: what is seen of it may be older than what was sent last."""
 
 log = structlog.get_logger("apply")
 
@@ -33,37 +40,20 @@ class NameTaken(Exception):
     """An object of that name belongs to somebody else; it is left as it is."""
 
 
-class Fought(Exception):
-    """Somebody keeps changing what we keep changing back; for a while it is left as they made it."""
-
-
-class Taken:
-    """Fields that were taken back from another manager."""
-
-    def __init__(self, child: Child, manager: str, fields: list[str]) -> None:
-        self.child = child
-        self.manager = manager
-        self.fields = fields
-
-    def __str__(self) -> str:
-        kind, _, name = self.child
-        fields = ", ".join(self.fields[:3]) + (f" and {len(self.fields) - 3} more" if len(self.fields) > 3 else "")
-        return f"{fields} of {kind} {name}, written by {self.manager}, is what the resource says again."
-
-
 class Applier:
     """Of one resource. Remembers what an apply could not change, and what was fought over."""
 
     def __init__(self, cluster: Cluster, metrics: Metrics, owner: str) -> None:
         self._cluster = cluster
-        self._metrics = metrics
         self.owner = owner
         """uid of the resource."""
         self._settled: dict[Child, tuple[str, str, str]] = {}
         """uid, resourceVersion and hash of what was last found to be as wanted: it need not be compared again."""
-        self._kept: dict[Child, tuple[str, str, frozenset[Path]]] = {}
-        """uid, applied hash, and the fields the API server keeps otherwise: it writes some values in its own way."""
-        self._fights: dict[Child, deque[float]] = {}
+        self._kept: dict[Child, tuple[str, str, Mapping[Path, str]]] = {}
+        """uid, applied hash, and digests of what the API server writes in its own way."""
+        self._sent: dict[Child, deque[str]] = {}
+        """Hashes of what we have sent: who makes a child carry another one is somebody else."""
+        self._fights = Fights(metrics)
         self._answers: list[Manifest] = []
         self.held: dict[str, float] = {}
         """Since when the number of a Deployment's pods waits for who set it before; see handover.py."""
@@ -87,16 +77,19 @@ class Applier:
                 return await self._apply(wanted, new=True)
             except Conflict:
                 live = await self._foreign(wanted)
+                self._sent.pop(identify(wanted), None)
         if wanted["kind"] != DISK:  # which belongs to its StatefulSet, or to nobody
             _refuse_others(wanted, live, self.owner)
         child, metadata = identify(wanted), live["metadata"]
         version = (metadata["uid"], metadata["resourceVersion"], applied_hash(wanted))
         if self._settled.get(child) == version:
             return False
+        if child not in self._sent:
+            self._tell(child, applied_hash(live))
         if woken := await self._wake(child, wanted, live):
             return woken
         moved = changes(wanted, live)
-        kept = self._kept.get(child) == (metadata["uid"], applied_hash(wanted), moved)
+        kept = self._kept.get(child) == (metadata["uid"], applied_hash(wanted), _values(live, moved))
         if not moved or kept or metadata.get("deletionTimestamp"):
             self._settled[child] = version
             return False
@@ -116,6 +109,14 @@ class Applier:
         """What was written since this was asked last, as the API server has it now."""
         found, self._answers = self._answers, []
         return found
+
+    def forget(self, namespace: str, gone: Iterable[Name]) -> None:
+        """What was deleted, and may never be again: names carry hashes of what they say."""
+        for kind, name in gone:
+            child = (kind, namespace, name)
+            for known in (self._settled, self._kept, self._sent):
+                known.pop(child, None)
+            self._fights.forget(child)
 
     async def _foreign(self, wanted: Manifest) -> Manifest:
         """What has the name although it was not observed as ours: apply would make it ours without asking."""
@@ -147,9 +148,9 @@ class Applier:
         if before is None and writers and applied_hash(live) == applied_hash(wanted):
             hint = " Leave the number to it with scaling.mode External."
             taken = Taken(child, writers[0], [show(REPLICAS)])
-            self._refuse_to_fight(taken, hint)
+            self._fights.refuse(taken, hint)
             await self._hold_replicas(wanted, replicas)
-            return self._won(taken)
+            return self._fights.won(taken)
         await self._hold_replicas(wanted, replicas)
         log.warning("woken from 0 replicas", child=child, replicas=replicas)
         return True
@@ -158,18 +159,24 @@ class Applier:
         """Apply, also against others, unless it was done too often."""
         fields = sorted(map(show, moved))
         # After an edit of ours it is no fight; what cannot be changed has none.
-        edited = applied_hash(live) != applied_hash(wanted) and not fixed(live)
-        writers = [name for path in sorted(moved, key=show) for name in other_managers(live, path) if not edited]
+        asked = applied_hash(live) != applied_hash(wanted) and not fixed(live)
+        edited = asked and applied_hash(live) in self._sent[child]
+        writers = [] if edited else writers_of(live, moved, hidden=asked)
         if writers:
-            self._refuse_to_fight(Taken(child, writers[0], fields))
+            self._fights.refuse(Taken(child, writers[0], fields))
         await self._hand_over_replicas(wanted, live)
-        writers += await self._apply_over(child, wanted, live, moved)
+        writers += await self._apply_over(child, wanted, live, moved, edited=edited)
         # Without a writer it is nobody's doing: the API server writes a value in its own way, which we have forgotten
         # with a restart.
-        return self._won(Taken(child, writers[0], fields)) if writers else True
+        return self._fights.won(Taken(child, writers[0], fields)) if writers else True
 
-    async def _apply_over(self, child: Child, wanted: Manifest, live: Manifest, moved: frozenset[Path]) -> list[str]:
+    async def _apply_over(
+        self, child: Child, wanted: Manifest, live: Manifest, moved: frozenset[Path], *, edited: bool
+    ) -> list[str]:
         """
+        Args:
+            edited: something is wanted that was never applied: what others have instead cannot have been ours.
+
         Returns:
             Whose fields stood in the way.
         """
@@ -177,13 +184,14 @@ class Applier:
             await self._mend(wanted, live)
             return []
         by: list[str] = []
-        if found := strays(wanted, live, moved):
+        if not edited and (found := strays(wanted, live, moved)):
             by = managers(live, found)
             live = await self._make_ours(child, wanted, live, found, moved)
         try:
             await self._apply(wanted)
         except Invalid as invalid:
-            if not (found := rivals(wanted, live, moved, invalid.fields)):
+            found = rivals(wanted, live, moved, invalid.fields) or strays(wanted, live, moved)
+            if not found:
                 raise
             by = [*by, *managers(live, found)]
             await self._make_ours(child, wanted, live, found, moved)
@@ -203,32 +211,10 @@ class Applier:
         self, child: Child, wanted: Manifest, live: Manifest, found: Found, moved: frozenset[Path]
     ) -> Manifest:
         """What is ours, and not wanted, goes with the next apply."""
-        self._refuse_to_fight(Taken(child, managers(live, found)[0], sorted(map(show, moved))))
+        self._fights.refuse(Taken(child, managers(live, found)[0], sorted(map(show, moved))))
         metadata = {"resourceVersion": live["metadata"]["resourceVersion"]}
         body = {"metadata": metadata | {"managedFields": handed_over(wanted, live, found)}}
         return await self._patch(wanted, body)
-
-    def _refuse_to_fight(self, taken: Taken, hint: str = "") -> None:
-        """
-        Args:
-            hint: what else may be done, as another sentence.
-
-        Raises:
-            Fought: it was done too often.
-        """
-        child = taken.child
-        if self._fought_enough(child):
-            raise Fought(f"{', '.join(taken.fields[:3])} of {child[0]} {child[2]} is changed by {taken.manager}.{hint}")
-
-    def _won(self, taken: Taken) -> Taken:
-        self._fights.setdefault(taken.child, deque(maxlen=FIGHTS)).append(time.monotonic())
-        self._metrics.conflicts.inc()
-        log.warning("fields taken back", child=taken.child, manager=taken.manager, fields=taken.fields)
-        return taken
-
-    def _fought_enough(self, child: Child) -> bool:
-        fights = self._fights.get(child, deque())
-        return len(fights) == FIGHTS and time.monotonic() - fights[0] < FIGHT_SECONDS
 
     async def _apply(self, wanted: Manifest, *, new: bool = False) -> bool:
         """
@@ -236,6 +222,7 @@ class Applier:
             new: make it, or raise `Conflict` if something has its name.
         """
         metadata = wanted["metadata"] | ({"resourceVersion": NONE} if new else {})
+        self._tell(identify(wanted), applied_hash(wanted))  # before: an answer may be lost on its way
         self._note(wanted, await self._send(wanted | {"metadata": metadata}))
         return True
 
@@ -246,7 +233,12 @@ class Applier:
         if kept:
             # Applying again would change nothing, for ever.
             log.warning("the API server keeps other values", child=child, fields=sorted(map(show, kept)))
-            self._kept[child] = (written["metadata"]["uid"], applied_hash(wanted), kept)
+            self._kept[child] = (written["metadata"]["uid"], applied_hash(wanted), _values(written, kept))
+
+    def _tell(self, child: Child, sent: str) -> None:
+        known = self._sent.setdefault(child, deque(maxlen=SENT))
+        if sent not in known:
+            known.append(sent)
 
     async def _hand_over_replicas(self, wanted: Manifest, live: Manifest) -> None:
         """An autoscaler is to own `replicas`, and we still do: leaving it out would reset it to 1.
@@ -271,6 +263,10 @@ class Applier:
         answer = await self._cluster.apply(manifest, manager)
         self._answers.append(answer)
         return answer
+
+
+def _values(live: Manifest, paths: Iterable[Path]) -> Mapping[Path, str]:
+    return {path: digest(at(live, path)) for path in paths}
 
 
 def _is_ours(wanted: Manifest, live: Manifest, owner: str) -> bool:

@@ -3,7 +3,7 @@
 The API server adds defaults, status and other managers' fields, so what we want is compared as a part of what is.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import DecimalException
 from typing import Any
@@ -26,6 +26,9 @@ AMOUNTS = (("requests",), ("limits",))
 """Maps of quantities."""
 QUANTITIES = ("sizeLimit", "averageValue")
 
+DROPPED = ("paused",)
+"""Of a Deployment: the API server drops it where it is false."""
+
 WHOLE = ("selector", "nodeSelector", "podSelector", "namespaceSelector", "labelSelector")
 """Maps that the API server takes as one value: a key more chooses other pods or nodes."""
 
@@ -33,21 +36,31 @@ MERGE_KEYS = ("uid", "mountPath", "name", "containerPort")
 """Fields by which the API server tells elements of a list apart. Others may add elements to such a list."""
 
 
-def differences(wanted: Any, live: Any, path: Path = (), *, whole: bool = False) -> Iterator[Path]:
+Lost = Callable[[Path], bool]
+"""Whether a list is another's now, who may have more in its elements than we want."""
+
+
+def _never(_: Path) -> bool:
+    return False
+
+
+def differences(wanted: Any, live: Any, path: Path = (), *, whole: bool = False, lost: Lost = _never) -> Iterator[Path]:
     """Every field of `wanted` that `live` lacks or has differently.
 
     Args:
         whole: what only `live` has counts, too, as it does in selectors.
+        lost: asked of lists that have more in them than is wanted; the API server's defaults are such, too.
     """
-    if wanted == live or (live is None and wanted in ({}, [], "")):
+    if wanted == live or (live is None and (wanted in ({}, [], "") or (wanted is False and path[-1:] == DROPPED))):
         return  # the API server drops what is empty
     if isinstance(wanted, dict) and isinstance(live, dict):
         for key, value in wanted.items():
-            yield from differences(value, live.get(key), (*path, key), whole=whole or key in WHOLE)
+            yield from differences(value, live.get(key), (*path, key), whole=whole or key in WHOLE, lost=lost)
         if whole:
             yield from ((*path, key) for key in live.keys() - wanted.keys())
     elif isinstance(wanted, list) and isinstance(live, list):
-        yield from _in_lists(wanted, live, path, whole)
+        found = list(_in_lists(wanted, live, path, whole, lost))
+        yield from found or ([path] if lost(path) else [])
     elif not (_is_quantity(path) and _same_amount(wanted, live)):
         yield path
 
@@ -75,17 +88,17 @@ def _same_amount(wanted: Any, live: Any) -> bool:
         return False
 
 
-def _in_lists(wanted: list[Any], live: list[Any], path: Path, whole: bool) -> Iterator[Path]:
+def _in_lists(wanted: list[Any], live: list[Any], path: Path, whole: bool, lost: Lost) -> Iterator[Path]:
     if key := _merge_key(wanted):
         found = {str(item.get(key)): item for item in live if isinstance(item, Mapping)}
         for item in wanted:
             name = str(item[key])
-            yield from differences(item, found.get(name), (*path, Item(key, name)), whole=whole)
+            yield from differences(item, found.get(name), (*path, Item(key, name)), whole=whole, lost=lost)
     elif len(wanted) != len(live):
         yield path
     else:
         for position, (one, other) in enumerate(zip(wanted, live, strict=True)):
-            yield from differences(one, other, (*path, position), whole=whole)
+            yield from differences(one, other, (*path, position), whole=whole, lost=lost)
 
 
 def _merge_key(wanted: list[Any]) -> str | None:

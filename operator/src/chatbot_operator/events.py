@@ -11,9 +11,9 @@ from chatbot_resource.model import API_VERSION, KIND
 from chatbot_resource.status import Condition, ConditionType, Status
 
 from chatbot_operator import names
-from chatbot_operator.applying import Taken
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import ApiFault, NamespaceGoing
+from chatbot_operator.fights import Taken
 from chatbot_operator.reasons import STUCK
 from chatbot_operator.world import Manifest
 
@@ -48,7 +48,8 @@ class Events:
         """After a status was written: that it became ready, or what it is stuck on; and what is wrong besides."""
         await self._told_of_ready(bot, previous, status)
         for condition in _besides(previous, status):
-            if self._is_new((bot["metadata"]["uid"], condition.type, condition.reason)):
+            besides = condition.message if condition.type == SUM else ""  # the next thing that lacks is news
+            if self._is_new((bot["metadata"]["uid"], condition.type, condition.reason, besides)):
                 await self._post(bot, "Warning", condition.reason, condition.message)
 
     async def _told_of_ready(self, bot: Manifest, previous: Status | None, status: Status) -> None:

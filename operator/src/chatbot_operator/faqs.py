@@ -7,7 +7,7 @@ its mistakes are remembered.
 import asyncio
 import threading
 from base64 import b64decode
-from functools import lru_cache
+from hashlib import sha256
 
 from chatbot_resource.faqs import check_faqs
 
@@ -16,7 +16,11 @@ from chatbot_operator.world import Manifest
 MOST = 200_000
 """Characters. YAML takes a thousand times as much memory at worst; of a longer text its pods alone tell."""
 
+KNOWN = 100
+"""Texts whose mistakes are remembered, without the texts: all of them would be more than a pod has room for."""
+
 _one = threading.Lock()
+_known: dict[bytes, str] = {}
 
 
 async def mistake(live: Manifest | None, key: str) -> str:
@@ -38,10 +42,19 @@ def _text(live: Manifest, key: str) -> str:
     return str(plain) or b64decode(packed).decode()
 
 
-@lru_cache(maxsize=100)
 def _mistake(text: str) -> str:
+    key = sha256(text.encode()).digest()
+    if (said := _known.get(key)) is not None:
+        return said
     with _one:
-        found = check_faqs(text)
+        said = _known[key] = _first_mistake(text)
+        while len(_known) > KNOWN:
+            del _known[next(iter(_known))]
+    return said
+
+
+def _first_mistake(text: str) -> str:
+    found = check_faqs(text)
     if not found:
         return ""
     first, more = found[0], f" ({len(found) - 1} more)" if len(found) > 1 else ""

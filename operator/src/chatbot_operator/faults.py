@@ -87,8 +87,8 @@ def translate(error: ApiException) -> ApiFault:
         return Unnoticed(message, reason)
     if code == CONFLICT:
         return (AlreadyExists if reason == "AlreadyExists" else Conflict)(message, reason)
-    # 401: a token that ran out; the next request has a fresh one.
-    if code >= SERVER_ERROR or code in (TOO_MANY, 401, 408) or FENCED in message:
+    # 401: a token that ran out; the next request has a fresh one. 410: pages of a list that took too long.
+    if code >= SERVER_ERROR or code in (TOO_MANY, 401, 408, 410) or FENCED in message:
         return Unavailable(message, reason, _retry_after(error, status))
     if code == 404:
         return NotFound(message, reason)

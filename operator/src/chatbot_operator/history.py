@@ -6,7 +6,7 @@ from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import MigrationStatus, RolledBack, Settled, Status, VersionStatus
 
 from chatbot_operator import names
-from chatbot_operator.components import migrations
+from chatbot_operator.components import migrations, revisions
 from chatbot_operator.components.metadata import component_of, generation
 from chatbot_operator.readiness import job_state
 from chatbot_operator.reasons import Reason
@@ -21,7 +21,8 @@ def given_up_finding(bot: ChatbotDeployment, given_up: RolledBack | None) -> Blo
         return None
     text = f"Generation {given_up.generation} with version {given_up.version} was given up: {given_up.message}"
     again = f"kubectl chatbot retry {bot.name} -n {bot.metadata.namespace}"
-    text += f" What ran before runs again ({given_up.revision}). Once mended, try it again: {again}"
+    text += f" What ran before runs again ({given_up.revision}), with all else that the resource said then but for"
+    text += f" {', '.join(revisions.KEPT)}. Once mended, try it again: {again}"
     return Blocked(Reason.ROLLED_BACK, text)
 
 

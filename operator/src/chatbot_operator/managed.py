@@ -23,6 +23,9 @@ Found = Mapping[int, frozenset[Way]]
 
 REPLICAS: Way = ("f:spec", "f:replicas")
 """Never taken from whoever has it, see applying.py."""
+HASH: Path = ("metadata", "annotations", names.APPLIED_HASH)
+ANOTHER = "another chatbot-operator, whose watched namespaces must not be ours"
+"""A release that goes by the same name as a manager of fields."""
 OURS = (names.FIELD_MANAGER, names.SCALE_MANAGER)
 
 
@@ -74,6 +77,31 @@ def other_managers(live: Manifest, path: Path) -> list[str]:
     return list(dict.fromkeys(str(entry["manager"]) for entry in owning))
 
 
+def writers_of(live: Manifest, moved: Iterable[Path], *, hidden: bool) -> list[str]:
+    """Who has written what moved.
+
+    Args:
+        hidden: our hash is not on it, so that somebody has, who may have left nothing but a gap.
+    """
+    found = [name for path in sorted(moved, key=show) for name in other_managers(live, path)]
+    return found or ([_last_writer(live)] if hidden else [])
+
+
+def _last_writer(live: Manifest) -> str:
+    others = [entry for entry in _managed(live) if entry.get("manager") not in OURS]
+    if we_own(live, HASH) or not others:
+        return ANOTHER
+    return str(max(others, key=lambda entry: str(entry.get("time", "")))["manager"])
+
+
+def at(live: Manifest, path: Path) -> Any:
+    """What is there; None: nothing."""
+    found: Any = live
+    for part in path:
+        found = _part(found, part)
+    return found
+
+
 def we_own(live: Manifest, path: Path) -> bool:
     """Whether leaving the field out of the next apply would remove it."""
     return any(
@@ -81,6 +109,15 @@ def we_own(live: Manifest, path: Path) -> bool:
         for entry in _managed(live)
         if entry.get("manager") == names.FIELD_MANAGER and entry.get("operation") == "Apply"
     )
+
+
+def lost(live: Manifest, path: Path) -> bool:
+    """Whether others have made a list theirs that we applied: one that goes as a whole is held by who wrote it last.
+
+    The API server's defaults in its elements are nobody's, and take it from nobody.
+    """
+    ours = [entry.get("fieldsV1") or {} for entry in _managed(live) if entry.get("manager") == names.FIELD_MANAGER]
+    return bool(_managed(live)) and not any(owns(fields, path) for fields in ours)
 
 
 def owns(fields: Mapping[str, Any], path: Path) -> bool:
@@ -162,7 +199,7 @@ def _part(value: Any, part: str | int | Item) -> Any:
         return next((item for item in value or () if str(item.get(part.key)) == part.value), None)
     if isinstance(part, int):
         return value[part] if value and part < len(value) else None
-    return (value or {}).get(part)
+    return value.get(part) if isinstance(value, Mapping) else None
 
 
 def _elements(fields: Fields, live: Any) -> Iterator[tuple[str, Any]]:

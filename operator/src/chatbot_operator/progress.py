@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from chatbot_operator import tracing
-from chatbot_operator.applying import Taken
 from chatbot_operator.faults import Refused, Unnoticed
+from chatbot_operator.fights import Taken
 from chatbot_operator.kinds import DISK
 from chatbot_operator.queue import Key
 from chatbot_operator.reasons import Reason

@@ -177,8 +177,17 @@ def job_finding(wanted: Manifest, observed: Observed, database: str = "its datab
             attempts = tried(observed, name)
             begun = [pod for pod in attempts if _may_run(pod) and not failed_attempt(pod)]
             finding = pods_finding(begun, observed.at) or _lacking(live, observed)
-            finding = finding or attempt_finding(name, attempts, database)
+            finding = finding or attempt_finding(name, attempts, database) or _suspended(live)
             return finding or Blocked(Reason.MIGRATING, f"Job {name} is running.")
+
+
+def _suspended(live: Manifest) -> Blocked | None:
+    """A queue such as Kueue's makes it wait for its turn, or a person does."""
+    if not live["spec"].get("suspend"):
+        return None
+    name = live["metadata"]["name"]
+    way = f'kubectl patch job {name} --type merge -p \'{{"spec":{{"suspend":false}}}}\''
+    return Blocked(Reason.MIGRATING, f"Job {name} is suspended: wait for the queue that holds it, or {way}")
 
 
 def tried(observed: Observed, job: str) -> list[Manifest]:

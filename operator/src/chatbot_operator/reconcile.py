@@ -241,6 +241,7 @@ class Reconciler:
 
         if unwanted(observed):
             await prune(self._cluster, done, unwanted(await with_users(self._cluster, done.key, observed)))
+            applier.forget(done.key[0], done.gone)
 
     def _tell(self, done: Progress, result: str) -> None:
         """How it ended."""

@@ -4,8 +4,9 @@ import time
 from dataclasses import replace
 
 from chatbot_operator import tracing
-from chatbot_operator.applying import Applier, Fought, NameTaken, Taken
+from chatbot_operator.applying import Applier, NameTaken
 from chatbot_operator.faults import Refused
+from chatbot_operator.fights import Fought, Taken
 from chatbot_operator.handover import SEEN_SECONDS, waits
 from chatbot_operator.kinds import MAKERS
 from chatbot_operator.progress import Progress

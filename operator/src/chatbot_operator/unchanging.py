@@ -3,17 +3,17 @@
 from chatbot_operator import names
 from chatbot_operator.components.metadata import applied_hash
 from chatbot_operator.drift import Path, differences
+from chatbot_operator.managed import HASH, lost
 from chatbot_operator.world import Manifest
 
 SAID = ("data", "binaryData")
 """What a ConfigMap says."""
-HASH: Path = ("metadata", "annotations", names.APPLIED_HASH)
 
 
 def changes(wanted: Manifest, live: Manifest) -> frozenset[Path]:
     """What is other than wanted, as far as anything can be done about it."""
     there = live | {"metadata": {"annotations": {}} | live["metadata"]}
-    found = frozenset(differences(wanted, there))
+    found = frozenset(differences(wanted, there, lost=lambda path: lost(live, path)))
     if not fixed(live) or sealed(wanted, live):
         return found
     # The hash is of all that was applied: it is put back where that is all there.

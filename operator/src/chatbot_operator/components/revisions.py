@@ -3,7 +3,8 @@
 A rollout that makes no progress within `rollout.deadline` is given up: what the revision holds is rendered instead,
 until the resource or the operator's own version says something new, or somebody asks for it by annotation. So is an
 image of a store or a migration that does not come to run in that time. Databases are not taken back: every version
-works with the tables of the next one.
+works with the tables of the next one. Nor is what
+keeps data and people safe, and no pod has to prove: see `KEPT`.
 """
 
 import re
@@ -31,6 +32,8 @@ PART = "revision"
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
 OF_IMAGES = (Reason.IMAGE_PULL_FAILED, Reason.CONTAINER_CONFIG_ERROR, Reason.CRASH_LOOP)
 """What a wrong image shows itself by."""
+KEPT = ("stores.deletionPolicy", "auth.signup", "network")
+"""What is always as the resource says now, since no pod has to prove it; see `_before`."""
 Render = Callable[[ChatbotDeployment, Observed, Settings], list[Step]]
 """See plan.py."""
 
@@ -81,7 +84,8 @@ def _given_up(bot: ChatbotDeployment, previous: Status | None, settings: Setting
 
 def _retry(bot: ChatbotDeployment) -> str:
     """What was mended outside, such as an image under the same tag, shows in nothing that the resource says."""
-    return annotation(bot, names.RETRY)[:MAX_RETRY]
+    text = annotation(bot, names.RETRY)
+    return text if len(text) <= MAX_RETRY else digest(text)[:MAX_RETRY]
 
 
 def _failing(asked: Effective, observed: Observed, settled: Manifest, render: Render) -> RolledBack | None:
@@ -144,15 +148,26 @@ def _hashes(steps: Iterable[Step]) -> set[str]:
 
 def _rendered(bot: ChatbotDeployment, settled: Manifest, settings: Settings, given_up: RolledBack) -> Effective:
     data = settled["data"]
-    body = {
-        "apiVersion": bot.api_version,
-        "kind": bot.kind,
-        "metadata": bot.metadata.model_dump(),
-        "spec": data["spec"],
-    }
-    before = ChatbotDeployment.model_validate(body, by_alias=True, by_name=False)
     told = settings.model_copy(update={"images": Images.model_validate(data["images"]), "version": data["version"]})
-    return Effective(before, told, given_up)
+    return Effective(_before(bot, data["spec"]), told, given_up)
+
+
+def _before(bot: ChatbotDeployment, spec: Manifest) -> ChatbotDeployment:
+    """What ran before, but for what becomes of the data, who may sign up, and who reaches what."""
+    now = bot.spec
+    stores = (spec.get("stores") or {}) | {"deletionPolicy": now.stores.deletion_policy}
+    auth = (spec.get("auth") or {}) | {"signup": now.auth.signup}
+    network = now.network.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    spec = spec | {"stores": stores, "auth": auth}
+    try:
+        return _of(bot, spec | {"network": network})
+    except ValidationError:  # `Off`, under the profile Production of then
+        return _of(bot, spec)
+
+
+def _of(bot: ChatbotDeployment, spec: Manifest) -> ChatbotDeployment:
+    head = {"apiVersion": bot.api_version, "kind": bot.kind, "metadata": bot.metadata.model_dump()}
+    return ChatbotDeployment.model_validate(head | {"spec": spec}, by_alias=True, by_name=False)
 
 
 def latest(observed: Observed) -> Manifest | None:
@@ -181,7 +196,10 @@ def cluster_image(observed: Observed) -> str:
 
 def _elsewhere(bot: ChatbotDeployment, settled: Manifest) -> bool:
     """Whether the data has moved since: what was written after that is not where it ran before."""
-    return postgres_mode(settled) != bot.spec.stores.postgres.mode
+    now = bot.spec.stores.postgres
+    before = (settled["data"]["spec"].get("stores") or {}).get("postgres") or {}
+    external = now.external.model_dump(mode="json", by_alias=True, exclude_unset=True) if now.external else None
+    return postgres_mode(settled) != now.mode or (before.get("external") or None) != external
 
 
 def _workloads(observed: Observed) -> Iterable[Manifest]:

@@ -55,6 +55,8 @@ def deployment(context: Context, program: Program, part: names.Component, replic
     spec: Manifest = {
         "selector": {"matchLabels": selector(bot, part)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        # Paused by somebody, a rollout makes no progress, and nothing says so: `mode: Paused` is for that.
+        "paused": False,
         "revisionHistoryLimit": HISTORY,
         "progressDeadlineSeconds": math.ceil(seconds(bot.spec.rollout.deadline)),
         "template": template(

@@ -90,6 +90,8 @@ def _stateful_set(context: Context, store: Store) -> Manifest:
         "serviceName": name,
         # Else a pod that never gets ready is not replaced when its template is mended.
         "podManagementPolicy": "Parallel",
+        # Else one that somebody holds back would be waited for without a word.
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
         "revisionHistoryLimit": 3,
         "selector": {"matchLabels": selector(bot, store.name)},
         "persistentVolumeClaimRetentionPolicy": {

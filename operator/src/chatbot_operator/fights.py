@@ -1,0 +1,64 @@
+"""Who changes what we change back, and how often that is done before it is left to them."""
+
+import time
+from collections import deque
+
+import structlog
+
+from chatbot_operator.metrics import Metrics
+
+FIGHTS = 3
+FIGHT_SECONDS = 600.0
+"""After three fights over one object within this time it is left alone until the first of them is this old."""
+
+Child = tuple[str, str, str]
+"""Kind, namespace and name."""
+
+log = structlog.get_logger("apply")
+
+
+class Fought(Exception):
+    """Somebody keeps changing what we keep changing back; for a while it is left as they made it."""
+
+
+class Taken:
+    """Fields that were taken back from another manager."""
+
+    def __init__(self, child: Child, manager: str, fields: list[str]) -> None:
+        self.child = child
+        self.manager = manager
+        self.fields = fields
+
+    def __str__(self) -> str:
+        kind, _, name = self.child
+        fields = ", ".join(self.fields[:3]) + (f" and {len(self.fields) - 3} more" if len(self.fields) > 3 else "")
+        return f"{fields} of {kind} {name}, written by {self.manager}, is what the resource says again."
+
+
+class Fights:
+    """Over the children of one resource."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._fights: dict[Child, deque[float]] = {}
+
+    def refuse(self, taken: Taken, hint: str = "") -> None:
+        """
+        Args:
+            hint: what else may be done, as another sentence.
+
+        Raises:
+            Fought: it was done too often.
+        """
+        child, fights = taken.child, self._fights.get(taken.child, deque())
+        if len(fights) == FIGHTS and time.monotonic() - fights[0] < FIGHT_SECONDS:
+            raise Fought(f"{', '.join(taken.fields[:3])} of {child[0]} {child[2]} is changed by {taken.manager}.{hint}")
+
+    def won(self, taken: Taken) -> Taken:
+        self._fights.setdefault(taken.child, deque(maxlen=FIGHTS)).append(time.monotonic())
+        self._metrics.conflicts.inc()
+        log.warning("fields taken back", child=taken.child, manager=taken.manager, fields=taken.fields)
+        return taken
+
+    def forget(self, child: Child) -> None:
+        self._fights.pop(child, None)

@@ -1,0 +1,157 @@
+"""Whose doing it is that a child is other than wanted, on an API server in memory."""
+
+import copy
+from typing import Any, cast
+
+import pytest
+from chatbot_operator import names
+from chatbot_operator.applying import Applier
+from chatbot_operator.cluster import Cluster
+from chatbot_operator.components.metadata import manifest
+from chatbot_operator.fights import Fought, Taken
+from chatbot_operator.metrics import Metrics
+from chatbot_operator.world import Manifest
+
+from tests.operator.simulated import UID, make_bot
+
+NAME = "demo-chat"
+CHILD = ("Deployment", "team", NAME)
+
+
+def deployment(image: str, **env: str) -> Manifest:
+    variables = [{"name": name, "value": value} for name, value in env.items()]
+    container = {"name": "chat", "image": image, "env": variables}
+    return manifest(
+        make_bot(), "chat", "Deployment", NAME, {"spec": {"template": {"spec": {"containers": [container]}}}}
+    )
+
+
+class Server:
+    """Keeps one object, and what was applied; its webhook may write images in its own way."""
+
+    def __init__(self, mirror: str = "") -> None:
+        self.mirror = mirror
+        self.live: Manifest = {}
+        self.applied = 0
+        self.patched: list[Manifest] = []
+
+    async def apply(self, body: Manifest, _: str = names.FIELD_MANAGER) -> Manifest:
+        self.applied += 1
+        self.write(copy.deepcopy(body), names.FIELD_MANAGER, "Apply")
+        container(self.live)["image"] = self.mirror + container(self.live)["image"]
+        return self.live
+
+    async def patch(self, _: str, __: str, ___: str, body: Manifest) -> Manifest:
+        self.patched.append(body)
+        return self.live
+
+    def write(self, body: Manifest, manager: str, operation: str = "Update") -> None:
+        """As a PUT does it: all of it is the manager's now."""
+        fields: Any = {
+            "f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"chat"}': {"f:image": {}}}}}},
+            "f:metadata": {"f:annotations": {f"f:{names.APPLIED_HASH}": {}}},
+        }
+        if names.APPLIED_HASH not in body["metadata"].get("annotations", {}):
+            del fields["f:metadata"]
+        entry = {"manager": manager, "operation": operation, "apiVersion": "apps/v1", "fieldsV1": fields}
+        told = {"uid": "1", "resourceVersion": str(self.applied), "managedFields": [entry]}
+        self.live = body | {"metadata": body["metadata"] | told}
+
+
+def container(live: Manifest) -> Manifest:
+    found: Manifest = live["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def without_hash(live: Manifest) -> Manifest:
+    body = copy.deepcopy(live)
+    del body["metadata"]["annotations"][names.APPLIED_HASH]
+    return body
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def applier(server: Server) -> Applier:
+    return Applier(cast("Cluster", server), Metrics("0"), UID)
+
+
+class TestWhoIsNamed:
+    async def fights(self, applier: Applier, server: Server, theirs: Manifest, manager: str) -> list[Any]:
+        """What comes of five writes of theirs."""
+        wanted, told = deployment("chat:1"), []
+        await applier.settle(wanted, None)
+        for turn in range(5):
+            server.write(copy.deepcopy(theirs), manager)
+            server.live["metadata"]["resourceVersion"] = f"theirs {turn}"
+            try:
+                told.append(await applier.settle(wanted, server.live))
+            except Fought as fought:
+                told.append(str(fought))
+        return told
+
+    @pytest.mark.parametrize("image", ["chat:1", "chat:0"])
+    async def test_is_who_writes_whole_objects_without_our_hash(
+        self, applier: Applier, server: Server, image: str
+    ) -> None:
+        told = await self.fights(applier, server, without_hash(deployment(image)), "kubectl-replace")
+        assert [getattr(one, "manager", one) for one in told[:3]] == ["kubectl-replace"] * 3
+        assert all("is changed by kubectl-replace" in one for one in told[3:])
+
+    async def test_is_another_release_that_watches_the_same_namespace(self, applier: Applier, server: Server) -> None:
+        told = await self.fights(applier, server, deployment("chat:2"), names.FIELD_MANAGER)
+        assert all(isinstance(one, Taken) for one in told[:3])
+        assert all("another chatbot-operator" in one for one in told[3:])
+
+    async def test_is_nobody_after_edits_of_ours(self, applier: Applier, server: Server) -> None:
+        await applier.settle(deployment("chat:0"), None)
+        for turn in range(1, 8):
+            assert await applier.settle(deployment(f"chat:{turn}"), server.live) is True
+
+    async def test_is_nobody_after_a_restart_or_a_late_answer(self, applier: Applier, server: Server) -> None:
+        await applier.settle(deployment("chat:1"), None)
+        late = server.live
+        again = Applier(cast("Cluster", server), Metrics("0"), UID)
+        assert await again.settle(deployment("chat:2"), late) is True
+        assert await again.settle(deployment("chat:2"), late) is True, "it has not seen the last write"
+
+    async def test_is_forgotten_with_what_was_deleted(self, applier: Applier, server: Server) -> None:
+        await self.fights(applier, server, without_hash(deployment("chat:0")), "kubectl-replace")
+        applier.forget("team", [CHILD[::2]])
+        for known in (applier._settled, applier._kept, applier._sent, applier._fights._fights):
+            assert CHILD not in known
+
+
+class TestKeptOtherwise:
+    """By a webhook that writes images in its own way."""
+
+    async def test_is_left_so_and_what_others_write_there_is_taken_back(self) -> None:
+        server = Server("mirror/")
+        applier = Applier(cast("Cluster", server), Metrics("0"), UID)
+        wanted = deployment("chat:1")
+        await applier.settle(wanted, None)
+        server.live["metadata"]["resourceVersion"] = "its status"
+        assert await applier.settle(wanted, server.live) is False
+        evil = copy.deepcopy(server.live)
+        container(evil)["image"] = "evil/chat:666"
+        server.write(evil, "kubectl-set")
+        server.live["metadata"]["resourceVersion"] = "theirs"
+        taken = await applier.settle(wanted, server.live)
+        assert isinstance(taken, Taken)
+        assert (taken.manager, container(server.live)["image"]) == ("kubectl-set", "mirror/chat:1")
+
+
+async def test_what_others_have_is_not_what_was_never_applied(applier: Applier, server: Server) -> None:
+    """A variable of theirs has the value that one of ours is to have now."""
+    await applier.settle(deployment("chat:1", LEVEL="info"), None)
+    live = copy.deepcopy(server.live)
+    container(live)["env"].append({"name": "FEATURE_A", "value": "true"})
+    theirs: Any = {"f:env": {'k:{"name":"FEATURE_A"}': {".": {}, "f:name": {}, "f:value": {}}}}
+    pods: Any = {"f:spec": {"f:containers": {'k:{"name":"chat"}': theirs}}}
+    entry = {"manager": "kubectl-set", "operation": "Update", "apiVersion": "apps/v1"}
+    live["metadata"]["managedFields"].append(entry | {"fieldsV1": {"f:spec": {"f:template": pods}}})
+    assert await applier.settle(deployment("chat:1", LEVEL="info", FEATURE_B="true"), live) is True
+    assert server.patched == []
