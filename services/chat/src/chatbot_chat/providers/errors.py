@@ -51,6 +51,12 @@ class ProviderFiltered(ProviderRefused):
     status, kind, title = 400, "content-filter", "The model provider's filter does not let the question pass"
 
 
+class ProviderUnsent(ProviderRefused):
+    """It was not asked: what a client wants to tell it cannot be written."""
+
+    status, kind, title = 400, "invalid-request", "The request is not valid"
+
+
 class ProviderOverloaded(ProviderError):
     """It is well, and wants to be asked later."""
 
