@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -255,13 +256,34 @@ class TestLedger:
             ) as response:
                 await anext(response.aiter_bytes())
                 await asyncio.sleep(0.1)
+        whole = {"model": "hang", "messages": HELLO}
+        with pytest.raises(httpx2.ReadTimeout):
+            await chat.client.post("/v1/chat/completions", json=whole, headers=chat.keys.bearer(ada), timeout=0.5)
 
-        async def both() -> list[Any]:
-            return found if len(found := await entered(sql, ada)) == 2 else []
+        async def all_three() -> list[Any]:
+            return found if len(found := await entered(sql, ada)) == 3 else []
 
-        rows = {row["model"]: row for row in await eventually(both)}
+        rows = {row["model"]: row for row in await eventually(all_three)}
         assert all(row["estimated"] and row["input_tokens"] > 0 for row in rows.values())
-        assert rows["silent"]["output_tokens"] == 0
+        assert rows["silent"]["output_tokens"] == rows["hang"]["output_tokens"] == 0
+
+    async def test_has_nothing_of_who_left_before_the_provider_was_asked(
+        self, keys: Keys, told: dict[str, Any], ada: UUID, sql: asyncpg.Connection
+    ) -> None:
+        """While somebody else has its only place."""
+        [hasty] = [item for item in told["providers"] if item["name"] == "hasty"]
+        one = hasty | {"max_concurrency": 1, "timeouts": hasty["timeouts"] | {"connect": 5}}
+        others = [item for item in told["providers"] if item["name"] != "hasty"]
+        body = {"model": "hang", "messages": HELLO}
+        async with running(keys, Settings.model_validate(told | {"providers": [*others, one]})) as chat:
+            ask = partial(chat.client.post, "/v1/chat/completions", json=body)
+            first = asyncio.create_task(ask(headers=keys.bearer(uuid7())))
+            await asyncio.sleep(0.3)
+            with pytest.raises(httpx2.ReadTimeout):
+                await ask(headers=keys.bearer(ada), timeout=0.5)
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+        assert await entered(sql, ada) == []
 
     async def test_is_told_of_what_is_under_way(self, chat: Chat, ada: UUID, redis: Redis) -> None:
         """Relayed, and worded here; for as long as they are."""

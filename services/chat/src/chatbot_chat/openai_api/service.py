@@ -109,6 +109,7 @@ class CompletionService:
                 stack,
                 lambda model: account.admit_estimated(model, lambda: _estimate(model, request, body)),
                 bounded=self._budgets.bounded,
+                cut=account.cut,
             )
         except BaseException:
             await account.close()
