@@ -225,8 +225,8 @@ class Reading:
         yield from (self._calls[index] for index in sorted(self._calls))
         if self._usage:
             yield self._usage
-        # Gemini says `stop` also when it calls tools.
-        yield Finish("tool_calls" if self._calls else _REASONS.get(self._reason or "", "stop"))
+        reason = _REASONS.get(self._reason or "", "stop")
+        yield Finish("tool_calls" if self._calls and reason == "stop" else reason)  # Gemini says `stop` then too
 
 
 def _choice(chunk: Chunk) -> Mapping[str, Any]:
