@@ -15,6 +15,7 @@ import pytest
 from chatbot_chat.main import create_app
 from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.providers import Usage
+from chatbot_chat.providers.server_sent import Frames
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from chatbot_common.leaving import CLIENT_LEFT
@@ -348,16 +349,34 @@ COUNTED = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_toke
 SAID = b'data: {"choices": [{"delta": {"role": "assistant", "content": "Gr\xc3\xbc\xc3\x9f"}}], "usage": null}\n\n'
 
 
+def cut(stream: bytes, size: int) -> list[bytes]:
+    """By whole events, as far as pieces of this size bring them."""
+    frames = Frames()
+    return [*(frames.feed(stream[start : start + size]) for start in range(0, len(stream), size)), frames.rest()]
+
+
 class TestCounting:
     @pytest.mark.parametrize("size", [1, 2, 7, 1000])
     @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
     def test_hides_the_count_and_nothing_else(self, size: int, end: bytes) -> None:
         whole = (SAID + COUNTED + b"data: [DONE]\n\n" + b": the end").replace(b"\n", end)
         counting = Counting(streamed=True, hidden=True)
-        pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
-        shown = b"".join([*map(counting.passed, pieces), counting.rest()])
+        shown = b"".join(map(counting.passed, cut(whole, size)))
         assert shown == (SAID + b"data: [DONE]\n\n" + b": the end").replace(b"\n", end)
         assert counting.usage == Usage(3, 4)
+
+    @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+    def test_guesses_the_same_wherever_the_network_cuts(self, end: bytes) -> None:
+        """What a process that is killed has told stays: a frame cut in two would make every other look full."""
+        words = [SAID.replace(b"null", b'null, "id": "chatcmpl-0123456789"')] * 200
+        stream = (b": hello\n\n" + b"".join(words) + b"data: [DONE]\n\n").replace(b"\n", end)
+        guesses = set()
+        for size in (1, 7, 60, 149, 1000, len(stream)):
+            counting = Counting(streamed=True, hidden=False)
+            for events in cut(stream, size):
+                counting.passed(events)
+            guesses.add(counting.guess)
+        assert guesses == {200 * 4}
 
     def test_shows_it_to_who_asked_for_it(self) -> None:
         counting = Counting(streamed=True, hidden=False)

@@ -284,8 +284,7 @@ async def relayed(
             async for piece in pieces:
                 if shown := counting.passed(piece):
                     yield shown
-        if shown := counting.rest():
-            yield shown
+        counting.end()
     except ProviderError as error:
         if not response.streamed:
             raise

@@ -18,7 +18,7 @@ from chatbot_chat.providers import (
     Taken,
     anthropic_events,
 )
-from chatbot_chat.providers.errors import ProviderUnsent, late, refusal, retry_after_of, unreachable
+from chatbot_chat.providers.errors import ProviderUnsent, late, no_answer, refusal, retry_after_of, unreachable
 from chatbot_chat.providers.patience import Patience, http_timeout, reader_of
 from chatbot_chat.settings import ProviderSettings
 
@@ -83,4 +83,4 @@ def _translated(name: str) -> Iterator[None]:
     except UnicodeEncodeError as error:
         raise ProviderUnsent("Half a surrogate pair is no character; please leave it out.") from error
     except (anthropic.AnthropicError, json.JSONDecodeError, ValueError, TypeError, AttributeError) as error:
-        raise ProviderError(f"Provider {name} sent something that is not an answer.") from error
+        raise no_answer(name) from error

@@ -88,6 +88,10 @@ def refusal(name: str, status: int, retry_after: float | None = None) -> Provide
     return ProviderError(f"Provider {name} answered {status}.", retry_after=retry_after)
 
 
+def no_answer(name: str) -> ProviderError:
+    return ProviderError(f"Provider {name} sent something that is not an answer.")
+
+
 def late(name: str, error: Exception) -> ProviderError:
     """A connection that does not come is another failure than an answer that does not: it may be asked for again."""
     connecting = isinstance(error.__cause__ or error, httpx2.ConnectTimeout | httpx2.PoolTimeout)

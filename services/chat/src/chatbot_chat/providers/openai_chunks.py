@@ -152,20 +152,9 @@ def speaks(chunk: Chunk) -> bool:
     return bool(delta.get("content") or delta.get("tool_calls") or _reasoning(delta))
 
 
-class FirstWords:
-    """Whether the model has begun to speak, in a stream that is only passed on. What is no known silence is speech."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def heard(self, piece: bytes) -> bool:
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        return any(_is_spoken(line) for line in lines if line.startswith(b"data:"))
-
-
-def is_comment(piece: bytes) -> bool:
-    """Whether there is nothing but a comment in these bytes of a stream."""
-    return piece.startswith(b":") and b"\ndata:" not in piece
+def begins(events: bytes) -> bool:
+    """Whether the model speaks in these, of a stream that is only passed on. What is no known silence is speech."""
+    return any(_is_spoken(line) for line in events.splitlines() if line.startswith(b"data:"))
 
 
 def _is_spoken(line: bytes) -> bool:

@@ -16,7 +16,7 @@ from chatbot_chat.providers import (
     Taken,
     openai_chunks,
 )
-from chatbot_chat.providers.errors import ProviderFiltered, refusal, retry_after_of, unanswered
+from chatbot_chat.providers.errors import ProviderFiltered, no_answer, refusal, retry_after_of, unanswered
 from chatbot_chat.providers.openai_chunks import UNSIGNED, Chunk, lacks_signature
 from chatbot_chat.providers.passing import Passed
 from chatbot_chat.providers.patience import Patience
@@ -180,4 +180,4 @@ def _translated(name: str) -> Iterator[None]:
     except TimeoutError as error:
         raise unanswered(name) from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise ProviderError(f"Provider {name} sent something that is not an answer.") from error
+        raise no_answer(name) from error
