@@ -40,7 +40,7 @@ class Frames:
 
     def quiet(self, whole: bytes) -> bool:
         """Whether in these, and in the one that has begun since, there is nothing but comments."""
-        if whole.startswith(b"data:") or self._held[:1] not in (b"", b":"):
+        if whole.startswith(b"data:") or bytes(self._held[:1]) not in (b"", b":"):
             return False
         return all(line[:1] in (b"", b":") for line in whole.splitlines())
 
