@@ -20,6 +20,7 @@ from chatbot_chat.providers import Message, ModelRequest, ToolCall, Usage
 from chatbot_chat.reach import Reach
 from chatbot_chat.settings import BudgetsSettings, ModelSettings
 from chatbot_chat.tokens import estimate_json
+from chatbot_common.identity import ApiKey
 from chatbot_common.ids import uuid7
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,9 +36,15 @@ MONTHS = itertools.count()
 Clock = Callable[[], datetime]
 
 
-def settings(per_user: dict[str, int] | None = None, total: dict[str, int] | None = None) -> BudgetsSettings:
+def settings(
+    per_user: dict[str, int] | None = None, total: dict[str, int] | None = None, per_key: dict[str, int] | None = None
+) -> BudgetsSettings:
     told = {"per_user": NONE | (per_user or {}), "total": NONE | (total or {}), "currency": "EUR"}
-    return BudgetsSettings.model_validate(told)
+    return BudgetsSettings.model_validate(told | ({"per_key": NONE | per_key} if per_key else {}))
+
+
+def api_key(**budget: int) -> ApiKey:
+    return ApiKey(uuid7(), "ci", frozenset(("chat",)), budget)
 
 
 def model(prices: dict[str, str] | None = None, **fields: Any) -> ModelSettings:
@@ -152,6 +159,28 @@ class TestWindows:
         assert (passing.kind, passing.headers) == ("budget-held", {"Retry-After": "5"})
         assert "Your other answers under way hold what is left of your budget of a month" in str(passing)
 
+    def test_of_a_key_are_the_smaller_of_its_own_and_of_every_keys(self) -> None:
+        told = settings({"tokens_per_day": 9}, {"tokens_per_day": 9}, {"tokens_per_day": 5, "cost_per_month": 7})
+        key = api_key(tokens_per_day=6, cost_per_month=3, tokens_per_month=8)
+        user, day, month, total = windows_of(told, ADA, NOON, key)
+        assert (user.name, total.name) == (f"user:{ADA}:2026-02-28", "total:2026-02-28")
+        assert (day.name, month.name) == (f"key:{key.id}:2026-02-28", f"key:{key.id}:2026-02")
+        assert (day.tokens, day.cost, month.tokens, month.cost) == (5, None, 8, 3)
+
+    def test_of_a_key_alone(self) -> None:
+        assert windows_of(None, ADA, NOON) == windows_of(None, ADA, NOON, api_key()) == []
+        assert [window.tokens for window in windows_of(None, ADA, NOON, api_key(tokens_per_day=6))] == [6]
+
+    def test_of_a_key_are_told_with_its_name(self) -> None:
+        key = api_key(tokens_per_day=6)
+        [day] = windows_of(None, ADA, NOON, key)
+        used = BudgetUsedUp([Excess(day, "tokens", 1, 2)], "EUR", NOON)
+        assert "Of the 6 tokens a day of the API key 'ci' 1 tokens are left" in str(used)
+        assert (used.as_json()["budget"], used.as_json()["key_id"]) == ("perKey.tokensPerDay", str(key.id))
+        assert used.as_openai()["error"]["code"] == "insufficient_quota"
+        held = BudgetUsedUp([Excess(day, "tokens", 1, 2, passing=True)], "EUR", NOON)
+        assert "Other answers to the API key 'ci' under way hold what is left of its budget of a day" in str(held)
+
     def test_what_all_may_spend_is_told_to_nobody(self) -> None:
         [day] = windows_of(settings(total={"tokens_per_day": 12345}), ADA, NOON)
         refusal = BudgetUsedUp([Excess(day, "tokens", 11, 100)], "EUR", NOON)
@@ -195,6 +224,42 @@ class TestMany:
         [window] = windows_of(settings(total={"tokens_per_day": 1}), ada, century())
         [found] = await conversation.usage_sums([(None, window.since.isoformat())])
         assert (found.tokens, found.cost) == (spent, spent)
+
+    async def test_never_spend_more_than_a_key_has(
+        self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock
+    ) -> None:
+        """Of two keys and their owner's session, each has its own; what all of them spend counts against the user."""
+        limits = settings({"tokens_per_day": 2500}, {"cost_per_month": 10**6}, {"tokens_per_day": 900})
+        replicas = [Budgets(conversation, limits, Counters(redis), century) for _ in range(2)]
+        chance = random.Random(2)  # noqa: S311
+        small, large = api_key(tokens_per_day=500), api_key()
+        spent = {key and key.id: 0 for key in (None, small, large)}
+        refused = set[str]()
+
+        async def answer(number: int, key: ApiKey | None) -> None:
+            account = replicas[number % 2].account(ada, uuid7(), key=key)
+            try:
+                await account.admit(model(), request(50, 50))
+                await asyncio.sleep(chance.random() / 20)
+                said = Usage(chance.randrange(30, 51), chance.randrange(30, 51))
+                account.count(said, 0)
+                spent[key and key.id] += said.input_tokens + said.output_tokens
+                assert spent[small.id] <= 500
+                assert spent[large.id] <= 900
+                assert sum(spent.values()) <= 2500
+            except BudgetUsedUp as refusal:
+                refused.add(refusal.budget)
+            await account.close()
+
+        each = [(number, key) for number in range(25) for key in (small, large, None)]
+        await asyncio.gather(*(answer(number, key) for number, key in each))
+        while not refused >= {"perKey.tokensPerDay", "perUser.tokensPerDay"}:
+            await asyncio.gather(*(answer(number, key) for number, key in enumerate((small, large, None))))
+        for replica in replicas:
+            await replica.close()
+        since = century().replace(hour=0).isoformat()
+        found = await conversation.usage_sums([(ada, since), *((ada, since, key.id) for key in (small, large))])
+        assert [item.tokens for item in found] == [sum(spent.values()), spent[small.id], spent[large.id]]
 
 
 class TestHolds:
@@ -305,6 +370,35 @@ class TestLoading:
         assert await counters.reserve(Hold("next", 50, 0), windows) == ([], [])
         _, [excess] = await counters.reserve(Hold("after", 1, 0), windows)
         assert excess.left == 0
+
+    @pytest.mark.parametrize("limits", [None, settings({"tokens_per_day": 10_000})])
+    async def test_of_a_key_after_redis_has_lost_everything(
+        self,
+        ada: UUID,
+        conversation: ConversationClient,
+        redis: Redis,
+        century: Clock,
+        limits: BudgetsSettings | None,
+    ) -> None:
+        key, other = api_key(tokens_per_day=300), api_key(tokens_per_day=300)
+        budgets = Budgets(conversation, limits, Counters(redis), century)
+        for by in (key, other, None):
+            account = budgets.account(ada, uuid7(), key=by)
+            await account.admit(model(), request(100, 100))
+            account.count(Usage(120, 80), 0)
+            await account.close()
+        await budgets.ledger.flush()
+        await redis.flushdb()
+        with pytest.raises(BudgetUsedUp, match="'ci' 100 tokens are left"):
+            await budgets.account(ada, uuid7(), key=key).admit(model(), request(100, 100))
+        await budgets.account(ada, uuid7(), key=key).admit(model(), request(50, 50))
+        await budgets.account(ada, uuid7()).admit(model(), request(100, 100))
+        assert [
+            await redis.hget(f"chat:budgets:key:{it.id}:{century():%Y-%m-%d}", "tokens") for it in (key, other)
+        ] == [
+            b"200",
+            None,
+        ]
 
     async def test_after_redis_has_lost_everything(
         self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock

@@ -13,6 +13,7 @@ from chatbot_common import identity as module
 from chatbot_common.app import Probes, create_service
 from chatbot_common.errors import Unauthenticated, Unavailable
 from chatbot_common.identity import (
+    AskingUser,
     CurrentAdmin,
     CurrentUser,
     Identity,
@@ -32,6 +33,11 @@ router = APIRouter()
 @router.get("/me")
 async def me(user: CurrentUser) -> dict[str, str]:
     return {"id": str(user.id), "role": user.role}
+
+
+@router.get("/models")
+async def models(user: AskingUser) -> dict[str, str]:
+    return {"key": str(user.key and user.key.id)}
 
 
 @router.get("/admin")
@@ -160,6 +166,30 @@ class TestUser:
 
         with pytest.raises(Unauthenticated, match="expired"):
             await verifier.verify(token)
+
+
+class TestApiKey:
+    async def test_passes_where_its_scope_is_named(self, client: httpx2.AsyncClient, keys: Keys) -> None:
+        ada, key = uuid7(), uuid7()
+        asking = {"Authorization": f"Bearer {keys.key_token(ada, key)}"}
+        assert (await client.get("/models", headers=asking)).json() == {"key": str(key)}
+        assert (await client.get("/models", headers=keys.bearer(ada))).json() == {"key": "None"}
+
+    @pytest.mark.parametrize(("path", "scope"), [("/me", "chat"), ("/models", "conversations"), ("/models", "")])
+    async def test_passes_nowhere_else(self, client: httpx2.AsyncClient, keys: Keys, path: str, scope: str) -> None:
+        headers = {"Authorization": f"Bearer {keys.key_token(uuid7(), scope=scope)}"}
+        assert (await client.get(path, headers=headers)).status_code == 403
+
+    async def test_is_never_an_administrator(self, client: httpx2.AsyncClient, keys: Keys) -> None:
+        key = {"type": "key", "key_id": str(uuid7()), "key_name": "ci", "scope": "chat conversations"}
+        headers = {"Authorization": f"Bearer {keys.access_token(role='admin', **key)}"}
+        assert (await client.get("/admin", headers=headers)).status_code == 403
+
+    @pytest.mark.parametrize("claims", [{"key_id": "one"}, {"role": "owner"}, {"type": "access", "sid": None}])
+    async def test_wrong_claims(self, client: httpx2.AsyncClient, keys: Keys, claims: dict[str, Any]) -> None:
+        key = {"type": "key", "key_id": str(uuid7()), "key_name": "ci", "scope": "chat"}
+        headers = {"Authorization": f"Bearer {keys.access_token(**key | claims)}"}
+        assert (await client.get("/models", headers=headers)).status_code == 401
 
 
 class TestAdmin:

@@ -27,8 +27,11 @@ async def enter(service: Conversation, *entries: dict[str, Any]) -> httpx2.Respo
     return await service.client.post("/internal/usage", json={"entries": entries}, headers=service.as_chat())
 
 
-async def total(service: Conversation, user_id: UUID | None, since: datetime = NOW) -> dict[str, Any]:
-    body = {"windows": [{"user_id": str(user_id) if user_id else None, "since": since.isoformat()}]}
+async def total(
+    service: Conversation, user_id: UUID | None, since: datetime = NOW, key_id: UUID | None = None
+) -> dict[str, Any]:
+    named = {"key_id": str(key_id)} if key_id else {}
+    body = {"windows": [{"user_id": str(user_id) if user_id else None, "since": since.isoformat()} | named]}
     response = await service.client.post("/internal/usage/sums", json=body, headers=service.as_chat())
     [found] = response.json()["sums"]
     return dict(found)
@@ -110,6 +113,17 @@ class TestEntries:
     )
     async def test_are_whole_numbers_and_times(self, service: Conversation, ada: UUID, wrong: dict[str, Any]) -> None:
         assert (await enter(service, entry(ada, **wrong))).status_code == 422
+
+    async def test_of_a_key_are_summed_apart(self, service: Conversation, ada: UUID, bob: UUID) -> None:
+        first, second = uuid7(), uuid7()
+        turn = await service.started(ada)
+        await service.reply(turn, spent=SPENT | {"key_id": str(first)})
+        mine = [entry(ada, key_id=str(key), run_id=str(uuid7())) for key in (first, second)]
+        await enter(service, *mine, entry(ada), entry(bob, key_id=str(first)))
+        found = await total(service, ada, key_id=first)
+        assert found["tokens"] == 84
+        assert sorted(found["recent"]) == sorted([f"{turn['turn_id']}:1", f"{mine[0]['run_id']}:1"])
+        assert (await total(service, ada))["tokens"] == 168
 
     async def test_know_their_variant(self, service: Conversation, ada: UUID, sql: asyncpg.Connection) -> None:
         guessed = entry(ada, estimated=True)
@@ -232,3 +246,9 @@ class TestUsage:
         response = await asked(service, **wrong)
         assert response.status_code == 422
         assert response.json()["errors"]
+
+    async def test_by_key(self, service: Conversation, ada: UUID) -> None:
+        key = uuid7()
+        await answered(service, ada, "up", key_id=str(key))
+        await answered(service, ada, "up", cost=1)
+        assert await groups(service, "key") == [(str(key), 1, 30, 12, 270, 0, 0), ("-", 1, 30, 12, 1, 0, 0)]

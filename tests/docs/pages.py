@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+SAMPLES = sorted((ROOT / "k8s" / "samples").glob("*.yaml"))
 GUIDES = sorted((DOCS / "guides").glob("*.md"))
 PAGES = sorted(
     [*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "charts").rglob("*.md"), *(ROOT / "k8s").rglob("*.md")]

@@ -8,10 +8,12 @@ import pytest
 import yaml
 from chatbot_resource.model import KIND, ChatbotDeployment
 
-from tests.docs.pages import GUIDES, PAGES, ROOT, Block, anchor, blocks, headings, links
+from tests.docs.pages import GUIDES, PAGES, ROOT, SAMPLES, Block, anchor, blocks, headings, links
+from tests.operator.simulated import Cluster, make_bot
 from tests.support.apiserver import ApiServer
 
 EXAMPLES = [block for page in GUIDES for block in blocks(page, "yaml")]
+DRY_RUN = ("apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors")
 COMMANDS = [block for page in PAGES for block in blocks(page, "console", "sh", "bash")]
 
 
@@ -33,8 +35,7 @@ def namespace(api_server: ApiServer) -> str:
 class TestExamples:
     @pytest.mark.parametrize("block", EXAMPLES, ids=str)
     def test_an_api_server_takes_them(self, api_server: ApiServer, namespace: str, block: Block) -> None:
-        dry_run = ("apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "-n", namespace)
-        api_server.kubectl(*dry_run, "-f", "-", stdin=block.text)
+        api_server.kubectl(*DRY_RUN, "-n", namespace, "-f", "-", stdin=block.text)
 
     @pytest.mark.parametrize("block", EXAMPLES, ids=str)
     def test_the_models_take_them(self, block: Block) -> None:
@@ -44,6 +45,30 @@ class TestExamples:
 
     def test_there_are_some(self) -> None:
         assert len(EXAMPLES) >= 3
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: str(sample.stem))
+class TestSamples:
+    def test_an_api_server_takes_them(self, api_server: ApiServer, namespace: str, sample: Path) -> None:
+        text = sample.read_text(encoding="utf-8")
+        documents = list(yaml.safe_load_all(text))
+        for document in documents:
+            if document["kind"] == "Namespace":  # else nothing is taken for it, because it is not there
+                text = re.sub(
+                    rf"^(  name(space)?): {document['metadata']['name']}$", rf"\1: {namespace}", text, flags=re.M
+                )
+        where = () if any(item["kind"] == "Namespace" for item in documents) else ("-n", namespace)
+        api_server.kubectl(*DRY_RUN, *where, "-f", "-", stdin=text)
+
+    def test_what_they_ask_for_can_be_planned(self, sample: Path) -> None:
+        for document in yaml.safe_load_all(sample.read_text(encoding="utf-8")):
+            if document["kind"] == KIND:
+                told = Cluster(make_bot(document["spec"])).converge().report()
+                assert [item.status for item in told.conditions if item.type == "Ready"] == ["True"]
+
+
+def test_there_is_a_sample_of_each_kind() -> None:
+    assert {"minimal", "production", "external-stores", "many-tenants"} <= {sample.stem for sample in SAMPLES}
 
 
 @pytest.mark.parametrize("block", COMMANDS, ids=str)

@@ -1,4 +1,4 @@
-"""The figures of the guide to production are those of its own example."""
+"""The figures of the guide to production are those of its example."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import yaml
 from chatbot_resource.fields import amount
 from chatbot_resource.model import KIND
 
-from tests.docs.pages import DOCS, blocks
+from tests.docs.pages import DOCS, ROOT
 from tests.operator.simulated import Cluster, make_bot
 from tests.support.apiserver import Object
 
@@ -17,7 +17,7 @@ GIB = 1024**3
 
 @pytest.fixture(scope="module")
 def cluster() -> Cluster:
-    documents = [item for block in blocks(GUIDE, "yaml") for item in yaml.safe_load_all(block.text)]
+    documents = yaml.safe_load_all((ROOT / "k8s/samples/production.yaml").read_text(encoding="utf-8"))
     [spec] = [item["spec"] for item in documents if item["kind"] == KIND]
     return Cluster(make_bot(spec)).converge()
 

@@ -69,9 +69,9 @@ class TestPolicies:
     def test_off_has_none(self) -> None:
         assert policies(DEV | {"network": {"policy": "Off"}}) == {}
 
-    def test_only_chat_and_auth_reach_the_world(self) -> None:
+    def test_only_chat_reaches_the_world(self) -> None:
         outward = {part for part, policy in policies(DEV).items() if network.PUBLIC in policy.get("egress", [])}
-        assert outward == {"chat", "auth"}
+        assert outward == {"chat"}
         rule = {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}
         told = policies(DEV | {"network": {"egress": [rule]}})
         assert {part for part, policy in told.items() if rule in policy.get("egress", [])} == set(network.SCRAPED)

@@ -42,6 +42,20 @@ class TestDisks:
         assert condition(cluster.report(), "PostgresReady").reason == "Unschedulable"
 
 
+class TestUnplaced:
+    def test_say_what_they_ask_for_and_not_what_the_scheduler_thought_of_besides(self) -> None:
+        cluster = Cluster(make_bot(DEV)).converge()
+        cluster.child("Deployment", "demo-chat")["status"]["readyReplicas"] = 0
+        aside = " no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful."
+        cluster.pod("chat", "demo-chat-1", unplaced("0/1 nodes are available: 1 Insufficient cpu." + aside))
+        asked = {"requests": {"memory": "128Mi", "cpu": "1k"}, "limits": {"memory": "1Gi"}}
+        cluster.pods[-1]["spec"] = {"containers": [{"resources": asked}]}
+        assert condition(cluster.report(), "Ready").message == (
+            "Pod demo-chat-1 fits no node: 0/1 nodes are available: 1 Insufficient cpu. "
+            "It asks for cpu 1k, memory 128Mi."
+        )
+
+
 class TestEnds:
     """Of a container that is begun anew by the kubelet."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from chatbot_operator import names, pauses
 from chatbot_operator.components.metadata import manifest
-from chatbot_operator.faults import Unavailable
+from chatbot_operator.faults import Conflict, Unavailable
 from chatbot_operator.process import RULES
 from chatbot_operator.world import Blocked, Manifest, Observed, Reference
 from chatbot_resource.model import ChatbotDeployment
@@ -136,6 +136,26 @@ class TestHeal:
         assert len(told) == 1
         assert "kubectl-set" in told[0]
         assert "containers[name=chat].image" in told[0]
+
+    async def test_they_are_named_also_when_somebody_is_faster_later_on(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.create_bot()
+        reconciler = world.reconciler()
+        await reconciler(world.key)
+        world.api.patch("ConfigMap", world.namespace, CONFIG, {"data": {"text": "mine"}}, manager="hand")
+        world.api.delete("Deployment", world.namespace, DEPLOYMENT)
+        apply = world.cluster.apply
+
+        async def faster(wanted: Manifest, manager: str = names.FIELD_MANAGER) -> Manifest:
+            if wanted["kind"] == "Deployment":
+                raise Conflict("somebody was faster")
+            return await apply(wanted, manager)
+
+        monkeypatch.setattr(world.cluster, "apply", faster)
+        assert await reconciler(world.key) == pauses.CONFLICT_SECONDS
+        [told] = [message for reason, message in world.events() if reason == "FieldTakenBack"]
+        assert "written by hand" in told
 
     async def test_who_scales_what_is_fixed_is_named(self, world: World) -> None:
         world.create_bot()

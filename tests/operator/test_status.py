@@ -503,6 +503,8 @@ class TestMissing:
         assert condition(told, "Ready").reason == condition(told, "SecretsReady").reason == "SecretNotFound"
         assert "Secret openai" in condition(told, "Ready").message
         assert component(told, "chat").reason.startswith("SecretNotFound: ")
+        # What runs is of the form before, whatever its Deployment says of it.
+        assert (component(told, "chat").ready, component(told, "chat").updated) == (3, 0)
         assert component(told, "gateway").reason == ""
         assert (told.phase, told.components_ready) == ("Degraded", "3/4")
 

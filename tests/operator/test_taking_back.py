@@ -194,6 +194,28 @@ class TestEdits:
         assert container(live)["livenessProbe"]["httpGet"]
         assert "hostPath" not in pod(live)["volumes"][0]
 
+    async def test_a_controller_that_writes_meanwhile_holds_nothing_up(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.create_bot()
+        reconciler = world.reconciler(PLAN)
+        await rests(world, reconciler)
+        replace(world, "PodDisruptionBudget", pods_that_stay)
+        patch, left = world.cluster.patch, ["one"]
+
+        async def later(*arguments: Any) -> Object:
+            while left:
+                world.api.patch_status("PodDisruptionBudget", world.namespace, NAME, {"expectedPods": len(left.pop())})
+            return await patch(*arguments)
+
+        monkeypatch.setattr(world.cluster, "patch", later)
+        again = await reconciler(world.key)
+        assert not left
+        assert again != pauses.CONFLICT_SECONDS
+        spec = world.existing("PodDisruptionBudget", NAME)["spec"]
+        assert (spec.get("minAvailable"), spec.get("maxUnavailable")) == (None, 1)
+        assert len([reason for reason, _ in world.events() if reason == "FieldTakenBack"]) == 1
+
     async def test_after_three_times_it_is_left_alone(self, world: World) -> None:
         world.create_bot()
         reconciler = world.reconciler(PLAN)

@@ -16,6 +16,17 @@ class Case:
     says: str
 
 
+@dataclass(frozen=True)
+class Change:
+    """The same of a rule that compares a spec with the one before it."""
+
+    rule: str
+    before: Spec
+    right: Spec
+    wrong: Spec
+    says: str
+
+
 def resource(spec: Spec, name: str = "demo") -> dict[str, Any]:
     return {
         "apiVersion": "chatbot-operator.io/v1alpha1",
@@ -138,6 +149,44 @@ REDIS = {"mode": "External", "external": {"secretRef": {"name": "r"}}}
 
 
 EXTERNAL_STORES = {"postgres": POSTGRES, "redis": REDIS}
+
+
+def disk(store: str, **fields: Any) -> Spec:
+    return {"stores": {store: {"storage": fields}}}
+
+
+def disks(store: str) -> tuple[Change, ...]:
+    """What may become of the disk of a store, see chatbot_resource.disks."""
+    dev, shrinks, other = {"profile": "Dev"}, f"stores.{store}: a disk can grow, but not shrink", "cannot be changed"
+    large, small = disk(store, size="20Gi"), disk(store, size="5Gi")
+    a, b = disk(store, className="a"), disk(store, className="b")
+    return tuple(
+        Change(f"{store}: {rule}", before, right, wrong, says)
+        for rule, before, right, wrong, says in (
+            ("it grows", large, disk(store, size="20.5Gi"), disk(store, size="19Gi"), shrinks),
+            ("or stays", large, disk(store, size="20480Mi"), disk(store, size="20479Mi"), shrinks),
+            ("a number is a size", disk(store, size=2**30), disk(store, size="1Gi"), disk(store, size="1G"), shrinks),
+            ("its size is not removed", large, large, disk(store), shrinks),
+            ("nor is all of it", large, large, {"stores": {}}, shrinks),
+            ("nor are the stores", large, large, {}, shrinks),
+            ("unless that is no less", small, {}, disk(store, size="4Gi"), shrinks),
+            ("which depends on the profile", dev | small, dev | small, dev, shrinks),
+            ("what is unwritten is 10Gi", {}, disk(store, size="10Gi"), disk(store, size="9Gi"), shrinks),
+            ("or 1Gi", dev, dev | disk(store, size="1Gi"), dev | disk(store, size="1023Mi"), shrinks),
+            ("a smaller profile keeps it", {}, dev, dev | disk(store, size="9Gi"), shrinks),
+            ("it keeps its class", a, disk(store, className="a", size="10Gi"), b, other),
+            ("that is not removed", a, a, {}, other),
+            ("nor chosen later", {}, disk(store, size="10Gi"), a, other),
+        )
+    )
+
+
+def asleep(mode: str, **storage: Any) -> Spec:
+    return {"mode": "Hibernated", "stores": {"postgres": {"mode": mode, "storage": storage}}}
+
+
+def vectors(**fields: Any) -> Spec:
+    return {"stores": {"vectors": fields}}
 
 
 def production(**stores: Any) -> Spec:
@@ -837,6 +886,40 @@ CASES: tuple[Case, ...] = (
         {"llm": {"default": None}, "embeddings": {"baseURL": None}, "telemetry": {"otlp": None}},
         {"limits": {"perMinute": []}},
         "must be of type integer",
+    ),
+)
+
+_LARGE, _SMALL = {"size": "20Gi", "className": "a"}, {"size": "5Gi", "className": "b"}
+
+CHANGES: tuple[Change, ...] = (
+    *disks("postgres"),
+    *disks("vectors"),
+    Change(
+        "another Postgres has a disk of its own",
+        asleep("Dev", **_LARGE),
+        asleep("CloudNativePG", **_SMALL),
+        asleep("Dev", **_SMALL),
+        "stores.postgres: a disk can grow",
+    ),
+    *(
+        Change(
+            f"so does a Weaviate that comes after {former}",
+            vectors(storage=_LARGE),
+            former,
+            vectors(storage=_SMALL),
+            "stores.vectors: a disk can grow",
+        )
+        for former in (
+            vectors(type="PGVector", storage=_SMALL),
+            vectors(mode="External", external={"url": "http://w"}, storage=_SMALL),
+        )
+    ),
+    Change(
+        "the mode of Postgres changes while the bot hibernates",
+        {"mode": "Hibernated"},
+        asleep("CloudNativePG"),
+        asleep("CloudNativePG") | {"mode": "Active"},
+        "stores.postgres.mode changes only while mode is Hibernated",
     ),
 )
 

@@ -79,6 +79,11 @@ class Keys:
         }
         return jwt.encode(claims | overrides, self.user.private, algorithm="EdDSA", headers={"kid": "k1"})
 
+    def key_token(self, user_id: UUID, key_id: UUID | None = None, scope: str = "chat", **budget: int) -> str:
+        """A token as auth would sign it for the API key `ci`."""
+        named = str(key_id or uuid7())
+        return self.access_token(user_id, type="key", key_id=named, key_name="ci", scope=scope, budget=budget)
+
     def bearer(self, user_id: UUID | None = None, role: str = "user") -> dict[str, str]:
         """Headers of a signed-in user."""
         return {"Authorization": f"Bearer {self.access_token(user_id, role)}"}

@@ -105,7 +105,12 @@ class Applier:
             if left := await self._cluster.delete(live, "Orphan"):
                 self._answers.append(left)
             return True
-        return await self._take_back(child, wanted, live, moved)
+        try:
+            return await self._take_back(child, wanted, live, moved)
+        except Conflict:
+            # Its own controller writes what it observes, most often while it acts on the very edit that is to go.
+            live = await self._foreign(wanted)
+            return await self._take_back(child, wanted, live, changes(wanted, live))
 
     def answers(self) -> list[Manifest]:
         """What was written since this was asked last, as the API server has it now."""

@@ -22,6 +22,7 @@ WORDS = 300
 UNREACHABLE = 75
 """Exit code of a migration or copy whose database cannot be used yet, see chatbot_common.database."""
 KIND = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+PREEMPTION = re.compile(r" (no new claims to deallocate, )?preemption: .*", re.DOTALL)
 UNCONNECTED = re.compile(
     r".*timeout.*|(weaviate|cannot)?connect.*|(os|brokenpipe|read|write|close|network|remoteprotocol|incompleteread|interface)error",
     re.IGNORECASE,
@@ -97,7 +98,7 @@ def _ordered(pods: Iterable[Manifest]) -> list[Manifest]:
 def _pod_finding(pod: Manifest, at: str) -> Blocked | None:
     name, status = pod["metadata"]["name"], _status(pod)
     if (unplaced := _unplaced(pod)) and not waits_for_disk(pod, at):
-        return Blocked(Reason.UNSCHEDULABLE, f"Pod {name} fits no node: {unplaced.get('message', '')}")
+        return Blocked(Reason.UNSCHEDULABLE, f"Pod {name} fits no node: {_why_unplaced(unplaced)}{_asks_for(pod)}")
     containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     return next((finding for container in containers if (finding := _container_finding(name, container, at))), None)
 
@@ -106,6 +107,19 @@ def _unplaced(pod: Manifest) -> Manifest | None:
     """The scheduler's word that no node takes it."""
     found: list[Manifest] = _status(pod).get("conditions") or []
     return next((one for one in found if one["type"] == "PodScheduled" and one.get("reason") == "Unschedulable"), None)
+
+
+def _why_unplaced(unplaced: Manifest) -> str:
+    """Without what was thought about ending others in its favour: that names no cause, and nothing to be done."""
+    return PREEMPTION.sub("", str(unplaced.get("message", "")))
+
+
+def _asks_for(pod: Manifest) -> str:
+    """What a person would lower."""
+    containers = (pod.get("spec") or {}).get("containers") or []
+    asked: Manifest = next((found for one in containers if (found := (one.get("resources") or {}).get("requests"))), {})
+    named = ", ".join(f"{kind} {asked[kind]}" for kind in sorted(asked))
+    return f" It asks for {named}." if named else ""
 
 
 def _again_and_again(container: Manifest, ended: Manifest, at: str) -> bool:

@@ -241,7 +241,8 @@ def _overdue(live: Manifest) -> Blocked | None:
 
 def _failed_job(live: Manifest, tried: Iterable[Manifest]) -> Blocked:
     name, why = live["metadata"]["name"], (_condition(live, "Failed") or {}).get("message", "")
-    todo = f"Read kubectl logs job/{name}; once mended, kubectl delete job {name}."
+    todo = f"Read kubectl logs job/{name}. Mended in the resource or in a Secret, it is tried again; else after "
+    todo += f"kubectl delete job {name}."
     text = f"Job {name} gave up ({why}).{last_end(tried)} {todo}"
     return Blocked(Reason.MIGRATION_FAILED, text)
 

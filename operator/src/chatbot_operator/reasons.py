@@ -133,8 +133,8 @@ REASONS: Mapping[Reason, Meaning] = {
     Reason.CONFIG_MAP_NOT_FOUND: Meaning("A ConfigMap is missing. Only components that read it wait.", "Create it."),
     Reason.KEY_NOT_FOUND: Meaning(
         "A Secret or ConfigMap lacks a key.",
-        "Add the key. Restore a Secret that the operator made: deleting it makes a new one, and requests fail until "
-        "every pod has it.",
+        "Add the key, or name in the resource one that is there; pods follow by themselves. A Secret that the operator "
+        "made is to be restored: deleting it makes a new one, and requests fail until every pod has it.",
     ),
     Reason.INVALID_FAQS: Meaning(
         "The FAQs in the ConfigMap named cannot be read. What was read before is kept, and no pod that runs is missed.",
@@ -192,7 +192,8 @@ REASONS: Mapping[Reason, Meaning] = {
     ),
     Reason.PODS_REFUSED: Meaning(
         "Pods of the object named may not be created: a quota, a policy, a missing ServiceAccount.",
-        "Mend what the message names.",
+        "Mend what the message names, such as by raising the quota; Kubernetes tries again by itself, less and less "
+        "often.",
     ),
     Reason.UNSCHEDULABLE: Meaning(
         "No node can take the pod named.", "Add nodes or room, or lower `components.X.resources` or the replicas."
@@ -211,7 +212,8 @@ REASONS: Mapping[Reason, Meaning] = {
     ),
     Reason.MIGRATION_FAILED: Meaning(
         "The Job named gave up; the old version goes on serving.",
-        "Read `kubectl logs job/NAME`, mend the cause and delete the Job: a new one is made.",
+        "Read `kubectl logs job/NAME`, and mend the cause. In the resource or a Secret that it names, that makes "
+        "another attempt by itself; else delete the Job, and a new one is made.",
     ),
     Reason.COPY_FAILED: Meaning(
         "The Job named could not copy the data to where `spec.stores.postgres.mode` says. Where it was, it still is.",

@@ -199,6 +199,10 @@ class Reconciler:
             observed, leaving = done.seen(observed), done.leaving()
             steps = self._rules.plan(chosen.bot, observed, chosen.settings, chosen.rolled_back)
             return observed, [replace(step, blocked=leaving) for step in steps]
+        finally:
+            # Also when somebody was faster later on: what was taken back is not seen again.
+            for taken in done.taken:
+                await self._events.taken_back(raw, taken)
 
     async def _make(
         self, done: Progress, raw: Manifest, chosen: Effective, observed: Observed
@@ -227,8 +231,6 @@ class Reconciler:
                 break
         else:
             done.soon(SOON_SECONDS)
-        for taken in done.taken:
-            await self._events.taken_back(raw, taken)
         return observed, steps
 
     async def _prune(

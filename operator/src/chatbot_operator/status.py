@@ -213,8 +213,9 @@ def _counts(view: View, previous: Status | None) -> tuple[int, int]:
     if view.live is None:
         return 0, 0
     if current(view.live):
-        # All are new to the Deployment, but the Deployment is not what is wanted while its step waits.
-        old = view.wanted is not None and applied_hash(view.wanted) != applied_hash(view.live)
+        # All are new to the Deployment, but the Deployment is not what is wanted while its step waits, or lacks what it
+        # would be made of.
+        old = view.wanted is None or applied_hash(view.wanted) != applied_hash(view.live)
         return count(view.live, "readyReplicas"), 0 if old else count(view.live, "updatedReplicas")
     known = next((item for item in previous.components if item.name == view.part), None) if previous else None
     return (known.ready, 0) if known else (0, 0)

@@ -53,6 +53,7 @@ class Budgets(Model):
     """How much may be spent on models. Who has used up a budget is refused until it renews."""
 
     per_user: Annotated[Budget, Field(description="Of each user.")] = Budget()
+    per_key: Annotated[Budget, Field(description="Of each API key; it may have a smaller one of its own.")] = Budget()
     total: Annotated[Budget, Field(description="Of all users together.")] = Budget()
     currency: Annotated[
         str,
@@ -62,4 +63,4 @@ class Budgets(Model):
 
     @property
     def counts_cost(self) -> bool:
-        return self.per_user.counts_cost or self.total.counts_cost
+        return self.per_user.counts_cost or self.per_key.counts_cost or self.total.counts_cost

@@ -59,3 +59,8 @@ def written(path: str) -> str:
     """CEL for whether a dotted path below `self` is written."""
     parts = path.split(".")
     return "(" + " && ".join(f"has(self.{'.'.join(parts[: count + 1])})" for count in range(len(parts))) + ")"
+
+
+def before(rule: str) -> str:
+    """The same of the object as it was, in a rule that compares it with what it is to be."""
+    return rule.replace("self.", "oldSelf.")

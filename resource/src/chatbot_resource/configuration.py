@@ -190,9 +190,11 @@ def _moderation(spec: Spec, resolved: Resolved) -> dict[str, Any]:
 
 def _budgets(budgets: Budgets) -> dict[str, Any]:
     """Told only where there are any: images of the release before do not know them."""
-    if budgets == Budgets(currency=budgets.currency):
+    if budgets == Budgets():
         return {}
-    told = {"per_user": _budget(budgets.per_user), "total": _budget(budgets.total)}
+    told: dict[str, Any] = {"per_user": _budget(budgets.per_user), "total": _budget(budgets.total)}
+    if budgets.per_key != Budget():
+        told["per_key"] = _budget(budgets.per_key)
     return {"budgets": told | {"currency": budgets.currency}}
 
 

@@ -18,9 +18,10 @@ from pydantic import (
 )
 
 from chatbot_resource.budgets import Budgets
-from chatbot_resource.cel import Rule, rules, value_or
+from chatbot_resource.cel import Rule, before, rules, value_or
 from chatbot_resource.components import Components, Images
 from chatbot_resource.crossing import CROSSING, POSTGRES_MODE, broken, with_crossing
+from chatbot_resource.disks import disk_rules
 from chatbot_resource.fields import (
     NAME_LENGTH,
     NAME_PATTERN,
@@ -206,11 +207,6 @@ class Rollout(Model):
 _MODE = value_or("mode", "'Active'")
 
 
-def _before(rule: str) -> str:
-    """The same of the resource as it was."""
-    return rule.replace("self.", "oldSelf.")
-
-
 class Spec(Model):
     """Everything is optional: `spec: {}` is a bot that answers from its knowledge."""
 
@@ -219,11 +215,12 @@ class Spec(Model):
             *(one.rule for one in CROSSING),
             # Here and not on the field: whoever removes the field and writes it again would pass a rule there.
             Rule(
-                f"{POSTGRES_MODE} == {_before(POSTGRES_MODE)}"
-                f" || ({_MODE} == 'Hibernated' && {_before(_MODE)} == 'Hibernated')",
+                f"{POSTGRES_MODE} == {before(POSTGRES_MODE)}"
+                f" || ({_MODE} == 'Hibernated' && {before(_MODE)} == 'Hibernated')",
                 "stores.postgres.mode changes only while mode is Hibernated: set that first, in an edit of its own,"
                 " as nothing may be written while the data is copied",
             ),
+            *disk_rules(POSTGRES_MODE),
         )
     )
 

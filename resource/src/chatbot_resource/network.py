@@ -108,7 +108,7 @@ class Network(Model):
             max_length=16,
             description=(
                 "What gateway, auth, chat and conversation may reach besides the platform's own parts, DNS and the"
-                " addresses that the resource names. Empty: chat and auth reach port 443 of public addresses."
+                " addresses that the resource names. Empty: chat alone reaches port 443 of public addresses."
             ),
         ),
     ] = Field(default_factory=list)

@@ -12,7 +12,7 @@ from chatbot_resource.amounts import Amounts, Resources
 from chatbot_resource.components import Component, Service
 from chatbot_resource.fields import amount
 from chatbot_resource.model import Profile, Spec
-from chatbot_resource.stores import Storage
+from chatbot_resource.stores import DISK, DISK_DEV, Storage
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,14 @@ Quantities = dict[str, str]
 
 BOUNDS: dict[Profile, tuple[int, int]] = {"Dev": (1, 3), "Standard": (3, 10), "Production": (3, 10)}
 
+# None has a limit of cpu: shares of a busy node follow requests, and on an idle one it would only take away. See
+# docs/decisions/0025.
 _STANDARD: dict[str, Quantities] = {
     "requests": {"cpu": "250m", "memory": "512Mi"},
     "limits": {"memory": "1Gi"},
 }
-# Without a cpu limit: it would slow each start, and shares of a busy node follow requests anyway. Four services and the
-# worker must leave room on two cores for the stores, the operator and one more pod of each while it is replaced.
+# Four services and the worker must leave room on two cores for the stores, the operator and one more pod of each while
+# it is replaced.
 _DEV: dict[Service, dict[str, Quantities]] = {
     "gateway": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
     "auth": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
@@ -85,7 +87,7 @@ def trusted_proxies(spec: Spec) -> list[str]:
 
 def resolve_disk(spec: Spec, storage: Storage) -> str:
     """Size of a store's disk."""
-    return storage.size or ("1Gi" if spec.profile == "Dev" else "10Gi")
+    return storage.size or (DISK_DEV if spec.profile == "Dev" else DISK)
 
 
 def store_resources(resources: Resources, default: dict[str, Quantities]) -> dict[str, Quantities]:

@@ -8,23 +8,17 @@ from chatbot_resource.amounts import Resources
 from chatbot_resource.cel import Rule, rules
 from chatbot_resource.fields import EXTERNAL_IFF, KeyRef, Model, ObjectName, Quantity, SecretRef, Url, external_iff
 
+DISK_DEV, DISK = "1Gi", "10Gi"
+"""Size of a disk that is not written, with profile Dev and with any other."""
+
 
 class Storage(Model):
     """The disk of a store that the operator runs. It can grow where its StorageClass allows that, and never shrinks."""
 
-    size: Annotated[
-        Quantity | None,
-        Field(description="Unset: 1Gi with profile Dev, else 10Gi."),
-        Rule(
-            "quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0",
-            "a disk can grow, but not shrink: set at least the size it has",
-        ),
-    ] = None
-    class_name: Annotated[
-        ObjectName | None,
-        Field(description="StorageClass; unset: the cluster's default."),
-        Rule("self == oldSelf", "the StorageClass of a disk cannot be changed: put the one it has back"),
-    ] = None
+    # The rules that compare it with what it was are on the spec, see disks.py.
+
+    size: Annotated[Quantity | None, Field(description=f"Unset: {DISK_DEV} with profile Dev, else {DISK}.")] = None
+    class_name: Annotated[ObjectName | None, Field(description="StorageClass; unset: the cluster's default.")] = None
 
 
 class ExternalPostgres(Model):

@@ -55,6 +55,7 @@ class TestHeadline:
         cluster.reconcile()
         found = explained(cluster)
         assert found.headline.startswith("demo does not serve yet, for")
+        assert "gateway (no pods)" in found.components
         assert found.todo == ("Nothing: waiting is enough. See how it goes on: kubectl chatbot status demo --watch",)
 
     def test_it_serves_while_it_is_changed(self) -> None:

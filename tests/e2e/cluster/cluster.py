@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,12 @@ class Cluster:
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         return self.run("kubectl", *arguments, stdin=stdin, check=check)
+
+    def chatbot(self, *arguments: str) -> str:
+        """What `kubectl chatbot` of this checkout says, whatever it thinks of a bot."""
+        command = [str(Path(sys.executable).with_name("kubectl-chatbot")), *arguments]
+        command += ["--kubeconfig", str(self.kubeconfig)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout  # noqa: S603
 
     def get(self, *arguments: str) -> Any:
         """Parsed answer of `kubectl get … -o json`; None when it is not there."""

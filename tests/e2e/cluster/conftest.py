@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[3]
 SYSTEM = "chatbot-system"
 NAMESPACE = "chatbot-e2e"
 BOT = "harbour"
+FAULTY = "chatbot-e2e-faults"
+"""Where the bot is that everything is done to."""
 CRD = "chatbotdeployments.chatbot-operator.io"
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 
@@ -30,8 +32,8 @@ class Figures:
 
     lines: list[str]
 
-    def note(self, what: str, seconds: float) -> None:
-        self.lines.append(f"{what}: {seconds:.1f} s")
+    def note(self, what: str, seconds: float, more: str = "") -> None:
+        self.lines.append(f"{what}: {seconds:.1f} s{more}")
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,17 @@ def operator(cluster: Cluster, figures: Figures) -> Iterator[None]:
     figures.note("helm install → operator ready", time.monotonic() - began)
     cluster.kubectl("label", "--overwrite", "namespace", SYSTEM, RESTRICTED)
     yield
-    cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
+    cluster.kubectl("delete", "namespace", NAMESPACE, FAULTY, "--ignore-not-found", "--wait=false")
     cluster.run("helm", "uninstall", "chatbot-operator", "--namespace", SYSTEM, "--wait")
-    # Both at once: each has pods that take their time to end.
-    cluster.kubectl("delete", "namespace", NAMESPACE, SYSTEM, "--ignore-not-found", "--timeout=120s")
+    # All at once: each has pods that take their time to end.
+    cluster.kubectl("delete", "namespace", NAMESPACE, FAULTY, SYSTEM, "--ignore-not-found", "--timeout=120s")
     cluster.kubectl("delete", "crd", CRD, "--ignore-not-found")
 
 
 def _refuse_a_cluster_in_use(cluster: Cluster) -> None:
     """These tests remove what they install, down to the definition, and with it every bot there is."""
     found = cluster.kubectl("get", "crd", CRD, "--ignore-not-found", "-o", "name")
-    found += cluster.kubectl("get", "namespace", SYSTEM, NAMESPACE, "--ignore-not-found", "-o", "name")
+    found += cluster.kubectl("get", "namespace", SYSTEM, NAMESPACE, FAULTY, "--ignore-not-found", "-o", "name")
     if found.strip():
         pytest.fail(
             f"This cluster has {', '.join(found.split())} already. The tests would remove them: use another cluster, "

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -15,36 +14,13 @@ from chatbot_common.ids import uuid7
 
 from tests.e2e.cluster.cluster import Cluster, wait_for
 from tests.e2e.cluster.conftest import BOT, NAMESPACE, ROOT, Figures, Platform
+from tests.e2e.cluster.looking import conditions, edit
+from tests.e2e.cluster.people import EMAIL, PASSWORD, QUESTION, ask, sign_in
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
-QUESTION = "When is Harbour Coworking open?"
 ANSWER = "Monday to Friday from 8:00 to 18:00"
 COMPONENTS = ("gateway", "auth", "chat", "conversation", "conversation-worker")
-EMAIL = "ada@example.com"
-PASSWORD = "correct horse battery"
-
-
-def sign_in(platform: Platform) -> str:
-    """Access token of Ada, whose account is made by whoever comes first."""
-    body = {"email": EMAIL, "password": PASSWORD}
-    with platform.client() as client:
-        response = client.post("/api/v1/auth/register", json=body)
-        if response.status_code != 201:
-            response = client.post("/api/v1/auth/login", json=body)
-        assert response.is_success, response.text
-        token: str = response.json()["access_token"]
-        return token
-
-
-def ask(platform: Platform, token: str, **headers: str) -> list[dict[str, Any]]:
-    """Events of one streamed turn."""
-    body = {"content": QUESTION, "client_message_id": uuid7().hex}
-    told = {"Accept": "text/event-stream"} | headers
-    with platform.client(token) as client, client.stream("POST", "/api/v1/chat/send", json=body, headers=told) as got:
-        assert got.status_code == 200, got.read()
-        assert got.headers["content-type"].startswith("text/event-stream")
-        return [json.loads(line[5:]) for line in got.iter_lines() if line.startswith("data:")]
 
 
 def pods(cluster: Cluster) -> dict[str, set[str]]:
@@ -55,23 +31,6 @@ def pods(cluster: Cluster) -> dict[str, set[str]]:
             part = pod["metadata"]["labels"]["app.kubernetes.io/component"]
             found.setdefault(part, set()).add(pod["metadata"]["uid"])
     return found
-
-
-def conditions(cluster: Cluster, name: str = BOT) -> dict[str, dict[str, Any]]:
-    status = (cluster.get("-n", NAMESPACE, "cbd", name) or {}).get("status", {})
-    return {item["type"]: item for item in status.get("conditions", [])}
-
-
-def edit(cluster: Cluster, spec: dict[str, Any]) -> None:
-    """Merge `spec` and wait until the operator calls the new generation Ready."""
-    cluster.kubectl("-n", NAMESPACE, "patch", "cbd", BOT, "--type=merge", "-p", json.dumps({"spec": spec}))
-    generation = cluster.get("-n", NAMESPACE, "cbd", BOT)["metadata"]["generation"]
-
-    def settled() -> bool:
-        ready = conditions(cluster).get("Ready", {})
-        return ready.get("observedGeneration") == generation and ready.get("status") == "True"
-
-    wait_for(f"generation {generation} to be Ready", settled, 240)
 
 
 class TestReady:
@@ -161,70 +120,6 @@ def has_vector(platform: Platform, message: UUID) -> bool:
                     if found and found.vector:
                         return True
     return False
-
-
-CONNECT = """
-import json, socket, sys
-from concurrent.futures import ThreadPoolExecutor
-
-def connects(target):
-    try:
-        socket.create_connection(tuple(target), timeout=3).close()
-    except OSError:
-        return False
-    return True
-
-targets = json.loads(sys.argv[1])
-print(json.dumps(list(ThreadPoolExecutor(16).map(connects, targets))))
-"""
-SERVICES = {name: (f"{BOT}-{name}", 80) for name in ("gateway", "auth", "chat", "conversation")}
-STORES = {
-    "postgres": (f"{BOT}-postgres", 5432),
-    "redis": (f"{BOT}-redis", 6379),
-    "weaviate": (f"{BOT}-weaviate", 8080),
-    "weaviate-grpc": (f"{BOT}-weaviate", 50051),
-}
-
-REACHES = {
-    "gateway": {"auth", "chat", "conversation", "redis"},
-    "auth": {"postgres"},
-    "chat": {"auth", "conversation", "redis"},
-    "conversation": {"auth", "postgres", "weaviate", "weaviate-grpc"},
-    "conversation-worker": {"postgres", "weaviate", "weaviate-grpc"},
-}
-
-
-def reached(cluster: Cluster, pod: str) -> set[str]:
-    """Which of the platform's addresses a pod can open a connection to."""
-    targets = SERVICES | STORES
-    command = ("python", "-c", CONNECT, json.dumps(list(targets.values())))
-    opened = json.loads(cluster.kubectl("-n", NAMESPACE, "exec", pod, "--", *command))
-    return {name for name, connected in zip(targets, opened, strict=True) if connected}
-
-
-class TestNetwork:
-    def test_each_part_reaches_what_it_needs_and_nothing_else(self, cluster: Cluster, bot: None) -> None:
-        # At once: what is closed does not answer, and each waits for it.
-        with ThreadPoolExecutor(len(REACHES)) as threads:
-            found = threads.map(lambda part: reached(cluster, f"deploy/{BOT}-{part}"), REACHES)
-        assert dict(zip(REACHES, found, strict=True)) == REACHES
-
-    def test_a_stranger_reaches_the_gateway_alone(self, cluster: Cluster, bot: None) -> None:
-        spec = cluster.get("-n", NAMESPACE, "deploy", f"{BOT}-gateway")["spec"]["template"]["spec"]
-        container = {key: spec["containers"][0][key] for key in ("image", "imagePullPolicy", "securityContext")}
-        container |= {"name": "stranger", "command": ["python", "-c", "import time; time.sleep(600)"]}
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "stranger"},
-            "spec": {"containers": [container], "securityContext": spec["securityContext"]},
-        }
-        cluster.kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=json.dumps(pod))
-        try:
-            cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s")
-            assert reached(cluster, "stranger") == {"gateway"}
-        finally:
-            cluster.kubectl("-n", NAMESPACE, "delete", "pod", "stranger", "--grace-period=0", "--force")
 
 
 class TestHealing:

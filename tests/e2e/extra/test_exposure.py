@@ -1,39 +1,50 @@
-"""A bot behind a real Traefik, by Ingress and by HTTPRoute: its page over TLS, and an answer that streams.
-
-WebSocket belongs here, too, as soon as the gateway has one.
-"""
+"""A bot behind a real Traefik, by Ingress and by HTTPRoute: its page over TLS, an answer that streams, and a socket."""
 
 import asyncio
 import contextlib
-import ssl
-from base64 import b64encode
+import json
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.frames import Frame, Opcode
+from websockets.typing import Origin
 
-from tests.e2e.extra.services import endpoints
-from tests.e2e.extra.traefik import CLASS, GATEWAY_CLASS, INGRESS_CLASS, Traefik, gateway, running_traefik
-from tests.gateway.test_process import Running, running
+from tests.chat.conftest import (
+    chat,
+    conversation_database,
+    conversation_settings,
+    conversation_url,
+    faq_file,
+    model_server,
+    running_model,
+    told,
+)
+from tests.chat.running import Chat
+from tests.chat.test_socket import ADA, Socket
+from tests.e2e.extra.exposed import WAYS, Outside, exposed
+from tests.e2e.extra.traefik import GATEWAY_CLASS, INGRESS_CLASS, QUIET_SECONDS, Traefik, running_traefik
 from tests.operator.conftest import world
-from tests.operator.running import BOT, Run, World
-from tests.support.apiserver import ApiServer, Object, playing_kubelet
-from tests.support.balancer import balancing
-from tests.support.doors import certified
+from tests.operator.running import World
+from tests.support.apiserver import ApiServer
 from tests.support.identity import Keys
 from tests.support.optional_apis import GATEWAY_CONTROLLER, install
 
-__all__ = ["world"]
+# What the chat service of `by_socket` is made of.
+__all__ = [
+    "chat",
+    "conversation_database",
+    "conversation_settings",
+    "conversation_url",
+    "faq_file",
+    "model_server",
+    "running_model",
+    "told",
+    "world",
+]
 pytestmark = [pytest.mark.extra, pytest.mark.timeout(180)]
-
-CERTIFICATE = "chat-tls"
-WAYS: dict[str, dict[str, Any]] = {
-    "Ingress": {"className": CLASS, "tlsSecretRef": {"name": CERTIFICATE}},
-    "HTTPRoute": {"parentRefs": [{"name": "web"}]},
-}
 
 
 @pytest.fixture(scope="module")
@@ -45,87 +56,85 @@ def traefik(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> 
         yield process
 
 
-@dataclass
-class Outside:
-    """The bot as people reach it."""
-
-    client: httpx2.AsyncClient
-    inside: Running
-    run: Run
-
-    async def until_routed(self) -> None:
-        """Traefik takes up what has changed within seconds; until then it has another certificate."""
-        async with asyncio.timeout(30):
-            while True:
-                with contextlib.suppress(httpx2.ConnectError):
-                    if (await self.client.get("/")).status_code == 200:
-                        return
-                await asyncio.sleep(0.2)
-
-
-@pytest.fixture(params=WAYS)
-async def outside(
-    request: pytest.FixtureRequest,
-    world: World,
-    traefik: Traefik,
-    tmp_path: Path,
-    keys: Keys,
-    redis_url: str,
-) -> AsyncIterator[Outside]:
-    """A bot with a host name of its own, and a gateway process where its pods would be."""
-    way = request.param
-    host = f"{way.lower()}.example.com"
-    context = certificate(world, tmp_path, host)
-    world.api.create(gateway(traefik.port, CERTIFICATE), world.namespace)
-    world.create_bot({"profile": "Dev", "exposure": {"type": way, "hostnames": [host]} | WAYS[way]})
-    run = Run(world, lambda: frozenset({"HTTPRoute"}))
-    (tmp_path / "gateway").mkdir()
-    async with balancing("0.0.0.0") as pods, running(tmp_path / "gateway", keys, redis_url) as inside:  # noqa: S104
-        pods.ports.append(inside.public.base_url.port or 0)
-        world.api.create(endpoints(f"{BOT}-gateway", world.api.layout.node_ip, pods.port), world.namespace)
-        with playing_kubelet(world.api, world.namespace):
-            await run.until("Ready", "True")
-            async with httpx2.AsyncClient(
-                base_url=f"https://127.0.0.1:{traefik.port}", verify=context, headers={"Host": host}, timeout=20
-            ) as client:
-                client.event_hooks = {"request": [_named(host)]}
-                yield Outside(client, inside, run)
+@pytest.mark.parametrize("way", WAYS)
+async def test_leads_to_the_page_and_streams(
+    way: str, world: World, traefik: Traefik, tmp_path: Path, keys: Keys, redis_url: str
+) -> None:
+    async with exposed(way, world, traefik, tmp_path, keys, redis_url) as outside:
+        told = await outside.run.until("RouteReady", "True", "RouteAdmitted")
+        await outside.until_routed()
+        page = await outside.client.get("/")
+        assert told.url == f"https://{outside.host}"
+        assert "text/html" in page.headers["Content-Type"]
+        async with outside.client.stream("GET", "/api/v1/chat/stream", headers=keys.bearer()) as answer:
+            parts = answer.aiter_bytes()
+            # The rest is not even written before this part has arrived.
+            assert await anext(parts) == b"data: first\n\n"
+            outside.inside.upstream.proceed.set()
+            assert b"".join([part async for part in parts]) == b"data: second\n\n"
+        # Under another name there is nothing.
+        assert (await outside.client.get("/", headers={"Host": "other.example.com"})).status_code == 404
 
 
-def _named(host: str) -> Any:
-    async def name(request: httpx2.Request) -> None:
-        """As somebody would who has looked the name up."""
-        request.extensions["sni_hostname"] = host
+class Counting(ClientConnection):
+    """What keeps a connection alive is counted: pings of the other side."""
 
-    return name
+    pings = 0
 
-
-def certificate(world: World, folder: Path, host: str) -> ssl.SSLContext:
-    """Put into the Secret that the resource names. What trusts it."""
-    _, authority = certified(folder / "tls", host)
-    pair = {"tls.crt": authority.read_bytes(), "tls.key": (folder / "tls" / "tls.key").read_bytes()}
-    secret: Object = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "kubernetes.io/tls",
-        "metadata": {"name": CERTIFICATE},
-        "data": {name: b64encode(value).decode() for name, value in pair.items()},
-    }
-    world.api.create(secret, world.namespace)
-    return ssl.create_default_context(cafile=str(authority))
+    def process_event(self, event: Any) -> None:
+        self.pings += isinstance(event, Frame) and event.opcode is Opcode.PING
+        super().process_event(event)
 
 
-async def test_leads_to_the_page_and_streams(outside: Outside, keys: Keys) -> None:
-    told = await outside.run.until("RouteReady", "True", "RouteAdmitted")
-    await outside.until_routed()
-    page = await outside.client.get("/")
-    assert told.url == f"https://{outside.client.headers['Host']}"
-    assert "text/html" in page.headers["Content-Type"]
-    async with outside.client.stream("GET", "/api/v1/chat/stream", headers=keys.bearer()) as answer:
-        parts = answer.aiter_bytes()
-        # The rest is not even written before this part has arrived.
-        assert await anext(parts) == b"data: first\n\n"
-        outside.inside.upstream.proceed.set()
-        assert b"".join([part async for part in parts]) == b"data: second\n\n"
-    # Under another name there is nothing.
-    assert (await outside.client.get("/", headers={"Host": "other.example.com"})).status_code == 404
+@contextlib.asynccontextmanager
+async def socket_of(outside: Outside, keys: Keys) -> AsyncIterator[Socket]:
+    """Let in by a ticket, as a browser is. It pings nobody itself."""
+    bought = await outside.client.post("/api/v1/chat/ws-ticket", headers=keys.bearer(ADA))
+    assert bought.status_code == 201, bought.text
+    async with connect(
+        f"wss://{outside.host}/api/v1/chat/ws?ticket={bought.json()['ticket']}",
+        host="127.0.0.1",
+        port=outside.port,
+        ssl=outside.trusting,
+        proxy=None,
+        ping_interval=None,
+        origin=Origin(f"https://{outside.host}"),
+        create_connection=Counting,
+    ) as connection:
+        yield Socket(connection)
+
+
+class TestSocket:
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_streams_is_stopped_and_outlives_a_silence(
+        self,
+        way: str,
+        world: World,
+        traefik: Traefik,
+        tmp_path: Path,
+        keys: Keys,
+        redis_url: str,
+        chat: Chat,
+        auth_url: str,
+    ) -> None:
+        url = str(chat.client.base_url).rstrip("/")
+        urls = {"auth": auth_url, "chat": url, "conversation": url}
+        async with exposed(way, world, traefik, tmp_path, keys, redis_url, upstreams=urls) as outside:
+            await outside.until_routed()
+            async with socket_of(outside, keys) as socket:
+                # It never ends by itself: what has arrived was passed on while the rest was not written yet.
+                await socket.say("message", content="Count", model="endless")
+                await socket.until("text.delta")
+                await socket.say("stop")
+                [*_, last] = await socket.until("run.cancelled", "run.finished")
+                assert last["type"] == "run.cancelled"
+                connection = socket.connection
+                assert isinstance(connection, Counting)
+                before = connection.pings
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(QUIET_SECONDS * 2.5):
+                        pytest.fail(f"said while nobody asked: {json.loads(await connection.recv())}")
+                assert connection.pings > before
+                await socket.say("message", content="still there?", model="echo")
+                [*_, response] = await socket.until("response", "error")
+                assert response["content"].strip() == "You said: still there?"

@@ -22,6 +22,8 @@ INGRESS_CLASS: Object = {
     "metadata": {"name": CLASS},
     "spec": {"controller": "traefik.io/ingress-controller"},
 }
+QUIET_SECONDS = 10
+"""After so much silence it gives up a connection that is nobody's socket; its default is three minutes."""
 GATEWAY_CLASS: Object = {
     "apiVersion": "gateway.networking.k8s.io/v1",
     "kind": "GatewayClass",
@@ -45,6 +47,8 @@ def running_traefik(server: ApiServer, folder: Path) -> Iterator[Traefik]:
         "--global.sendanonymoususage=false",
         f"--entrypoints.websecure.address=127.0.0.1:{secure}",
         "--entrypoints.websecure.http.tls=true",
+        f"--entrypoints.websecure.transport.respondingtimeouts.readtimeout={QUIET_SECONDS}s",
+        f"--entrypoints.websecure.transport.respondingtimeouts.idletimeout={QUIET_SECONDS}s",
         f"--entrypoints.traefik.address=127.0.0.1:{ping}",
         "--ping=true",
         f"--providers.kubernetesingress.ingressendpoint.ip={ADDRESS}",

@@ -207,6 +207,8 @@ def _components(bot: Bot) -> str:
 
 def _counts(component: Object) -> str:
     ready, new, desired = (component.get(field, 0) for field in ("ready", "updated", "desired"))
+    if not (ready or new or desired):
+        return "no pods"
     return f"{ready} of {desired} ready, {new} new"
 
 

@@ -51,9 +51,6 @@ SENTINEL_PORT = 26379
 
 SCRAPED = ("gateway", "auth", "chat", "conversation", "conversation-worker")
 """Parts that serve metrics."""
-OUTWARD = ("chat", "auth")
-"""Parts that reach the world when the resource does not say what may be reached: models and identity providers."""
-
 NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """What may be one: anything else in a label of a policy would make the whole of it invalid."""
 OPERATOR = "chatbot-operator"
@@ -192,8 +189,8 @@ def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
         yield from _address(url, bot.metadata.namespace)
     if part in SCRAPED:
         yield from map(_plain, bot.spec.network.egress)
-    fetches = part == "chat" and HTTP_FETCH in bot.spec.tools.enabled  # whose hosts have addresses that nobody knows
-    if fetches or (part in OUTWARD and not bot.spec.network.egress):
+    # Models are in the world, unless the resource says what may be reached; http_fetch's hosts have unknown addresses.
+    if part == "chat" and (HTTP_FETCH in bot.spec.tools.enabled or not bot.spec.network.egress):
         yield PUBLIC
 
 

@@ -176,6 +176,10 @@ class EmbeddingModel(View):
     dimensions: int
 
 
+UsageOf = tuple[UUID | None, str] | tuple[UUID | None, str, UUID]
+"""Whose, since when, and by which key of theirs."""
+
+
 class UsageSum(View):
     """`cost` is in millionths; `recent` names what was entered in the last seconds, as `run_id:attempt`."""
 
@@ -268,9 +272,12 @@ class ConversationClient:
         """Enter into the ledger what no stored reply does; what is there already changes nothing."""
         await call(self._client, "POST", "/internal/usage", json={"entries": entries})
 
-    async def usage_sums(self, windows: Iterable[tuple[UUID | None, str]]) -> list[UsageSum]:
-        """What was spent since each moment, by a user or by all (None)."""
-        asked = [{"user_id": str(user_id) if user_id else None, "since": since} for user_id, since in windows]
+    async def usage_sums(self, windows: Iterable[UsageOf]) -> list[UsageSum]:
+        """What was spent since each moment, by a user, by one of their keys, or by all (None)."""
+        asked = [
+            {"user_id": str(user_id) if user_id else None, "since": since} | ({"key_id": str(key[0])} if key else {})
+            for user_id, since, *key in windows
+        ]
         found = await call(self._client, "POST", "/internal/usage/sums", json={"windows": asked})
         return [UsageSum.model_validate(item) for item in found["sums"]]
 

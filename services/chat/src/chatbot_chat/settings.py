@@ -110,9 +110,10 @@ class BudgetSettings(ClosedModel):
 
 
 class BudgetsSettings(ClosedModel):
-    """Of each user, and of all together."""
+    """Of each user, of each API key (None is no bound), and of all together."""
 
     per_user: BudgetSettings
+    per_key: BudgetSettings | None = None
     total: BudgetSettings
     currency: str
 

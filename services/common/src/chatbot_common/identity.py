@@ -105,7 +105,7 @@ def verify_user(token: str, key: Ed25519PublicKey, issuer: str, audience: str) -
 
 
 def _key(claims: Mapping[str, Any]) -> ApiKey:
-    scopes = frozenset(claims["scope"].split())
+    scopes = frozenset(str(claims["scope"]).split())
     return ApiKey(UUID(claims["key_id"]), claims["key_name"], scopes, claims.get("budget", {}))
 
 

@@ -118,6 +118,7 @@ ledger = Table(
     Column("cost", BigInteger, nullable=False),
     Column("estimated", Boolean, nullable=False),
     Column("variant", Text),
+    Column("key_id", Uuid),
     _time("spent_at"),
     _time("entered_at"),
 )

@@ -8,6 +8,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from chatbot_common.identity import ApiKey
+
 from chatbot_chat.budgets.counters import Hold
 from chatbot_chat.budgets.prices import Spent, estimate_of, spent_of
 from chatbot_chat.providers import SPEECH, Chosen, ModelEvent, ModelRequest, ToolCall, Usage
@@ -22,8 +24,17 @@ class Account:
     """Of one attempt at an answer, which may ask models several times. Must be closed."""
 
     def __init__(
-        self, budgets: "Budgets", user_id: UUID, run_id: UUID, attempt: int, variant: str | None, *, logged: bool
+        self,
+        budgets: "Budgets",
+        user_id: UUID,
+        run_id: UUID,
+        attempt: int,
+        variant: str | None,
+        *,
+        key: ApiKey | None,
+        logged: bool,
     ) -> None:
+        self.key = key
         self.logged = logged
         """Whether a log tells what was spent, should this process die: a run's."""
         self.user_id, self.run_id, self.attempt, self.variant = user_id, run_id, attempt, variant
@@ -43,19 +54,24 @@ class Account:
     def name(self) -> str:
         return f"{self.run_id}:{self.attempt}"
 
+    @property
+    def bounded(self) -> bool:
+        """Whether any budget may refuse it."""
+        return self._budgets.bounded or bool(self.key and self.key.budget)
+
     async def admit(self, model: ModelSettings, request: ModelRequest) -> None:
         """Hold what asking this model may cost, beside what was spent. Raises `BudgetUsedUp`."""
         await self.admit_estimated(model, lambda: estimate_of(request))
 
     async def admit_estimated(self, model: ModelSettings, estimate: Callable[[], Usage]) -> None:
         self._asked = model, cache(estimate)
-        if not self._budgets.bounded:
+        if not self.bounded:
             return
         needed = spent_of(model, estimate(), self.spent, estimated=True)
         if needed.tokens <= self._held.tokens and needed.cost <= self._held.cost:
             return  # another model, or another deployment, that is no dearer
         self._held = Hold(self.name, max(needed.tokens, self._held.tokens), max(needed.cost, self._held.cost))
-        await self._budgets.reserve(self.user_id, self._held)
+        await self._budgets.reserve(self.user_id, self._held, self.key)
 
     async def watched(self, events: AsyncGenerator[ModelEvent, None]) -> AsyncGenerator[ModelEvent, None]:
         """The same events, counted: by who spoke, also when the answer breaks off."""
@@ -90,7 +106,7 @@ class Account:
 
     def give_again(self, model: str) -> None:
         """The cache has the answer: it counts among those of the model, and costs nothing."""
-        self.spent = Spent(model, 0, 0, 0, estimated=False, variant=self.variant)
+        self.spent = self._marked(Spent(model, 0, 0, 0, estimated=False))
 
     def cut(self) -> None:
         """Who was asked last has the prompt, and nobody waits for its first word any more."""
@@ -113,7 +129,10 @@ class Account:
             return self.spent
         model, estimate = self._asked
         counted = usage or Usage(estimate().input_tokens, -(-said // BYTES_PER_TOKEN))
-        return replace(spent_of(model, counted, self.spent, estimated=usage is None), variant=self.variant)
+        return self._marked(spent_of(model, counted, self.spent, estimated=usage is None))
+
+    def _marked(self, spent: Spent) -> Spent:
+        return replace(spent, variant=self.variant, key_id=str(self.key.id) if self.key else None)
 
     async def close(self, *, disputed: bool = False) -> None:
         """Count what was spent and let go of the rest, however this is called or cancelled.
@@ -124,14 +143,14 @@ class Account:
         if not self._closed:
             self._closed = True
             self._budgets.ended(self)
-            if not self._budgets.bounded:  # nothing to wait for
+            if not self.bounded:  # nothing to wait for
                 self._enter()
                 return
             await asyncio.shield(self._budgets.task(self._close(disputed)))
 
     async def _close(self, disputed: bool) -> None:
         self._enter()
-        await self._budgets.settle(self.user_id, self.name, self.spent, disputed=disputed)
+        await self._budgets.settle(self.user_id, self.name, self.spent, self.key, disputed=disputed)
 
     def _enter(self) -> None:
         if self.spent and not self.entered:

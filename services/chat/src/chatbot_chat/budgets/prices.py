@@ -25,6 +25,8 @@ class Spent:
     estimated: bool
     variant: str | None = None
     """The user's side of an A/B test, where it decided."""
+    key_id: str | None = None
+    """The API key by which it was asked."""
 
     @property
     def tokens(self) -> int:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import structlog
 from chatbot_common.errors import Problem
+from chatbot_common.identity import ApiKey
 from prometheus_client import Counter
 from redis import RedisError
 
@@ -19,8 +20,8 @@ from chatbot_chat.budgets.accounts import Account
 from chatbot_chat.budgets.counters import Counters, Hold
 from chatbot_chat.budgets.ledger import Entry, Ledger
 from chatbot_chat.budgets.prices import Spent
-from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, Window, rfc3339, windows_of
-from chatbot_chat.conversation_client import ConversationClient
+from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, Window, key_named, rfc3339, windows_of
+from chatbot_chat.conversation_client import ConversationClient, UsageOf
 from chatbot_chat.reach import Reach
 from chatbot_chat.settings import BudgetsSettings
 
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 REFUSED = Counter("chat_budgets_refused_total", "Questions refused because a budget was used up", ["budget"])
 UNCHECKED = Counter("chat_budgets_unchecked_total", "Questions let through because a store was away", ["store"])
 
+CURRENCY = "USD"
+"""Where nothing is said of budgets, and only a key has one."""
 ROUND_SECONDS = 3.0
 """Less than a third of a hold: a renewal or two may get lost."""
 FLUSH_SECONDS = 1.0
@@ -59,6 +62,7 @@ class Budgets:
     ) -> None:
         self._conversation = conversation
         self._settings = settings
+        self._currency = settings.currency if settings else CURRENCY
         self._counters = counters
         self._now = now
         self.ledger = Ledger(conversation)
@@ -78,12 +82,24 @@ class Budgets:
 
     @property
     def bounded(self) -> bool:
+        """Whether anybody is, whoever asks."""
         return self._settings is not None
 
     def account(
-        self, user_id: UUID, run_id: UUID, attempt: int = 1, variant: str | None = None, *, logged: bool = False
+        self,
+        user_id: UUID,
+        run_id: UUID,
+        attempt: int = 1,
+        variant: str | None = None,
+        *,
+        key: ApiKey | None = None,
+        logged: bool = False,
     ) -> Account:
-        return Account(self, user_id, run_id, attempt, variant, logged=logged)
+        """Args:
+        key: by which the user asks.
+        logged: whether a log tells what it has spent.
+        """
+        return Account(self, user_id, run_id, attempt, variant, key=key, logged=logged)
 
     def begun(self, account: Account) -> None:
         """From here on the others are told what it has spent, unless its log does."""
@@ -108,9 +124,9 @@ class Budgets:
         named = {"user_id": str(user_id), "run_id": str(run_id), "attempt": attempt}
         return named | {"spent_at": rfc3339(self._now())} | spent.as_json()
 
-    async def reserve(self, user_id: UUID, hold: Hold) -> None:
+    async def reserve(self, user_id: UUID, hold: Hold, key: ApiKey | None = None) -> None:
         """In place of what is held under this name. Raises `BudgetUsedUp`; then nothing changes."""
-        windows = self._windows(user_id)
+        windows = self._windows(user_id, key)
         if not windows or self._counters is None:
             return
         before = self._holds.get(hold.name)
@@ -127,8 +143,7 @@ class Budgets:
         if excesses:
             self._holds.pop(hold.name)
             self._holds |= {hold.name: before} if before else {}
-            assert self._settings is not None  # noqa: S101 - else there are no windows
-            refusal = BudgetUsedUp(excesses, self._settings.currency, self._now())
+            refusal = BudgetUsedUp(excesses, self._currency, self._now())
             REFUSED.labels(refusal.budget).inc()
             raise refusal
 
@@ -155,20 +170,21 @@ class Budgets:
         try:
             async with asyncio.timeout(LONGEST_LOAD_SECONDS):
                 await self.ledger.flush()
-                asked = [(window.user_id, rfc3339(window.since)) for window in windows]
-                sums = await self._conversation.usage_sums(asked)
+                sums = await self._conversation.usage_sums(map(_asked, windows))
         except (Problem, TimeoutError):
             self._ledger_away_until = time.monotonic() + AWAY_SECONDS
             raise
         for window, found in zip(windows, sums, strict=True):
             await self._reach.ask(partial(counters.load, window, found.tokens, found.cost, found.recent))
 
-    async def settle(self, user_id: UUID, name: str, spent: Spent | None, *, disputed: bool = False) -> None:
+    async def settle(
+        self, user_id: UUID, name: str, spent: Spent | None, key: ApiKey | None = None, *, disputed: bool = False
+    ) -> None:
         """Count what an attempt has spent, in place of what was held for it.
 
         Where several processes have ended it, only the ledger knows what counts: its windows are loaded anew.
         """
-        windows = self._windows(user_id)
+        windows = self._windows(user_id, key)
         held = self._holds.pop(name, None)
         if not windows or self._counters is None or not (held or spent):
             return
@@ -221,7 +237,8 @@ class Budgets:
         for entry in map(json.loads, dead):
             log.warning("answer of a dead process entered", run_id=entry["run_id"])
             self.ledger.add(f"{entry['run_id']}:{entry['attempt']}", entry)
-            self._uncounted |= {window.name: window for window in self._windows(UUID(entry["user_id"]))}
+            windows = self._windows(UUID(entry["user_id"]), key_named(entry.get("key_id")))
+            self._uncounted |= {window.name: window for window in windows}
         if dead:
             with contextlib.suppress(Problem, TimeoutError):
                 await self.ledger.flush()
@@ -239,8 +256,13 @@ class Budgets:
         await self.ledger.close()
         await self._reach.close()
 
-    def _windows(self, user_id: UUID) -> list[Window]:
-        return windows_of(self._settings, user_id, self._now()) if self._settings else []
+    def _windows(self, user_id: UUID, key: ApiKey | None) -> list[Window]:
+        return windows_of(self._settings, user_id, self._now(), key)
+
+
+def _asked(window: Window) -> UsageOf:
+    since = rfc3339(window.since)
+    return (window.user_id, since, window.key.id) if window.key else (window.user_id, since)
 
 
 async def _nothing() -> None:

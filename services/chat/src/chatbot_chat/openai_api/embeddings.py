@@ -98,7 +98,7 @@ class EmbeddingService:
             detail = f"Model {model.model} has {model.dimensions} dimensions, and no other number of them."
             raise InvalidRequest(detail, errors=[{"pointer": "/dimensions", "detail": detail}])
         tokens = sum(map(estimate_tokens, request.input))
-        account = self._budgets.account(user.id, uuid7())
+        account = self._budgets.account(user.id, uuid7(), key=user.key)
         try:
             return await self._counted(account, _settings(model.model, self._prices), request.input, tokens), tokens
         finally:

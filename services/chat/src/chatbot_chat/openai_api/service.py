@@ -97,7 +97,7 @@ class CompletionService:
             return None
         counting = Counting(streamed=bool(request.stream), hidden=not request.includes_usage)
         recall = await self._cache.recall_relayed(user.id, request.model, body, use)
-        account = self._budgets.account(user.id, uuid7())
+        account = self._budgets.account(user.id, uuid7(), key=user.key)
         if recall.found:
             account.give_again(request.model)
             await account.close()
@@ -108,7 +108,7 @@ class CompletionService:
                 body,
                 stack,
                 lambda model: account.admit_estimated(model, lambda: _estimate(model, request, body)),
-                bounded=self._budgets.bounded,
+                bounded=account.bounded,
                 cut=account.cut,
             )
         except BaseException:
@@ -155,7 +155,7 @@ class CompletionService:
         model = chosen.model
         asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))
         toolbox = self._tools.toolbox(asker, may_ask=False)
-        account = self._budgets.account(user.id, uuid7(), variant=chosen.variant)
+        account = self._budgets.account(user.id, uuid7(), variant=chosen.variant, key=user.key)
         begun = partial(prepare, use=ToolUse(toolbox.specs))
         recall = await self._recall(user, model, begun, use)
         await self._admit(account, recall, model, begun)
@@ -181,7 +181,7 @@ class CompletionService:
             return raw_request(settings, request, knowledge)
 
         prepare(self._catalog.model(request.model))  # a refusal is the response's status
-        account = self._budgets.account(user.id, uuid7())
+        account = self._budgets.account(user.id, uuid7(), key=user.key)
         recall = await self._recall(user, request.model, prepare, use)
         await self._admit(account, recall, request.model, prepare)
         answer = self._catalog.stream(request.model, prepare, fallbacks=False, admit=account.admit, cut=account.cut)
@@ -200,7 +200,7 @@ class CompletionService:
         self, account: Account, recall: Recall, model: str, prepare: Callable[[ModelSettings], ModelRequest]
     ) -> None:
         """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`."""
-        if recall.hit or not self._budgets.bounded:
+        if recall.hit or not account.bounded:
             return
         settings = self._catalog.model(model)
         try:

@@ -21,6 +21,7 @@ from redis import RedisError
 
 from chatbot_chat.budgets.prices import Spent, spent_of
 from chatbot_chat.budgets.service import Budgets
+from chatbot_chat.budgets.windows import key_named
 from chatbot_chat.conversation_client import Attempt, ConversationClient, ending
 from chatbot_chat.providers import Usage
 from chatbot_chat.runs.events import Event, text_of
@@ -132,7 +133,8 @@ class Leases:
             body |= {"abandoned": True, "spent": spent.as_json() if spent else None}
             stored = await self._conversation.store_reply(attempt.turn_id, body)
             name = f"{attempt.turn_id}:{attempt.attempt}"
-            await self._budgets.settle(stored.user_id, name, spent, disputed=True)
+            key = key_named(spent.key_id if spent else None)
+            await self._budgets.settle(stored.user_id, name, spent, key, disputed=True)
             log.warning("abandoned run closed", run_id=str(attempt.turn_id), characters=len(text))
             await self._log.close(attempt.turn_id, attempt.attempt)
         except RedisError as error:
@@ -149,7 +151,8 @@ class Leases:
         name = told.model if told else model
         if left <= 0 or name is None or name not in self._models:
             return told
-        return replace(spent_of(self._models[name], Usage(0, left), told, estimated=True), variant=variant)
+        spent = spent_of(self._models[name], Usage(0, left), told, estimated=True)
+        return replace(spent, variant=variant, key_id=told.key_id if told else None)
 
 
 def _attempts(runs: Iterable[Run]) -> list[Attempt]:

@@ -119,7 +119,7 @@ class RunService:
     ) -> Turn:
         turn = await starting
         if turn.state == "started":
-            account = self._budgets.account(user.id, turn.turn_id, turn.attempt, logged=True)
+            account = self._budgets.account(user.id, turn.turn_id, turn.attempt, key=user.key, logged=True)
             try:
                 asked = await self._asking.of(user, turn, model, language, use)
                 account.variant = asked.variant
@@ -133,7 +133,7 @@ class RunService:
 
     async def _admit(self, asked: Task, account: Account) -> None:
         """Raises `BudgetUsedUp`, `UnknownModel`: while it waited for its user, its model may have gone."""
-        if asked.recall.hit or not self._budgets.bounded:
+        if asked.recall.hit or not account.bounded:
             return
         settings = self._catalog.model(asked.model)
         with contextlib.suppress(PromptTooLong):  # that is for the run to tell, where no fallback has room for it

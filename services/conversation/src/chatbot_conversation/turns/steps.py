@@ -22,7 +22,7 @@ from chatbot_conversation.wire import Json
 _NEW_TURN = ("user_id", "id", "conversation_id", "user_message_id", "reply_message_id")
 _QUESTION = ("parent_id", "text", "parts", "client_message_id", "moderation")
 _CONVERSATION = ("title", "language", "message_count")
-_SPENT = ("model", "input_tokens", "output_tokens", "cost", "estimated", "variant")
+_SPENT = ("model", "input_tokens", "output_tokens", "cost", "estimated", "variant", "key_id")
 _REPLY = ("text", "parts", "citations", "status", "model", "usage", "error", "moderation", "variant", "finish_reason")
 
 

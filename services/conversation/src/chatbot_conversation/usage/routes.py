@@ -37,6 +37,6 @@ async def sums(body: Windows, usage: Usage) -> Sums:
 
 @admin_router.get("")
 async def usage_by(_: CurrentAdmin, usage: Usage, window: Annotated[UsageWindow, Query()]) -> UsagePage:
-    """What was answered, used, spent and thought of it: by day (newest first), or by model, user or variant (the
-    dearest first). Each answer counts when it was given."""
+    """What was answered, used, spent and thought of it: by day (newest first), or by model, user, variant or API key
+    (the dearest first). Each answer counts when it was given."""
     return await usage.by(window)

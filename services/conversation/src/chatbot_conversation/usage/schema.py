@@ -15,7 +15,8 @@ Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 class Spent(Request):
     """What an attempt has used. `cost` is in millionths of the currency that prices are in.
 
-    `estimated`: the provider did not count, so the words were. `variant` is the user's side of an A/B test.
+    `estimated`: the provider did not count, so the words were. `variant` is the user's side of an A/B test,
+    `key_id` the API key by which it was asked.
     """
 
     model: CleanText | None
@@ -24,6 +25,7 @@ class Spent(Request):
     cost: Count
     estimated: bool
     variant: CleanText | None = None
+    key_id: Id | None = None
 
 
 class Entry(Spent):
@@ -40,9 +42,10 @@ class Entries(Request):
 
 
 class Window(Request):
-    """From a moment on; of one user, or of all."""
+    """From a moment on; of one user, of one of their API keys, or of all."""
 
     user_id: Id | None
+    key_id: Id | None = None
     since: Annotated[AwareDatetime, Field(strict=False)]
 
 
@@ -62,7 +65,7 @@ class Sums(Response):
     sums: list[Sum]
 
 
-By = Literal["day", "model", "user", "variant"]
+By = Literal["day", "model", "user", "variant", "key"]
 
 
 class UsageWindow(BaseModel):
@@ -81,10 +84,11 @@ class UsageWindow(BaseModel):
 
 
 class Usage(Response):
-    """Of one group. `id` is a day (UTC), a model, a user's id or a variant, `-` where there is none.
+    """Of one group. `id` is a day (UTC), a model, a user's id, a variant or the id of an API key; `-` where
+    there is none.
 
     `cost` is in millionths of the currency that prices are in. Thumbs are those of the answers in between, given
-    whenever.
+    whenever; they are not told by key.
     """
 
     id: str

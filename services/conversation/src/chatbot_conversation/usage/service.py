@@ -26,7 +26,7 @@ class UsageService:
 
     async def sums(self, request: Windows) -> Sums:
         async with self._database.read() as session:
-            found = [await store.spent(session, window.user_id, window.since) for window in request.windows]
+            found = [await store.spent(session, item.user_id, item.since, item.key_id) for item in request.windows]
         return Sums(sums=[Sum(tokens=tokens, cost=cost, recent=recent) for tokens, cost, recent in found])
 
     async def by(self, window: UsageWindow) -> UsagePage:

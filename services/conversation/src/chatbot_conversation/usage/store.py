@@ -6,7 +6,19 @@ from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
-from sqlalchemy import CTE, BigInteger, ColumnElement, Select, Table, Text, cast, func, literal_column, select
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Select,
+    Table,
+    Text,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from chatbot_conversation.paging import windowed
@@ -20,7 +32,7 @@ LATELY = timedelta(minutes=2)
 """Longer than that, for clocks that differ."""
 
 
-_CHANGED = ("model", "input_tokens", "output_tokens", "cost", "estimated", "variant")
+_CHANGED = ("model", "input_tokens", "output_tokens", "cost", "estimated", "variant", "key_id")
 
 
 def entering(row: Mapping[str, Any] | None = None) -> Insert:
@@ -48,13 +60,15 @@ async def enter(session: WriteSession, rows: Sequence[dict[str, Any]]) -> None:
     await session.execute(_ENTER, list(rows))
 
 
-async def spent(session: ReadSession, user_id: UUID | None, since: datetime) -> tuple[int, int, list[str]]:
+async def spent(
+    session: ReadSession, user_id: UUID | None, since: datetime, key_id: UUID | None = None
+) -> tuple[int, int, list[str]]:
     """Tokens, cost, and the names of what was entered in the last seconds: of one moment, so in one statement."""
-    tokens, cost, recent = (await session.execute(sums(user_id, since))).one()
+    tokens, cost, recent = (await session.execute(sums(user_id, since, key_id))).one()
     return int(tokens), int(cost), recent or []
 
 
-def sums(user_id: UUID | None, since: datetime) -> Select[Any]:
+def sums(user_id: UUID | None, since: datetime, key_id: UUID | None = None) -> Select[Any]:
     """Of all users an index alone tells the sums: a month has millions of rows, and chat waits for two seconds.
 
     So the names are asked for apart, among what was spent lately. What had to wait for us was counted long ago.
@@ -63,12 +77,14 @@ def sums(user_id: UUID | None, since: datetime) -> Select[Any]:
     names = select(func.array_agg(func.concat(late.c.run_id, ":", late.c.attempt))).where(
         late.c.spent_at >= func.greatest(since, func.now() - LATELY), late.c.entered_at >= func.now() - RECENT
     )
+    owner = {"user_id": user_id, "key_id": key_id}  # an index of the user's rows is as good as one of a key's
+    named = {column: value for column, value in owner.items() if value is not None}
     query = select(
         func.coalesce(func.sum(ledger.c.input_tokens + ledger.c.output_tokens), 0),
         func.coalesce(func.sum(ledger.c.cost), 0),
-        (names if user_id is None else names.where(late.c.user_id == user_id)).scalar_subquery(),
-    ).where(ledger.c.spent_at >= since)
-    return query if user_id is None else query.where(ledger.c.user_id == user_id)
+        names.where(*(late.c[column] == value for column, value in named.items())).scalar_subquery(),
+    )
+    return query.where(ledger.c.spent_at >= since, *(ledger.c[column] == value for column, value in named.items()))
 
 
 async def usage(session: ReadSession, by: By, since: datetime, until: datetime, window: AnyWindow) -> list[AnyRow]:
@@ -89,11 +105,14 @@ def _spent(by: By, since: datetime, until: datetime) -> CTE:
 
 
 def _rated(by: By, since: datetime, until: datetime) -> CTE:
-    """Few answers are rated, so their messages are looked up one by one: no index by time is needed."""
-    group = _group(by, messages, messages.c.created_at)
+    """Few answers are rated, so their messages are looked up one by one: no index by time is needed.
+
+    By key there are none: no message knows by which it was asked for.
+    """
+    group = _group("user" if by == "key" else by, messages, messages.c.created_at)
     thumbs = (func.count().filter(feedback.c.rating == way).label(f"thumbs_{way}") for way in ("up", "down"))
     rated = (feedback.c.user_id == messages.c.user_id) & (feedback.c.message_id == messages.c.id)
-    query = select(group.label("id"), *thumbs).join_from(feedback, messages, rated)
+    query = select(group.label("id"), *thumbs).join_from(feedback, messages, rated).where(literal(by != "key"))
     return query.where(messages.c.created_at >= since, messages.c.created_at < until).group_by(group).cte("rated")
 
 
@@ -103,6 +122,8 @@ def _group(by: By, table: Table, moment: ColumnElement[datetime]) -> ColumnEleme
         return func.to_char(func.timezone(literal_column("'UTC'"), moment), literal_column("'YYYY-MM-DD'"))
     if by == "user":
         return cast(table.c.user_id, Text)
+    if by == "key":
+        return func.coalesce(cast(table.c.key_id, Text), literal_column("'-'"))
     return func.coalesce(table.c[by], literal_column("'-'"))
 
 
