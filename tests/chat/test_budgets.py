@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from chatbot_chat.budgets.prices import MOST, Spent, cost_of, estimate_of, spent
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, money, windows_of
 from chatbot_chat.conversation_client import ConversationClient, UsageSum
-from chatbot_chat.providers import Message, ModelRequest, Usage
+from chatbot_chat.providers import Message, ModelRequest, ToolCall, Usage
 from chatbot_chat.reach import Reach
 from chatbot_chat.settings import BudgetsSettings, ModelSettings
 from chatbot_chat.tokens import estimate_json
@@ -109,6 +110,12 @@ class TestPrices:
 
     def test_estimated_at_the_most(self) -> None:
         assert estimate_of(request(10, 50)) == Usage(10, 50)
+
+    def test_with_what_goes_back_with_a_call(self) -> None:
+        """A client may send any, and is charged for it."""
+        call = ToolCall("1", "add", "{}", {"thinking": [{"type": "thinking", "thinking": "x" * 4000, "signature": ""}]})
+        asked = replace(request(10, 50), messages=[Message("assistant", "", (call,))])
+        assert estimate_of(asked).input_tokens > 1000
 
     @pytest.mark.parametrize(
         ("micros", "shown"), [(0, "0.00"), (2_500_000, "2.50"), (1, "0.000001"), (10**15, "1" + "0" * 9 + ".00")]

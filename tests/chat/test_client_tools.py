@@ -7,6 +7,7 @@ from typing import Any
 import openai
 import pytest
 from chatbot_chat.agent import CALLS
+from chatbot_chat.providers.breaker import FAILURES
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
@@ -136,6 +137,30 @@ class TestAnthropic:
             await sdk.chat.completions.create(**({"model": "claude-agent", "messages": ASKED} | body))
         assert caught.value.param == param
         assert caught.value.status_code == 400
+
+    @pytest.mark.parametrize("thoughts", [5, "x", {"a": 1}, ["x"], [{"type": "text", "text": "x"}]])
+    async def test_thoughts_that_are_none_are_refused(self, sdk: AsyncOpenAI, thoughts: Any) -> None:
+        with pytest.raises(openai.BadRequestError, match=r"a list of blocks|a block of thoughts") as caught:
+            await sdk.chat.completions.create(model="claude-agent", messages=back_with({"thinking": thoughts}))
+        assert caught.value.param == "messages"
+
+    @pytest.mark.parametrize(
+        "call",
+        [{"extra_content": {"thinking": 5}}, {"function": {"name": "add", "arguments": r'{"a": "\ud800"}'}}],
+    )
+    async def test_what_one_client_sends_is_nobody_elses_outage(self, sdk: AsyncOpenAI, call: Any) -> None:
+        for _ in range(FAILURES):
+            with pytest.raises(openai.BadRequestError):
+                await sdk.chat.completions.create(model="claude-agent", messages=back_with({}, **call))
+        answered = await sdk.chat.completions.create(model="claude-agent", messages=ASKED, tools=[ADD])
+        assert answered.choices[0].message.tool_calls
+
+
+def back_with(extra: dict[str, Any], **call: Any) -> list[Any]:
+    """The result of a call that had this beside it."""
+    made = {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}, "extra_content": extra}
+    called = {"role": "assistant", "content": "", "tool_calls": [made | call]}
+    return [*ASKED, called, {"role": "tool", "tool_call_id": "1", "content": "42"}]
 
 
 class TestOthers:

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from tests.chat.running import Chat, running
 from tests.conversation.running import eventually
 from tests.support.identity import Keys
+from tests.support.model_server import ModelServer
 
 CUT = pytest.mark.parametrize(("script", "reason"), [("halfway", "length"), ("filtered", "content_filter")])
 DETAILS = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -22,7 +23,7 @@ DETAILS = {"length": "max_output_tokens", "content_filter": "content_filter"}
 async def chat(keys: Keys, told: dict[str, Any]) -> AsyncIterator[Chat]:
     """With the scripts that end so among its models."""
     like = next(model for model in told["models"] if model["name"] == "echo")
-    names = ("halfway", "spent", "filtered")
+    names = ("halfway", "half-call", "spent", "filtered")
     scripted = [{"name": name, "deployments": [{"provider": "scripted", "model": name, "weight": 1}]} for name in names]
     more = [like | script for script in scripted]
     async with running(keys, Settings.model_validate(told | {"models": [*told["models"], *more]})) as service:
@@ -69,6 +70,23 @@ class TestTold:
             found = await client.get(f"/api/v1/conversations/{sent['conversation_id']}/messages")
         asked, said = found.json()["data"]
         assert (asked["finish_reason"], said["finish_reason"], said["status"]) == (None, reason, "completed")
+
+
+class TestCall:
+    """Half of one is neither made nor handed over."""
+
+    async def test_of_ours(self, chat: Chat, model_server: ModelServer) -> None:
+        events = await chat.stream(uuid7(), "Why?", model="half-call")
+        assert (events[-1]["type"], events[-1]["finish_reason"]) == ("run.finished", "length")
+        assert "tool.started" not in {event["type"] for event in events}
+        assert len(model_server.requests) == 1
+
+    @pytest.mark.parametrize("store", [True, False])
+    async def test_of_the_clients(self, chat: Chat, store: bool) -> None:
+        tool: Any = {"type": "function", "name": "calculate", "parameters": {"type": "object"}}
+        async with sdk_of(chat, uuid7()) as sdk:
+            response = await sdk.responses.create(model="half-call", input="Why?", store=store, tools=[tool])
+        assert (response.status, response.output_text) == ("incomplete", "Let me see.")
 
 
 class TestNothingSaid:

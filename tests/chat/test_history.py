@@ -32,9 +32,13 @@ async def chat(keys: Keys, told: dict[str, Any]) -> AsyncIterator[Chat]:
 
 @pytest.fixture
 async def sdk(chat: Chat) -> AsyncIterator[AsyncOpenAI]:
-    base = f"{chat.client.base_url}/v1"
-    async with AsyncOpenAI(base_url=base, api_key=chat.keys.access_token(USER), max_retries=0, timeout=20) as client:
+    async with sdk_of(chat) as client:
         yield client
+
+
+def sdk_of(chat: Chat) -> AsyncOpenAI:
+    base = f"{chat.client.base_url}/v1"
+    return AsyncOpenAI(base_url=base, api_key=chat.keys.access_token(USER), max_retries=0, timeout=20)
 
 
 USER = uuid7()
@@ -81,6 +85,17 @@ class TestSentAlong:
         greeting = {"role": "assistant", "content": "How may I help?"}
         await sdk.responses.create(model="echo", input=[greeting, *LONG_AGO, LATELY], store=store)  # type: ignore[list-item]
         assert heard(model_server) == [item["content"] for item in (greeting, *LONG_AGO, LATELY)]
+
+    async def test_where_a_smaller_answer_leaves_the_room(
+        self, keys: Keys, told: dict[str, Any], model_server: ModelServer
+    ) -> None:
+        like = next(model for model in told["models"] if model["name"] == "echo")
+        small = like | {"name": "small", "context_window": SMALL, "max_output_tokens": 800}
+        only = told | {"models": [small], "default_model": "small"}
+        async with running(keys, Settings.model_validate(only)) as chat, sdk_of(chat) as sdk:
+            some = LONG_AGO[:50]
+            await sdk.responses.create(model="small", input=[*some, LATELY], max_output_tokens=16)  # type: ignore[list-item]
+        assert heard(model_server) == [item["content"] for item in (*some, LATELY)]
 
     @pytest.mark.parametrize("stream", [True, False])
     async def test_or_is_refused(self, sdk: AsyncOpenAI, model_server: ModelServer, stream: bool) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import pytest
 from chatbot_chat.main import create_app
 from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.providers import Usage
+from chatbot_chat.providers.server_sent import Frames
 from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from chatbot_common.leaving import CLIENT_LEFT
@@ -255,13 +257,34 @@ class TestLedger:
             ) as response:
                 await anext(response.aiter_bytes())
                 await asyncio.sleep(0.1)
+        whole = {"model": "hang", "messages": HELLO}
+        with pytest.raises(httpx2.ReadTimeout):
+            await chat.client.post("/v1/chat/completions", json=whole, headers=chat.keys.bearer(ada), timeout=0.5)
 
-        async def both() -> list[Any]:
-            return found if len(found := await entered(sql, ada)) == 2 else []
+        async def all_three() -> list[Any]:
+            return found if len(found := await entered(sql, ada)) == 3 else []
 
-        rows = {row["model"]: row for row in await eventually(both)}
+        rows = {row["model"]: row for row in await eventually(all_three)}
         assert all(row["estimated"] and row["input_tokens"] > 0 for row in rows.values())
-        assert rows["silent"]["output_tokens"] == 0
+        assert rows["silent"]["output_tokens"] == rows["hang"]["output_tokens"] == 0
+
+    async def test_has_nothing_of_who_left_before_the_provider_was_asked(
+        self, keys: Keys, told: dict[str, Any], ada: UUID, sql: asyncpg.Connection
+    ) -> None:
+        """While somebody else has its only place."""
+        [hasty] = [item for item in told["providers"] if item["name"] == "hasty"]
+        one = hasty | {"max_concurrency": 1, "timeouts": hasty["timeouts"] | {"connect": 5}}
+        others = [item for item in told["providers"] if item["name"] != "hasty"]
+        body = {"model": "hang", "messages": HELLO}
+        async with running(keys, Settings.model_validate(told | {"providers": [*others, one]})) as chat:
+            ask = partial(chat.client.post, "/v1/chat/completions", json=body)
+            first = asyncio.create_task(ask(headers=keys.bearer(uuid7())))
+            await asyncio.sleep(0.3)
+            with pytest.raises(httpx2.ReadTimeout):
+                await ask(headers=keys.bearer(ada), timeout=0.5)
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+        assert await sql.fetchval("SELECT count(*) FROM ledger WHERE user_id = $1", ada) == 0  # all that was is entered
 
     async def test_is_told_of_what_is_under_way(self, chat: Chat, ada: UUID, redis: Redis) -> None:
         """Relayed, and worded here; for as long as they are."""
@@ -326,16 +349,34 @@ COUNTED = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_toke
 SAID = b'data: {"choices": [{"delta": {"role": "assistant", "content": "Gr\xc3\xbc\xc3\x9f"}}], "usage": null}\n\n'
 
 
+def cut(stream: bytes, size: int) -> list[bytes]:
+    """By whole events, as far as pieces of this size bring them."""
+    frames = Frames()
+    return [*(frames.feed(stream[start : start + size]) for start in range(0, len(stream), size)), frames.rest()]
+
+
 class TestCounting:
     @pytest.mark.parametrize("size", [1, 2, 7, 1000])
     @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
     def test_hides_the_count_and_nothing_else(self, size: int, end: bytes) -> None:
         whole = (SAID + COUNTED + b"data: [DONE]\n\n" + b": the end").replace(b"\n", end)
         counting = Counting(streamed=True, hidden=True)
-        pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
-        shown = b"".join([*map(counting.passed, pieces), counting.rest()])
+        shown = b"".join(map(counting.passed, cut(whole, size)))
         assert shown == (SAID + b"data: [DONE]\n\n" + b": the end").replace(b"\n", end)
         assert counting.usage == Usage(3, 4)
+
+    @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+    def test_guesses_the_same_wherever_the_network_cuts(self, end: bytes) -> None:
+        """What a process that is killed has told stays: a frame cut in two would make every other look full."""
+        words = [SAID.replace(b"null", b'null, "id": "chatcmpl-0123456789"')] * 200
+        stream = (b": hello\n\n" + b"".join(words) + b"data: [DONE]\n\n").replace(b"\n", end)
+        guesses = set()
+        for size in (1, 7, 60, 149, 1000, len(stream)):
+            counting = Counting(streamed=True, hidden=False)
+            for events in cut(stream, size):
+                counting.passed(events)
+            guesses.add(counting.guess)
+        assert guesses == {200 * 4}
 
     def test_shows_it_to_who_asked_for_it(self) -> None:
         counting = Counting(streamed=True, hidden=False)

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import httpx2
@@ -203,7 +204,7 @@ class TestRedis:
                 took.append(time.monotonic() - begun)
                 assert asked.last == "run.finished"
                 await asyncio.sleep(1.5)  # as long as one that was waited for anew would have been left alone
-        assert min(took[1:]) < 1, took
+        assert median(took[1:]) < 1, took  # one of them may have been slow for another reason
 
 
 @contextlib.asynccontextmanager

@@ -80,6 +80,15 @@ class TestEntries:
             await enter(service, item)
         assert (await total(service, ada))["tokens"] == 42
 
+    @pytest.mark.parametrize("more_first", [True, False])
+    async def test_of_two_estimates_the_larger_holds(self, service: Conversation, ada: UUID, more_first: bool) -> None:
+        """What others had entered of a process that was late, and what it says itself."""
+        less = entry(ada, estimated=True)
+        both = [less | {"output_tokens": 99}, less]
+        for item in both if more_first else reversed(both):
+            await enter(service, item)
+        assert (await total(service, ada))["tokens"] == 129
+
     async def test_count_from_when_they_were_made(
         self, service: Conversation, ada: UUID, sql: asyncpg.Connection
     ) -> None:

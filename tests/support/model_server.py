@@ -217,6 +217,16 @@ async def _halfway(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+async def _half_call(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Reaches its bound in the middle of a call."""
+    function = {"name": "calculate", "arguments": '{"expression": "1 +'}
+    yield _chunk(body["model"], {"content": "Let me see."})
+    yield _chunk(body["model"], {"tool_calls": [{"index": 0, "id": "1", "function": function}]})
+    yield _chunk(body["model"], {}, "length")
+    yield _usage_chunk(body["model"])
+    yield b"data: [DONE]\n\n"
+
+
 async def _spent(body: dict[str, Any]) -> AsyncIterator[bytes]:
     """Reaches its bound before it has said a word."""
     yield _chunk(body["model"], {"role": "assistant", "content": "", "reasoning_content": "Well, well. "})
@@ -283,6 +293,7 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "signing": _agent,
     "formal": _formal,
     "halfway": _halfway,
+    "half-call": _half_call,
     "aside": _aside,
     "spent": _spent,
     "filtered": _filtered,

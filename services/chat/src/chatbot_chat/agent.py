@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from chatbot_common.ids import uuid7
 
 from chatbot_chat.prompt import ToolUse
-from chatbot_chat.providers import Message, ModelEvent, ProviderError, TextDelta, ToolCall
+from chatbot_chat.providers import Finish, Message, ModelEvent, ProviderError, TextDelta, ToolCall
 from chatbot_chat.providers.text import whole_characters
 from chatbot_chat.timing import waiting
 from chatbot_chat.tools.toolbox import DECLINED, Result, Toolbox
@@ -85,19 +85,21 @@ async def converse(
             if asking:
                 yield Wanted(tuple(asking))
                 return
-        said, calls = "", []
+        said, calls, whole = "", [], True
         async with aclosing(ask(ToolUse(toolbox.specs, tuple(exchange), may_call=left > 0))) as events:
             async for heard in events:
                 if isinstance(heard, ToolCall):
                     calls.append(_named(heard, {call.id for call in [*calls, *_calls(exchange)]}))
                     continue
+                if isinstance(heard, Finish):
+                    whole = heard.cut is None
                 if isinstance(heard, TextDelta):
                     if spoke and not said:
                         yield TextDelta("\n\n")  # what it says now does not go on with what it said before it called
                     said += heard.text
                 yield heard
-        if not calls:
-            return
+        if not (calls and whole):
+            return  # of an answer that was cut, its last call may be half of one
         if not left:
             break
         spoke = spoke or bool(said)

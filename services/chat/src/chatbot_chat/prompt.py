@@ -9,7 +9,7 @@ from typing import Protocol
 from chatbot_chat.conversation_client import HistoryMessage, Knowledge, Passage
 from chatbot_chat.providers import Message, ModelRequest, ProviderRefused, ToolSpec
 from chatbot_chat.settings import ModelSettings
-from chatbot_chat.tokens import BYTES_PER_TOKEN, estimate_tokens
+from chatbot_chat.tokens import BYTES_PER_TOKEN, estimate_json, estimate_tokens
 
 DEFAULT_PROMPT = (
     "You are a helpful assistant of this team. Answer in the language of the question, briefly and correctly. "
@@ -111,7 +111,7 @@ def build_request(
     parts = Parts(question, system, instructions, summary, memories, knowledge, history, pinned)
     room = prompt_room(model, max_tokens)
     exchange = told(use.exchange, room * EXCHANGE[0] // EXCHANGE[1])
-    messages = build_prompt(parts, room - sum(map(_tokens, exchange)) - sum(map(_weight, use.tools)))
+    messages = build_prompt(parts, room - sum(map(tokens_of, exchange)) - sum(map(_weight, use.tools)))
     if messages is None:
         raise PromptTooLong(_too_long(parts, model, room))
     return ModelRequest(
@@ -164,7 +164,7 @@ def build_prompt(parts: Parts, budget: int) -> list[Message] | None:
     asked = [*_pinned(parts), Message("user", parts.question)]
     older = parts.history[: len(parts.history) - parts.pinned]
     for head in _heads(parts):
-        if (left := budget - sum(map(_tokens, [*head, *asked]))) >= 0:
+        if (left := budget - sum(map(tokens_of, [*head, *asked]))) >= 0:
             recent = [Message(item.role, item.text) for item in fit(older, left)]
             return [*head, *recent, *asked]
     return None
@@ -183,8 +183,12 @@ def _heads(parts: Parts) -> Iterator[list[Message]]:
         yield [Message("system", text)] if text else []
 
 
-def _tokens(message: Message) -> int:
-    calls = sum(estimate_tokens(call.name + call.arguments) + MESSAGE_TOKENS for call in message.tool_calls)
+def tokens_of(message: Message) -> int:
+    """With its calls, and what goes back with them: thoughts may be longer than all that was said."""
+    calls = sum(
+        estimate_tokens(call.name + call.arguments) + MESSAGE_TOKENS + estimate_json(call.extra or {})
+        for call in message.tool_calls
+    )
     return estimate_tokens(message.content) + MESSAGE_TOKENS + calls
 
 
@@ -195,7 +199,7 @@ def _weight(tool: ToolSpec) -> int:
 def told(exchange: Sequence[Message], budget: int) -> list[Message]:
     """Calls and results as the model is told them: results marked as quoted, and cut alike where all are too long."""
     results = [message for message in exchange if message.role == "tool"]
-    spent = sum(_tokens(message) for message in exchange if message.role != "tool")
+    spent = sum(tokens_of(message) for message in exchange if message.role != "tool")
     share = (budget - spent) // len(results) - RESULT_TOKENS if results else 0
     return [
         replace(item, content=_quoted(item.content, max(share, 0))) if item.role == "tool" else item

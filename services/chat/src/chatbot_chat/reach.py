@@ -5,7 +5,6 @@ again. Without that, each turn would wait anew, once for its budgets and once fo
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -55,12 +54,22 @@ class Reach:
 
     async def _try(self) -> None:
         while True:
-            with contextlib.suppress(RedisError):
-                await self._ping()
+            if await self._answers():
                 break
             await asyncio.sleep(PAUSE_SECONDS)
         self._trying = None
         log.info("Redis answers again")
+
+    async def _answers(self) -> bool:
+        """Whatever goes wrong: a task that ended here would leave the process without Redis for good."""
+        try:
+            await self._ping()
+        except RedisError:
+            return False
+        except Exception as crash:
+            log.error("asking Redis for a sign of life crashed", exc_info=crash)
+            return False
+        return True
 
     async def close(self) -> None:
         """Stop trying."""

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 import structlog
 from chatbot_common.errors import Problem
-from chatbot_common.leaving import ClientGone, WhileThere
+from chatbot_common.leaving import ClientGone, WhileThere, gone
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -65,13 +66,9 @@ class EventStream(StreamingResponse):
         self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def gone() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-
         try:
             with contextlib.suppress(ClientGone):
-                async with WhileThere(gone) as client, contextlib.aclosing(self._frames):
+                async with WhileThere(partial(gone, receive)) as client, contextlib.aclosing(self._frames):
                     await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                     with Heart(send) as heart:
                         async for frame in self._frames:

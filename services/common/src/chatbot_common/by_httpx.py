@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from typing import Any
 
 import httpx2
 
@@ -39,9 +40,18 @@ class ByHttpx:
         self._client = client
         self._silence = silence
 
-    async def open(self, method: str, target: bytes, headers: RawHeaders, data: Data) -> HttpxAnswer:
+    async def open(
+        self, method: str, target: bytes, headers: RawHeaders, data: Data, sent: Callable[[], None] | None = None
+    ) -> HttpxAnswer:
         """The answer, from its headers on; `leave` closes it. Raises `Unreachable`, `BrokenOff`, `TimeoutError`."""
+
+        async def traced(step: str, told: Mapping[str, Any]) -> None:
+            # A proxy is asked for a tunnel first, and that is not the request.
+            if sent and step.endswith("send_request_body.started") and told["request"].method != b"CONNECT":
+                sent()
+
         request = self._client.build_request(method, self._base_url + target.decode(), headers=headers, content=data)
+        request.extensions["trace"] = traced
         with _told_as_upstream():
             return HttpxAnswer(await self._client.send(request, stream=True), self._silence)
 

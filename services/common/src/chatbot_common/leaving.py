@@ -1,7 +1,7 @@
 """Work that ends when its client goes."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +11,12 @@ CLIENT_LEFT = 499
 
 class ClientGone(Exception):
     """The client closed the connection; nobody is left to answer."""
+
+
+async def gone(receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> None:
+    """Returns when the client of an ASGI request whose body was read has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 LOOK_SECONDS = 0.05

@@ -10,7 +10,7 @@ import contextlib
 import ssl
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -55,7 +55,9 @@ class Answer(Protocol):
 class Server(Protocol):
     """Who is asked, whether by `Upstream` or in another way."""
 
-    async def open(self, method: str, target: bytes, headers: RawHeaders, data: Data) -> Any: ...
+    async def open(
+        self, method: str, target: bytes, headers: RawHeaders, data: Data, sent: Callable[[], None] | None = None
+    ) -> Any: ...
 
     async def leave(self, connection: Any) -> None: ...
 
@@ -88,12 +90,15 @@ class Upstream:
         finally:
             await self.leave(connection)
 
-    async def open(self, method: str, target: bytes, headers: RawHeaders, data: Data) -> Connection:
+    async def open(
+        self, method: str, target: bytes, headers: RawHeaders, data: Data, sent: Callable[[], None] | None = None
+    ) -> Connection:
         """The answer, from its headers on, which somebody must `leave`.
 
         Args:
             target: path and query, encoded.
             headers: without `Host`, and without the length of bytes.
+            sent: is told when a request of bytes goes out: from there on the server may work on it.
 
         Raises:
             Unreachable, BrokenOff, TimeoutError (an `Unreachable` may be one, too), and what `data` raises.
@@ -104,7 +109,7 @@ class Upstream:
         head = self._head(method, target, headers, data)
         await self._take_place()
         try:
-            return await self._asked(method, head, data)
+            return await self._asked(method, head, data, sent)
         except BaseException:
             self._places.release()
             raise
@@ -153,11 +158,13 @@ class Upstream:
             raise ValueError("a header with a line break would be two")
         return head + b"\r\n\r\n"
 
-    async def _asked(self, method: str, head: bytes, data: Data) -> Connection:
+    async def _asked(self, method: str, head: bytes, data: Data, sent: Callable[[], None] | None) -> Connection:
         """A connection whose answer has begun. A service may close an old one just when it is asked on it again."""
         while True:
             used = self._used()
             connection = used or await self._new()
+            if sent:
+                sent()
             try:
                 await self._ask_on(connection, method, head, data)
             except BaseException as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from chatbot_chat.prompt import MESSAGE_TOKENS
+from chatbot_chat.prompt import MESSAGE_TOKENS, tokens_of
 from chatbot_chat.providers import ModelRequest, Usage
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
@@ -60,6 +60,6 @@ def spent_of(model: ModelSettings, usage: Usage, before: Spent | None = None, *,
 
 def estimate_of(request: ModelRequest) -> Usage:
     """The most that a request may use: its prompt, as well as it can be counted here, and the longest answer."""
-    texts = [message.content + "".join(call.arguments for call in message.tool_calls) for message in request.messages]
-    texts += [tool.name + tool.description + json.dumps(dict(tool.parameters)) for tool in request.tools]
-    return Usage(sum(estimate_tokens(text) + MESSAGE_TOKENS for text in texts), request.max_tokens)
+    tools = [tool.name + tool.description + json.dumps(dict(tool.parameters)) for tool in request.tools]
+    told = sum(map(tokens_of, request.messages)) + sum(estimate_tokens(text) + MESSAGE_TOKENS for text in tools)
+    return Usage(told, request.max_tokens)

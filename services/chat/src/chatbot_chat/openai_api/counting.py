@@ -1,6 +1,6 @@
 """Reads along what is relayed from a provider, only as far as counting needs. Pure, but for a look at the clock.
 
-Bytes go on as they came, a stream's by whole frames, so that a comment or an error may follow. The chunk with the
+Bytes go on as they came, a stream's by whole events, so that a comment or an error may follow. The chunk with the
 count, which we ask every provider for, is left out for a client that has not asked for it: many read `choices[0]` of
 each chunk, and that one has none.
 """
@@ -16,48 +16,42 @@ from chatbot_chat.providers.counts import usage_of
 from chatbot_chat.tokens import BYTES_PER_TOKEN
 
 _COUNTED = re.compile(rb'"usage"\s*:\s*\{')
-_ENDS = (b"\n\n", b"\r\n\r\n")
 _DATA = re.compile(rb"^data:\s*(\{.*)$", re.MULTILINE)
 _DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
-_FRAME = re.compile(rb".*?(?:\r\n\r\n|\n\n)", re.DOTALL)
+_FRAME = re.compile(rb".+?(?:\n\r?\n|\r\r|\Z)", re.DOTALL)
 
 
 class Counting:
-    """Of one response. Feed it all bytes by `passed`; `usage` and `said` are known at its end."""
+    """Of one response. Feed it all by `passed`, a stream by whole events; `usage` and `said` are known at its end."""
 
     def __init__(self, *, streamed: bool, hidden: bool) -> None:
         self.streamed = streamed
         self._hidden = streamed and hidden
         self._seen: list[bytes] = []
-        self._tail = b""
-        self._frames, self._bytes, self._least = 0, 0, float("inf")
+        self._frames, self._bytes, self._least = 0, 0, 0
         self.complete = False
         """Whether all of it was passed on."""
         self.began = 0.0
         """When the first bytes came, by `perf_counter`."""
 
     def passed(self, piece: bytes) -> bytes:
-        """What of it, and of what was held back before, the client gets now."""
+        """What of it the client gets."""
         if not self._seen:
             self.began = perf_counter()
         self._seen.append(piece)
-        if frames := piece.count(b"data:"):
-            self._frames, self._least = self._frames + frames, min(self._least, len(piece) / frames)
-        self._bytes += len(piece)
         if not self.streamed:
             return piece
-        whole, self._tail = self._tail + piece, b""
-        if not whole.endswith(_ENDS):
-            end = max((whole.rfind(mark) + len(mark) for mark in _ENDS if mark in whole), default=0)
-            self._tail, whole = whole[end:], whole[:end]
-        if not self._hidden or b'"usage"' not in whole or not _COUNTED.search(whole):
-            return whole
-        return b"".join(frame for frame in _FRAME.findall(whole) if not _only_counts(frame))
+        frames = [piece] if piece.find(b"\n\n") == len(piece) - 2 else _FRAME.findall(piece)
+        for size in [len(frame) for frame in frames if frame.startswith(b"data:") and b"{" in frame]:
+            self._least = min(self._least, size) if self._frames else size
+            self._frames, self._bytes = self._frames + 1, self._bytes + size
+        if not self._hidden or b'"usage"' not in piece or not _COUNTED.search(piece):
+            return piece
+        return b"".join(frame for frame in frames if not _only_counts(frame))
 
-    def rest(self) -> bytes:
-        """What was held back, once nothing follows."""
-        tail, self._tail, self.complete = self._tail, b"", True
-        return tail
+    def end(self) -> None:
+        """Nothing follows."""
+        self.complete = True
 
     @property
     def usage(self) -> Usage | None:
@@ -69,9 +63,9 @@ class Counting:
 
     @property
     def guess(self) -> int:
-        """Bytes said so far in a stream, without looking closer: what its frames have beyond the smallest, and a token
+        """Bytes said so far in a stream, without looking closer: what its chunks have beyond the smallest, and a token
         each."""
-        return int(self._bytes - self._frames * (self._least - BYTES_PER_TOKEN)) if self._frames else 0
+        return self._bytes - self._frames * (self._least - BYTES_PER_TOKEN)
 
     @property
     def seen(self) -> bytes:

@@ -109,9 +109,12 @@ class EmbeddingService:
     ) -> list[list[float]]:
         await account.admit_estimated(model, lambda: Usage(tokens, 0))
         vectors: list[list[float]] = []
+        told = 0
         for start in range(0, len(texts), TOGETHER):
-            vectors += await self._conversation.embed(texts[start : start + TOGETHER])
-        account.spent = spent_of(model, Usage(tokens, 0), estimated=True)
+            some = texts[start : start + TOGETHER]
+            vectors += await self._conversation.embed(some)
+            told += sum(map(estimate_tokens, some))
+            account.spent = spent_of(model, Usage(told, 0), estimated=True)  # also where the next one fails
         return vectors
 
 

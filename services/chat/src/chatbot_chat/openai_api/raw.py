@@ -9,10 +9,10 @@ from chatbot_common.errors import InvalidRequest
 from chatbot_chat.agent import unanswered
 from chatbot_chat.conversation_client import Knowledge
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
-from chatbot_chat.prompt import MESSAGE_TOKENS, TEMPERATURE, PromptTooLong, answer_budget
+from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, answer_budget, tokens_of
 from chatbot_chat.providers import NO_ARGUMENTS, Message, ModelRequest, ToolCall, ToolSpec
+from chatbot_chat.providers.thoughts import thoughts_of
 from chatbot_chat.settings import ModelSettings
-from chatbot_chat.tokens import estimate_tokens
 
 
 class Refused(InvalidRequest):
@@ -36,7 +36,7 @@ def raw_request(settings: ModelSettings, request: CompletionRequest, knowledge: 
         raise Refused("messages", f"The result of tool call {missing[0].id!r} is missing.")
     tools = tuple(map(_tool, request.tools or ()))
     may_call, must_call = _choice(request.tool_choice, tools)
-    needed = sum(estimate_tokens(item.content) + MESSAGE_TOKENS for item in messages)
+    needed = sum(map(tokens_of, messages))
     if needed > settings.context_window:
         raise PromptTooLong(
             f"The messages have about {needed} tokens; {settings.name} takes {settings.context_window}."
@@ -140,10 +140,18 @@ def _message(item: ChatMessage) -> Message:
 def _call(call: Mapping[str, Any]) -> ToolCall:
     match call:
         case {"id": str(name), "function": {"name": str(tool), "arguments": str(arguments)}}:
-            extra = call.get("extra_content")
-            return ToolCall(name, tool, arguments, extra if isinstance(extra, Mapping) else None)
+            return ToolCall(name, tool, arguments, _extra(call.get("extra_content")))
         case _:
             raise Refused("messages", "A tool call has an id, and a function with name and arguments.")
+
+
+def _extra(told: object) -> Mapping[str, Any] | None:
+    extra = told if isinstance(told, Mapping) else None
+    try:
+        thoughts_of(extra)
+    except ValueError as error:
+        raise Refused("messages", f"A tool call's extra_content goes back as it came: {error}.") from error
+    return extra
 
 
 def _tool(tool: Mapping[str, Any]) -> ToolSpec:

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 
-from chatbot_common.leaving import ClientGone, WhileThere
+from chatbot_common.leaving import ClientGone, WhileThere, gone
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -30,12 +31,8 @@ class RelayedResponse(Response):
         self._error: ProviderError | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def gone() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-
         try:
-            async with WhileThere(gone) as client, self._stack:
+            async with WhileThere(partial(gone, receive)) as client, self._stack:
                 await self._relay(send)
                 client.may_leave()
                 await send({"type": "http.response.body", "body": b""})

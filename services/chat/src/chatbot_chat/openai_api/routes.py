@@ -1,11 +1,12 @@
 """`/v1`: the routes OpenAI's clients call."""
 
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Annotated, Any
 
 from chatbot_common.direct import Direct, body_of, endpoint
 from chatbot_common.identity import AskingUser, asking_user
-from chatbot_common.leaving import ClientGone, WhileThere
+from chatbot_common.leaving import ClientGone, WhileThere, gone
 from fastapi import APIRouter, Depends, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -64,12 +65,8 @@ async def create_completion(
 async def _create_completion(request: Request) -> Response:
     user, body = await asking_user(request), await body_of(request, CompletionRequest)
 
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
     try:
-        async with WhileThere(gone):
+        async with WhileThere(partial(gone, request.receive)):
             return await create_completion(body, request, user, await _service(request))
     except ClientGone as left:
         raise ClientDisconnect from left

@@ -109,6 +109,7 @@ class CompletionService:
                 stack,
                 lambda model: account.admit_estimated(model, lambda: _estimate(model, request, body)),
                 bounded=account.bounded,
+                cut=account.cut,
             )
         except BaseException:
             await account.close()
@@ -283,8 +284,7 @@ async def relayed(
             async for piece in pieces:
                 if shown := counting.passed(piece):
                     yield shown
-        if shown := counting.rest():
-            yield shown
+        counting.end()
     except ProviderError as error:
         if not response.streamed:
             raise

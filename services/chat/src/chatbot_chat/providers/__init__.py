@@ -177,13 +177,18 @@ class RelayingProvider(Protocol):
     name: str
 
     def relay(
-        self, body: Mapping[str, Any], spoke: Callable[[], None], longest: int | None = None
+        self,
+        body: Mapping[str, Any],
+        spoke: Callable[[], None],
+        longest: int | None = None,
+        taken: Callable[[], None] | None = None,
     ) -> AbstractAsyncContextManager[RelayedAnswer]:
         """The provider's open response to a chat completion; leaving the block closes it.
 
         Args:
             spoke: is told once that the model does: when a stream's first words come, or a whole answer.
             longest: tokens of an answer that the client itself has not bounded.
+            taken: is told when the request goes out: from there on its prompt costs.
 
         Raises:
             ProviderError: there is no answer, or one that only concerns us and the provider.

@@ -19,6 +19,7 @@ from chatbot_chat.providers import (
 )
 from chatbot_chat.providers.counts import count_of
 from chatbot_chat.providers.text import whole_characters
+from chatbot_chat.providers.thoughts import THOUGHTS, thoughts_of
 
 _REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]] = {
     "max_tokens": "length",
@@ -26,10 +27,6 @@ _REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]
     "refusal": "content_filter",
     "tool_use": "tool_calls",
 }
-
-
-_THOUGHTS = "thinking"
-"""In a call's `extra`: blocks of thoughts before it, signed. In a loop of tools they have to come back unchanged."""
 
 
 def parameters(request: ModelRequest) -> dict[str, Any]:
@@ -89,7 +86,7 @@ def _blocks(item: Message) -> list[dict[str, Any]]:
         return [{"type": "tool_result", "tool_use_id": item.tool_call_id, "content": item.content}]
     blocks: list[dict[str, Any]] = [{"type": "text", "text": item.content}] if item.content.strip() else []
     for number, call in enumerate(item.tool_calls):
-        thoughts = list((call.extra or {}).get(_THOUGHTS) or ())
+        thoughts = thoughts_of(call.extra)
         blocks = blocks + thoughts if number else thoughts + blocks  # a turn that was thought about begins with that
         blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": _arguments(call)})
     return blocks
@@ -128,7 +125,7 @@ class Reading:
             case "content_block_start":
                 block = event.content_block
                 if block.type == "tool_use":
-                    extra = {_THOUGHTS: [*self._thoughts.values()]} if self._thoughts else None
+                    extra = {THOUGHTS: [*self._thoughts.values()]} if self._thoughts else None
                     self._calls[event.index], self._thoughts = ToolCall(block.id, block.name, "", extra), {}
                 elif block.type == "thinking":
                     told = {"thinking": block.thinking or "", "signature": block.signature or ""}

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Iterator
-from typing import cast
+from typing import Any, cast
 
 import anthropic
 import httpx2
@@ -18,7 +18,7 @@ from chatbot_chat.providers import (
     Taken,
     anthropic_events,
 )
-from chatbot_chat.providers.errors import late, refusal, retry_after_of, unreachable
+from chatbot_chat.providers.errors import ProviderUnsent, late, no_answer, refusal, retry_after_of, unreachable
 from chatbot_chat.providers.patience import Patience, http_timeout, reader_of
 from chatbot_chat.settings import ProviderSettings
 
@@ -43,10 +43,11 @@ class Anthropic:
         self._messages = self._client.messages  # imports what it is made of: now, and not at the first question
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        parameters = anthropic_events.parameters(request)  # a mistake in it is nothing that the provider did
         with _translated(self.name):
             patience = Patience(self._timeouts)
             async with patience.wait():
-                stream = await self._open(request)
+                stream = await self._open(parameters)
             reading = anthropic_events.Reading()
             async with stream, patience.listening(reader_of(stream), anthropic_events.speaks) as items:
                 yield Taken()
@@ -58,8 +59,8 @@ class Anthropic:
             for event in reading.end():
                 yield event
 
-    async def _open(self, request: ModelRequest) -> AsyncStream[RawMessageStreamEvent]:
-        asked = self._messages.create(**anthropic_events.parameters(request), stream=True)
+    async def _open(self, parameters: dict[str, Any]) -> AsyncStream[RawMessageStreamEvent]:
+        asked = self._messages.create(**parameters, stream=True)
         return cast(AsyncStream[RawMessageStreamEvent], await asked)
 
     async def close(self) -> None:
@@ -79,5 +80,7 @@ def _translated(name: str) -> Iterator[None]:
         raise refusal(name, error.status_code, retry_after_of(error.response.headers)) from error
     except (anthropic.APIConnectionError, httpx2.TransportError) as error:
         raise unreachable(name) from error
+    except UnicodeEncodeError as error:
+        raise ProviderUnsent("Half a surrogate pair is no character; please leave it out.") from error
     except (anthropic.AnthropicError, json.JSONDecodeError, ValueError, TypeError, AttributeError) as error:
-        raise ProviderError(f"Provider {name} sent something that is not an answer.") from error
+        raise no_answer(name) from error

@@ -141,6 +141,7 @@ class Catalog:
         admit: Callable[[ModelSettings], Awaitable[None]] | None = None,
         *,
         bounded: bool = False,
+        cut: Callable[[], None] | None = None,
     ) -> Relay:
         """A provider's own response to a chat completion, for a model that `relays`.
 
@@ -148,6 +149,7 @@ class Catalog:
             stack: holds the provider's connection until the caller has passed everything on.
             admit: is told the model before somebody is asked; what it raises ends this.
             bounded: whether an answer that the client has not bounded is, by what the model may say.
+            cut: is told when who waits is cancelled while a provider has the request, and has not answered.
 
         Raises:
             ProviderError: no deployment answered.
@@ -168,9 +170,15 @@ class Catalog:
                     if streamed:
                         meter.spoke()
 
-                asked = self._relaying[route.provider.name].relay(told, speaks, longest)
+                taken = asyncio.Event()
+                asked = self._relaying[route.provider.name].relay(told, speaks, longest, taken.set)
                 with meter.current(), waiting():
-                    response = await own.enter_async_context(asked)
+                    try:
+                        response = await own.enter_async_context(asked)
+                    except asyncio.CancelledError:
+                        if cut and taken.is_set():
+                            cut()
+                        raise
                 stack.push_async_exit(own.pop_all())
                 return Relay(response, meter.heard, meter.began)
 

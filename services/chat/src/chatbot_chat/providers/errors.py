@@ -51,6 +51,12 @@ class ProviderFiltered(ProviderRefused):
     status, kind, title = 400, "content-filter", "The model provider's filter does not let the question pass"
 
 
+class ProviderUnsent(ProviderRefused):
+    """It was not asked: what a client wants to tell it cannot be written."""
+
+    status, kind, title = 400, "invalid-request", "The request is not valid"
+
+
 class ProviderOverloaded(ProviderError):
     """It is well, and wants to be asked later."""
 
@@ -80,6 +86,10 @@ def refusal(name: str, status: int, retry_after: float | None = None) -> Provide
     if 400 <= status < 500 and status not in (408, 409):
         return ProviderRefused(f"Provider {name} does not take the request ({status}).")
     return ProviderError(f"Provider {name} answered {status}.", retry_after=retry_after)
+
+
+def no_answer(name: str) -> ProviderError:
+    return ProviderError(f"Provider {name} sent something that is not an answer.")
 
 
 def late(name: str, error: Exception) -> ProviderError:

@@ -152,20 +152,9 @@ def speaks(chunk: Chunk) -> bool:
     return bool(delta.get("content") or delta.get("tool_calls") or _reasoning(delta))
 
 
-class FirstWords:
-    """Whether the model has begun to speak, in a stream that is only passed on. What is no known silence is speech."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def heard(self, piece: bytes) -> bool:
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        return any(_is_spoken(line) for line in lines if line.startswith(b"data:"))
-
-
-def is_comment(piece: bytes) -> bool:
-    """Whether there is nothing but a comment in these bytes of a stream."""
-    return piece.startswith(b":") and b"\ndata:" not in piece
+def begins(events: bytes) -> bool:
+    """Whether the model speaks in these, of a stream that is only passed on. What is no known silence is speech."""
+    return any(_is_spoken(line) for line in events.splitlines() if line.startswith(b"data:"))
 
 
 def _is_spoken(line: bytes) -> bool:
@@ -225,8 +214,8 @@ class Reading:
         yield from (self._calls[index] for index in sorted(self._calls))
         if self._usage:
             yield self._usage
-        # Gemini says `stop` also when it calls tools.
-        yield Finish("tool_calls" if self._calls else _REASONS.get(self._reason or "", "stop"))
+        reason = _REASONS.get(self._reason or "", "stop")
+        yield Finish("tool_calls" if self._calls and reason == "stop" else reason)  # Gemini says `stop` then too
 
 
 def _choice(chunk: Chunk) -> Mapping[str, Any]:

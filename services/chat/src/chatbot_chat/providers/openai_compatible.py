@@ -16,7 +16,7 @@ from chatbot_chat.providers import (
     Taken,
     openai_chunks,
 )
-from chatbot_chat.providers.errors import ProviderFiltered, refusal, retry_after_of, unanswered
+from chatbot_chat.providers.errors import ProviderFiltered, no_answer, refusal, retry_after_of, unanswered
 from chatbot_chat.providers.openai_chunks import UNSIGNED, Chunk, lacks_signature
 from chatbot_chat.providers.passing import Passed
 from chatbot_chat.providers.patience import Patience
@@ -89,23 +89,27 @@ class OpenAICompatible:
 
     @contextlib.asynccontextmanager
     async def relay(
-        self, body: Mapping[str, Any], spoke: Callable[[], None], longest: int | None = None
+        self,
+        body: Mapping[str, Any],
+        spoke: Callable[[], None],
+        longest: int | None = None,
+        taken: Callable[[], None] | None = None,
     ) -> AsyncIterator[Passed]:
         """See `RelayingProvider`."""
         patience = Patience(self._timeouts, streamed=bool(body.get("stream")))
         with _translated(self.name):
             async with patience.wait():
-                answer = await self._asked(dict(body), longest)
+                answer = await self._asked(dict(body), longest, taken)
         async with contextlib.aclosing(answer):
             if not 200 <= answer.status < 300 and answer.status not in CLIENT_MISTAKES:
                 raise refusal(self.name, answer.status, retry_after_of(answer.headers))
             yield Passed(answer, patience, spoke)
 
-    async def _asked(self, body: dict[str, Any], longest: int | None) -> Relayed:
+    async def _asked(self, body: dict[str, Any], longest: int | None, taken: Callable[[], None] | None) -> Relayed:
         """With what we add, unless the model is known to refuse that."""
         refused = self._dialects[body["model"]]
         while added := openai_chunks.added(body, longest, refused):
-            answer = await self._relay.post(body | added)
+            answer = await self._relay.post(body | added, taken)
             if answer.status not in CLIENT_MISTAKES:
                 return answer
             async with contextlib.aclosing(answer):
@@ -113,7 +117,7 @@ class OpenAICompatible:
             if unknown is None:
                 break
             refused.add(unknown)
-        return await self._relay.post(body)
+        return await self._relay.post(body, taken)
 
     async def close(self) -> None:
         await self._relay.close()
@@ -176,4 +180,4 @@ def _translated(name: str) -> Iterator[None]:
     except TimeoutError as error:
         raise unanswered(name) from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise ProviderError(f"Provider {name} sent something that is not an answer.") from error
+        raise no_answer(name) from error

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from chatbot_chat.providers.openai_chunks import FirstWords, is_comment
+from chatbot_chat.providers.errors import no_answer
+from chatbot_chat.providers.openai_chunks import begins
 from chatbot_chat.providers.patience import Patience
 from chatbot_chat.providers.relaying import Relayed
+from chatbot_chat.providers.server_sent import Frames
 
 
 class Passed:
@@ -23,22 +25,41 @@ class Passed:
         if not self.streamed:
             spoke()
 
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
+    def pieces(self) -> AsyncGenerator[bytes, None]:
+        """A stream's by whole events, and at last what follows them."""
+        return self._events() if self.streamed else self._bytes()
+
+    async def _bytes(self) -> AsyncGenerator[bytes, None]:
+        self._patience.hear()
+        async with aclosing(self._answer.pieces()) as pieces:
+            while True:
+                self._answer.allow(self._patience.left(0.0))
+                if (piece := await anext(pieces, None)) is None:
+                    return
+                yield piece
+
+    async def _events(self) -> AsyncGenerator[bytes, None]:
         """Only what is waited for counts, and a comment is no more than a silence."""
-        clock, waited = asyncio.get_running_loop().time, 0.0
-        beginning = FirstWords() if self.streamed else None
-        if beginning is None:
-            self._patience.hear()
+        clock, waited, frames, silent = asyncio.get_running_loop().time, 0.0, Frames(), True
         async with aclosing(self._answer.pieces()) as pieces:
             while True:
                 since = clock()
                 self._answer.allow(self._patience.left(waited))
-                piece = await anext(pieces, None)
-                if piece is None:
-                    return
-                waited = waited + clock() - since if self.streamed and is_comment(piece) else 0.0
-                if beginning and beginning.heard(piece):
-                    beginning = None
+                if (piece := await anext(pieces, None)) is None:
+                    break
+                events = self._whole(frames, piece)
+                waited = waited + clock() - since if frames.quiet(events) else 0.0
+                if silent and begins(events):
+                    silent = False
                     self._patience.hear()
                     self._spoke()
-                yield piece
+                if events:
+                    yield events
+        if rest := frames.rest():
+            yield rest
+
+    def _whole(self, frames: Frames, piece: bytes) -> bytes:
+        try:
+            return frames.feed(piece)
+        except ValueError as error:
+            raise no_answer(self._answer.provider) from error

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -90,10 +90,10 @@ class Relay:
         self._target = f"{parts.path}?{parts.query}".removesuffix("?").encode()
         self._server = _server(f"{parts.scheme}://{parts.netloc}", proxy_of(url), timeouts)
 
-    async def post(self, body: Mapping[str, Any]) -> Relayed:
-        """Raises `ProviderError`; what the status says is for the caller."""
+    async def post(self, body: Mapping[str, Any], taken: Callable[[], None] | None = None) -> Relayed:
+        """Raises `ProviderError`; what the status says is for the caller. `taken` is told when the request goes out."""
         try:
-            answer = await self._server.open("POST", self._target, self._told(), json.dumps(body).encode())
+            answer = await self._server.open("POST", self._target, self._told(), json.dumps(body).encode(), taken)
         except _FAILURES as error:
             raise failure(self._name, error) from error
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}

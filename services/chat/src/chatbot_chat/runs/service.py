@@ -67,8 +67,8 @@ class RunService:
         self.leases = Leases(conversation, run_log, lambda: self._runs.values(), budgets=self._budgets, models=models)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._leaving = False
-        # Of all models: which of them answers may be known only when the turn is there, and another may stand in.
-        self._told = {"history_tokens": max(map(prompt_room, models.values()))}
+        # Of all models, whatever the answer's bound: which of them answers may be known only when the turn is there.
+        self._told = {"history_tokens": max(prompt_room(model, 1) for model in models.values())}
 
     async def send(
         self, user: User, body: dict[str, Any], model: str | None, language: str | None, use: Use = USUAL

@@ -6,7 +6,19 @@ from typing import Any
 from uuid import UUID
 
 from chatbot_common.database import ReadSession, WriteSession
-from sqlalchemy import CTE, ColumnElement, Select, Table, Text, cast, func, literal, literal_column, select
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Select,
+    Table,
+    Text,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from chatbot_conversation.paging import windowed
@@ -24,12 +36,17 @@ _CHANGED = ("model", "input_tokens", "output_tokens", "cost", "estimated", "vari
 
 
 def entering(row: Mapping[str, Any] | None = None) -> Insert:
-    """An attempt that is there stays as it is, unless it was estimated and now is counted."""
+    """An attempt that is there stays as it is, unless it was estimated and now is counted, or estimated at more.
+
+    Others enter what a process had told that was late: at its end it has said more.
+    """
     new = insert(ledger) if row is None else insert(ledger).values(row)
+    more = cast(new.excluded.output_tokens, BigInteger) + new.excluded.input_tokens
+    more_said = more > cast(ledger.c.output_tokens, BigInteger) + ledger.c.input_tokens
     return new.on_conflict_do_update(
         index_elements=["user_id", "run_id", "attempt"],
         set_={name: new.excluded[name] for name in _CHANGED},
-        where=ledger.c.estimated & ~new.excluded.estimated,
+        where=ledger.c.estimated & (~new.excluded.estimated | more_said),
     )
 
 
