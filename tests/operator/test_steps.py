@@ -38,6 +38,11 @@ class Refusing:
         self.applied.append(body)
         return copy.deepcopy(body) | {"metadata": body["metadata"] | {"uid": "1", "resourceVersion": "1"}}
 
+    async def patch(self, kind: str, namespace: str, name: str, body: Manifest) -> Manifest:
+        found: Manifest = {"kind": kind} | copy.deepcopy(body)
+        self._ask(found)
+        return found
+
     async def delete(self, live: Manifest, _: str) -> Manifest | None:
         self._ask(live)
         return None
