@@ -466,6 +466,21 @@ class TestLoading:
         [found] = await conversation.usage_sums([(ada, windows_of(limits, ada, century())[0].since.isoformat())])
         assert found.tokens == tokens
 
+    async def test_who_ends_takes_back_what_it_had_told(
+        self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock
+    ) -> None:
+        """Else others would enter it as a dead process's after each rollout."""
+        here = Budgets(conversation, settings({"tokens_per_day": 1000}), Counters(redis), century)
+        account = here.account(ada, uuid7())
+        await account.admit(model(), request(50, 50))
+        account.hears(lambda: 40)
+        await here.renew()
+        assert account.name.encode() in await redis.hkeys("chat:budgets:under-way")
+        account.count(Usage(50, 20), 40)
+        await account.close()
+        await here.close()
+        assert account.name.encode() not in await redis.hkeys("chat:budgets:under-way")
+
     async def test_what_several_processes_have_ended_counts_once(
         self, ada: UUID, conversation: ConversationClient, redis: Redis, century: Clock
     ) -> None:

@@ -24,6 +24,7 @@ from chatbot_chat.providers.breaker import FAILURES, REST_SECONDS
 from chatbot_chat.providers.catalog import UnknownModel
 from chatbot_chat.providers.errors import ProviderSpared
 from chatbot_chat.providers.relaying import proxy_of
+from chatbot_chat.providers.routing import mark_of
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
@@ -66,11 +67,11 @@ class TestAnswers:
         calls = [event for event in events if isinstance(event, ToolCall)]
         assert [(call.id, call.name) for call in calls] == [("call-1", "add"), ("call-2", "now")]
         assert calls[0].arguments == '{"a": 1, "b": 2}'
-        signed = {"google": {"thought_signature": "signed"}, "by": "open"}
+        signed = {"google": {"thought_signature": "signed"}, "by": mark_of("open")}
         assert calls[0].extra == (signed if provider == "open" else None)
         assert events[-1] == Finish("tool_calls")
 
-    @pytest.mark.parametrize("made", ["open", "claude"])
+    @pytest.mark.parametrize("made", ["open", "claude", mark_of("open"), mark_of("claude")])
     @BOTH
     async def test_what_goes_with_a_call_is_for_who_made_it(
         self, make: Make, servers: Servers, provider: str, made: str
@@ -83,7 +84,7 @@ class TestAnswers:
             with contextlib.suppress(ProviderError):
                 await world.ask("thinking", tools=(ADD,), messages=said)
         called = str(servers[provider].requests[-1][1]["messages"][1])
-        assert ("signed" in called) == (made == provider)
+        assert ("signed" in called) == (made in (provider, mark_of(provider)))
         assert "'by'" not in called
 
     async def test_a_call_of_somebody_elses_is_marked_where_each_must_be_signed(
@@ -152,12 +153,25 @@ class TestAnswers:
                 await visit.wait_closed()
         assert set(asked) == {b"/v1/chat/completions"}
 
+    async def test_that_is_compressed_unasked_says_so(self, make: Make) -> None:
+        async with make("zipped") as world:
+            with pytest.raises(ProviderError, match="compresses its answers"):
+                await world.ask("zipped")
+
+    async def test_a_refusal_is_read_as_far_as_one_has_something_to_say(self, make: Make) -> None:
+        """Its server never comes to an end."""
+        async with make("babbling") as world:
+            with pytest.raises(ProviderRefused):
+                await world.ask("babbling")
+
     @pytest.mark.parametrize(
         ("environment", "proxy"),
         [
             ({"ALL_PROXY": "http://all:1"}, "http://all:1"),
             ({"ALL_PROXY": "http://all:1", "HTTPS_PROXY": "http://secure:1"}, "http://secure:1"),
             ({"ALL_PROXY": "http://all:1", "NO_PROXY": "api.test"}, None),
+            ({"ALL_PROXY": "http://all:1", "NO_PROXY": "api.test:8443"}, None),
+            ({"ALL_PROXY": "http://all:1", "NO_PROXY": "api.test:1"}, "http://all:1"),
             ({}, None),
         ],
     )
@@ -169,7 +183,7 @@ class TestAnswers:
             monkeypatch.delenv(f"{name}_PROXY".upper(), raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        assert proxy_of("https://api.test/v1") == proxy
+        assert proxy_of("https://api.test:8443/v1") == proxy
 
     async def test_cost_is_counted(self, make: Make) -> None:
         labels = {"provider": "open", "model": "echo"}

@@ -106,6 +106,12 @@ async def _halting(body: dict[str, Any]) -> AsyncIterator[bytes]:
             yield piece
 
 
+async def _babble() -> AsyncIterator[bytes]:
+    while True:
+        yield b"No. " * 2**14
+        await asyncio.sleep(0)
+
+
 async def _hang(request: Request, body: dict[str, Any]) -> None:
     for _ in range(2400):
         if await request.is_disconnected():
@@ -339,6 +345,10 @@ class ModelServer:
             await _hang(request, body)
         if model == "late":
             await asyncio.sleep(0.3)
+        if model == "zipped":
+            return Response(gzip.compress(b"data: [DONE]\n\n"), headers={"Content-Encoding": "gzip"})
+        if model == "babbling":
+            return StreamingResponse(_babble(), status_code=400)
         if model == "picky" and (refused := next((name for name in PICKY if name in body), None)):
             error = {"message": f"Unsupported parameter: '{refused}'", "type": "invalid_request_error"}
             return JSONResponse({"error": error | {"param": refused, "code": "unsupported_parameter"}}, 400)

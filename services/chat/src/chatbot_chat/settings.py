@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from chatbot_common.redis_url import RedisUrl
 from chatbot_common.settings import ClosedModel, ServiceSettings
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -147,6 +147,17 @@ class Settings(ServiceSettings):
     """Provider name → API key."""
     mcp_tokens: dict[str, SecretStr] = Field(default_factory=dict)
     """MCP server name → token."""
+
+    @field_validator("provider_keys")
+    @classmethod
+    def _sendable(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        """A header has one line: what cannot be sent would look like a provider that fails."""
+        for name, key in keys.items():
+            if not key.get_secret_value().isprintable():
+                raise ValueError(
+                    f"the API key of provider {name} has a line break in it; put the key alone in its Secret"
+                )
+        return keys
 
     @model_validator(mode="after")
     def _linked(self) -> Self:

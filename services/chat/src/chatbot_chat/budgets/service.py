@@ -232,7 +232,9 @@ class Budgets:
             for name, account in self._under_way.items()
             if (spent := account.under_way)
         }
-        dead = await self._reach.ask(partial(counters.tell, under_way, self._told - under_way.keys()))
+        ended = self._told - under_way.keys()
+        self._told |= under_way.keys()  # also where Redis does not say in time that it has heard
+        dead = await self._reach.ask(partial(counters.tell, under_way, ended))
         self._told = set(under_way)
         for entry in map(json.loads, dead):
             log.warning("answer of a dead process entered", run_id=entry["run_id"])
@@ -253,6 +255,9 @@ class Budgets:
         """Once no run is left: everything is counted and entered, as far as the stores are there."""
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._counters and self._told:  # else others would take what it had told for a dead process's
+            with contextlib.suppress(RedisError):
+                await self._tell(self._counters)
         await self.ledger.close()
         await self._reach.close()
 

@@ -42,9 +42,13 @@ class Counting:
         if not self.streamed:
             return piece
         frames = [piece] if piece.find(b"\n\n") == len(piece) - 2 else _FRAME.findall(piece)
-        for size in [len(frame) for frame in frames if frame.startswith(b"data:") and b"{" in frame]:
-            self._least = min(self._least, size) if self._frames else size
-            self._frames, self._bytes = self._frames + 1, self._bytes + size
+        for frame in frames:
+            if frame.startswith(b"data:") and b"{" in frame:
+                size = len(frame)
+                if size < self._least or not self._frames:
+                    self._least = size
+                self._frames += 1
+                self._bytes += size
         if not self._hidden or b'"usage"' not in piece or not _COUNTED.search(piece):
             return piece
         return b"".join(frame for frame in frames if not _only_counts(frame))

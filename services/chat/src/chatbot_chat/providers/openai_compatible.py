@@ -76,7 +76,7 @@ class OpenAICompatible:
             if 200 <= answer.status < 300:
                 return answer
             async with contextlib.aclosing(answer):
-                said = await answer.whole()
+                said = await answer.refusal()
                 refused = _refused_by(answer.status, said, options)
                 if answer.status == 400 and UNSIGNED not in dialect and lacks_signature(said):
                     refused = UNSIGNED
@@ -113,7 +113,7 @@ class OpenAICompatible:
             if answer.status not in CLIENT_MISTAKES:
                 return answer
             async with contextlib.aclosing(answer):
-                unknown = _refused(await answer.whole(), added)
+                unknown = _refused(await answer.refusal(), added)
             if unknown is None:
                 break
             refused.add(unknown)

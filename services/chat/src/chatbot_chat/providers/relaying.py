@@ -26,6 +26,7 @@ from chatbot_chat.settings import Timeouts
 
 DRAIN_SECONDS = 0.1
 """For what follows the last words of a stream, so that its connection can be used again."""
+REFUSAL_BYTES = 2**20
 _FAILURES = (BrokenOff, Unreachable, TimeoutError, OSError)
 
 
@@ -60,8 +61,15 @@ class Relayed:
         """How many seconds the next piece may take."""
         self._answer.silence = silence
 
-    async def whole(self) -> bytes:
-        return b"".join([piece async for piece in self.pieces()])
+    async def refusal(self) -> bytes:
+        """All of it, as far as anybody has something to say of an error."""
+        said = bytearray()
+        async with contextlib.aclosing(self.pieces()) as pieces:
+            async for piece in pieces:
+                said += piece
+                if len(said) >= REFUSAL_BYTES:
+                    break
+        return bytes(said)
 
     async def drain(self) -> None:
         """Wait a moment for the end of what has nothing more to say."""
@@ -97,7 +105,12 @@ class Relay:
         except _FAILURES as error:
             raise failure(self._name, error) from error
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
-        return Relayed(self._name, answer.status, headers, self._server, answer, answer.pieces())
+        relayed = Relayed(self._name, answer.status, headers, self._server, answer, answer.pieces())
+        encoding = headers.get("content-encoding", "identity")
+        if 200 <= answer.status < 300 and encoding != "identity":
+            await relayed.aclose()
+            raise ProviderError(f"Provider {self._name} compresses its answers ({encoding[:20]}), unasked.")
+        return relayed
 
     def _told(self) -> list[tuple[bytes, bytes]]:
         """With the trace, where it is sampled."""
@@ -122,7 +135,12 @@ def proxy_of(url: str) -> str | None:
     """The proxy that the environment names for this address."""
     parts = urlsplit(url)
     proxies = getproxies()
-    return None if proxy_bypass(parts.hostname or "") else proxies.get(parts.scheme) or proxies.get("all")
+    host = parts.netloc.rpartition("@")[2]
+    return (
+        None
+        if any(map(proxy_bypass, (parts.hostname or "", host)))
+        else proxies.get(parts.scheme) or proxies.get("all")
+    )
 
 
 def failure(name: str, error: Exception) -> ProviderError:

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import hashlib
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TypeVar
 
 import structlog
@@ -139,10 +141,16 @@ async def _answer(route: Route, request: ModelRequest) -> AsyncGenerator[ModelEv
                     if isinstance(event, SPEECH):
                         spoke()
                         if isinstance(event, ToolCall) and event.extra:
-                            event = replace(event, extra={**event.extra, "by": route.provider.name})
+                            event = replace(event, extra={**event.extra, "by": mark_of(route.provider.name)})
                     yield event
                     with waiting():
                         event = await anext(events, None)
+
+
+@cache
+def mark_of(provider: str) -> str:
+    """Who made a call, for us alone: clients get it with the call, and names of providers are not for them."""
+    return hashlib.blake2b(provider.encode(), digest_size=6).hexdigest()
 
 
 def _own(message: Message, provider: str) -> Message:
@@ -155,4 +163,5 @@ def _own(message: Message, provider: str) -> Message:
 def _for(provider: str, call: ToolCall) -> ToolCall:
     extra = call.extra or {}
     own = {name: value for name, value in extra.items() if name != "by"}
-    return replace(call, extra=own if extra.get("by", provider) == provider and own else None)
+    mine = extra.get("by", provider) in (provider, mark_of(provider))
+    return replace(call, extra=own if mine and own else None)

@@ -63,7 +63,7 @@ class Events:
         ended = self._frames.feed(piece)
         if b"\r" in ended:
             ended = ended.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        return [data for event in ended.split(b"\n\n") if (data := _data(event))] if ended else []
+        return [data for event in ended[:-2].split(b"\n\n") if (data := _data(event))] if ended else []
 
 
 def _data(event: bytes) -> bytes:
