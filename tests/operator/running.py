@@ -12,6 +12,7 @@ from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.metadata import manifest
 from chatbot_operator.components.revisions import Effective
 from chatbot_operator.components.rotation import Rotation
+from chatbot_operator.left import invalid, leaving
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.outside import Outside
 from chatbot_operator.process import RULES
@@ -20,7 +21,6 @@ from chatbot_operator.reconcile import Reconciler
 from chatbot_operator.referrers import Referrers
 from chatbot_operator.rules import Rules
 from chatbot_operator.settings import Settings
-from chatbot_operator.status import invalid, leaving
 from chatbot_operator.world import Manifest, Observed, Reference, Step
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import Condition, Status, VersionStatus

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from chatbot_operator import status
 from chatbot_operator.components.metadata import OPTIONAL
+from chatbot_operator.left import invalid, leaving
 from chatbot_operator.reasons import REASONS, Reason
 from chatbot_operator.world import Blocked, Manifest, Reference
 from chatbot_resource.model import ChatbotDeployment
@@ -529,8 +529,8 @@ class TestInvalid:
 
     def test_from_the_beginning(self) -> None:
         raw, error = self.wrong()
-        told = status.invalid(raw, error, SETTINGS, None, NOW)
-        assert states(told) == {"Available": "False", "Progressing": "False", "Ready": "False"}
+        told = invalid(raw, error, (), SETTINGS, None, NOW)
+        assert states(told) == {"Available": "False", "Progressing": "False", "Ready": "False", "Degraded": "True"}
         ready = condition(told, "Ready")
         assert ready.reason == "InvalidSpec"
         assert "spec.limits.perMinut: unknown field; did you mean perMinute?" in ready.message
@@ -538,15 +538,32 @@ class TestInvalid:
 
     def test_after_a_while_leaves_what_is_known(self, cluster: Cluster) -> None:
         raw, error = self.wrong()
-        told = status.invalid(raw, error, SETTINGS, cluster.report(), LATER)
+        told = invalid(raw, error, cluster.observed.children, SETTINGS, cluster.report(), LATER)
         assert states(told)["Available"] == "True"
         assert condition(told, "Ready").last_transition_time == LATER
         assert condition(told, "Available").last_transition_time == NOW
         assert (told.phase, told.components_ready) == ("Degraded", "4/4")
 
+    def test_tells_when_what_runs_serves_no_more(self, cluster: Cluster) -> None:
+        raw, error = self.wrong()
+        cluster.observed.child("Deployment", "demo-gateway")["status"]["availableReplicas"] = 0
+        told = invalid(raw, error, cluster.observed.children, SETTINGS, cluster.report(), LATER)
+        available = condition(told, "Available")
+        assert (available.status, available.reason, told.phase) == ("False", "InvalidSpec", "Failed")
+        assert "gateway has no available pod" in available.message
+        assert "spec.limits.perMinut" in available.message
+
+    def test_nor_does_one_that_is_being_deleted(self, cluster: Cluster) -> None:
+        raw, known = body(), cluster.report()
+        assert condition(leaving(raw, cluster.observed.children, known, LATER), "Available").status == "True"
+        children = [item for item in cluster.observed.children if item["kind"] != "Service"]
+        told = condition(leaving(raw, children, known, LATER), "Available")
+        assert (told.status, told.reason) == ("False", "BeingDeleted")
+        assert "Service demo-gateway does not exist" in told.message
+
     def test_is_forgotten_when_it_is_mended(self, cluster: Cluster) -> None:
         raw, error = self.wrong()
-        cluster.status = status.invalid(raw, error, SETTINGS, cluster.report(), NOW)
+        cluster.status = invalid(raw, error, cluster.observed.children, SETTINGS, cluster.report(), NOW)
         assert cluster.report(now=LATER).phase == "Ready"
 
 

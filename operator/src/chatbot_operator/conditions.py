@@ -99,7 +99,7 @@ Said = tuple[bool, Reason | str, str]
 
 def conditions(bot: ChatbotDeployment, found: Findings, previous: Status | None, now: str) -> list[Condition]:
     said: dict[ConditionType, Said] = {
-        "Available": _available(found),
+        "Available": _available(found.available),
         "Progressing": _progressing(found),
         "Ready": _unless(found.cause, Reason.SETTLED, "Everything runs as the resource says."),
         "Degraded": _degraded(found),
@@ -118,12 +118,16 @@ def conditions(bot: ChatbotDeployment, found: Findings, previous: Status | None,
     return [_condition(kind, item, generation(bot), previous, now) for kind, item in said.items()]
 
 
-def left_conditions(finding: Blocked, seen: int, previous: Status | None, now: str) -> list[Condition]:
-    """Of what is left as it is: what is available stays so, but nothing can be said to be ready."""
-    said: Said = (False, finding.reason, finding.message)
-    wrong: list[ConditionType] = ["Progressing", "Ready"] if previous else ["Available", "Progressing", "Ready"]
+def left_conditions(
+    finding: Blocked, available: bool | Blocked, seen: int, previous: Status | None, now: str
+) -> list[Condition]:
+    """Of what is left as it is: whether it serves is seen, and nothing can be said to be ready."""
+    told: Said = (False, finding.reason, finding.message)
+    said: dict[ConditionType, Said] = {"Available": _available(available), "Progressing": told, "Ready": told}
+    if finding.reason in STUCK:
+        said["Degraded"] = (True, finding.reason, finding.message)
     known = {item.type: item for item in previous.conditions} if previous else {}
-    known |= {kind: _condition(kind, said, seen, previous, now) for kind in wrong}
+    known |= {kind: _condition(kind, item, seen, previous, now) for kind, item in said.items()}
     return list(known.values())
 
 
@@ -131,9 +135,9 @@ def is_true(said: Iterable[Condition], kind: ConditionType) -> bool:
     return any(item.type == kind and item.status == "True" for item in said)
 
 
-def _available(found: Findings) -> Said:
-    if isinstance(found.available, Blocked):
-        return False, found.available.reason, found.available.message
+def _available(available: bool | Blocked) -> Said:
+    if isinstance(available, Blocked):
+        return False, available.reason, available.message
     return True, Reason.SERVING, "Every component that answers has an available pod."
 
 

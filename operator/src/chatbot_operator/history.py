@@ -1,6 +1,8 @@
 """What a status remembers of a resource: the version that serves, those before it, which migrations ended. Pure."""
 
 from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import version as installed
 
 from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import MigrationStatus, RolledBack, Settled, Status, VersionStatus
@@ -14,6 +16,11 @@ from chatbot_operator.settings import Settings
 from chatbot_operator.world import Blocked, Manifest, Observed, Step
 
 HISTORY = 5
+
+
+@cache
+def operator_version() -> str:
+    return installed("chatbot-operator")
 
 
 def given_up_finding(bot: ChatbotDeployment, given_up: RolledBack | None) -> Blocked | None:

@@ -23,6 +23,7 @@ from chatbot_operator.world import Manifest, Name, Observed, Reference
 LOOKED_AT = (*CHILDREN, "Pod")
 RUNNING = ("Pod", "ReplicaSet")
 """What is read anew where nothing is to run: data is copied, and stores sleep, once no pod is left."""
+SERVING = ("Deployment", "Service")
 KEPT_OUT = ("Secret",)
 """What they say stays in memory no longer than a reconcile takes."""
 
@@ -101,6 +102,13 @@ async def with_autoscalers(cluster: Cluster, key: Key, observed: Observed) -> Ob
     lists = await together(*(cluster.list(kind, namespace, bots_selector(name, kind)) for kind in kinds))
     found = [item for items in lists for item in items]
     return replace(observed, children=(*(item for item in observed.children if item["kind"] not in kinds), *found))
+
+
+async def left_of(cluster: Cluster, key: Key) -> list[Manifest]:
+    """What tells whether a resource serves that nobody looks after."""
+    namespace, name = key
+    lists = await together(*(cluster.list(kind, namespace, bots_selector(name, kind)) for kind in SERVING))
+    return [item for items in lists for item in items]
 
 
 def versions(objects: Iterable[Manifest]) -> Versions:

@@ -12,7 +12,7 @@ import structlog
 from chatbot_resource.model import KIND
 from opentelemetry.trace import Tracer
 
-from chatbot_operator import handlers, plan, status, staying, tracing
+from chatbot_operator import handlers, left, plan, status, staying, tracing
 from chatbot_operator.apis import Apis
 from chatbot_operator.clock import Clock
 from chatbot_operator.cluster import Cluster
@@ -48,8 +48,8 @@ RULES = Rules(
     plan=plan.plan,
     wanted=staying.wanted,
     status_of=status.status_of,
-    invalid=status.invalid,
-    leaving=status.leaving,
+    invalid=left.invalid,
+    leaving=left.leaving,
 )
 
 log = structlog.get_logger("operator")

@@ -28,7 +28,7 @@ from chatbot_operator.handover import claims
 from chatbot_operator.hosts import taken_hosts
 from chatbot_operator.known import Known, Others
 from chatbot_operator.metrics import Metrics
-from chatbot_operator.observing import RUNNING, Look, observe, others, versions, with_autoscalers, with_users
+from chatbot_operator.observing import RUNNING, Look, left_of, observe, others, versions, with_autoscalers, with_users
 from chatbot_operator.outside import Outside
 from chatbot_operator.pauses import CONFLICT_SECONDS, MAX_CONFLICTS, MISSING_SECONDS, SOON_SECONDS, after
 from chatbot_operator.progress import UNNOTICED_SECONDS, Progress
@@ -118,14 +118,16 @@ class Reconciler:
         previous = written(raw)
         if raw["metadata"].get("deletionTimestamp"):
             if previous:
-                told = await self._reports.report(raw, previous, self._rules.leaving(raw, previous, self._clock.text()))
-                done.writes += told is not None
+                left = await left_of(self._cluster, done.key)
+                said = self._rules.leaving(raw, left, previous, self._clock.text())
+                done.writes += await self._reports.report(raw, previous, said) is not None
             self._leave(done.key)
             return "gone", self._resync()
         try:
             bot = ChatbotDeployment.model_validate(raw, by_alias=True, by_name=False)
         except ValidationError as error:
-            said = self._rules.invalid(raw, error, self._settings, previous, self._clock.text())
+            left = await left_of(self._cluster, done.key)
+            said = self._rules.invalid(raw, error, left, self._settings, previous, self._clock.text())
             done.writes += await self._reports.report(raw, previous, said) is not None
             return "invalid", self._resync()
         return await self._converge(done, raw, bot, previous)

@@ -16,7 +16,7 @@ from chatbot_operator.world import Manifest, Name, Observed, Reference, Step
 
 @dataclass(frozen=True)
 class Rules:
-    """See plan.py and status.py. A test of the mechanics brings its own."""
+    """See plan.py, status.py and left.py. A test of the mechanics brings its own."""
 
     references: Callable[[ChatbotDeployment], frozenset[Reference]]
     missing_secrets: Callable[[ChatbotDeployment, Observed], list[Manifest]]
@@ -27,5 +27,5 @@ class Rules:
     status_of: Callable[
         [ChatbotDeployment, list[Step], Observed, Settings, Status | None, str, RolledBack | None], Status
     ]
-    invalid: Callable[[Manifest, ValidationError, Settings, Status | None, str], Status]
-    leaving: Callable[[Manifest, Status, str], Status]
+    invalid: Callable[[Manifest, ValidationError, Iterable[Manifest], Settings, Status | None, str], Status]
+    leaving: Callable[[Manifest, Iterable[Manifest], Status, str], Status]

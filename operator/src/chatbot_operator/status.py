@@ -1,21 +1,17 @@
 """What is reported of a resource: computed from what was observed, never from what was done. Pure."""
 
 from collections.abc import Iterable, Mapping
-from functools import cache
-from importlib.metadata import version as installed
 
 from chatbot_resource.llm import resolve_llm
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.status import MAX_TEXT, ComponentStatus, Phase, RolledBack, Status, VersionStatus
-from pydantic import ValidationError
+from chatbot_resource.status import MAX_TEXT, ComponentStatus, Phase, RolledBack, Status
 
 from chatbot_operator import credentials, names, store_findings, whereabouts
 from chatbot_operator.components import autoscaling, conversation, dependencies, exposure
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import applied_hash, generation, uid
-from chatbot_operator.conditions import Findings, conditions, is_true, left_conditions, paused
-from chatbot_operator.errors import invalid_spec
-from chatbot_operator.history import finished, given_up_finding, versions
+from chatbot_operator.conditions import Findings, conditions, is_true, paused
+from chatbot_operator.history import finished, given_up_finding, operator_version, versions
 from chatbot_operator.readiness import count, current, desired
 from chatbot_operator.reasons import MISSING, STUCK, Reason
 from chatbot_operator.settings import Settings
@@ -83,48 +79,8 @@ def status_of(
     )
 
 
-def invalid(body: Manifest, error: ValidationError, settings: Settings, previous: Status | None, now: str) -> Status:
-    """The status of a resource that cannot be understood: what was known of it, and what is wrong with it."""
-    metadata = body["metadata"]
-    seen = int(metadata.get("generation", 0))
-    said = left_conditions(invalid_spec(error, body), seen, previous, now)
-    known = previous or Status(
-        observed_generation=seen,
-        phase="Failed",
-        conditions=said,
-        components=[],
-        components_ready=f"0/{len(names.SERVICE_COMPONENTS)}",
-        url=f"http://{metadata['name']}-gateway.{metadata['namespace']}.svc",
-        model="",
-        version=VersionStatus(target=settings.version),
-        operator_version=operator_version(),
-    )
-    phase: Phase = "Degraded" if is_true(said, "Available") else "Failed"
-    return known.model_copy(
-        update={
-            "observed_generation": seen,
-            "phase": phase,
-            "conditions": said,
-            "operator_version": operator_version(),
-        }
-    )
-
-
-def leaving(body: Manifest, previous: Status, now: str) -> Status:
-    """The status of a resource that is being deleted: its children go when it is gone, and nobody looks after them."""
-    seen, held = int(body["metadata"].get("generation", 0)), ", ".join(body["metadata"].get("finalizers") or [])
-    told = Blocked(Reason.BEING_DELETED, f"It is being deleted; until then it is held by metadata.finalizers: {held}.")
-    said = left_conditions(told, seen, previous, now)
-    return previous.model_copy(update={"observed_generation": seen, "phase": "Terminating", "conditions": said})
-
-
 def _deleted(finding: Blocked) -> bool:
     return finding.reason == Reason.BEING_DELETED
-
-
-@cache
-def operator_version() -> str:
-    return installed("chatbot-operator")
 
 
 def _secrets(steps: Iterable[Step]) -> Blocked | None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from opentelemetry import trace
 from opentelemetry.trace import NoOpTracerProvider, Tracer, TracerProvider
 
+from chatbot_operator.history import operator_version
 from chatbot_operator.settings import Settings
-from chatbot_operator.status import operator_version
 
 NAME = "chatbot-operator"
 EXPORT_SECONDS = 5
