@@ -40,4 +40,4 @@ class TestMigrate:
         ]
 
     async def test_again_changes_nothing(self, postgres: Postgres, database_url: str) -> None:
-        assert await migrate(database_url, MIGRATIONS) == "0010"
+        assert await migrate(database_url, MIGRATIONS) == "0011"

@@ -118,7 +118,8 @@ class TestEntries:
         first, second = uuid7(), uuid7()
         turn = await service.started(ada)
         await service.reply(turn, spent=SPENT | {"key_id": str(first)})
-        mine = [entry(ada, key_id=str(key), run_id=str(uuid7())) for key in (first, second)]
+        just_now = datetime.now(UTC).isoformat()
+        mine = [entry(ada, key_id=str(key), run_id=str(uuid7()), spent_at=just_now) for key in (first, second)]
         await enter(service, *mine, entry(ada), entry(bob, key_id=str(first)))
         found = await total(service, ada, key_id=first)
         assert found["tokens"] == 84

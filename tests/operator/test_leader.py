@@ -88,7 +88,7 @@ class TestAcquire:
         await one.release()
         began = time.monotonic()
         await two.acquire()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2
         with pytest.raises(LeaseLost):
             one.check()
 
@@ -119,7 +119,7 @@ class TestAcquire:
         await candidate(world, "one").acquire()
         began = time.monotonic()
         await candidate(world, "one").acquire()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2
 
     async def test_only_one_of_two_that_try_at_the_same_time(self, world: World) -> None:
         both = [candidate(world, name) for name in ("one", "two")]
@@ -157,7 +157,7 @@ class TestHold:
         async with holding(one) as task:
             with pytest.raises(LeaseLost):
                 await task
-        assert 1.5 <= time.monotonic() - began < 2.6
+        assert 1.5 <= time.monotonic() - began < 3
         with pytest.raises(LeaseLost):
             one.check()
 

@@ -51,8 +51,8 @@ def differences(wanted: Any, live: Any, path: Path = (), *, whole: bool = False,
         whole: what only `live` has counts, too, as it does in selectors.
         lost: asked of lists that have more in them than is wanted; the API server's defaults are such, too.
     """
-    if wanted == live or (live is None and (wanted in ({}, [], "") or (wanted is False and path[-1:] == DROPPED))):
-        return  # the API server drops what is empty
+    if wanted == live or (live is None and dropped(wanted, path[-1] if path else "")):
+        return
     if isinstance(wanted, dict) and isinstance(live, dict):
         for key, value in wanted.items():
             yield from differences(value, live.get(key), (*path, key), whole=whole or key in WHOLE, lost=lost)
@@ -63,6 +63,11 @@ def differences(wanted: Any, live: Any, path: Path = (), *, whole: bool = False,
         yield from found or ([path] if lost(path) else [])
     elif not (_is_quantity(path) and _same_amount(wanted, live)):
         yield path
+
+
+def dropped(wanted: Any, field: Item | str | int) -> bool:
+    """Whether the API server leaves a field out that says this."""
+    return wanted in ({}, [], "") or (wanted is False and field in DROPPED)
 
 
 def show(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from chatbot_operator import names
-from chatbot_operator.drift import MERGE_KEYS, differences
+from chatbot_operator.drift import MERGE_KEYS, differences, dropped
 from chatbot_operator.world import Manifest
 from chatbot_resource.fields import amount
 
@@ -20,7 +20,6 @@ QUANTITIES = ("cpu", "memory", "storage", "ephemeral-storage")
 NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|[MGTPEK]i?)?")
 NOISE = ("uid", "annotations", "ownerReferences")
 """Parts of the metadata that are left out or written anew."""
-EMPTY: tuple[Any, ...] = ({}, [], "", None)
 
 Pair = tuple[Manifest, Manifest]
 
@@ -87,8 +86,7 @@ def _part_of_map(live: Mapping[str, Any], wanted: Mapping[str, Any], owned: Mapp
     found: dict[str, Any] = {}
     for key in [*wanted, *(key for key in live if key not in wanted and f"f:{key}" in owned)]:
         if key not in live:
-            # The API server drops what is empty.
-            found |= {key: wanted[key]} if wanted[key] in EMPTY else {}
+            found |= {key: wanted[key]} if wanted[key] is None or dropped(wanted[key], key) else {}
         elif key in QUANTITIES and _same_amount(live[key], wanted.get(key)):
             found[key] = wanted[key]
         else:
