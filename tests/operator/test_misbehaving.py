@@ -131,7 +131,7 @@ class TestOnceInAWhile:
             scene.create(name)
         scene.create("calm")
         began = time.monotonic()
-        await until("who has no trouble", lambda: scene.ready("calm"), 10)
+        await until("who has no trouble", lambda: scene.ready("calm"), 20)
         assert scene.asked("calm", *WRITES) == 4, "Secret, ConfigMap, Deployment, status: as without the others"
         first: dict[tuple[str, str], Manifest] = {}
         while not all(scene.ready(name) for name in FAULTS):

@@ -27,6 +27,10 @@ PICTURES = os.environ.get("PAGE_PICTURES")
 PATIENCE_SECONDS = 30.0
 
 
+class Gone(Exception):
+    """The page that was asked has been left, as by a reload."""
+
+
 class Page:
     """One tab. `complaints` is what the browser itself objected to: errors of scripts, violations of the policy."""
 
@@ -61,6 +65,8 @@ class Page:
         told = await self.call(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
         )
+        if "result" not in told:
+            raise Gone(told)
         assert "exceptionDetails" not in told, told["exceptionDetails"]
         return told["result"].get("value")
 
@@ -68,11 +74,17 @@ class Page:
         """Wait for an expression to be true. Fails with all the text that is shown instead."""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while not await self.run(f"Boolean({script})"):
+                while not await self._is_true(script):
                     await asyncio.sleep(0.05)
         except TimeoutError:
             shown = await self.run("document.body.innerText")
             raise AssertionError(f"never true: {script}\n{self.complaints}\n{shown}") from None
+
+    async def _is_true(self, script: str) -> bool:
+        try:
+            return bool(await self.run(f"Boolean({script})"))
+        except Gone:  # while it was asked, and another page is coming
+            return False
 
     async def click(self, selector: str) -> None:
         """As soon as it is there. By its label for the screen reader, where that is what the selector names."""
