@@ -3,7 +3,7 @@
 import sys
 
 from chatbot_operator import __main__ as program
-from chatbot_operator import status
+from chatbot_operator import history
 
-status.installed = lambda _: sys.argv[1]  # type: ignore[attr-defined]
+history.installed = lambda _: sys.argv[1]  # type: ignore[attr-defined]
 sys.exit(program.main())
