@@ -175,7 +175,7 @@ class TestForEver:
         scene.way.heal()
         for name in self.FAULTS:
             scene.again(name)
-        await until("all to be ready", lambda: all(scene.ready(name) for name in self.FAULTS), 10)
+        await until("all to be ready", lambda: all(scene.ready(name) for name in self.FAULTS), 20)
 
 
 class TestJustInstalled:
@@ -195,7 +195,9 @@ class TestJustInstalled:
         tried = [one.at for one in scene.way.asked("POST", path="/new-key")]
         assert min(at for at in tried if at > healed) - max(at for at in tried if at < healed) < 5
         assert len(scene.way.asked(*WRITES, path="/new/status")) == 2
-        told = [line["event"] for line in logged if line["log_level"] != "debug" and line["event"] != "applied"]
+        # A busy machine answers too late now and then, which is a line of its own.
+        lines = (line for line in logged if "no answer to" not in str(line.get("error")))
+        told = [line["event"] for line in lines if line["log_level"] != "debug" and line["event"] != "applied"]
         assert told == ["the API server has not noticed the new definition yet"]
 
 
