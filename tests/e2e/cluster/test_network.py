@@ -36,12 +36,14 @@ print(json.dumps(list(ThreadPoolExecutor(len(targets)).map(connects, targets))))
 """
 Target = tuple[str, int]
 PARTS = ("gateway", "auth", "chat", "conversation", "conversation-worker")
-SERVICES: dict[str, Target] = {name: (f"{BOT}-{name}", 80) for name in ("gateway", "auth", "chat", "conversation")}
+SERVICES: dict[str, Target] = {
+    name: (f"{BOT}-{name}.{NAMESPACE}", 80) for name in ("gateway", "auth", "chat", "conversation")
+}
 STORES: dict[str, Target] = {
-    "postgres": (f"{BOT}-postgres", 5432),
-    "redis": (f"{BOT}-redis", 6379),
-    "weaviate": (f"{BOT}-weaviate", 8080),
-    "weaviate-grpc": (f"{BOT}-weaviate", 50051),
+    "postgres": (f"{BOT}-postgres.{NAMESPACE}", 5432),
+    "redis": (f"{BOT}-redis.{NAMESPACE}", 6379),
+    "weaviate": (f"{BOT}-weaviate.{NAMESPACE}", 8080),
+    "weaviate-grpc": (f"{BOT}-weaviate.{NAMESPACE}", 50051),
 }
 REACHES = {
     "gateway": {"auth", "chat", "conversation", "redis"},
