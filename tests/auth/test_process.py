@@ -150,8 +150,8 @@ async def _migrates_once(files: Files) -> None:
     for status, output in results:
         assert status == 0, output
         assert lines(output)[-1]["event"] == "database migrated"
-        assert lines(output)[-1]["revision"] == "0001"
-    assert await migrate(files.settings["database_url"], MIGRATIONS) == "0001"
+        assert lines(output)[-1]["revision"] == "0002"
+    assert await migrate(files.settings["database_url"], MIGRATIONS) == "0002"
 
 
 async def _administrator_signs_in(client: httpx2.AsyncClient, files: Files) -> None:
