@@ -1,12 +1,15 @@
 """The run log: who may append, what it asks of the writer, what survives."""
 
+import asyncio
 from uuid import UUID
 
 import pytest
+from chatbot_chat.reach import Reach
 from chatbot_chat.runs.events import Event
 from chatbot_chat.runs.log import RunLog
 from chatbot_common.ids import uuid7
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import ConnectionError as Unconnected
 
 
 @pytest.fixture
@@ -69,3 +72,20 @@ class TestCancel:
         await log.append(run_id, 1, words(run_id, 1, 1, 1))
         await log.cancel(run_id, 1)
         assert await log.append(run_id, 2, words(run_id, 2, 1, 1)) == "ok"
+
+
+class TestFollowers:
+    async def test_more_than_there_are_connections_for_make_nobody_else_go_without(
+        self, redis: Redis, redis_url: str, run_id: UUID
+    ) -> None:
+        reach = Reach(redis.ping)
+        pool = BlockingConnectionPool.from_url(redis_url, max_connections=1, timeout=0.1)
+        async with Redis.from_pool(pool) as blocking:
+            log = RunLog(redis, blocking, reach)
+            waiting = asyncio.create_task(log.read(run_id, 1, 0, wait=True))
+            await asyncio.sleep(0.1)
+            with pytest.raises(Unconnected):
+                await log.read(run_id, 1, 0, wait=True)
+            assert not reach.away
+            assert await log.append(run_id, 1, words(run_id, 1, 1, 1)) == "ok"
+            assert [event.seq for event in await waiting] == [1]

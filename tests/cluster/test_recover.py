@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,26 @@ class TestMountsBelow:
             f"{run}/containerd/state/rootfs/proc",
             f"{run}/containerd/state/rootfs",
         ]
+
+
+class TestKillContainers:
+    def test_goes_on_while_cgroups_vanish(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """As a container's does when its last process has ended, which is what is waited for."""
+        pods = tmp_path / "pods"
+        pods.mkdir()
+        monkeypatch.setattr(recover.node, "cgroups", lambda: [tmp_path])
+
+        def come_and_go() -> None:
+            for pod in (pods / str(number) for number in range(1_000)):
+                pod.mkdir()
+                (pod / "cgroup.procs").touch()
+                shutil.rmtree(pod)
+
+        coming = threading.Thread(target=come_and_go)
+        coming.start()
+        while coming.is_alive():
+            assert recover.kill_containers() == 0
+        coming.join()
 
 
 class TestOwner:

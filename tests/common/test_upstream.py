@@ -1,8 +1,12 @@
 """The client between services, against servers that write what a test tells them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from unittest.mock import AsyncMock
 
 import pytest
 import uvloop
@@ -17,7 +21,9 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 @asynccontextmanager
-async def asking(serve: Serve, patience: Patience = PATIENCE, most: int = 100) -> AsyncIterator[Upstream]:
+async def asking(
+    serve: Serve, patience: Patience = PATIENCE, most: int = 100, port: int = 0
+) -> AsyncIterator[Upstream]:
     """A client of a server whose connections are each served by `serve`."""
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -28,11 +34,25 @@ async def asking(serve: Serve, patience: Patience = PATIENCE, most: int = 100) -
         finally:
             writer.close()
 
-    async with await asyncio.start_server(served, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(served, "127.0.0.1", port) as server:
         client = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base", patience, most=most)
         async with asyncio.timeout(10):
             yield client
         client.close()
+
+
+@contextmanager
+def nowhere(port: int) -> Iterator[str]:
+    """An address of this machine where that port answers nobody: its queue is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.2", port))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.2", port))
+        yield "127.0.0.2"
 
 
 async def got(client: Upstream, method: str = "GET", data: bytes | AsyncIterator[bytes] | None = None) -> bytes:
@@ -231,6 +251,25 @@ class TestConnection:
     async def test_that_cannot_be_made(self) -> None:
         with pytest.raises(Unreachable):
             await got(Upstream(f"http://127.0.0.1:{free_port()}", PATIENCE))
+
+    async def test_goes_to_the_next_address_where_the_first_leads_nowhere(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As from a node whose way to IPv6 swallows everything."""
+
+        async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await head_of(reader)
+            writer.write(OK + b"Content-Length: 2\r\n\r\nok")
+
+        port = free_port()
+        async with asking(one, port=port) as client:
+            with nowhere(port) as swallowing:
+                stream = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+                found = [(*stream, (host, port)) for host in (swallowing, "127.0.0.1")]
+                monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", AsyncMock(return_value=found))
+                began = time.monotonic()
+                assert await got(client) == b"ok"
+                assert time.monotonic() - began < PATIENCE.connect
 
 
 class TestAnswer:

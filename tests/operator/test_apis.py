@@ -11,6 +11,10 @@ from chatbot_operator.apis import Apis
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.connection import KUBECONFIG, api_client, configuration
 from chatbot_operator.hosts import older_hosts, taken_hosts
+from chatbot_operator.known import Known
+from chatbot_operator.queue import Key
+from chatbot_operator.referrers import Referrers
+from chatbot_operator.resync import Resync
 
 from tests.operator.running import BOT, Run, World
 from tests.operator.simulated import make_bot
@@ -84,6 +88,27 @@ class TestTrouble:
         assert await Apis(world.cluster, ("gone",)).detect() == frozenset()
         bot = make_bot({"profile": "Dev", "exposure": ROUTE})
         assert await taken_hosts(world.cluster, bot, watched, frozenset({"HTTPRoute"})) == {}
+
+    async def test_rights_that_one_namespace_does_not_give_hide_nothing_else(self, world: World, way: Way) -> None:
+        """As a team that writes its own Roles may forget them."""
+        refused = way.rule(answer(403, "Forbidden"), path=f"/namespaces/{world.namespace}/httproutes")
+        world.create_bot({"profile": "Dev", "exposure": ROUTE})
+        run, queued = Run(world, lambda: frozenset({"HTTPRoute"})), list[Key]()
+        with playing_kubelet(world.api, world.namespace):
+            await run.until("Available", "True")
+            await run.until("DependenciesDetected", "False", "ApiNotInstalled")
+        resync = Resync(
+            world.cluster,
+            Known(),
+            Referrers(),
+            world.metrics,
+            queued.append,
+            (world.namespace,),
+            lambda: frozenset({"HTTPRoute"}),
+        )
+        met = refused.met
+        await resync.once()
+        assert (queued, refused.met) == ([world.key], met + 1)
 
     async def test_an_answer_is_waited_for(self, world: World, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(apis, "AGAIN_SECONDS", 0.1)

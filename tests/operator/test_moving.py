@@ -392,6 +392,23 @@ class TestAfterwards:
         assert ("StatefulSet", "demo-postgres") in cluster.children
         assert ("Secret", "demo-postgres") in cluster.children
 
+    def test_nor_does_it_end_a_copy_that_runs(self) -> None:
+        cluster = moved(hibernated(settled()), OURS)
+        made = jobs(cluster).keys()
+        edited(cluster, mode="CloudNativePG")
+        cluster.edit(mode="Active")
+        rounds(cluster, 2)
+        assert (data(cluster).mode, data(cluster).moving_to, jobs(cluster).keys()) == ("Dev", "CloudNativePG", made)
+        assert cluster.child("Deployment", "demo-auth")["spec"]["replicas"] == 0
+
+    def test_but_it_may_say_that_what_has_failed_to_be_copied_is_there(self) -> None:
+        cluster = moved(hibernated(settled()), OURS)
+        for job in jobs(cluster).values():
+            job["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
+        edited(cluster, mode="CloudNativePG")
+        rounds(cluster, 2)
+        assert (data(cluster).mode, data(cluster).moving_to, jobs(cluster)) == ("CloudNativePG", None, {})
+
     def test_another_resource_of_that_name_trusts_no_copy_of_the_first(self) -> None:
         """A database that was retained has the name of the Job noted that filled it."""
         cluster = moved(hibernated(settled()), OURS)

@@ -387,6 +387,18 @@ class TestStores:
         assert given_up(cluster) == f"A pod of StatefulSet demo-{store} cannot pull image nope:9 (not found)."
         assert (cluster.condition("Available").status, images(cluster)) == ("True", before)
 
+    def test_a_webhook_that_rewrites_images_is_no_new_version(self, cluster: Cluster) -> None:
+        for store in STORES:
+            [container] = cluster.child("StatefulSet", f"demo-{store}")["spec"]["template"]["spec"]["containers"]
+            container["image"] = f"mirror/{container['image']}"
+        before = images(cluster, "StatefulSet")
+        cluster.edit(images=EVERYWHERE)
+        cluster.reconcile()
+        assert images(cluster, "StatefulSet") == before, "the last that try it"
+        unpulled(cluster, "redis", "demo-redis-0")
+        cluster.at = LATER
+        assert cluster.chosen.rolled_back is None, "what it ran before fails by something else"
+
     def test_what_else_is_asked_of_them_does_not_wait(self, cluster: Cluster) -> None:
         before = images(cluster)
         cluster.edit(images=EVERYWHERE, stores={"postgres": {"resources": {"limits": {"memory": "3Gi"}}}})

@@ -564,6 +564,9 @@ CASES: tuple[Case, ...] = (
         resources(limits={"memory": "1GB"}),
         "should match",
     ),
+    Case("and is never less than nothing", resources(requests={"cpu": 0}), resources(requests={"cpu": -1}), "to 0"),
+    Case("a disk has room", disk("postgres", size="1Mi"), disk("postgres", size="0Gi"), "more than nothing"),
+    Case("also as a number", disk("vectors", size=2**30), disk("vectors", size=0), "more than nothing"),
     Case("a quantity is text or whole", resources(limits={"cpu": "0.5"}), resources(limits={"cpu": 0.5}), "cpu"),
     Case(
         "gateway drains as long as chat",

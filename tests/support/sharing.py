@@ -1,4 +1,4 @@
-"""API servers for all workers of a test run: who needs one first starts it, and the end of the run ends it.
+"""API servers for all workers of a test run: who needs one first starts it, and its end ends it, even by a signal.
 
 Most tests are beside each other on one, in namespaces of their own, for a quarter of the time and memory of four. Files
 that change what kinds there are, or what everybody may do, have one to themselves, and leave it to the next such file.
@@ -9,6 +9,8 @@ import fcntl
 import itertools
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import IO
 from localcluster import control_plane
 from localcluster.paths import Layout, node_ip
 
-from tests.support.apiserver import ApiServer, audit_flags, built, install_crds, reached
+from tests.support.apiserver import ROOT, ApiServer, audit_flags, built, install_crds, reached
 from tests.support.serving import free_port
 
 FOLDER = "CHATBOT_TESTS_API_SERVER"
@@ -28,16 +30,26 @@ PORTS = "ports"
 
 def begin() -> Callable[[], None]:
     """Called once per run, before there are workers. What it returns ends what they have started."""
-    folder = Path(tempfile.mkdtemp(prefix="kube-"))
-    os.environ[FOLDER] = str(folder)
+    folder = tempfile.mkdtemp(prefix="kube-")
+    os.environ[FOLDER] = folder
+    # Its input ends when we do, whatever ends us; what interrupts us is not meant for it.
+    command = [sys.executable, "-m", "tests.support.sharing", folder]
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ender = subprocess.Popen(  # noqa: S603 - ourselves
+        command, stdin=subprocess.PIPE, cwd=ROOT, env=paths, start_new_session=True
+    )
 
     def end() -> None:
         del os.environ[FOLDER]
-        for ports in folder.glob(f"*/{PORTS}"):
-            control_plane.stop(_layout(ports.parent))
-        shutil.rmtree(folder, ignore_errors=True)
+        ender.communicate()
 
     return end
+
+
+def _end(folder: Path) -> None:
+    for ports in folder.glob(f"*/{PORTS}"):
+        control_plane.stop(_layout(ports.parent))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -104,3 +116,8 @@ def _start(folder: Path, *, empty: bool = False) -> None:
 def _layout(folder: Path) -> Layout:
     api_port, etcd_port = map(int, (folder / PORTS).read_text(encoding="ascii").split())
     return Layout(folder, built(), api_port, etcd_port, node_ip())
+
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    _end(Path(sys.argv[1]))

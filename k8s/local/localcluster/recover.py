@@ -104,10 +104,11 @@ def kill_containers() -> int:
 
 def _contained() -> set[int]:
     pids: set[int] = set()
-    for folder in node.cgroups():
-        for file in folder.rglob("cgroup.procs"):
+    for top in node.cgroups():
+        # Unlike rglob, this goes on where a cgroup is removed while it is looked at.
+        for folder, _, _ in os.walk(top):
             with contextlib.suppress(OSError):
-                pids.update(int(pid) for pid in file.read_text(encoding="ascii").split())
+                pids.update(int(pid) for pid in Path(folder, "cgroup.procs").read_text(encoding="ascii").split())
     return {pid for pid in pids if pid > 0 and identity(pid)}
 
 

@@ -34,6 +34,8 @@ REFERENCED = f"{PREFIX}/referenced"
 """Label on Secrets and ConfigMaps that users own and a resource refers to, so that edits are seen."""
 APPLIED_HASH = f"{PREFIX}/applied-hash"
 """Annotation on every child: hash of the manifest it was last applied from."""
+IMAGE = f"{PREFIX}/image"
+"""Annotation on a StatefulSet: the image it was applied with, where a webhook may have put another in its place."""
 SCALED_BY = f"{PREFIX}/scaled-by"
 """Annotation on a Deployment whose `replicas` are not the operator's: the scaling mode that says whose they are."""
 MAY_HAVE_NONE = ("KEDA", "External")
@@ -49,8 +51,8 @@ RETRY = f"{PREFIX}/retry"
 ROTATED_AT = f"{PREFIX}/rotated-at"
 ROTATION_SINCE = f"{PREFIX}/rotation-since"
 ROTATION_ASKED = f"{PREFIX}/rotation-asked"
-"""Annotations on the Secret of signing keys: when the current key began to sign, when the next was published, and which
-text of the resource's annotation was followed last."""
+"""Annotations on the Secret of signing keys: when the current key began to sign, since when every pod publishes the
+next, and which text of the resource's annotation was followed last."""
 REFERENCES_HASH = f"{PREFIX}/references-hash"
 """Annotation on pod templates: hash of what the pods read from objects that users own."""
 

@@ -70,9 +70,10 @@ async def observe(
     kinds = [kind for kind in (*LOOKED_AT, *optional(apis)) if kind not in known]
     referenced, *lists = await together(
         _referenced(cluster, namespace, wanted, label),
-        *(cluster.list(kind, namespace, bots_selector(name, kind)) for kind in kinds),
+        *(_listed(cluster, kind, namespace, name) for kind in kinds),
     )
-    found = [item for items in (*lists, *known.values()) for item in items]
+    apis -= {kind for kind, items in zip(kinds, lists, strict=True) if items is None}
+    found = [item for items in (*lists, *known.values()) for item in items or ()]
     children = tuple(item for item in found if item["kind"] != "Pod")
     pods = tuple(item for item in found if item["kind"] == "Pod")
     references = {one: reference_digest(referenced[one.kind, one.name], one.key, uid) for one in wanted}
@@ -133,6 +134,16 @@ async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+async def _listed(cluster: Cluster, kind: str, namespace: str, name: str) -> list[Manifest] | None:
+    """None: an optional kind that may not be read here, though elsewhere it may, see apis.py."""
+    try:
+        return await cluster.list(kind, namespace, bots_selector(name, kind))
+    except Refused:
+        if kind not in OPTIONAL:
+            raise
+        return None
 
 
 async def _refused(cluster: Cluster, lacking: list[Manifest]) -> dict[Name, str]:

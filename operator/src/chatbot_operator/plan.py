@@ -114,23 +114,7 @@ class _Planner:
         ready = (self._stopping(PODS), resting, postgres_gate, *map(self._store_gate, sources))
         copies = self._copies(configs, no_settings, *ready)
         databases = {owner: self._migration(owner, configs, no_settings, postgres_gate) for owner in names.OWNERS}
-
-        def service(name: Service, *gates: Blocked | None) -> Step:
-            return self._service(name, configs, no_settings, *gates)
-
-        redis_gate = self._store_gate(running.get("redis"))
-        owners = {
-            "conversation": service(
-                "conversation",
-                self._migration_gate(databases["conversation"]),
-                self._store_gate(running.get("weaviate")),
-            ),
-            "auth": service("auth", self._migration_gate(databases["auth"])),
-        }
-        below = [self._rollout_gate(step) for step in owners.values()]
-        chatting = service("chat", *below, redis_gate)
-        door = service("gateway", *below, self._rollout_gate(chatting), redis_gate)
-        services = [*owners.values(), chatting, door]
+        services = self._services(configs, no_settings, databases, running)
         proven = (*map(self._migration_gate, databases.values()), *map(self._rollout_gate, services))
         renewed = [self._store(store, proven) for name, store in asked.items() if store != kept[name]]
         if cloudnativepg.used(self.context.bot) and (image := cloudnativepg.asked(self.context)) != cluster_image:
@@ -184,6 +168,27 @@ class _Planner:
         if step.blocked is None and (going := renewing.outdated(job, self.context.observed)):
             return replace(step, blocked=going, anew=frozenset({_name(job)}))
         return replace(step, blocked=step.blocked or renewing.ending(job, self.context.observed))
+
+    def _services(
+        self,
+        configs: Configs,
+        no_settings: Blocked | None,
+        databases: Mapping[Owner, Step],
+        running: Mapping[names.Store, Step],
+    ) -> list[Step]:
+        """Who owns data first, and then who calls whom."""
+
+        def service(name: Service, *gates: Blocked | None) -> Step:
+            return self._service(name, configs, no_settings, *gates)
+
+        redis_gate, vectors_gate = self._store_gate(running.get("redis")), self._store_gate(running.get("weaviate"))
+        owners = [
+            service("conversation", self._migration_gate(databases["conversation"]), vectors_gate),
+            service("auth", self._migration_gate(databases["auth"])),
+        ]
+        below = [self._rollout_gate(step) for step in owners]
+        chatting = service("chat", *below, redis_gate)
+        return [*owners, chatting, service("gateway", *below, self._rollout_gate(chatting), redis_gate)]
 
     def _service(self, name: Service, configs: Configs, no_settings: Blocked | None, *gates: Blocked | None) -> Step:
         lost = no_settings or reads.missing(name, READS[name](self.context.bot), self.context)

@@ -141,8 +141,9 @@ def stateful_set_finding(wanted: Manifest, observed: Observed) -> Blocked | None
 
 
 def image_of(live: Manifest) -> str:
-    """What the pods of a workload run."""
-    return str(live["spec"]["template"]["spec"]["containers"][0]["image"])
+    """What a StatefulSet was applied with; webhooks that rewrite images make another of it."""
+    noted = (live["metadata"].get("annotations") or {}).get(names.IMAGE)
+    return str(noted or live["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
 def own_pods(live: Manifest, observed: Observed) -> list[Manifest]:

@@ -6,7 +6,7 @@ for a dozen requests each; this takes about as many for a dozen resources.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import structlog
 from chatbot_resource.model import KIND
@@ -14,7 +14,7 @@ from chatbot_resource.model import KIND
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import ApiFault, Refused
 from chatbot_operator.handlers import keys
-from chatbot_operator.kinds import PLATFORMS, watched
+from chatbot_operator.kinds import OPTIONAL, PLATFORMS, watched
 from chatbot_operator.known import Known
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.queue import Key, jitter
@@ -88,13 +88,22 @@ class Resync:
         """The resources that are there, and what concerns them: what `Retain` keeps names one that is gone."""
         found: dict[Key, dict[str, str]] = {}
         for kind, selector in {**ALWAYS, **watched(self._apis())}.items():
-            async for item in self._cluster.each(kind, namespace, selector, whole=kind in READ):
+            async for item in self._each(kind, namespace, selector):
                 for key in self._concerned(kind, item["metadata"]):
                     if kind == KIND:  # the first of them
                         found[key] = {}
                     if key in found:
                         found[key][item["metadata"]["uid"]] = version(kind, item)
         return found
+
+    async def _each(self, kind: str, namespace: str | None, selector: str) -> AsyncIterator[Manifest]:
+        """None of an optional kind that may not be read here: neither does a look, see observing.py."""
+        try:
+            async for item in self._cluster.each(kind, namespace, selector, whole=kind in READ):
+                yield item
+        except Refused:
+            if kind not in OPTIONAL:
+                raise
 
     def _concerned(self, kind: str, metadata: Manifest) -> set[Key]:
         return keys(kind, metadata["namespace"], metadata["name"], metadata.get("labels") or {}, self._referrers)

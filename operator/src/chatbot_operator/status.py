@@ -21,6 +21,7 @@ from chatbot_operator.world import Blocked, Manifest, Observed, Step, StepName
 
 BESIDE: frozenset[StepName] = frozenset({"monitoring", "revision"})
 """Steps by which no pod runs: what becomes of them decides nothing about the bot itself."""
+StoreFindings = Mapping[names.Store, Blocked | None]
 
 
 def status_of(
@@ -42,24 +43,7 @@ def status_of(
     context = Context(bot, observed, settings, rolled_back)
     stores = store_findings.stores(context, steps)
     views = views_of(context, steps, stores)
-    migrating = store_findings.migrations(context, steps)
-    lacked = store_findings.lacked(context, views, migrating, previous)
-    found = Findings(
-        secrets=_secrets(steps) or conversation.bad_faqs(context),
-        stores={name: finding or lacked.get(name) for name, finding in stores.items()},
-        migrations=migrating,
-        components={view.part: view.finding for view in views},
-        blocked=next((step.blocked for step in steps if step.blocked and step.name not in BESIDE), None),
-        available=_without_postgres(context, stores) or _available(views, previous),
-        autoscaling=autoscaling.finding(context),
-        autoscaled=bool(autoscaling.autoscalers(context)),
-        route=exposure.finding(context),
-        dependencies=_dependencies(context, steps),
-        rolled_back=given_up_finding(bot, rolled_back),
-        deleted=next((step.blocked for step in steps if step.blocked and _deleted(step.blocked)), None),
-    )
-    if bot.spec.mode == "Paused":
-        found = paused(found, held_back(steps, observed, uid(bot)))
+    found = _findings(context, steps, stores, views, previous)
     said = conditions(bot, found, previous, now)
     ready = is_true(said, "Ready")
     return Status(
@@ -77,6 +61,29 @@ def status_of(
         secrets=credentials.told(context, now, previous),
         operator_version=operator_version(),
     )
+
+
+def _findings(
+    context: Context, steps: list[Step], stores: StoreFindings, views: list[View], previous: Status | None
+) -> Findings:
+    bot = context.bot
+    migrating = store_findings.migrations(context, steps)
+    lacked = store_findings.lacked(context, views, migrating, previous)
+    found = Findings(
+        secrets=_secrets(steps) or conversation.bad_faqs(context),
+        stores={name: finding or lacked.get(name) for name, finding in stores.items()},
+        migrations=migrating,
+        components={view.part: view.finding for view in views},
+        blocked=next((step.blocked for step in steps if step.blocked and step.name not in BESIDE), None),
+        available=_without_postgres(context, stores) or _available(views, previous),
+        autoscaling=autoscaling.finding(context),
+        autoscaled=bool(autoscaling.autoscalers(context)),
+        route=exposure.finding(context),
+        dependencies=_dependencies(context, steps),
+        rolled_back=given_up_finding(bot, context.rolled_back),
+        deleted=next((step.blocked for step in steps if step.blocked and _deleted(step.blocked)), None),
+    )
+    return paused(found, held_back(steps, context.observed, uid(bot))) if bot.spec.mode == "Paused" else found
 
 
 def _deleted(finding: Blocked) -> bool:
@@ -98,7 +105,7 @@ def _dependencies(context: Context, steps: Iterable[Step]) -> Blocked | None:
     return Blocked(found[0].reason, " ".join(one.message for one in found)) if found else None
 
 
-def _without_postgres(context: Context, stores: Mapping[names.Store, Blocked | None]) -> Blocked | None:
+def _without_postgres(context: Context, stores: StoreFindings) -> Blocked | None:
     """What keeps a Postgres of ours from having a ready pod: those that need it say so only seconds later."""
     live = context.observed.child("StatefulSet", names.child(context.bot.name, "postgres"))
     away = live is not None and current(live) and not count(live, "readyReplicas")

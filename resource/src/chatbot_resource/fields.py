@@ -47,6 +47,12 @@ def _positive(duration: str) -> str:
     return duration
 
 
+def _some(quantity: str) -> str:
+    if not amount(quantity):
+        raise ValueError("must be more than nothing, such as 10Gi")
+    return quantity
+
+
 def _prefix(key: str) -> str:
     """What a pattern cannot count."""
     if len(key.rpartition("/")[0]) > 253:
@@ -129,7 +135,12 @@ Quantity = Annotated[
     str,
     StringConstraints(pattern=_QUANTITY, max_length=32),
     BeforeValidator(_whole_as_text),
-    WithJsonSchema({"type": ["integer", "string"], "pattern": _QUANTITY, "maxLength": 32}),
+    WithJsonSchema({"type": ["integer", "string"], "pattern": _QUANTITY, "maxLength": 32, "minimum": 0}),
+]
+Size = Annotated[
+    Quantity,
+    AfterValidator(_some),
+    Rule("quantity(string(self)).isGreaterThan(quantity('0'))", "must be more than nothing, such as 10Gi"),
 ]
 
 

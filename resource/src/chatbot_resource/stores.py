@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from chatbot_resource.amounts import Resources
 from chatbot_resource.cel import Rule, rules
-from chatbot_resource.fields import EXTERNAL_IFF, KeyRef, Model, ObjectName, Quantity, SecretRef, Url, external_iff
+from chatbot_resource.fields import EXTERNAL_IFF, KeyRef, Model, ObjectName, SecretRef, Size, Url, external_iff
 
 DISK_DEV, DISK = "1Gi", "10Gi"
 """Size of a disk that is not written, with profile Dev and with any other."""
@@ -17,7 +17,7 @@ class Storage(Model):
 
     # The rules that compare it with what it was are on the spec, see disks.py.
 
-    size: Annotated[Quantity | None, Field(description=f"Unset: {DISK_DEV} with profile Dev, else {DISK}.")] = None
+    size: Annotated[Size | None, Field(description=f"Unset: {DISK_DEV} with profile Dev, else {DISK}.")] = None
     class_name: Annotated[ObjectName | None, Field(description="StorageClass; unset: the cluster's default.")] = None
 
 

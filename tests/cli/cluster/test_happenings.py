@@ -45,6 +45,19 @@ def test_what_pods_of_a_component_say_alike_is_told_once() -> None:
     ]
 
 
+def test_a_quota_is_told_once_however_many_pods_it_refuses() -> None:
+    said = 'Error creating: pods "demo-sts-{}" is forbidden: exceeded quota: {}, requested: cpu=1, used: cpu={}'
+    told = [
+        event("sts", "FailedCreate", said.format(*words), minute, kind="StatefulSet")
+        for minute, words in enumerate([("a", "team", 1), ("b", "team", 2), ("c", "other", 2)])
+    ]
+    found = chosen(told, OURS, LOOKED)
+    assert [(item.message, item.count) for item in found] == [
+        (said.format("c", "other", 2), 1),
+        (said.format("b", "team", 2), 2),
+    ]
+
+
 def test_what_is_not_ours_or_long_ago_is_left_out() -> None:
     told = [event("other", "Failed", "of a neighbour"), event("sts", "Failed", "odd", kind="StatefulSet")]
     told[1]["lastTimestamp"] = "2026-11-21T05:09:00Z"

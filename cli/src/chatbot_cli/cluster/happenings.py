@@ -21,6 +21,9 @@ SHOWN = 5
 PROBE = "Unhealthy"
 """Reason of the kubelet's events about probes; each names an address or a time, so no two are alike."""
 
+FORBIDDEN = " is forbidden: "
+"""Before it, a message names a pod that never was."""
+
 
 @dataclass(frozen=True)
 class Happening:
@@ -79,13 +82,19 @@ def _happening(event: Object) -> Happening:
     )
 
 
+def _gist(item: Happening) -> str:
+    """What is the same in the words of each attempt."""
+    if item.reason == PROBE:  # Readiness probe failed: Get "http://10.0.0.7:9090/readyz": …
+        return item.message.partition(":")[0]
+    # Error creating: pods "demo-chat-5d9c7b8f6-x2x2x" is forbidden: exceeded quota: team, requested: …, used: …
+    return item.message.partition(FORBIDDEN)[2].partition(",")[0] or item.message
+
+
 def _together(found: Iterable[tuple[str, Happening]]) -> list[Happening]:
     """Each by the latest that tells it."""
     alike: dict[tuple[str, str, str], list[Happening]] = {}
     for part, item in sorted(found, key=lambda one: one[1].when):
-        # Such as `Readiness probe failed: Get "http://10.0.0.7:9090/readyz": …`
-        said = item.message.partition(":")[0] if item.reason == PROBE else item.message
-        alike.setdefault((part or item.object, item.reason, said), []).append(item)
+        alike.setdefault((part or item.object, item.reason, _gist(item)), []).append(item)
     return [
         replace(items[-1], count=sum(item.count for item in items), others=len({item.object for item in items}) - 1)
         for items in alike.values()

@@ -28,7 +28,8 @@ def whereabouts(context: Context, status: Mapping[str, Any] | None) -> PostgresS
     """As the status has it, unless that is lost or edited; None: wherever the resource says."""
     data, store = noted(status), context.bot.spec.stores.postgres
     if data and data.mode == store.mode:
-        return data
+        # Who says so while the data is still copied there knows less than the Jobs.
+        return _unfinished(context) or data
     if not _goes_on(context):
         return data or _copying(context) or _settled(context)
     return at(store, copies=data.copies, formerly=formerly({data.mode, *data.formerly}, store.mode)) if data else None
@@ -70,6 +71,13 @@ def _copying(context: Context) -> PostgresStatus | None:
     if len(done) < len(names.OWNERS):
         return old
     return new.model_copy(update={"formerly": formerly({old.mode, *old.formerly}, new.mode)})
+
+
+def _unfinished(context: Context) -> PostgresStatus | None:
+    """Where the data is that a Job copies at this moment to where the resource wants it."""
+    wanted = context.bot.spec.stores.postgres.mode
+    going = (move for move, job in _moves(context.observed) if job_state(job) == "running")
+    return next((old for old, new in going if new.mode == wanted != old.mode), None)
 
 
 def _moves(observed: Observed) -> list[tuple[Move, Manifest]]:

@@ -157,17 +157,19 @@ def _begin(bot: ChatbotDeployment, keys: _Keys, now: datetime.datetime) -> Rotat
     if now < due and asked == keys.annotation(names.ROTATION_ASKED):
         return Rotation(again=(due - now).total_seconds())
     document = keys.document | {KEYS: [*keys.document[KEYS], new_signing_key()]}
-    noted = {names.ROTATION_ASKED: asked, names.ROTATION_SINCE: _text(now)}
+    noted = {names.ROTATION_ASKED: asked, names.ROTATION_SINCE: ""}
     return Rotation(_patch(keys, document, noted), ROLLING_SECONDS)
 
 
 def _switch(context: Context, keys: _Keys, now: datetime.datetime) -> Rotation:
+    if not _published(context):
+        return Rotation(again=ROLLING_SECONDS)
     since = keys.noted(names.ROTATION_SINCE, now)
     if since is None:
-        return Rotation(_patch(keys, keys.document, {names.ROTATION_SINCE: _text(now)}), ROLLING_SECONDS)
+        return Rotation(_patch(keys, keys.document, {names.ROTATION_SINCE: _text(now)}), PUBLISH_SECONDS)
     left = PUBLISH_SECONDS - (now - since).total_seconds()
-    if left > 0 or not _published(context):
-        return Rotation(again=max(left, ROLLING_SECONDS))
+    if left > 0:
+        return Rotation(again=left)
     document = keys.document | {"current": keys.kids[-1]}
     return Rotation(_patch(keys, document, {names.ROTATED_AT: _text(now)}), ROLLING_SECONDS)
 

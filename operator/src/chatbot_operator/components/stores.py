@@ -85,6 +85,7 @@ def _service(context: Context, store: Store) -> Manifest:
 def _stateful_set(context: Context, store: Store) -> Manifest:
     bot, name = context.bot, names.child(context.bot.name, store.name)
     content = reads.content(_reads(context, store), context.observed)
+    inside = _pod(context, store)
     spec: Manifest = {
         "replicas": 0 if context.asleep(store.name) else 1,
         "serviceName": name,
@@ -98,11 +99,12 @@ def _stateful_set(context: Context, store: Store) -> Manifest:
             "whenDeleted": bot.spec.stores.deletion_policy,
             "whenScaled": "Retain",
         },
-        "template": template(context, store.name, content, _pod(context, store)),
+        "template": template(context, store.name, content, inside),
     }
     if store.data:
         spec["volumeClaimTemplates"] = [_claim(context, store, name)]
-    return manifest(bot, store.name, "StatefulSet", name, {"spec": spec})
+    noted = {names.IMAGE: inside["containers"][0]["image"]}
+    return manifest(bot, store.name, "StatefulSet", name, {"spec": spec}, annotations=noted)
 
 
 def _reads(context: Context, store: Store) -> list[Read]:

@@ -39,13 +39,17 @@ class Reach:
 
     async def ask(self, asked: Callable[[], Awaitable[Result]]) -> Result:
         """Raises `RedisError`: `Away` where it is known not to answer, without asking."""
-        if self.away:
-            raise Away("Redis does not answer")
+        self.expect()
         try:
             return await asked()
         except (Unconnected, TimedOut) as error:
             self._lost(error)
             raise
+
+    def expect(self) -> None:
+        """For who asks by another client, whose troubles are its own. Raises `Away`."""
+        if self.away:
+            raise Away("Redis does not answer")
 
     def _lost(self, error: RedisError) -> None:
         if self._trying is None:

@@ -7,6 +7,7 @@ quarter of what chat does for a turn; see docs/decisions/0022.
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import sys
 from collections import deque
@@ -15,12 +16,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from aiohappyeyeballs import start_connection
+
 from chatbot_common.answers import BrokenOff, Connection, Data
 
 RawHeaders = list[tuple[bytes, bytes]]
 
 IDLE_SECONDS = 30.0
 """Shorter than the services' own keep-alive, so that a connection is not closed while we pick it up again."""
+NEXT_ADDRESS_SECONDS = 0.25
+"""After which a host's next address is tried beside the first: one of them may lead nowhere. RFC 8305, 5."""
 REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 """RFC 9110, 9.2.2."""
 
@@ -208,8 +213,12 @@ class Upstream:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._patience.connect):
+                found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self._patience.silence), self._host, self._port, ssl=self._tls
+                    lambda: Connection(self._patience.silence),
+                    sock=await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS),
+                    ssl=self._tls,
+                    server_hostname=self._host if self._tls else None,
                 )
         except TimeoutError as error:
             raise Unconnected from error

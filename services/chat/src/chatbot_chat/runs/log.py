@@ -137,9 +137,9 @@ class RunLog:
         """Events of the attempt with `seq` above `after`; with `wait`, after up to two seconds."""
         # Without RESP3 the answer is a list of [stream, [(id, fields), …]], whatever the client's type says.
         block = BLOCK_MILLISECONDS if wait else None
-        reply: Any = await self._reach.ask(
-            lambda: self._blocking.xread({_log(run_id): f"{attempt}-{after}"}, block=block)
-        )
+        self._reach.expect()
+        # Not by `ask`: where all its connections wait for events, Redis is not away.
+        reply: Any = await self._blocking.xread({_log(run_id): f"{attempt}-{after}"}, block=block)
         entries: list[Any] = reply[0][1] if reply else []
         events = [event for _, fields in entries for event in _events(fields[b"events"])]
         return [event for event in events if event.attempt == attempt and event.seq > after]
