@@ -8,7 +8,7 @@ from chatbot_operator.world import Manifest
 from chatbot_resource.llm import KEYED_PROVIDERS
 
 from tests.operator.simulated import Cluster, make_bot
-from tests.operator.specs import DEV, STANDARD
+from tests.operator.specs import DEV, EXTERNAL, STANDARD
 
 OPERATOR = {
     "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}},
@@ -160,6 +160,64 @@ class TestPolicies:
         found = policies(DEV | {"llm": llm, "network": {"egress": [{"ports": [{"port": 1}]}]}})
         assert _full({"ports": [443]}) in found["chat"]["egress"]
         assert _full({"ports": [443]}) not in found["auth"]["egress"]
+
+
+class TestRollouts:
+    """One policy is for old pods and new ones: what serves goes on to serve until it is replaced."""
+
+    @staticmethod
+    def llm(address: str) -> dict[str, Any]:
+        return {
+            "providers": [{"name": "p", "type": "OpenAICompatible", "baseURL": f"http://{address}:8000/v1"}],
+            "models": [{"name": "m", "deployments": [{"provider": "p", "model": "x"}]}],
+            "default": "m",
+        }
+
+    @staticmethod
+    def reached(cluster: Cluster, part: str) -> str:
+        return str(cluster.child("NetworkPolicy", f"demo-{part}")["spec"]["egress"])
+
+    def test_what_the_resource_named_before_is_reached_until_the_last_old_pod_is_gone(self) -> None:
+        cluster = Cluster(make_bot(DEV | {"llm": self.llm("192.0.2.1")})).converge()
+        cluster.edit(llm=self.llm("192.0.2.2"))
+        cluster.reconcile()
+        cluster.reconcile()
+        assert cluster.child("Deployment", "demo-chat")["metadata"]["generation"] == 2
+        for address in ("192.0.2.1/32", "192.0.2.2/32"):
+            assert self.reached(cluster, "chat").count(address) == 1
+        assert "192.0.2.2" not in self.reached(cluster, "auth")
+        cluster.settle()
+        cluster.reconcile()
+        assert "192.0.2.1/32" not in self.reached(cluster, "chat")
+
+    def test_what_the_resource_no_longer_opens_is_closed_at_once(self) -> None:
+        opened = {"egress": [{"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}]}
+        cluster = Cluster(make_bot(DEV | {"network": opened})).converge()
+        cluster.edit(network={})
+        cluster.reconcile()
+        assert "203.0.113.0" not in self.reached(cluster, "chat")
+
+    @pytest.mark.parametrize("settled", [True, False])
+    def test_a_store_that_is_to_go_is_guarded_and_reached_while_it_is_used(self, *, settled: bool) -> None:
+        cluster = Cluster(make_bot(DEV))
+        cluster.converge()
+        if not settled:
+            del cluster.children[next(name for name in cluster.children if name[0] == "ControllerRevision")]
+        cluster.edit(stores={"redis": EXTERNAL["redis"], "vectors": {"type": "PGVector"}})
+        used = {("demo-gateway", "redis"), ("demo-conversation", "weaviate")}
+        for name, _ in used:
+            old = cluster.child("Deployment", name) | {"kind": "ReplicaSet", "status": {"replicas": 1}}
+            cluster.children["ReplicaSet", name] = old | {"metadata": {"name": name}}
+        cluster.reconcile()
+        cluster.reconcile()
+        for name, store in used:
+            assert ("NetworkPolicy", f"demo-{store}") in cluster.children
+            assert f"'app.kubernetes.io/component': '{store}'" in self.reached(cluster, name.removeprefix("demo-"))
+            del cluster.children["ReplicaSet", name]
+        cluster.converge()
+        for name, store in used:
+            assert ("NetworkPolicy", f"demo-{store}") not in cluster.children
+            assert f"'app.kubernetes.io/component': '{store}'" not in self.reached(cluster, name.removeprefix("demo-"))
 
 
 def _full(rule: Manifest) -> Manifest:

@@ -41,11 +41,16 @@ def count(live: Manifest, field: str) -> int:
     return int(_status(live).get(field) or 0)
 
 
-def rolled_out(wanted: Manifest, live: Manifest | None) -> bool:
-    """Whether only pods of what is wanted are left, and at least one of them is ready."""
+def replaced(wanted: Manifest, live: Manifest | None) -> bool:
+    """Whether only pods of what is wanted are left, if any."""
     if live is None or applied_hash(wanted) != applied_hash(live) or not current(live):
         return False
-    return count(live, "updatedReplicas") == count(live, "replicas") and count(live, "readyReplicas") > 0
+    return count(live, "updatedReplicas") == count(live, "replicas")
+
+
+def rolled_out(wanted: Manifest, live: Manifest | None) -> bool:
+    """The same, and at least one of them is ready."""
+    return live is not None and replaced(wanted, live) and count(live, "readyReplicas") > 0
 
 
 def settled(wanted: Manifest, observed: Observed) -> bool:

@@ -55,7 +55,7 @@ def _stores_in_use(observed: Observed) -> set[Name]:
     running += [item for item in observed.children if item["kind"] == "Deployment"]
     sources = [source for item in running for volume in _volumes(item) for source in _sources(volume)]
     used = {source["secret"]["name"] for source in sources if "secret" in source}
-    return {(kind, name) for name in used for kind in ("Secret", "StatefulSet", "Service")}
+    return {(kind, name) for name in used for kind in ("Secret", "StatefulSet", "Service", "NetworkPolicy")}
 
 
 def _volumes(item: Manifest) -> list[Manifest]:

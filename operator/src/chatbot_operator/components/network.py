@@ -17,9 +17,10 @@ from chatbot_resource.tools import HTTP_FETCH, WEATHER
 from pydantic import BaseModel
 
 from chatbot_operator import names
-from chatbot_operator.components import cloudnativepg, postgres, redis, weaviate
+from chatbot_operator.components import cloudnativepg, postgres, redis, revisions, weaviate
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import manifest, selector
+from chatbot_operator.readiness import replaced
 from chatbot_operator.world import Manifest
 
 CALLS: Mapping[str, tuple[str, ...]] = {
@@ -80,8 +81,12 @@ PUBLIC: Manifest = {
 }
 
 
-def build(context: Context, part: str) -> list[Manifest]:
-    """The part's NetworkPolicy; none where the resource wants none."""
+def build(context: Context, part: str, running: Manifest | None = None) -> list[Manifest]:
+    """The part's NetworkPolicy; none where the resource wants none.
+
+    Args:
+        running: its Deployment as it is wanted, where it has one.
+    """
     bot = context.bot
     if bot.spec.network.policy == "Off":
         return []
@@ -89,7 +94,7 @@ def build(context: Context, part: str) -> list[Manifest]:
         "podSelector": {"matchLabels": selector(bot, part)},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [*_ingress(context, part)],
-        "egress": [*_egress(bot, part)],
+        "egress": _unlike([*_egress(bot, part), *_still_called(context, part, running)]),
     }
     return [manifest(bot, part, "NetworkPolicy", f"{bot.name}-{part}", {"spec": body})]
 
@@ -149,7 +154,7 @@ def _callers(context: Context, part: str) -> list[str]:
 def _to_postgres(bot: ChatbotDeployment) -> Manifest:
     if bot.spec.stores.postgres.mode == "External":
         return {"ports": _tcp(EXTERNAL_PORTS["postgres"])}
-    return {"to": [_pods(bot, "postgres")], "ports": _tcp(PORTS["postgres"])}
+    return _to(bot, "postgres")
 
 
 def _ingress(context: Context, part: str) -> Iterator[Manifest]:
@@ -184,7 +189,7 @@ def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
         elif called == "weaviate" and not weaviate.managed(bot):
             yield from _external_weaviate(bot)
         else:
-            yield {"to": [_pods(bot, called)], "ports": _tcp(PORTS[called])}
+            yield _to(bot, called)
     for url in dict.fromkeys(_addresses(bot, part)):
         yield from _address(url, bot.metadata.namespace)
     if part in SCRAPED:
@@ -192,6 +197,21 @@ def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
     # Models are in the world, unless the resource says what may be reached; http_fetch's hosts have unknown addresses.
     if part == "chat" and (HTTP_FETCH in bot.spec.tools.enabled or not bot.spec.network.egress):
         yield PUBLIC
+
+
+def _still_called(context: Context, part: str, running: Manifest | None) -> Iterator[Manifest]:
+    """What pods that wait to be replaced go on calling, whatever the resource names now: one policy is for old and new.
+
+    That is what had settled last; of what has never settled, the stores that are kept for it.
+    """
+    live = context.observed.child("Deployment", running["metadata"]["name"]) if running else None
+    if running is None or live is None or replaced(running, live):
+        return
+    before = revisions.before(context)
+    yield from _egress(before, part) if before else ()
+    for store in ("redis", "weaviate"):
+        if store in CALLS[part] and context.observed.child("StatefulSet", f"{context.bot.name}-{store}"):
+            yield _to(context.bot, store)
 
 
 def _sentinels(bot: ChatbotDeployment, store: str) -> tuple[int, ...]:
@@ -253,6 +273,15 @@ def _pods(bot: ChatbotDeployment, part: str) -> Manifest:
     if part == "postgres" and cloudnativepg.used(bot):
         return {"podSelector": {"matchLabels": {cloudnativepg.CLUSTER: names.child(bot.name, "postgres")}}}
     return {"podSelector": {"matchLabels": selector(bot, part)}}
+
+
+def _to(bot: ChatbotDeployment, part: str) -> Manifest:
+    return {"to": [_pods(bot, part)], "ports": _tcp(PORTS[part])}
+
+
+def _unlike(rules: list[Manifest]) -> list[Manifest]:
+    """Each once."""
+    return [rule for position, rule in enumerate(rules) if rule not in rules[:position]]
 
 
 def _tcp(ports: Iterable[int]) -> list[Manifest]:

@@ -152,6 +152,15 @@ def _rendered(bot: ChatbotDeployment, settled: Manifest, settings: Settings, giv
     return Effective(_before(bot, data["spec"]), told, given_up)
 
 
+def before(context: Context) -> ChatbotDeployment | None:
+    """What ran when everything had settled last; None where that is not known."""
+    settled = latest(context.observed)
+    try:
+        return _of(context.bot, settled["data"]["spec"]) if settled else None
+    except (ValidationError, KeyError):  # written by an operator that knew other fields
+        return None
+
+
 def _before(bot: ChatbotDeployment, spec: Manifest) -> ChatbotDeployment:
     """What ran before, but for what becomes of the data, who may sign up, and who reaches what."""
     now = bot.spec
