@@ -86,7 +86,7 @@ class TestWhoIsNamed:
         await applier.settle(wanted, None)
         for turn in range(5):
             server.write(copy.deepcopy(theirs), manager)
-            server.live["metadata"]["resourceVersion"] = f"theirs {turn}"
+            server.live["metadata"]["resourceVersion"] = str(100 + turn)
             try:
                 told.append(await applier.settle(wanted, server.live))
             except Fought as fought:
@@ -118,10 +118,43 @@ class TestWhoIsNamed:
         assert await again.settle(deployment("chat:2"), late) is True
         assert await again.settle(deployment("chat:2"), late) is True, "it has not seen the last write"
 
+    @pytest.mark.parametrize("theirs", [without_hash(deployment("chat:0")), deployment("chat:0")])
+    async def test_is_excused_once_after_a_restart(self, applier: Applier, server: Server, theirs: Manifest) -> None:
+        """What is there then may be of an earlier release, or of before an edit; what is written again is not."""
+        server.write(copy.deepcopy(theirs), "kubectl-replace")
+        assert await applier.settle(deployment("chat:1"), server.live) is True
+        told = await self.fights(applier, server, theirs, "kubectl-replace")
+        assert [type(one) for one in told] == [Taken] * 3 + [str] * 2
+
+    async def test_is_who_applies_what_was_ours_before_an_edit(self, applier: Applier, server: Server) -> None:
+        """Hash and all, as somebody has exported it."""
+        await applier.settle(deployment("chat:0"), None)
+        exported = copy.deepcopy(server.live)
+        told = await self.fights(applier, server, exported, "argocd-controller")
+        assert [getattr(one, "manager", one) for one in told[:3]] == ["argocd-controller"] * 3
+        assert all("is changed by argocd-controller" in one for one in told[3:])
+
+    async def test_is_nobody_where_an_answer_was_lost(self, applier: Applier, server: Server) -> None:
+        await applier.settle(deployment("chat:0"), None)
+        before, apply = server.live, server.apply
+
+        async def lost(body: Manifest, manager: str = names.FIELD_MANAGER) -> Manifest:
+            await apply(body, manager)
+            raise TimeoutError
+
+        server.apply = lost  # type: ignore[method-assign]
+        with pytest.raises(TimeoutError):
+            await applier.settle(deployment("chat:1"), before)
+        server.apply = apply  # type: ignore[method-assign]
+        for live in (server.live, before):
+            again = copy.copy(applier)
+            again._doings = copy.deepcopy(applier._doings)
+            assert await again.settle(deployment("chat:2"), live) is True
+
     async def test_is_forgotten_with_what_was_deleted(self, applier: Applier, server: Server) -> None:
         await self.fights(applier, server, without_hash(deployment("chat:0")), "kubectl-replace")
         applier.forget("team", [CHILD[::2]])
-        for known in (applier._settled, applier._kept, applier._sent, applier._fights._fights):
+        for known in (applier._settled, applier._kept, applier._doings, applier._fights._fights):
             assert CHILD not in known
 
 
