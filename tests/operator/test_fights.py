@@ -101,6 +101,20 @@ class TestWhoIsNamed:
         assert [getattr(one, "manager", one) for one in told[:3]] == ["kubectl-replace"] * 3
         assert all("is changed by kubectl-replace" in one for one in told[3:])
 
+    async def test_is_not_who_has_scaled_it_since(self, applier: Applier, server: Server) -> None:
+        theirs, wanted = without_hash(deployment("chat:1")), deployment("chat:1")
+        await applier.settle(wanted, None)
+        server.write(theirs, "kubectl-replace")
+        scaled = {"manager": "kube-controller-manager", "operation": "Update", "subresource": "scale"}
+        scaled |= {"time": "2026-11-21T07:00:00Z"}
+        fields = {"fieldsV1": {"f:spec": {"f:replicas": {}}}}
+        server.live["metadata"]["managedFields"].append(scaled | fields)
+        taken = await applier.settle(
+            wanted, server.live | {"metadata": server.live["metadata"] | {"resourceVersion": "9"}}
+        )
+        assert isinstance(taken, Taken)
+        assert taken.manager == "kubectl-replace"
+
     async def test_is_another_release_that_watches_the_same_namespace(self, applier: Applier, server: Server) -> None:
         told = await self.fights(applier, server, deployment("chat:2"), names.FIELD_MANAGER)
         assert all(isinstance(one, Taken) for one in told[:3])
