@@ -5,9 +5,10 @@ from typing import Any, cast
 
 import pytest
 from chatbot_operator import names
-from chatbot_operator.applying import Applier
+from chatbot_operator.applying import Applier, NameTaken
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.metadata import manifest
+from chatbot_operator.faults import Conflict
 from chatbot_operator.fights import Fought, Taken
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.world import Manifest
@@ -44,6 +45,9 @@ class Server:
     async def patch(self, _: str, __: str, ___: str, body: Manifest) -> Manifest:
         self.patched.append(body)
         return self.live
+
+    async def list(self, *_: Any, **__: Any) -> list[Manifest]:
+        return [self.live]
 
     def write(self, body: Manifest, manager: str, operation: str = "Update") -> None:
         """As a PUT does it: all of it is the manager's now."""
@@ -170,6 +174,35 @@ class TestWhoIsNamed:
         applier.forget("team", [CHILD[::2]])
         for known in (applier._settled, applier._kept, applier._doings, applier._fights._fights):
             assert CHILD not in known
+
+
+class TestConflict:
+    """Somebody was faster: what is there by now is judged like what was there before."""
+
+    @pytest.fixture
+    async def before(self, applier: Applier, server: Server, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+        """What was observed, of a server that takes no more applies."""
+        await applier.settle(deployment("chat:1"), None)
+
+        async def refuse(*_: Any) -> Manifest:
+            raise Conflict("it was changed meanwhile")
+
+        monkeypatch.setattr(server, "apply", refuse)
+        return server.live
+
+    async def test_what_is_right_by_then_is_not_applied_again(
+        self, applier: Applier, server: Server, before: Manifest
+    ) -> None:
+        server.write(deployment("chat:2"), names.FIELD_MANAGER, "Apply")
+        assert await applier.settle(deployment("chat:2"), before) is False
+
+    async def test_what_is_anothers_by_then_is_left_alone(
+        self, applier: Applier, server: Server, before: Manifest
+    ) -> None:
+        theirs = [{"uid": "2", "kind": "Other", "controller": True}]
+        server.write(before | {"metadata": before["metadata"] | {"ownerReferences": theirs}}, "other")
+        with pytest.raises(NameTaken, match="still belongs to another owner"):
+            await applier.settle(deployment("chat:2"), before)
 
 
 class TestKeptOtherwise:

@@ -75,6 +75,14 @@ class Applier:
             except Conflict:
                 live = await self._foreign(wanted)
                 self._doings.pop(identify(wanted), None)
+        try:
+            return await self._bring(wanted, live)
+        except Conflict:
+            # Its own controller writes what it observes, most often while it acts on the very edit that is to go.
+            return await self._bring(wanted, await self._foreign(wanted))
+
+    async def _bring(self, wanted: Manifest, live: Manifest) -> bool | Taken:
+        """Whatever is to be done about what is there."""
         if wanted["kind"] != DISK:  # which belongs to its StatefulSet, or to nobody
             _refuse_others(wanted, live, self.owner)
         child, metadata = identify(wanted), live["metadata"]
@@ -94,12 +102,7 @@ class Applier:
             if left := await self._cluster.delete(live, "Orphan"):
                 self._answers.append(left)
             return True
-        try:
-            return await self._take_back(child, wanted, live, moved)
-        except Conflict:
-            # Its own controller writes what it observes, most often while it acts on the very edit that is to go.
-            live = await self._foreign(wanted)
-            return await self._take_back(child, wanted, live, changes(wanted, live))
+        return await self._take_back(child, wanted, live, moved)
 
     def answers(self) -> list[Manifest]:
         """What was written since this was asked last, as the API server has it now."""

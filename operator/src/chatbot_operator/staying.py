@@ -35,7 +35,6 @@ def wanted(steps: Iterable[Step], observed: Observed) -> set[Name]:
     waiting = {part for step in steps if step.blocked for part in PARTS[step.name]}
     named = {_name(item) for step in steps for item in step.manifests}
     kept = {_name(item) for item in observed.children if component_of(item) in waiting} | keep(observed)
-    kept |= lost_status.evidence(observed)
     return (named | kept) - {name for step in steps for name in step.anew}
 
 
