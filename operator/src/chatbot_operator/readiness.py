@@ -159,8 +159,8 @@ def _suspended(live: Manifest) -> Blocked | None:
     """A queue such as Kueue's makes it wait for its turn, or a person does."""
     if not live["spec"].get("suspend"):
         return None
-    name = live["metadata"]["name"]
-    way = f'kubectl patch job {name} --type merge -p \'{{"spec":{{"suspend":false}}}}\''
+    name, namespace = live["metadata"]["name"], live["metadata"]["namespace"]
+    way = f'kubectl patch job {name} -n {namespace} --type merge -p \'{{"spec":{{"suspend":false}}}}\''
     return Blocked(Reason.MIGRATING, f"Job {name} is suspended: wait for the queue that holds it, or {way}")
 
 
@@ -224,8 +224,11 @@ def _overdue(live: Manifest) -> Blocked | None:
 
 def _failed_job(live: Manifest, tried: Iterable[Manifest]) -> Blocked:
     name, why = live["metadata"]["name"], (_condition(live, "Failed") or {}).get("message", "")
-    todo = f"Read kubectl logs job/{name}. Mended in the resource or in a Secret, it is tried again; else after "
-    todo += f"kubectl delete job {name}."
+    there = f"-n {live['metadata']['namespace']}"
+    todo = (
+        f"Read kubectl logs job/{name} {there}. Mended in the resource or in a Secret, it is tried again; else after "
+    )
+    todo += f"kubectl delete job {name} {there}."
     text = f"Job {name} gave up ({why}).{last_end(tried)} {todo}"
     return Blocked(Reason.MIGRATION_FAILED, text)
 
