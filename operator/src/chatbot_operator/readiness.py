@@ -225,10 +225,8 @@ def _overdue(live: Manifest) -> Blocked | None:
 def _failed_job(live: Manifest, tried: Iterable[Manifest]) -> Blocked:
     name, why = live["metadata"]["name"], (_condition(live, "Failed") or {}).get("message", "")
     there = f"-n {live['metadata']['namespace']}"
-    todo = (
-        f"Read kubectl logs job/{name} {there}. Mended in the resource or in a Secret, it is tried again; else after "
-    )
-    todo += f"kubectl delete job {name} {there}."
+    todo = f"Read kubectl logs job/{name} {there}. Mended in the resource or in a Secret, it is tried again; else "
+    todo += f"after kubectl delete job {name} {there}."
     text = f"Job {name} gave up ({why}).{last_end(tried)} {todo}"
     return Blocked(Reason.MIGRATION_FAILED, text)
 

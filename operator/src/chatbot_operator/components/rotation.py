@@ -41,8 +41,8 @@ SEALED = (
     "Secret {secret} is immutable, so its keys cannot be rotated. Make it anew with the same keys, while nothing else "
     "does: kubectl chatbot pause {bot} -n {namespace} && cd $(mktemp -d) && kubectl get secret {secret} -n {namespace} "
     "-o yaml | sed '/^immutable: true$/d' > keys.yaml && kubectl replace --force -f keys.yaml && rm keys.yaml && "
-    "kubectl chatbot resume {bot} -n {namespace}. If something refuses it, keys.yaml alone has the keys: mend that, and "
-    "go on from kubectl replace"
+    "kubectl chatbot resume {bot} -n {namespace}. If something refuses it, keys.yaml alone has the keys: mend that, "
+    "and go on from kubectl replace"
 )
 SKEW = datetime.timedelta(minutes=5)
 """How far one API server's clock may be ahead of another's, see clock.py."""
