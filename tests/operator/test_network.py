@@ -79,6 +79,9 @@ class TestPolicies:
 
     def test_off_has_none(self) -> None:
         assert policies(DEV | {"network": {"policy": "Off"}}) == {}
+        cluster = Cluster(make_bot(DEV)).converge()
+        cluster.edit(network={"policy": "Off"})
+        assert not [name for kind, name in cluster.converge().children if kind == "NetworkPolicy"]
 
     def test_only_chat_reaches_the_world(self) -> None:
         outward = {part for part, policy in policies(DEV).items() if addresses.PUBLIC in policy.get("egress", [])}

@@ -34,7 +34,9 @@ def wanted(steps: Iterable[Step], observed: Observed) -> set[Name]:
     steps = list(steps)
     waiting = {part for step in steps if step.blocked for part in PARTS[step.name]}
     named = {_name(item) for step in steps for item in step.manifests}
-    kept = {_name(item) for item in observed.children if component_of(item) in waiting} | keep(observed)
+    kept = {_name(item) for item in observed.children if component_of(item) in waiting}
+    # A store that is to stay has a policy if the resource wants one.
+    kept |= keep(observed) - {("NetworkPolicy", name) for kind, name in named if kind == "StatefulSet"}
     return (named | kept) - {name for step in steps for name in step.anew}
 
 
