@@ -127,6 +127,20 @@ class TestMaking:
         problem(await program.revoke(made["id"]), 403, "forbidden")
         problem(await auth.me(program.token), 403, "forbidden")
 
+    async def test_needs_a_session_that_goes_on(self, auth: Auth) -> None:
+        pair = (await auth.register()).json()
+        ada = Owner(auth, pair["access_token"])
+        made = (await ada.make()).json()
+        await auth.post("logout", {"refresh_token": pair["refresh_token"]})
+        problem(await ada.make(name="another"), 401, "unauthenticated")
+        assert await token_of(auth, made["key"]), "what was made before goes on"
+
+    async def test_needs_a_session_that_was_not_stolen(self, auth: Auth) -> None:
+        pair = (await auth.register()).json()
+        thief = Owner(auth, (await auth.refresh(pair["refresh_token"])).json()["access_token"])
+        problem(await auth.refresh(pair["refresh_token"]), 401, "unauthenticated")
+        problem(await thief.make(), 401, "unauthenticated")
+
 
 class TestRevoking:
     async def test_ends_a_key(self, auth: Auth) -> None:
