@@ -21,6 +21,7 @@ from websockets.asyncio.client import connect
 
 from tests.auth.running import PASSWORD, auth_settings, new_email
 from tests.chat.running import Chat, running
+from tests.chat.test_embeddings import MODEL as EMBEDDINGS
 from tests.conversation.running import eventually
 from tests.gateway.support import gateway
 from tests.support.identity import BOT, Keys
@@ -84,10 +85,11 @@ class TestOpenAI:
             assert "Hello there" in "".join(pieces)
             said = await client.responses.create(model="echo", input="Hello there")
             assert "Hello there" in said.output_text
+            await client.embeddings.create(model=EMBEDDINGS, input="Hello there")
 
         async def entered() -> bool:
-            rows = await sql.fetch("SELECT key_id FROM ledger WHERE key_id = $1", UUID(made["id"]))
-            return len(rows) == 3
+            rows = await sql.fetch("SELECT model FROM ledger WHERE key_id = $1", UUID(made["id"]))
+            return sorted(row["model"] for row in rows) == [EMBEDDINGS, "echo", "echo", "echo"]
 
         assert await eventually(entered)
 

@@ -123,6 +123,11 @@ class Account:
             return
         self.spent = self.so_far = self._with(usage, said)
 
+    def estimate(self, usage: Usage) -> None:
+        """Who was asked last has used so much until now: it speaks of nothing, and counts nothing either."""
+        if self._asked:
+            self.spent = self._marked(spent_of(self._asked[0], usage, estimated=True))
+
     def _with(self, usage: Usage | None, said: int) -> Spent | None:
         """What was spent, and this by who was asked last."""
         if self._asked is None:
