@@ -15,7 +15,10 @@ import pytest
 from chatbot_auth.__main__ import MIGRATIONS
 from chatbot_auth.main import create_app as create_auth
 from chatbot_common.database import migrate
-from chatbot_gateway.api_keys import KEPT_SECONDS, NO_KEYS
+from chatbot_common.errors import TooManyRequests
+from chatbot_common.http import service_client
+from chatbot_common.identity import ServiceIdentity
+from chatbot_gateway.api_keys import KEPT_SECONDS, NO_KEYS, ApiKeys, WrongKey
 from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import ConnectionClosed
 
@@ -102,6 +105,17 @@ async def world(keys: Keys, redis_url: str, shared: tuple[Counted, str], **chang
 async def there(keys: Keys, redis_url: str, shared_auth: tuple[Counted, str], auth: Counted) -> AsyncIterator[World]:
     async with world(keys, redis_url, shared_auth) as found:
         yield found
+
+
+@contextlib.asynccontextmanager
+async def door_keys(keys: Keys, auth_url: str, kept_seconds: float = KEPT_SECONDS) -> AsyncIterator[ApiKeys]:
+    """What the gateway knows of keys, without the gateway around it."""
+    identity = ServiceIdentity("gateway", keys.services["gateway"].private_text, {})
+    found = ApiKeys(service_client(auth_url, identity, "auth"), kept_seconds)
+    try:
+        yield found
+    finally:
+        await found.close()
 
 
 class TestPasses:
@@ -191,6 +205,34 @@ class TestRefused:
             assert all(int(guess.headers["retry-after"]) > 0 for guess in guesses[4:])
             assert auth.exchanges == 1 + 5
             assert (await there.ask(key)).status_code == 200, "known already, so nothing that can be guessed"
+
+    async def test_guesses_however_long_and_never_a_key_in_use(
+        self, keys: Keys, there: World, shared_auth: tuple[Counted, str]
+    ) -> None:
+        made, unused = await there.key(), await there.key(name="unused")
+        async with door_keys(keys, shared_auth[1], kept_seconds=0.2) as at_door:
+            for _ in range(8):
+                at_door.bar("here")
+                assert await at_door.token(made["key"], "here")
+                await asyncio.sleep(0.1)
+            assert there.auth.exchanges > 2, "else it was only remembered"
+            with pytest.raises(TooManyRequests):
+                await at_door.token(unused["key"], "here")
+            assert await at_door.token(unused["key"], "elsewhere")
+            await there.bot.client.delete(f"{PATH}/{made['id']}", headers=there.session)
+            await asyncio.sleep(0.25)
+            at_door.bar("here")
+            with pytest.raises(WrongKey):
+                await at_door.token(made["key"], "here")
+
+    async def test_no_key_for_wrong_tokens_from_the_same_address(
+        self, keys: Keys, redis_url: str, shared_auth: tuple[Counted, str]
+    ) -> None:
+        few = {"per_minute": 5, "per_hour": 1000, "per_day": 10_000}
+        async with world(keys, redis_url, shared_auth, limits=few) as there:
+            key = (await there.key())["key"]
+            assert [(await there.ask("expired")).status_code for _ in range(8)] == [401] * 4 + [429] * 4
+            assert (await there.ask(key)).status_code == 200
 
 
 class TestAuthAway:

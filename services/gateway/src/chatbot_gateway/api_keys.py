@@ -26,6 +26,11 @@ CALL_SECONDS = 5.0
 ADDRESSES = 10_000
 
 
+class WrongKey(Unauthenticated):
+    def __init__(self) -> None:
+        super().__init__("This API key is not valid: it was revoked, has expired, or is mistyped.")
+
+
 class ApiKeys:
     """Args:
     auth: is asked for the tokens; closed with this.
@@ -37,6 +42,8 @@ class ApiKeys:
         self._tokens = Verified[str]()
         self._wrong = Verified[bool]()
         """Apart from those that are right, which guesses must not push out."""
+        self._right = Verified[bool]()
+        """Keys that were right a while ago: no guesses, whoever else guesses behind the same address."""
         self._asking: dict[str, asyncio.Task[str | None]] = {}
         self._barred: OrderedDict[str, float] = OrderedDict()
 
@@ -44,23 +51,23 @@ class ApiKeys:
         """What stands for the key.
 
         Raises:
-            Unauthenticated: there is no such key, or not any more.
-            TooManyRequests: wrong keys have used up the limits of this address, and whether this one is right would
-                have to be asked.
+            WrongKey: there is no such key, or not any more.
+            TooManyRequests: wrong keys have used up the limits of this address, and this one was not right a while ago.
             Unavailable: auth did not answer.
         """
         if known := self._tokens.get(key):
             return known
         token = None
         if not self._wrong.get(key):
-            self._refuse_barred(address)
+            if not self._right.get(key):
+                self._refuse_barred(address)
             token = await self._asked(key)
         if token is None:
-            raise Unauthenticated("This API key is not valid: it was revoked, has expired, or is mistyped.")
+            raise WrongKey
         return token
 
     def bar(self, address: str) -> None:
-        """Its limits are used up: for some seconds, auth is not asked for who comes from there."""
+        """Its limits are used up: for some seconds, auth is not asked of keys from there that may be guesses."""
         self._barred[address] = time.monotonic() + self._kept_seconds
         self._barred.move_to_end(address)
         if len(self._barred) > ADDRESSES:
@@ -102,6 +109,7 @@ class ApiKeys:
             self._wrong.put(key, True, until)
         else:
             self._tokens.put(key, token, min(until, told["expires_at"]))
+            self._right.put(key, True, told["expires_at"])
         return token
 
     async def _told(self, body: dict[str, str]) -> dict[str, Any]:
