@@ -15,10 +15,11 @@ import pytest
 from chatbot_auth.__main__ import MIGRATIONS
 from chatbot_auth.main import create_app as create_auth
 from chatbot_common.database import migrate
-from chatbot_common.errors import TooManyRequests
+from chatbot_common.errors import TooManyRequests, Unavailable
 from chatbot_common.http import service_client
 from chatbot_common.identity import ServiceIdentity
-from chatbot_gateway.api_keys import KEPT_SECONDS, NO_KEYS, ApiKeys, WrongKey
+from chatbot_gateway import api_keys
+from chatbot_gateway.api_keys import KEPT_SECONDS, NO_KEYS, TOGETHER, ApiKeys, WrongKey
 from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import ConnectionClosed
 
@@ -35,18 +36,28 @@ NOBODYS = "sk-" + "x" * 43
 
 @dataclass
 class Counted:
-    """An app that tells how often it was asked for what, and hangs up on everybody while it is `away`."""
+    """An app that tells how often it was asked for what, and by how many at once. It takes `seconds` longer than it
+    would, and hangs up on everybody while it is `away`."""
 
     app: ASGIApp
     paths: list[str] = field(default_factory=list)
     away: bool = False
+    seconds: float = 0.0
+    now: int = 0
+    most: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             self.paths.append(scope["path"])
             if self.away:
                 raise ConnectionAbortedError("told to be away")
-        await self.app(scope, receive, send)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(self.seconds)
+            await self.app(scope, receive, send)
+        finally:
+            self.now -= 1
 
     @property
     def exchanges(self) -> int:
@@ -66,8 +77,9 @@ def shared_auth(keys: Keys, postgres: Postgres) -> Iterator[tuple[Counted, str]]
 def auth(shared_auth: tuple[Counted, str]) -> Iterator[Counted]:
     counted = shared_auth[0]
     counted.paths.clear()
+    counted.most = 0
     yield counted
-    counted.away = False
+    counted.away, counted.seconds = False, 0.0
 
 
 @dataclass
@@ -216,6 +228,7 @@ class TestRefused:
                 assert await at_door.token(made["key"], "here")
                 await asyncio.sleep(0.1)
             assert there.auth.exchanges > 2, "else it was only remembered"
+            at_door.bar("here")
             with pytest.raises(TooManyRequests):
                 await at_door.token(unused["key"], "here")
             assert await at_door.token(unused["key"], "elsewhere")
@@ -224,6 +237,33 @@ class TestRefused:
             at_door.bar("here")
             with pytest.raises(WrongKey):
                 await at_door.token(made["key"], "here")
+
+    async def test_guesses_all_at_once_a_few_at_a_time(
+        self, keys: Keys, there: World, shared_auth: tuple[Counted, str]
+    ) -> None:
+        used, unused = await there.key(), await there.key(name="unused")
+        async with door_keys(keys, shared_auth[1], kept_seconds=0.1) as at_door:
+            await at_door.token(used["key"], "here")
+            await asyncio.sleep(0.1)
+            there.auth.seconds = 0.2
+            guesses = [asyncio.create_task(at_door.token(f"{NOBODYS}{number}", "here")) for number in range(40)]
+            await asyncio.sleep(0.05)
+            assert await at_door.token(used["key"], "here")
+            assert await at_door.token(unused["key"], "elsewhere")
+            assert not guesses[-1].done(), "else nothing was waited for"
+            answers = await asyncio.gather(*guesses, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {WrongKey}
+        assert there.auth.most <= TOGETHER + 2
+
+    async def test_guesses_that_wait_as_long_as_for_auth(
+        self, keys: Keys, there: World, shared_auth: tuple[Counted, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(api_keys, "CALL_SECONDS", 0.2)
+        there.auth.seconds = 1.0
+        async with door_keys(keys, shared_auth[1]) as at_door, asyncio.timeout(1.5):
+            asking = (at_door.token(f"{NOBODYS}{number}", "here") for number in range(80))
+            answers = await asyncio.gather(*asking, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {Unavailable}
 
     async def test_no_key_for_wrong_tokens_from_the_same_address(
         self, keys: Keys, redis_url: str, shared_auth: tuple[Counted, str]
