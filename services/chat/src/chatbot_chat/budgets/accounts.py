@@ -12,6 +12,7 @@ from chatbot_common.identity import ApiKey
 
 from chatbot_chat.budgets.counters import Hold
 from chatbot_chat.budgets.prices import Spent, estimate_of, spent_of
+from chatbot_chat.budgets.windows import PriceUnknown, counts_cost
 from chatbot_chat.providers import SPEECH, Chosen, ModelEvent, ModelRequest, ToolCall, Usage
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import BYTES_PER_TOKEN
@@ -60,10 +61,12 @@ class Account:
         return self._budgets.bounded or bool(self.key and self.key.budget)
 
     async def admit(self, model: ModelSettings, request: ModelRequest) -> None:
-        """Hold what asking this model may cost, beside what was spent. Raises `BudgetUsedUp`."""
+        """Hold what asking this model may cost, beside what was spent. Raises `BudgetUsedUp`, `PriceUnknown`."""
         await self.admit_estimated(model, lambda: estimate_of(request))
 
     async def admit_estimated(self, model: ModelSettings, estimate: Callable[[], Usage]) -> None:
+        if self.key and model.prices is None and counts_cost(self.key):
+            raise PriceUnknown(model.name, self.key)
         self._asked = model, cache(estimate)
         if not self.bounded:
             return
