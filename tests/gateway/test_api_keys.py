@@ -163,6 +163,14 @@ class TestPasses:
         assert {response.status_code for response in found} == {200}
         assert there.auth.exchanges == 1
 
+    async def test_and_does_not_take_auths_time_for_the_gateways(self, there: World) -> None:
+        key = (await there.key())["key"]
+        there.auth.seconds = 0.5
+        asked = await there.ask(key)
+        assert asked.status_code == 200
+        assert there.auth.exchanges == 1
+        assert float(asked.headers["server-timing"].removeprefix("gw;dur=")) < 400
+
     async def test_spends_its_owners_limits(self, keys: Keys, redis_url: str, shared_auth: tuple[Counted, str]) -> None:
         few = {"per_minute": 3, "per_hour": 1000, "per_day": 10_000}
         async with world(keys, redis_url, shared_auth, limits=few) as there:

@@ -66,14 +66,14 @@ class Door:
         """
         _refuse_ambiguous(scope["path"])
         try:
-            subject = await self._subject(scope)
+            subject = await self._subject(scope, current)
         except Unauthenticated as refusal:
             # Guessing costs the guesser's address, before the answer says that the guess was wrong.
             await self._spend_guess(scope, current, of_key=isinstance(refusal, WrongKey))
             raise
         await self._spend(subject, scope, current)
 
-    async def _subject(self, scope: Scope) -> str:
+    async def _subject(self, scope: Scope, current: Exchange) -> str:
         if (scope["method"], scope["path"]) in ANONYMOUS:
             _authorise(scope, None)
             return _address(scope)
@@ -82,7 +82,7 @@ class Door:
         if token is None:
             raise Unauthenticated("Send one access token or API key: 'Authorization: Bearer <token>'.")
         if token.startswith(PREFIX):
-            token = await self.keys.token(token, _address(scope))
+            token = await current.awaits(self.keys.token(token, _address(scope)))
             _authorise(scope, token)
         user = await self.users.verify(token)
         return f"user:{user.id}"
