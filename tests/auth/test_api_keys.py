@@ -95,6 +95,7 @@ class TestMaking:
             ({"scopes": []}, "/scopes"),
             ({"scopes": ["everything"]}, "/scopes/0"),
             ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
+            ({"expires_at": "9999-12-31T23:59:59-10:00"}, "/expires_at"),
             ({"budget": {"tokens_per_day": 0}}, "/budget/tokens_per_day"),
             ({"budget": {"tokens_per_day": 9, "tokens_per_month": 5}}, "/budget"),
             ({"budget": {"cost_per_day": "-1"}}, "/budget/cost_per_day"),

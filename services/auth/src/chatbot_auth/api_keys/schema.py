@@ -59,7 +59,13 @@ class NewKeyRequest(RequestModel):
     @field_validator("expires_at")
     @classmethod
     def _to_come(cls, value: datetime | None) -> datetime | None:
-        if value is not None and value <= datetime.now(UTC):
+        if value is None:
+            return None
+        try:
+            value = value.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("no calendar has this moment in UTC; leave it out for a key that never expires") from None
+        if value <= datetime.now(UTC):
             raise ValueError("this moment has passed; a key expires in the future, or never")
         return value
 
