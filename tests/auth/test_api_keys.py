@@ -113,6 +113,21 @@ class TestMaking:
         assert (await ada.revoke(first["id"])).status_code == 204
         assert (await ada.make(name="CI")).status_code == 201
 
+    async def test_takes_the_place_of_one_that_has_expired(
+        self, keys: Keys, postgres: Postgres, own_database: str
+    ) -> None:
+        async with running(keys, postgres.url(own_database)) as auth:
+            ada = await owner(auth)
+            ends = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+            old = [(await ada.make(name=f"key {number}", expires_at=ends)).json()["id"] for number in range(20)]
+            assert len(old) == 20
+            problem(await ada.make(name="another"), 409, "too-many-keys")
+            problem(await ada.make(name="key 1"), 409, "too-many-keys")
+            await _change(postgres, own_database, "UPDATE api_keys SET expires_at = now() - interval '1 second'")
+            assert {key["id"] for key in await ada.list()} == set(old)
+            made = (await ada.make(name="key 1")).json()
+            assert [key["id"] for key in await ada.list()] == [made["id"]]
+
     async def test_ends_at_twenty_also_at_once(self, auth: Auth) -> None:
         ada = await owner(auth)
         responses = await asyncio.gather(*(ada.make(name=f"key {number}") for number in range(23)))

@@ -51,6 +51,7 @@ class ApiKeys:
             # After the lock, so that it sees what whoever held the account until now has ended.
             if not await sessions.is_live(session, user.session_id):
                 raise Unauthenticated("You are signed out; sign in again.")
+            await store.revoke_expired(session, user.id)  # they hold neither a name nor a place
             held = await store.of_user(session, user.id)
             if len(held) >= PER_USER:
                 raise TooManyKeys(f"You have {PER_USER} API keys; revoke one before you make another.")
