@@ -41,6 +41,7 @@ class Counted:
 
     app: ASGIApp
     paths: list[str] = field(default_factory=list)
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     away: bool = False
     seconds: float = 0.0
     now: int = 0
@@ -49,6 +50,7 @@ class Counted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             self.paths.append(scope["path"])
+            self.headers += scope["headers"]
             if self.away:
                 raise ConnectionAbortedError("told to be away")
         self.now += 1
@@ -77,6 +79,7 @@ def shared_auth(keys: Keys, postgres: Postgres) -> Iterator[tuple[Counted, str]]
 def auth(shared_auth: tuple[Counted, str]) -> Iterator[Counted]:
     counted = shared_auth[0]
     counted.paths.clear()
+    counted.headers.clear()
     counted.most = 0
     yield counted
     counted.away, counted.seconds = False, 0.0
@@ -153,8 +156,10 @@ class TestPasses:
         out, err = capfd.readouterr()
         told = caplog.text + out + err
         assert "API keys cannot be checked" in told, "else nothing was looked at"
+        assert "/api/v1/auth/logout" in there.auth.paths
         for secret in (key, key[:-1], NOBODYS):
             assert secret not in told
+            assert secret not in str(there.auth.headers)
             assert not [seen for seen in there.seen if secret in json.dumps(seen.headers) + seen.path + seen.query]
 
     async def test_for_many_questions_by_one_exchange(self, there: World) -> None:
