@@ -318,10 +318,11 @@ class TestSocket:
         ticket = await there.bot.client.post("/api/v1/chat/ws-ticket", headers={"Authorization": f"Bearer {key}"})
         assert problem(ticket)["detail"] == NO_KEYS
 
-    async def test_passes_none_on(self, there: World) -> None:
+    @pytest.mark.parametrize("blank", ["", " "])
+    async def test_passes_none_on(self, there: World, blank: str) -> None:
         async with socket(there.bot.url, additional_headers=there.session) as connection:
             await connection.recv()
-            await connection.send(json.dumps({"type": "auth", "token": NOBODYS}))
+            await connection.send(json.dumps({"type": "auth", "token": blank + NOBODYS}))
             with contextlib.suppress(ConnectionClosed):
                 assert NOBODYS not in str(await connection.recv())
             assert (await end_of(connection))[0] == 4403
