@@ -236,6 +236,7 @@ class TestRefused:
     ) -> None:
         made, unused = await there.key(), await there.key(name="unused")
         async with door_keys(keys, shared_auth[1], kept_seconds=0.2) as at_door:
+            await at_door.token(made["key"], "here")
             for _ in range(8):
                 at_door.bar("here")
                 assert await at_door.token(made["key"], "here")
