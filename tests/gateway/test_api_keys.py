@@ -170,11 +170,11 @@ class TestPasses:
 
     async def test_and_does_not_take_auths_time_for_the_gateways(self, there: World) -> None:
         key = (await there.key())["key"]
-        there.auth.seconds = 0.5
+        there.auth.seconds = 1.5
         asked = await there.ask(key)
         assert asked.status_code == 200
         assert there.auth.exchanges == 1
-        assert float(asked.headers["server-timing"].removeprefix("gw;dur=")) < 400
+        assert float(asked.headers["server-timing"].removeprefix("gw;dur=")) < 1200
 
     async def test_spends_its_owners_limits(self, keys: Keys, redis_url: str, shared_auth: tuple[Counted, str]) -> None:
         few = {"per_minute": 3, "per_hour": 1000, "per_day": 10_000}
@@ -274,8 +274,8 @@ class TestRefused:
     ) -> None:
         monkeypatch.setattr(api_keys, "CALL_SECONDS", 0.2)
         there.auth.seconds = 1.0
-        async with door_keys(keys, shared_auth[1]) as at_door, asyncio.timeout(1.5):
-            asking = (at_door.token(f"{NOBODYS}{number}", "here") for number in range(80))
+        async with door_keys(keys, shared_auth[1]) as at_door, asyncio.timeout(3):
+            asking = (at_door.token(f"{NOBODYS}{number}", "here") for number in range(200))
             answers = await asyncio.gather(*asking, return_exceptions=True)
         assert {type(answer) for answer in answers} == {Unavailable}
 
