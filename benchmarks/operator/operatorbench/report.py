@@ -59,6 +59,7 @@ ROWS: Sequence[tuple[str, str, Show]] = (
     ("  API calls in 60 s", "", calls("idle_calls")),
     ("memory when idle", "< 400 MB", megabytes("memory", "idle_memory")),
     ("  at its highest", "< 400 MB", megabytes("memory_peak", "restart_memory_peak")),
+    ("processors taken by others of the host", "0", percent("taken_by_others")),
 )
 
 
@@ -69,6 +70,17 @@ def with_resyncs(found: Figures) -> float:
 
 def _cpus(found: Figures) -> str:
     return f"{found['create_operator_cpu']:.0f} / {found['create_server_cpu']:.0f} s"
+
+
+def taken_by_others(since: Any) -> float:
+    """Percent of the processors' time in which they ran others of the same host: no figure of that time is ours alone.
+
+    Args:
+        since: what `psutil.cpu_times()` was.
+    """
+    now = psutil.cpu_times()
+    waited = getattr(now, "steal", 0.0) - getattr(since, "steal", 0.0)
+    return float(100 * waited / (sum(now) - sum(since)))
 
 
 def table(results: Sequence[Figures]) -> str:

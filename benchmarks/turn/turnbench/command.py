@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import uvloop
 
 from turnbench import contenders, report, scenarios
@@ -37,6 +38,7 @@ def main() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     figures: Figures = {}
+    began = psutil.cpu_times()
     try:
         uvloop.run(_measure(figures, options))
     except Failed as failed:
@@ -48,6 +50,7 @@ def main() -> int:
     finally:
         # What was measured before somebody failed is true all the same.
         if figures:
+            figures["taken_by_others"] = report.taken_by_others(began)
             print(report.table(figures))
             if options.json:
                 options.json.write_text(json.dumps(report.document(figures), indent=2) + "\n", encoding="utf-8")

@@ -17,6 +17,17 @@ SHOWN = 0.02
 """Of ms of CPU; less is what a process does by itself meanwhile."""
 
 
+def taken_by_others(since: Any) -> float:
+    """Percent of the processors' time in which they ran others of the same host: no figure of that time is ours alone.
+
+    Args:
+        since: what `psutil.cpu_times()` was.
+    """
+    now = psutil.cpu_times()
+    waited = getattr(now, "steal", 0.0) - getattr(since, "steal", 0.0)
+    return float(100 * waited / (sum(now) - sum(since)))
+
+
 def table(figures: Figures) -> str:
     lines = [("", "to reach", "measured"), *_lines(figures)]
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
@@ -47,6 +58,8 @@ def _lines(figures: Figures) -> list[tuple[str, str, str]]:
             lines.append(row(found))
     if figures.get("turns") and figures.get("whole"):
         lines.append(("  stateful turns / LiteLLM's stateless", ">= 2", _ratio(turns_against_litellm(figures))))
+    if "taken_by_others" in figures:
+        lines.append(("processors taken by others of the host", "0", f"{figures['taken_by_others']:.1f} %"))
     return lines
 
 
