@@ -71,6 +71,34 @@ def test_there_is_a_sample_of_each_kind() -> None:
     assert {"minimal", "production", "external-stores", "many-tenants"} <= {sample.stem for sample in SAMPLES}
 
 
+class TestManyTenants:
+    """What the chart does not give where it watches some namespaces only."""
+
+    documents = (*yaml.safe_load_all((ROOT / "k8s/samples/many-tenants.yaml").read_text(encoding="utf-8")),)
+
+    def test_who_edits_a_namespace_edits_its_chatbots(self) -> None:
+        roles = {
+            (item["metadata"]["namespace"], item["metadata"]["name"])
+            for item in self.documents
+            if item["kind"] == "Role"
+            and any(
+                {"chatbotdeployments"} == {*rule["resources"]} and "patch" in rule["verbs"] for rule in item["rules"]
+            )
+        }
+        bindings = [item for item in self.documents if item["kind"] == "RoleBinding"]
+        may = {
+            (item["metadata"]["namespace"], item["roleRef"]["name"], item["subjects"][0]["name"]) for item in bindings
+        }
+        teams = {(namespace, team) for namespace, role, team in may if role == "edit"}
+        assert len(teams) == 2
+        assert teams == {(namespace, team) for namespace, role, team in may if (namespace, role) in roles}
+
+    def test_no_team_makes_a_pod_that_reads_the_others_metrics(self) -> None:
+        bots = [item["spec"] for item in self.documents if item["kind"] == KIND]
+        assert all(peer["namespaceSelector"] for spec in bots for peer in spec["network"]["metricsFrom"])
+        assert len(bots) == 2
+
+
 @pytest.mark.parametrize("block", COMMANDS, ids=str)
 def test_commands_set_values_that_the_chart_has(block: Block) -> None:
     known = {

@@ -5,9 +5,10 @@ from typing import Any, cast
 
 import pytest
 from chatbot_operator import names
-from chatbot_operator.applying import Applier
+from chatbot_operator.applying import Applier, NameTaken
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.metadata import manifest
+from chatbot_operator.faults import Conflict
 from chatbot_operator.fights import Fought, Taken
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.world import Manifest
@@ -44,6 +45,9 @@ class Server:
     async def patch(self, _: str, __: str, ___: str, body: Manifest) -> Manifest:
         self.patched.append(body)
         return self.live
+
+    async def list(self, *_: Any, **__: Any) -> list[Manifest]:
+        return [self.live]
 
     def write(self, body: Manifest, manager: str, operation: str = "Update") -> None:
         """As a PUT does it: all of it is the manager's now."""
@@ -86,7 +90,7 @@ class TestWhoIsNamed:
         await applier.settle(wanted, None)
         for turn in range(5):
             server.write(copy.deepcopy(theirs), manager)
-            server.live["metadata"]["resourceVersion"] = f"theirs {turn}"
+            server.live["metadata"]["resourceVersion"] = str(100 + turn)
             try:
                 told.append(await applier.settle(wanted, server.live))
             except Fought as fought:
@@ -100,6 +104,20 @@ class TestWhoIsNamed:
         told = await self.fights(applier, server, without_hash(deployment(image)), "kubectl-replace")
         assert [getattr(one, "manager", one) for one in told[:3]] == ["kubectl-replace"] * 3
         assert all("is changed by kubectl-replace" in one for one in told[3:])
+
+    async def test_is_not_who_has_scaled_it_since(self, applier: Applier, server: Server) -> None:
+        theirs, wanted = without_hash(deployment("chat:1")), deployment("chat:1")
+        await applier.settle(wanted, None)
+        server.write(theirs, "kubectl-replace")
+        scaled = {"manager": "kube-controller-manager", "operation": "Update", "subresource": "scale"}
+        scaled |= {"time": "2026-11-21T07:00:00Z"}
+        fields = {"fieldsV1": {"f:spec": {"f:replicas": {}}}}
+        server.live["metadata"]["managedFields"].append(scaled | fields)
+        taken = await applier.settle(
+            wanted, server.live | {"metadata": server.live["metadata"] | {"resourceVersion": "9"}}
+        )
+        assert isinstance(taken, Taken)
+        assert taken.manager == "kubectl-replace"
 
     async def test_is_another_release_that_watches_the_same_namespace(self, applier: Applier, server: Server) -> None:
         told = await self.fights(applier, server, deployment("chat:2"), names.FIELD_MANAGER)
@@ -118,11 +136,73 @@ class TestWhoIsNamed:
         assert await again.settle(deployment("chat:2"), late) is True
         assert await again.settle(deployment("chat:2"), late) is True, "it has not seen the last write"
 
+    @pytest.mark.parametrize("theirs", [without_hash(deployment("chat:0")), deployment("chat:0")])
+    async def test_is_excused_once_after_a_restart(self, applier: Applier, server: Server, theirs: Manifest) -> None:
+        """What is there then may be of an earlier release, or of before an edit; what is written again is not."""
+        server.write(copy.deepcopy(theirs), "kubectl-replace")
+        assert await applier.settle(deployment("chat:1"), server.live) is True
+        told = await self.fights(applier, server, theirs, "kubectl-replace")
+        assert [type(one) for one in told] == [Taken] * 3 + [str] * 2
+
+    async def test_is_who_applies_what_was_ours_before_an_edit(self, applier: Applier, server: Server) -> None:
+        """Hash and all, as somebody has exported it."""
+        await applier.settle(deployment("chat:0"), None)
+        exported = copy.deepcopy(server.live)
+        told = await self.fights(applier, server, exported, "argocd-controller")
+        assert [getattr(one, "manager", one) for one in told[:3]] == ["argocd-controller"] * 3
+        assert all("is changed by argocd-controller" in one for one in told[3:])
+
+    async def test_is_nobody_where_an_answer_was_lost(self, applier: Applier, server: Server) -> None:
+        await applier.settle(deployment("chat:0"), None)
+        before, apply = server.live, server.apply
+
+        async def lost(body: Manifest, manager: str = names.FIELD_MANAGER) -> Manifest:
+            await apply(body, manager)
+            raise TimeoutError
+
+        server.apply = lost  # type: ignore[method-assign]
+        with pytest.raises(TimeoutError):
+            await applier.settle(deployment("chat:1"), before)
+        server.apply = apply  # type: ignore[method-assign]
+        for live in (server.live, before):
+            again = copy.copy(applier)
+            again._doings = copy.deepcopy(applier._doings)
+            assert await again.settle(deployment("chat:2"), live) is True
+
     async def test_is_forgotten_with_what_was_deleted(self, applier: Applier, server: Server) -> None:
         await self.fights(applier, server, without_hash(deployment("chat:0")), "kubectl-replace")
         applier.forget("team", [CHILD[::2]])
-        for known in (applier._settled, applier._kept, applier._sent, applier._fights._fights):
+        for known in (applier._settled, applier._kept, applier._doings, applier._fights._fights):
             assert CHILD not in known
+
+
+class TestConflict:
+    """Somebody was faster: what is there by now is judged like what was there before."""
+
+    @pytest.fixture
+    async def before(self, applier: Applier, server: Server, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+        """What was observed, of a server that takes no more applies."""
+        await applier.settle(deployment("chat:1"), None)
+
+        async def refuse(*_: Any) -> Manifest:
+            raise Conflict("it was changed meanwhile")
+
+        monkeypatch.setattr(server, "apply", refuse)
+        return server.live
+
+    async def test_what_is_right_by_then_is_not_applied_again(
+        self, applier: Applier, server: Server, before: Manifest
+    ) -> None:
+        server.write(deployment("chat:2"), names.FIELD_MANAGER, "Apply")
+        assert await applier.settle(deployment("chat:2"), before) is False
+
+    async def test_what_is_anothers_by_then_is_left_alone(
+        self, applier: Applier, server: Server, before: Manifest
+    ) -> None:
+        theirs = [{"uid": "2", "kind": "Other", "controller": True}]
+        server.write(before | {"metadata": before["metadata"] | {"ownerReferences": theirs}}, "other")
+        with pytest.raises(NameTaken, match="still belongs to another owner"):
+            await applier.settle(deployment("chat:2"), before)
 
 
 class TestKeptOtherwise:

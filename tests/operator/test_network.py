@@ -1,14 +1,15 @@
 """Policies of the network and the way in: both ends of each connection agree, and what is named can be reached."""
 
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
-from chatbot_operator.components import network
+from chatbot_operator.components import addresses, network
 from chatbot_operator.world import Manifest
 from chatbot_resource.llm import KEYED_PROVIDERS
 
 from tests.operator.simulated import Cluster, make_bot
-from tests.operator.specs import DEV, STANDARD
+from tests.operator.specs import DEV, EXTERNAL, LLM, STANDARD
 
 OPERATOR = {
     "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}},
@@ -30,6 +31,16 @@ def parts(peers: list[Manifest]) -> set[str]:
 
 def ports(rule: Manifest) -> set[int]:
     return {port["port"] for port in rule["ports"]}
+
+
+def lets_through(rule: Manifest, address: str) -> bool:
+    """To an address that is no pod's."""
+
+    def holds(net: str) -> bool:
+        return ip_address(address) in ip_network(net)
+
+    blocks = [peer["ipBlock"] for peer in rule.get("to", [{"ipBlock": {"cidr": f"{address}"}}]) if "ipBlock" in peer]
+    return any(holds(block["cidr"]) and not any(map(holds, block.get("except", []))) for block in blocks)
 
 
 class TestPolicies:
@@ -70,12 +81,12 @@ class TestPolicies:
         assert policies(DEV | {"network": {"policy": "Off"}}) == {}
 
     def test_only_chat_reaches_the_world(self) -> None:
-        outward = {part for part, policy in policies(DEV).items() if network.PUBLIC in policy.get("egress", [])}
+        outward = {part for part, policy in policies(DEV).items() if addresses.PUBLIC in policy.get("egress", [])}
         assert outward == {"chat"}
         rule = {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}
         told = policies(DEV | {"network": {"egress": [rule]}})
         assert {part for part, policy in told.items() if rule in policy.get("egress", [])} == set(network.SCRAPED)
-        assert not any(network.PUBLIC in policy.get("egress", []) for policy in told.values())
+        assert not any(addresses.PUBLIC in policy.get("egress", []) for policy in told.values())
 
     def test_tools_reach_what_they_need(self) -> None:
         """Also where the resource says what may be reached, and does not name it again."""
@@ -85,7 +96,7 @@ class TestPolicies:
         found = policies(closed | {"tools": {"enabled": ["weather"], "weather": weather}})["chat"]["egress"]
         assert [rule for rule in found if rule not in without] == [
             {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "tools"}}}]},
-            {"ports": [{"protocol": "TCP", "port": 8080}]},
+            _full({"ports": [8080]}),
             {"to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}], "ports": [{"protocol": "TCP", "port": 443}]},
         ]
         servers = [{"name": "shop", "url": "http://shop.team-a.svc:8000/mcp"}]
@@ -94,8 +105,8 @@ class TestPolicies:
             {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "team-a"}}}]},
         ]
         fetching = closed | {"tools": {"enabled": ["http_fetch"], "httpAllowList": ["example.com"]}}
-        assert network.PUBLIC in policies(fetching)["chat"]["egress"]
-        assert network.PUBLIC not in policies(fetching)["auth"]["egress"]
+        assert addresses.PUBLIC in policies(fetching)["chat"]["egress"]
+        assert addresses.PUBLIC not in policies(fetching)["auth"]["egress"]
 
     def test_metrics_are_for_who_is_named(self) -> None:
         peers = [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}]
@@ -115,9 +126,25 @@ class TestPolicies:
         postgres = {"authSecretRef": {"name": "a"}, "conversationSecretRef": {"name": "c"}}
         stores = {"postgres": {"mode": "External", "external": postgres}, "vectors": {"type": "PGVector"}}
         found = policies(DEV | {"stores": stores})
-        assert {"ports": [{"protocol": "TCP", "port": 5432}]} in found["auth"]["egress"]
+        assert _full({"ports": [5432]}) in found["auth"]["egress"]
         assert "postgres" not in found
         assert "weaviate" not in found
+
+    @pytest.mark.parametrize("address", ["169.254.169.254", "fe80::a9fe:a9fe"])
+    def test_no_name_leads_to_where_clouds_tell_credentials(self, address: str) -> None:
+        """A name leads where its owner says, and the address behind a Secret is anybody's."""
+        stores = EXTERNAL | {"vectors": {"mode": "External", "external": {"url": "http://vectors.example.com"}}}
+        named = {"llm": LLM, "telemetry": {"otlp": {"endpoint": "http://otel.example.com"}}, "stores": stores}
+        found = policies(DEV | named)
+        opened = {
+            (part, str(rule["ports"]))
+            for part, policy in found.items()
+            for rule in policy.get("egress", [])
+            if rule != addresses.DNS and lets_through(rule, address)
+        }
+        assert opened == set()
+        for private in ("10.1.2.3", "203.0.113.1", "fd00::1"):
+            assert any(ports(rule) == {80} and lets_through(rule, private) for rule in found["auth"]["egress"])
 
     def test_sentinels_are_reached_besides(self) -> None:
         for topology, reached in (("Single", {6379, 6380}), ("Sentinel", {6379, 6380, 26379})):
@@ -162,10 +189,70 @@ class TestPolicies:
         assert _full({"ports": [443]}) not in found["auth"]["egress"]
 
 
+class TestRollouts:
+    """One policy is for old pods and new ones: what serves goes on to serve until it is replaced."""
+
+    @staticmethod
+    def llm(address: str) -> dict[str, Any]:
+        return {
+            "providers": [{"name": "p", "type": "OpenAICompatible", "baseURL": f"http://{address}:8000/v1"}],
+            "models": [{"name": "m", "deployments": [{"provider": "p", "model": "x"}]}],
+            "default": "m",
+        }
+
+    @staticmethod
+    def reached(cluster: Cluster, part: str) -> str:
+        return str(cluster.child("NetworkPolicy", f"demo-{part}")["spec"]["egress"])
+
+    def test_what_the_resource_named_before_is_reached_until_the_last_old_pod_is_gone(self) -> None:
+        cluster = Cluster(make_bot(DEV | {"llm": self.llm("192.0.2.1")})).converge()
+        cluster.edit(llm=self.llm("192.0.2.2"))
+        cluster.reconcile()
+        cluster.reconcile()
+        assert cluster.child("Deployment", "demo-chat")["metadata"]["generation"] == 2
+        for address in ("192.0.2.1/32", "192.0.2.2/32"):
+            assert self.reached(cluster, "chat").count(address) == 1
+        assert "192.0.2.2" not in self.reached(cluster, "auth")
+        cluster.settle()
+        cluster.reconcile()
+        assert "192.0.2.1/32" not in self.reached(cluster, "chat")
+
+    def test_what_the_resource_no_longer_opens_is_closed_at_once(self) -> None:
+        opened = {"egress": [{"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}]}
+        cluster = Cluster(make_bot(DEV | {"network": opened})).converge()
+        cluster.edit(network={})
+        cluster.reconcile()
+        assert "203.0.113.0" not in self.reached(cluster, "chat")
+
+    @pytest.mark.parametrize("settled", [True, False])
+    def test_a_store_that_is_to_go_is_guarded_and_reached_while_it_is_used(self, *, settled: bool) -> None:
+        cluster = Cluster(make_bot(DEV))
+        cluster.converge()
+        if not settled:
+            del cluster.children[next(name for name in cluster.children if name[0] == "ControllerRevision")]
+        cluster.edit(stores={"redis": EXTERNAL["redis"], "vectors": {"type": "PGVector"}})
+        used = {("demo-gateway", "redis"), ("demo-conversation", "weaviate")}
+        for name, _ in used:
+            old = cluster.child("Deployment", name) | {"kind": "ReplicaSet", "status": {"replicas": 1}}
+            cluster.children["ReplicaSet", name] = old | {"metadata": {"name": name}}
+        cluster.reconcile()
+        cluster.reconcile()
+        for name, store in used:
+            assert ("NetworkPolicy", f"demo-{store}") in cluster.children
+            assert f"'app.kubernetes.io/component': '{store}'" in self.reached(cluster, name.removeprefix("demo-"))
+            del cluster.children["ReplicaSet", name]
+        cluster.converge()
+        for name, store in used:
+            assert ("NetworkPolicy", f"demo-{store}") not in cluster.children
+            assert f"'app.kubernetes.io/component': '{store}'" not in self.reached(cluster, name.removeprefix("demo-"))
+
+
 def _full(rule: Manifest) -> Manifest:
     made = dict(rule)
     if isinstance(rule.get("to"), str):
         made["to"] = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": rule["to"]}}}]
+    if "to" not in rule:
+        made["to"] = addresses.NAMED
     if "ports" in rule:
         made["ports"] = [{"protocol": "TCP", "port": port} for port in rule["ports"]]
     return made

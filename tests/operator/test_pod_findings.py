@@ -181,4 +181,4 @@ def test_a_job_that_is_suspended_says_so_and_what_to_do() -> None:
     found = cluster.condition("MigrationsComplete")
     assert (found.status, found.reason) == ("False", "Migrating")
     assert f"Job {name} is suspended" in found.message
-    assert f"kubectl patch job {name}" in found.message
+    assert f"kubectl patch job {name} -n team " in found.message

@@ -217,15 +217,25 @@ class TestKept:
         assert "ownerReferences" not in cluster.child("Secret", "demo-postgres")["metadata"]
         assert "stores.deletionPolicy" in cluster.condition("Ready").message
 
-    def test_who_may_sign_up_and_who_reaches_what_is_as_it_says(self) -> None:
-        peer = {"ipBlock": {"cidr": "192.0.2.0/24"}}
-        cluster, between = Cluster(make_bot(DEV)).converge(), {"egress": [{"to": [peer]}]}
+    def test_who_may_sign_up_and_who_is_let_in_is_as_it_says(self) -> None:
+        peer = {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}
+        cluster, between = Cluster(make_bot(DEV)).converge(), {"metricsFrom": [peer]}
         before = {name: config(cluster, name) for name in SERVICES}
         self.given_up(cluster, auth={"signup": "Closed"}, network=between, limits={"perMinute": 7})
-        assert {"to": [peer]} in cluster.child("NetworkPolicy", "demo-chat")["spec"]["egress"]
+        assert peer in cluster.child("NetworkPolicy", "demo-chat")["spec"]["ingress"][-1]["from"]
+        assert "network.metricsFrom" in cluster.condition("Ready").message
         assert before["auth"]["signup"] == "Open"
         assert config(cluster, "auth") == before["auth"] | {"signup": "Closed"}
         assert config(cluster, "gateway") == before["gateway"]
+
+    def test_what_ran_before_reaches_what_it_reached(self) -> None:
+        """Here a Redis at a port of its own, to which the edit closes the way."""
+        way = {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 7000}]}
+        redis = {"redis": PRODUCTION["stores"]["redis"]}
+        cluster = Cluster(make_bot(DEV | {"stores": redis, "network": {"egress": [way]}})).converge()
+        self.given_up(cluster, network={"policy": "Enforce"})
+        for part in ("gateway", "chat"):
+            assert "7000" in str(cluster.child("NetworkPolicy", f"demo-{part}")["spec"]["egress"])
 
     def test_nothing_rolls_that_nothing_was_asked_of(self) -> None:
         cluster = Cluster(make_bot(DEV)).converge()
@@ -258,7 +268,11 @@ def test_what_was_written_to_another_database_is_not_left_behind() -> None:
     assert images(cluster)["demo-gateway"] == BROKEN
     assert cluster.chosen.rolled_back is None
     cluster.edit(images={"chat": BROKEN}, stores=at("old"))
-    assert cluster.chosen.rolled_back is None
+    for _ in range(5):
+        cluster.reconcile()
+        cluster.settle()
+        overdue(cluster, "demo-chat")
+    assert cluster.chosen.rolled_back is not None, "the data is where it was"
 
 
 def config(cluster: Cluster, service: str) -> dict[str, Any]:

@@ -231,8 +231,11 @@ class TestSecret:
             writes = world.writes()
             await run.reconcile(world.key)
             assert world.writes() == writes
-            # The pipe that it names, step by step.
-            assert f"kubectl get secret {name} -o yaml | sed '/^immutable: true$/d' | kubectl replace" in message
+            # What it names, step by step: the keys are in a file before they are nowhere else.
+            here = f"-n {world.namespace}"
+            read = f"kubectl get secret {name} {here} -o yaml | sed '/^immutable: true$/d' > keys.yaml"
+            assert f"{read} && kubectl replace --force -f keys.yaml" in message
+            assert f"kubectl chatbot resume {BOT} {here}" in message
             there = ("-n", world.namespace)
             run.edit(mode="Paused")
             read = world.api.kubectl(*there, "get", "secret", name, "-o", "yaml")

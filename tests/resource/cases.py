@@ -700,7 +700,7 @@ CASES: tuple[Case, ...] = (
             llm() | budgets(**{whose: {cost: "1"}}),
             "needs prices of every model",
         )
-        for whose in ("perUser", "total")
+        for whose in ("perUser", "perKey", "total")
         for cost in ("costPerDay", "costPerMonth")
     ),
     Case(

@@ -1,6 +1,5 @@
 """Brings one child to what is wanted of it, and writes nothing when it is there already."""
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 
 import structlog
@@ -10,7 +9,7 @@ from chatbot_operator.cluster import Cluster, identify
 from chatbot_operator.components.metadata import applied_hash, digest
 from chatbot_operator.drift import Path, show
 from chatbot_operator.faults import Conflict, Invalid
-from chatbot_operator.fights import Child, Fights, Taken
+from chatbot_operator.fights import Child, Doings, Fights, Taken
 from chatbot_operator.kinds import DISK
 from chatbot_operator.managed import (
     Found,
@@ -30,8 +29,6 @@ from chatbot_operator.world import Manifest, Name
 NONE = "1"
 """A resourceVersion that no object has, the store itself being older: what must have it can only be made."""
 REPLICAS: Path = ("spec", "replicas")
-SENT = 3
-"""Hashes that are remembered of a child: what is seen of it may be older than what was sent last."""
 
 log = structlog.get_logger("apply")
 
@@ -51,8 +48,8 @@ class Applier:
         """uid, resourceVersion and hash of what was last found to be as wanted: it need not be compared again."""
         self._kept: dict[Child, tuple[str, str, Mapping[Path, str]]] = {}
         """uid, applied hash, and digests of what the API server writes in its own way."""
-        self._sent: dict[Child, deque[str]] = {}
-        """Hashes of what we have sent: who makes a child carry another one is somebody else."""
+        self._doings: dict[Child, Doings] = {}
+        """What we have sent: who makes a child say something else is somebody else."""
         self._fights = Fights(metrics)
         self._answers: list[Manifest] = []
         self.held: dict[str, float] = {}
@@ -77,15 +74,22 @@ class Applier:
                 return await self._apply(wanted, new=True)
             except Conflict:
                 live = await self._foreign(wanted)
-                self._sent.pop(identify(wanted), None)
+                self._doings.pop(identify(wanted), None)
+        try:
+            return await self._bring(wanted, live)
+        except Conflict:
+            # Its own controller writes what it observes, most often while it acts on the very edit that is to go.
+            return await self._bring(wanted, await self._foreign(wanted))
+
+    async def _bring(self, wanted: Manifest, live: Manifest) -> bool | Taken:
+        """Whatever is to be done about what is there."""
         if wanted["kind"] != DISK:  # which belongs to its StatefulSet, or to nobody
             _refuse_others(wanted, live, self.owner)
         child, metadata = identify(wanted), live["metadata"]
         version = (metadata["uid"], metadata["resourceVersion"], applied_hash(wanted))
         if self._settled.get(child) == version:
             return False
-        if child not in self._sent:
-            self._tell(child, applied_hash(live))
+        self._doings.setdefault(child, Doings({applied_hash(live)}))
         if woken := await self._wake(child, wanted, live):
             return woken
         moved = changes(wanted, live)
@@ -98,12 +102,7 @@ class Applier:
             if left := await self._cluster.delete(live, "Orphan"):
                 self._answers.append(left)
             return True
-        try:
-            return await self._take_back(child, wanted, live, moved)
-        except Conflict:
-            # Its own controller writes what it observes, most often while it acts on the very edit that is to go.
-            live = await self._foreign(wanted)
-            return await self._take_back(child, wanted, live, changes(wanted, live))
+        return await self._take_back(child, wanted, live, moved)
 
     def answers(self) -> list[Manifest]:
         """What was written since this was asked last, as the API server has it now."""
@@ -114,7 +113,7 @@ class Applier:
         """What was deleted, and may never be again: names carry hashes of what they say."""
         for kind, name in gone:
             child = (kind, namespace, name)
-            for known in (self._settled, self._kept, self._sent):
+            for known in (self._settled, self._kept, self._doings):
                 known.pop(child, None)
             self._fights.forget(child)
 
@@ -160,7 +159,7 @@ class Applier:
         fields = sorted(map(show, moved))
         # After an edit of ours it is no fight; what cannot be changed has none.
         asked = applied_hash(live) != applied_hash(wanted) and not fixed(live)
-        edited = asked and applied_hash(live) in self._sent[child]
+        edited = asked and self._doings[child].are(live)
         writers = [] if edited else writers_of(live, moved, hidden=asked)
         if writers:
             self._fights.refuse(Taken(child, writers[0], fields))
@@ -222,23 +221,20 @@ class Applier:
             new: make it, or raise `Conflict` if something has its name.
         """
         metadata = wanted["metadata"] | ({"resourceVersion": NONE} if new else {})
-        self._tell(identify(wanted), applied_hash(wanted))  # before: an answer may be lost on its way
+        # Before: an answer may be lost on its way.
+        self._doings.setdefault(identify(wanted), Doings()).hashes.add(applied_hash(wanted))
         self._note(wanted, await self._send(wanted | {"metadata": metadata}))
         return True
 
     def _note(self, wanted: Manifest, written: Manifest) -> None:
         child, kept = identify(wanted), changes(wanted, written)
         log.info("applied", kind=child[0], namespace=child[1], name=child[2])
+        self._doings[child].answered(written)
         self._kept.pop(child, None)
         if kept:
             # Applying again would change nothing, for ever.
             log.warning("the API server keeps other values", child=child, fields=sorted(map(show, kept)))
             self._kept[child] = (written["metadata"]["uid"], applied_hash(wanted), _values(written, kept))
-
-    def _tell(self, child: Child, sent: str) -> None:
-        known = self._sent.setdefault(child, deque(maxlen=SENT))
-        if sent not in known:
-            known.append(sent)
 
     async def _hand_over_replicas(self, wanted: Manifest, live: Manifest) -> None:
         """An autoscaler is to own `replicas`, and we still do: leaving it out would reset it to 1.

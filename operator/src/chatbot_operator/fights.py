@@ -2,10 +2,13 @@
 
 import time
 from collections import deque
+from dataclasses import dataclass, field
 
 import structlog
 
+from chatbot_operator.components.metadata import applied_hash
 from chatbot_operator.metrics import Metrics
+from chatbot_operator.world import Manifest
 
 FIGHTS = 3
 FIGHT_SECONDS = 600.0
@@ -33,6 +36,27 @@ class Taken:
         kind, _, name = self.child
         fields = ", ".join(self.fields[:3]) + (f" and {len(self.fields) - 3} more" if len(self.fields) > 3 else "")
         return f"{fields} of {kind} {name}, written by {self.manager}, is what the resource says again."
+
+
+@dataclass
+class Doings:
+    """What of a child is our own doing, by the hash that it carries."""
+
+    hashes: set[str] = field(default_factory=set)
+    """What it said when it was answered last, or seen first, and what was sent since: that answer may be lost."""
+    version: str = ""
+    """resourceVersion of that answer; empty: there was none yet."""
+
+    def answered(self, written: Manifest) -> None:
+        self.hashes, self.version = {applied_hash(written)}, written["metadata"]["resourceVersion"]
+
+    def are(self, live: Manifest) -> bool:
+        """Whether it is as we made it, or is seen as it was before that. What is written later is somebody's."""
+        return applied_hash(live) in self.hashes or _older(live["metadata"]["resourceVersion"], self.version)
+
+
+def _older(one: str, other: str) -> bool:
+    return one.isdecimal() and other.isdecimal() and int(one) < int(other)
 
 
 class Fights:

@@ -88,7 +88,8 @@ def writers_of(live: Manifest, moved: Iterable[Path], *, hidden: bool) -> list[s
 
 
 def _last_writer(live: Manifest) -> str:
-    others = [entry for entry in _managed(live) if entry.get("manager") not in OURS]
+    # Who scales writes one field through a subresource, and takes nothing off.
+    others = [entry for entry in _managed(live) if entry.get("manager") not in OURS and "subresource" not in entry]
     if we_own(live, HASH) or not others:
         return ANOTHER
     return str(max(others, key=lambda entry: str(entry.get("time", "")))["manager"])

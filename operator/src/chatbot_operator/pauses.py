@@ -2,11 +2,12 @@
 
 import math
 
+from chatbot_operator.load_findings import lacks_figures
 from chatbot_operator.pod_findings import waits_for_disk
 from chatbot_operator.progress import Progress
 from chatbot_operator.queue import jitter
 from chatbot_operator.reachability import runs_unready
-from chatbot_operator.readiness import lacks_figures, lacks_pods
+from chatbot_operator.readiness import lacks_pods
 from chatbot_operator.world import Observed
 
 SOON_SECONDS = 0.5

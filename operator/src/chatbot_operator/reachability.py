@@ -1,6 +1,7 @@
 """Which store a pod cannot use, as the pod itself says, see asking.py: nobody else connects to it. Pure.
 
 Most keep it from being ready. Without Redis all go on; of one that we run its own pod tells, of another only these do.
+Without a vector store conversation goes on, and its worker tells.
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from chatbot_operator import names
 from chatbot_operator.components.metadata import applied_hash, component_of
-from chatbot_operator.moments import young
 from chatbot_operator.pod_findings import attempt_finding, failed_attempt, last_end, pods_finding
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest, Observed
@@ -16,13 +15,6 @@ TAKEN_BY = {
     "KEDA": "nobody asks, and KEDA gives it one within minutes when somebody does",
     "External": "whoever scales it wants none (scaling.mode External)",
 }
-UNASKED = "it has not asked for the load of its pods yet."
-"""Of an autoscaler that has just been made."""
-NO_FIGURES = ("no metrics returned", "did not receive metrics", UNASKED)
-"""What an autoscaler says of pods that metrics-server has not measured yet; a missing server reads otherwise."""
-FIGURES_SECONDS = 180.0
-"""A pod is measured once it has run for a minute or two."""
-
 JobState = Literal["running", "complete", "failed"]
 
 
@@ -41,11 +33,16 @@ def count(live: Manifest, field: str) -> int:
     return int(_status(live).get(field) or 0)
 
 
-def rolled_out(wanted: Manifest, live: Manifest | None) -> bool:
-    """Whether only pods of what is wanted are left, and at least one of them is ready."""
+def replaced(wanted: Manifest, live: Manifest | None) -> bool:
+    """Whether only pods of what is wanted are left, if any."""
     if live is None or applied_hash(wanted) != applied_hash(live) or not current(live):
         return False
-    return count(live, "updatedReplicas") == count(live, "replicas") and count(live, "readyReplicas") > 0
+    return count(live, "updatedReplicas") == count(live, "replicas")
+
+
+def rolled_out(wanted: Manifest, live: Manifest | None) -> bool:
+    """The same, and at least one of them is ready."""
+    return live is not None and replaced(wanted, live) and count(live, "readyReplicas") > 0
 
 
 def settled(wanted: Manifest, observed: Observed) -> bool:
@@ -90,30 +87,6 @@ def rest(wanted: Manifest, live: Manifest) -> Blocked | None:
             return Blocked(Reason.SCALED_TO_ZERO, f"Deployment {name} has no pods: {TAKEN_BY[owner]}.")
         return Blocked(Reason.HIBERNATED, "spec.mode is Hibernated: no pod runs until it is Active.")
     return Blocked(Reason.STOPPING, f"{live['kind']} {name} still has {left} pods, which finish what they are doing.")
-
-
-def autoscaler_finding(live: Manifest, at: str) -> Blocked | None:
-    """What keeps an autoscaler from following the load."""
-    failing = _inactive(live)
-    if failing is None:
-        return None
-    text = f"HorizontalPodAutoscaler {live['metadata']['name']}: {failing.get('message') or failing['reason']}"
-    return Blocked(Reason.METRICS_PENDING if lacks_figures(live, at) else Reason.METRICS_UNAVAILABLE, text)
-
-
-def lacks_figures(live: Manifest, at: str) -> bool:
-    """Whether an autoscaler has asked for the load of pods that nobody has measured yet."""
-    failing = _inactive(live) if live["kind"] == "HorizontalPodAutoscaler" else None
-    said = str((failing or {}).get("message", ""))
-    return failing is not None and any(word in said for word in NO_FIGURES) and young(failing, FIGURES_SECONDS, at)
-
-
-def _inactive(live: Manifest) -> Manifest | None:
-    """What it says while it does not follow the load; None while it does, or has no pods to scale."""
-    found = [item for item in _status(live).get("conditions") or [] if item["type"] == "ScalingActive"]
-    unasked = {"status": "Unknown", "message": UNASKED, "lastTransitionTime": live["metadata"].get("creationTimestamp")}
-    said = found[0] if found else unasked
-    return None if said["status"] == "True" or said.get("reason") == "ScalingDisabled" else said
 
 
 def lacks_pods(live: Manifest) -> bool:
@@ -186,8 +159,8 @@ def _suspended(live: Manifest) -> Blocked | None:
     """A queue such as Kueue's makes it wait for its turn, or a person does."""
     if not live["spec"].get("suspend"):
         return None
-    name = live["metadata"]["name"]
-    way = f'kubectl patch job {name} --type merge -p \'{{"spec":{{"suspend":false}}}}\''
+    name, namespace = live["metadata"]["name"], live["metadata"]["namespace"]
+    way = f'kubectl patch job {name} -n {namespace} --type merge -p \'{{"spec":{{"suspend":false}}}}\''
     return Blocked(Reason.MIGRATING, f"Job {name} is suspended: wait for the queue that holds it, or {way}")
 
 
@@ -251,8 +224,9 @@ def _overdue(live: Manifest) -> Blocked | None:
 
 def _failed_job(live: Manifest, tried: Iterable[Manifest]) -> Blocked:
     name, why = live["metadata"]["name"], (_condition(live, "Failed") or {}).get("message", "")
-    todo = f"Read kubectl logs job/{name}. Mended in the resource or in a Secret, it is tried again; else after "
-    todo += f"kubectl delete job {name}."
+    there = f"-n {live['metadata']['namespace']}"
+    todo = f"Read kubectl logs job/{name} {there}. Mended in the resource or in a Secret, it is tried again; else "
+    todo += f"after kubectl delete job {name} {there}."
     text = f"Job {name} gave up ({why}).{last_end(tried)} {todo}"
     return Blocked(Reason.MIGRATION_FAILED, text)
 

@@ -35,7 +35,6 @@ def wanted(steps: Iterable[Step], observed: Observed) -> set[Name]:
     waiting = {part for step in steps if step.blocked for part in PARTS[step.name]}
     named = {_name(item) for step in steps for item in step.manifests}
     kept = {_name(item) for item in observed.children if component_of(item) in waiting} | keep(observed)
-    kept |= lost_status.evidence(observed)
     return (named | kept) - {name for step in steps for name in step.anew}
 
 
@@ -55,7 +54,7 @@ def _stores_in_use(observed: Observed) -> set[Name]:
     running += [item for item in observed.children if item["kind"] == "Deployment"]
     sources = [source for item in running for volume in _volumes(item) for source in _sources(volume)]
     used = {source["secret"]["name"] for source in sources if "secret" in source}
-    return {(kind, name) for name in used for kind in ("Secret", "StatefulSet", "Service")}
+    return {(kind, name) for name in used for kind in ("Secret", "StatefulSet", "Service", "NetworkPolicy")}
 
 
 def _volumes(item: Manifest) -> list[Manifest]:

@@ -63,4 +63,8 @@ class Budgets(Model):
 
     @property
     def counts_cost(self) -> bool:
-        return self.per_user.counts_cost or self.per_key.counts_cost or self.total.counts_cost
+        return any(isinstance(one, Budget) and one.counts_cost for _, one in self)
+
+
+WHOSE = tuple(str(field.alias) for field in Budgets.model_fields.values() if field.annotation is Budget)
+"""Fields that are budgets."""

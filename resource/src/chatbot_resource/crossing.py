@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails
 
+from chatbot_resource.budgets import WHOSE
 from chatbot_resource.cel import Rule, value_or, written
 from chatbot_resource.components import SERVICES
 
@@ -29,7 +30,7 @@ POSTGRES_MODE = value_or("stores.postgres.mode", "'Dev'")
 _NOT_PRODUCTION = "!has(self.profile) || self.profile != 'Production'"
 _PROMETHEUS = "(has(self.telemetry) && has(self.telemetry.prometheusURL))"
 _COUNTS_COST = " || ".join(
-    written(f"budgets.{whose}.{cost}") for whose in ("perUser", "total") for cost in ("costPerDay", "costPerMonth")
+    written(f"budgets.{whose}.{cost}") for whose in WHOSE for cost in ("costPerDay", "costPerMonth")
 )
 _DEV, _ENFORCE, _NONE = "'Dev'", "'Enforce'", "'None'"
 

@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
+from chatbot_operator.components import addresses
 from chatbot_resource.profiles import PRIVATE_NETWORKS
 
 from tests.e2e.cluster.cluster import Cluster
@@ -62,7 +63,7 @@ STRANGERS: dict[str, dict[str, str]] = {
 }
 """Pods that are none of the bot's, and their labels."""
 METADATA = "169.254.169.254"
-"""Where clouds tell a machine its credentials."""
+"""Where clouds tell a machine its credentials, at port 80."""
 
 
 def pod_address(cluster: Cluster, chosen: str) -> str:
@@ -99,18 +100,19 @@ def strangers(cluster: Cluster, bot: None) -> Iterator[None]:
         cluster.kubectl("-n", NAMESPACE, "delete", *names, "--grace-period=0", "--force")
 
 
-@pytest.fixture(scope="module")
-def targets(cluster: Cluster, strangers: None) -> dict[str, Target]:
-    """Name of each → where it is."""
-    node = node_address(cluster)
+def located(cluster: Cluster) -> dict[str, Target]:
+    """Name of each → where it is now."""
+    node, stranger = node_address(cluster), pod_address(cluster, "stranger=stranger")
     own = f"app.kubernetes.io/instance={BOT},app.kubernetes.io/component="
     return {
         **SERVICES,
         **STORES,
         **{f"{part}:private": (pod_address(cluster, own + part), 9090) for part in PARTS},
         "api": ("kubernetes.default.svc", 443),
-        "metadata": (METADATA, 443),
-        "neighbour:443": (pod_address(cluster, "stranger=stranger"), 443),
+        "metadata:443": (METADATA, 443),
+        "metadata:80": (METADATA, 80),
+        "neighbour:443": (stranger, 443),
+        "neighbour:80": (stranger, 80),
         "node:443": (node, 443),
         "node:444": (node, 444),
     }
@@ -141,30 +143,37 @@ def world(cluster: Cluster) -> set[str]:
     return set() if private else {"node:443"}
 
 
-def test_each_reaches_what_it_needs_and_nothing_else(cluster: Cluster, targets: dict[str, Target]) -> None:
-    found = everybody(cluster, targets)
+@pytest.mark.usefixtures("strangers")
+def test_each_reaches_what_it_needs_and_nothing_else(cluster: Cluster) -> None:
+    found = everybody(cluster, located(cluster))
     # Models are out in the world, and nothing else is.
     assert {part: found[part] for part in PARTS} == REACHES | {"chat": REACHES["chat"] | world(cluster)}
+    # Also where the node has a private address, so that there is nothing public to try.
+    chat = cluster.get("-n", NAMESPACE, "networkpolicy", f"{BOT}-chat")["spec"]
+    assert addresses.PUBLIC in chat["egress"]
     # A stranger is nobody's prisoner: whatever can be reached at all, it reaches, and of the bot the gateway alone.
     for name in ("stranger", "watcher"):
-        assert {"api", "node:443", "node:444", "neighbour:443"} <= found[name]
+        assert {"api", "node:443", "node:444", "neighbour:443", "neighbour:80"} <= found[name]
         assert found[name] & (PRIVATE | {*SERVICES, *STORES}) == {"gateway"}
     # Who scrapes, and the operator, which asks pods why they are not ready.
     for name in ("prometheus", "operator"):
         assert found[name] & (PRIVATE | {*SERVICES, *STORES}) == {"gateway"} | PRIVATE
 
 
-def test_the_resource_says_who_scrapes_and_what_is_open(cluster: Cluster, targets: dict[str, Target]) -> None:
+@pytest.mark.usefixtures("strangers")
+def test_the_resource_says_who_scrapes_and_what_is_open(cluster: Cluster) -> None:
+    """A name may lead anywhere, at its port, but not to where clouds tell credentials."""
     node = {"ipBlock": {"cidr": f"{node_address(cluster)}/32"}}
     network: dict[str, Any] = {
         "metricsFrom": [{"podSelector": {"matchLabels": STRANGERS["watcher"]}}],
         "egress": [{"to": [node], "ports": [{"port": 444}]}],
     }
-    edit(cluster, {"network": network})
+    edit(cluster, {"network": network, "telemetry": {"otlp": {"endpoint": "http://collector.example.com"}}})
     try:
-        found = everybody(cluster, targets)
+        found = everybody(cluster, located(cluster))
     finally:
-        edit(cluster, {"network": None})
-    assert {part: found[part] for part in PARTS} == {part: REACHES[part] | {"node:444"} for part in PARTS}
+        edit(cluster, {"network": None, "telemetry": None})
+    opened = {"node:444", "neighbour:80"}
+    assert {part: found[part] for part in PARTS} == {part: REACHES[part] | opened for part in PARTS}
     reached = {name: found[name] & PRIVATE for name in (*STRANGERS, "operator")}
     assert reached == {"stranger": set(), "prometheus": set(), "watcher": PRIVATE, "operator": PRIVATE}

@@ -26,11 +26,12 @@ def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
 
 def build(context: Context, configs: Configs) -> list[Manifest]:
     program = Program("auth", "auth", "serve", configs["auth"], there(reads(context.bot), context.observed))
+    running = services.deployment(context, program, "auth", autoscaling.replicas(context, "auth"))
     return [
         program.config,
-        *network.build(context, "auth"),
+        *network.build(context, "auth", running),
         services.service_account(context, "auth"),
         services.service(context, "auth"),
-        services.deployment(context, program, "auth", autoscaling.replicas(context, "auth")),
+        running,
         *autoscaling.build(context, "auth"),
     ]

@@ -12,7 +12,8 @@ from chatbot_operator.components import dependencies, keda, load
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import API_VERSIONS, manifest, selector
 from chatbot_operator.kinds import AUTOSCALERS, CUSTOM_METRICS
-from chatbot_operator.readiness import autoscaler_finding, desired
+from chatbot_operator.load_findings import autoscaler_finding
+from chatbot_operator.readiness import desired
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest
 

@@ -18,12 +18,13 @@ def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
 
 def build(context: Context, configs: Configs) -> list[Manifest]:
     program = Program("chat", "chat", "serve", configs["chat"], reads(context.bot))
+    running = services.deployment(context, program, "chat", autoscaling.replicas(context, "chat"))
     return [
         program.config,
-        *network.build(context, "chat"),
+        *network.build(context, "chat", running),
         services.service_account(context, "chat"),
         services.service(context, "chat"),
-        services.deployment(context, program, "chat", autoscaling.replicas(context, "chat")),
+        running,
         *autoscaling.build(context, "chat"),
     ]
 

@@ -28,13 +28,13 @@ def _there(context: Context) -> tuple[Read, ...]:
 
 def build(context: Context, configs: Configs) -> list[Manifest]:
     program = Program("conversation", "conversation", "serve", configs["conversation"], _there(context))
-    replicas = autoscaling.replicas(context, "conversation")
+    running = services.deployment(context, program, "conversation", autoscaling.replicas(context, "conversation"))
     return [
         program.config,
-        *network.build(context, "conversation"),
+        *network.build(context, "conversation", running),
         services.service_account(context, "conversation"),
         services.service(context, "conversation"),
-        services.deployment(context, program, "conversation", replicas),
+        running,
         *autoscaling.build(context, "conversation"),
         *_worker(context, configs),
     ]
@@ -42,10 +42,11 @@ def build(context: Context, configs: Configs) -> list[Manifest]:
 
 def _worker(context: Context, configs: Configs) -> list[Manifest]:
     program = Program("conversation-worker", "conversation", "worker", configs["conversation"], _there(context))
+    running = services.deployment(context, program, "conversation-worker", autoscaling.worker_replicas(context))
     return [
-        *network.build(context, "conversation-worker"),
+        *network.build(context, "conversation-worker", running),
         services.service_account(context, "conversation-worker"),
-        services.deployment(context, program, "conversation-worker", autoscaling.worker_replicas(context)),
+        running,
         autoscaling.disruption_budget(context, "conversation", "conversation-worker"),
     ]
 

@@ -16,12 +16,13 @@ def reads(bot: ChatbotDeployment) -> tuple[Read, ...]:
 
 def build(context: Context, configs: Configs) -> list[Manifest]:
     program = Program("gateway", "gateway", "serve", configs["gateway"], reads(context.bot))
+    running = services.deployment(context, program, "gateway", autoscaling.replicas(context, "gateway"))
     return [
         program.config,
-        *network.build(context, "gateway"),
+        *network.build(context, "gateway", running),
         services.service_account(context, "gateway"),
         services.service(context, "gateway"),
-        services.deployment(context, program, "gateway", autoscaling.replicas(context, "gateway")),
+        running,
         *autoscaling.build(context, "gateway"),
         *exposure.build(context),
     ]

@@ -4,22 +4,21 @@
 reaches DNS and the addresses that the resource names; how far the rest of the world is open, the resource says.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import ip_address
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from chatbot_resource.configuration import provider_url
 from chatbot_resource.llm import resolve_llm
 from chatbot_resource.model import ChatbotDeployment
-from chatbot_resource.profiles import PRIVATE_NETWORKS
 from chatbot_resource.tools import HTTP_FETCH, WEATHER
 from pydantic import BaseModel
 
 from chatbot_operator import names
-from chatbot_operator.components import cloudnativepg, postgres, redis, weaviate
+from chatbot_operator.components import addresses, cloudnativepg, postgres, redis, revisions, weaviate
+from chatbot_operator.components.addresses import tcp
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import manifest, selector
+from chatbot_operator.readiness import replaced
 from chatbot_operator.world import Manifest
 
 CALLS: Mapping[str, tuple[str, ...]] = {
@@ -51,11 +50,8 @@ SENTINEL_PORT = 26379
 
 SCRAPED = ("gateway", "auth", "chat", "conversation", "conversation-worker")
 """Parts that serve metrics."""
-NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-"""What may be one: anything else in a label of a policy would make the whole of it invalid."""
 OPERATOR = "chatbot-operator"
 """Label of the operator's own pods."""
-DNS: Manifest = {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
 PROMETHEUS: Manifest = {
     "namespaceSelector": {},
     "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}},
@@ -66,22 +62,14 @@ CLOUD_NATIVE_PG: Manifest = {
 }
 CLUSTER_STATUS_PORT, CLUSTER_METRICS_PORT = 8000, 9187
 """Where CloudNativePG asks an instance how it is, and Prometheus what it counts."""
-PUBLIC: Manifest = {
-    "to": [
-        {
-            "ipBlock": {
-                "cidr": "0.0.0.0/0",
-                "except": [*(net for net in PRIVATE_NETWORKS if ":" not in net), "127.0.0.0/8", "169.254.0.0/16"],
-            }
-        },
-        {"ipBlock": {"cidr": "::/0", "except": ["::1/128", "fc00::/7", "fe80::/10"]}},
-    ],
-    "ports": [{"protocol": "TCP", "port": 443}],
-}
 
 
-def build(context: Context, part: str) -> list[Manifest]:
-    """The part's NetworkPolicy; none where the resource wants none."""
+def build(context: Context, part: str, running: Manifest | None = None) -> list[Manifest]:
+    """The part's NetworkPolicy; none where the resource wants none.
+
+    Args:
+        running: its Deployment as it is wanted, where it has one.
+    """
     bot = context.bot
     if bot.spec.network.policy == "Off":
         return []
@@ -89,7 +77,7 @@ def build(context: Context, part: str) -> list[Manifest]:
         "podSelector": {"matchLabels": selector(bot, part)},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [*_ingress(context, part)],
-        "egress": [*_egress(bot, part)],
+        "egress": _unlike([*_egress(bot, part), *_still_called(context, part, running)]),
     }
     return [manifest(bot, part, "NetworkPolicy", f"{bot.name}-{part}", {"spec": body})]
 
@@ -110,10 +98,10 @@ def cluster(context: Context) -> list[Manifest]:
         "podSelector": own["podSelector"],
         "policyTypes": ["Ingress"],
         "ingress": [
-            {"from": callers, "ports": _tcp(PORTS["postgres"])},
-            {"from": [own], "ports": _tcp((*PORTS["postgres"], CLUSTER_STATUS_PORT))},
-            {"from": [CLOUD_NATIVE_PG], "ports": _tcp((CLUSTER_STATUS_PORT,))},
-            {"from": _scrapers(bot), "ports": _tcp((CLUSTER_METRICS_PORT,))},
+            {"from": callers, "ports": tcp(PORTS["postgres"])},
+            {"from": [own], "ports": tcp((*PORTS["postgres"], CLUSTER_STATUS_PORT))},
+            {"from": [CLOUD_NATIVE_PG], "ports": tcp((CLUSTER_STATUS_PORT,))},
+            {"from": _scrapers(bot), "ports": tcp((CLUSTER_METRICS_PORT,))},
         ],
     }
     # Only what has an owner is ever taken away: one that was retained and is to go gets its owner back first.
@@ -135,7 +123,7 @@ def copying(context: Context, part: str, source: ChatbotDeployment) -> list[Mani
         "podSelector": {"matchLabels": selector(bot, part)},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [],
-        "egress": [DNS, *ways],
+        "egress": [addresses.DNS, *ways],
     }
     return [manifest(bot, part, "NetworkPolicy", f"{bot.name}-{part}", {"spec": body})]
 
@@ -148,18 +136,18 @@ def _callers(context: Context, part: str) -> list[str]:
 
 def _to_postgres(bot: ChatbotDeployment) -> Manifest:
     if bot.spec.stores.postgres.mode == "External":
-        return {"ports": _tcp(EXTERNAL_PORTS["postgres"])}
-    return {"to": [_pods(bot, "postgres")], "ports": _tcp(PORTS["postgres"])}
+        return addresses.anywhere(EXTERNAL_PORTS["postgres"])
+    return _to(bot, "postgres")
 
 
 def _ingress(context: Context, part: str) -> Iterator[Manifest]:
     bot = context.bot
     if part == "gateway":
-        yield {"ports": _tcp(PORTS[part])}
+        yield {"ports": tcp(PORTS[part])}
     elif callers := _callers(context, part):
-        yield {"from": [_pods(bot, caller) for caller in callers], "ports": _tcp(PORTS[part])}
+        yield {"from": [_pods(bot, caller) for caller in callers], "ports": tcp(PORTS[part])}
     if part in SCRAPED:
-        yield {"from": [*_scrapers(bot), _operator(context)], "ports": _tcp((names.PRIVATE_PORT,))}
+        yield {"from": [*_scrapers(bot), _operator(context)], "ports": tcp((names.PRIVATE_PORT,))}
 
 
 def _scrapers(bot: ChatbotDeployment) -> list[Manifest]:
@@ -177,21 +165,36 @@ def _operator(context: Context) -> Manifest:
 def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
     if not CALLS[part]:
         return
-    yield DNS
+    yield addresses.DNS
     for called in CALLS[part]:
         if called in EXTERNAL_PORTS and getattr(bot.spec.stores, called).mode == "External":
-            yield {"ports": _tcp((*EXTERNAL_PORTS[called], *_sentinels(bot, called)))}
+            yield addresses.anywhere((*EXTERNAL_PORTS[called], *_sentinels(bot, called)))
         elif called == "weaviate" and not weaviate.managed(bot):
             yield from _external_weaviate(bot)
         else:
-            yield {"to": [_pods(bot, called)], "ports": _tcp(PORTS[called])}
+            yield _to(bot, called)
     for url in dict.fromkeys(_addresses(bot, part)):
-        yield from _address(url, bot.metadata.namespace)
+        yield from addresses.of(url, bot.metadata.namespace)
     if part in SCRAPED:
         yield from map(_plain, bot.spec.network.egress)
     # Models are in the world, unless the resource says what may be reached; http_fetch's hosts have unknown addresses.
     if part == "chat" and (HTTP_FETCH in bot.spec.tools.enabled or not bot.spec.network.egress):
-        yield PUBLIC
+        yield addresses.PUBLIC
+
+
+def _still_called(context: Context, part: str, running: Manifest | None) -> Iterator[Manifest]:
+    """What pods that wait to be replaced go on calling, whatever the resource names now: one policy is for old and new.
+
+    That is what had settled last; of what has never settled, the stores that are kept for it.
+    """
+    live = context.observed.child("Deployment", running["metadata"]["name"]) if running else None
+    if running is None or live is None or replaced(running, live):
+        return
+    before = revisions.before(context)
+    yield from _egress(before, part) if before else ()
+    for store in ("redis", "weaviate"):
+        if store in CALLS[part] and context.observed.child("StatefulSet", f"{context.bot.name}-{store}"):
+            yield _to(context.bot, store)
 
 
 def _sentinels(bot: ChatbotDeployment, store: str) -> tuple[int, ...]:
@@ -201,9 +204,9 @@ def _sentinels(bot: ChatbotDeployment, store: str) -> tuple[int, ...]:
 
 def _external_weaviate(bot: ChatbotDeployment) -> Iterator[Manifest]:
     if url := weaviate.url(bot):
-        yield from _address(url, bot.metadata.namespace)
+        yield from addresses.of(url, bot.metadata.namespace)
         host = urlsplit(url).netloc.rsplit("@")[-1].split(":")[0]
-        yield from _address(f"http://{host}:{weaviate.grpc_port(bot)}", bot.metadata.namespace)
+        yield from addresses.of(f"http://{host}:{weaviate.grpc_port(bot)}", bot.metadata.namespace)
 
 
 def _addresses(bot: ChatbotDeployment, part: str) -> Iterator[str]:
@@ -222,41 +225,19 @@ def _addresses(bot: ChatbotDeployment, part: str) -> Iterator[str]:
         yield spec.telemetry.otlp.endpoint
 
 
-def _address(url: str, namespace: str) -> Iterator[Manifest]:
-    """A name inside the cluster leads to pods of its namespace, whose own ports nobody knows beforehand."""
-    parts = urlsplit(url)
-    host = str(parts.hostname).rstrip(".")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    if _is_address(host):
-        length = 128 if ":" in host else 32
-        yield {"to": [{"ipBlock": {"cidr": f"{host}/{length}"}}], "ports": _tcp((port,))}
-        return
-    labels = host.split(".")
-    home = labels[1] if len(labels) > 1 else namespace
-    inside = (len(labels) <= 2 or labels[2] == "svc") and NAMESPACE.fullmatch(home) is not None
-    if inside:
-        yield {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": home}}}]}
-    # `name.namespace` may as well be a name of the world's.
-    if not inside or len(labels) == 2:
-        yield {"ports": _tcp((port,))}
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _pods(bot: ChatbotDeployment, part: str) -> Manifest:
     if part == "postgres" and cloudnativepg.used(bot):
         return {"podSelector": {"matchLabels": {cloudnativepg.CLUSTER: names.child(bot.name, "postgres")}}}
     return {"podSelector": {"matchLabels": selector(bot, part)}}
 
 
-def _tcp(ports: Iterable[int]) -> list[Manifest]:
-    return [{"protocol": "TCP", "port": port} for port in ports]
+def _to(bot: ChatbotDeployment, part: str) -> Manifest:
+    return {"to": [_pods(bot, part)], "ports": tcp(PORTS[part])}
+
+
+def _unlike(rules: list[Manifest]) -> list[Manifest]:
+    """Each once."""
+    return [rule for position, rule in enumerate(rules) if rule not in rules[:position]]
 
 
 def _plain(written: BaseModel) -> Manifest:

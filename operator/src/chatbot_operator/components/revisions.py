@@ -32,7 +32,7 @@ PART = "revision"
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
 OF_IMAGES = (Reason.IMAGE_PULL_FAILED, Reason.CONTAINER_CONFIG_ERROR, Reason.CRASH_LOOP)
 """What a wrong image shows itself by."""
-KEPT = ("stores.deletionPolicy", "auth.signup", "network")
+KEPT = ("stores.deletionPolicy", "auth.signup", "network.policy", "network.metricsFrom")
 """What is always as the resource says now, since no pod has to prove it; see `_before`."""
 Render = Callable[[ChatbotDeployment, Observed, Settings], list[Step]]
 """See plan.py."""
@@ -152,12 +152,25 @@ def _rendered(bot: ChatbotDeployment, settled: Manifest, settings: Settings, giv
     return Effective(_before(bot, data["spec"]), told, given_up)
 
 
+def before(context: Context) -> ChatbotDeployment | None:
+    """What ran when everything had settled last; None where that is not known."""
+    settled = latest(context.observed)
+    try:
+        return _of(context.bot, settled["data"]["spec"]) if settled else None
+    except (ValidationError, KeyError):  # written by an operator that knew other fields
+        return None
+
+
 def _before(bot: ChatbotDeployment, spec: Manifest) -> ChatbotDeployment:
-    """What ran before, but for what becomes of the data, who may sign up, and who reaches what."""
+    """What ran before, but for what becomes of the data, who may sign up, and who is let in.
+
+    Whom it reaches is as it was: it would run without its stores and models where an edit took the way with them.
+    """
     now = bot.spec
     stores = (spec.get("stores") or {}) | {"deletionPolicy": now.stores.deletion_policy}
     auth = (spec.get("auth") or {}) | {"signup": now.auth.signup}
-    network = now.network.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    egress = {key: value for key, value in (spec.get("network") or {}).items() if key == "egress"}
+    network = now.network.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"egress"}) | egress
     spec = spec | {"stores": stores, "auth": auth}
     try:
         return _of(bot, spec | {"network": network})

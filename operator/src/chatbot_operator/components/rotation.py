@@ -39,8 +39,10 @@ ROLLING_SECONDS = 15.0
 LAST_YEAR = 9000
 SEALED = (
     "Secret {secret} is immutable, so its keys cannot be rotated. Make it anew with the same keys, while nothing else "
-    "does: kubectl chatbot pause {bot} && kubectl get secret {secret} -o yaml | sed '/^immutable: true$/d' | "
-    "kubectl replace --force -f - && kubectl chatbot resume {bot}"
+    "does: kubectl chatbot pause {bot} -n {namespace} && cd $(mktemp -d) && kubectl get secret {secret} -n {namespace} "
+    "-o yaml | sed '/^immutable: true$/d' > keys.yaml && kubectl replace --force -f keys.yaml && rm keys.yaml && "
+    "kubectl chatbot resume {bot} -n {namespace}. If something refuses it, keys.yaml alone has the keys: mend that, "
+    "and go on from kubectl replace"
 )
 SKEW = datetime.timedelta(minutes=5)
 """How far one API server's clock may be ahead of another's, see clock.py."""
@@ -91,7 +93,7 @@ def rotate(context: Context, now: str) -> Rotation:
     if keys is None or bot.spec.mode != "Active":
         return Rotation()
     due = _next(context, keys, _time(now))
-    return Rotation(blocked=_sealed(bot.name)) if due.patch and keys.secret.get("immutable") else due
+    return Rotation(blocked=_sealed(bot)) if due.patch and keys.secret.get("immutable") else due
 
 
 def told(bot: ChatbotDeployment, observed: Observed, now: str, previous: Status | None) -> list[SecretStatus]:
@@ -146,9 +148,10 @@ def _next(context: Context, keys: _Keys, now: datetime.datetime) -> Rotation:
     return _end(context.bot, keys, now)
 
 
-def _sealed(bot: str) -> Blocked:
+def _sealed(bot: ChatbotDeployment) -> Blocked:
     """It is left to a person to delete what holds the keys that every token was signed with."""
-    return Blocked(Reason.APPLY_REFUSED, SEALED.format(bot=bot, secret=names.signing_keys(bot)))
+    text = SEALED.format(bot=bot.name, namespace=bot.metadata.namespace, secret=names.signing_keys(bot.name))
+    return Blocked(Reason.APPLY_REFUSED, text)
 
 
 def _begin(bot: ChatbotDeployment, keys: _Keys, now: datetime.datetime) -> Rotation:
