@@ -95,6 +95,7 @@ class TestMaking:
             ({"scopes": []}, "/scopes"),
             ({"scopes": ["everything"]}, "/scopes/0"),
             ({"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
+            ({"expires_at": "9999-12-31T23:59:59-10:00"}, "/expires_at"),
             ({"budget": {"tokens_per_day": 0}}, "/budget/tokens_per_day"),
             ({"budget": {"tokens_per_day": 9, "tokens_per_month": 5}}, "/budget"),
             ({"budget": {"cost_per_day": "-1"}}, "/budget/cost_per_day"),
@@ -112,6 +113,21 @@ class TestMaking:
         assert (await ada.revoke(first["id"])).status_code == 204
         assert (await ada.make(name="CI")).status_code == 201
 
+    async def test_takes_the_place_of_one_that_has_expired(
+        self, keys: Keys, postgres: Postgres, own_database: str
+    ) -> None:
+        async with running(keys, postgres.url(own_database)) as auth:
+            ada = await owner(auth)
+            ends = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+            old = [(await ada.make(name=f"key {number}", expires_at=ends)).json()["id"] for number in range(20)]
+            assert len(old) == 20
+            problem(await ada.make(name="another"), 409, "too-many-keys")
+            problem(await ada.make(name="key 1"), 409, "too-many-keys")
+            await _change(postgres, own_database, "UPDATE api_keys SET expires_at = now() - interval '1 second'")
+            assert {key["id"] for key in await ada.list()} == set(old)
+            made = (await ada.make(name="key 1")).json()
+            assert [key["id"] for key in await ada.list()] == [made["id"]]
+
     async def test_ends_at_twenty_also_at_once(self, auth: Auth) -> None:
         ada = await owner(auth)
         responses = await asyncio.gather(*(ada.make(name=f"key {number}") for number in range(23)))
@@ -126,6 +142,20 @@ class TestMaking:
         problem(await auth.client.get(PATH, headers=program.headers), 403, "forbidden")
         problem(await program.revoke(made["id"]), 403, "forbidden")
         problem(await auth.me(program.token), 403, "forbidden")
+
+    async def test_needs_a_session_that_goes_on(self, auth: Auth) -> None:
+        pair = (await auth.register()).json()
+        ada = Owner(auth, pair["access_token"])
+        made = (await ada.make()).json()
+        await auth.post("logout", {"refresh_token": pair["refresh_token"]})
+        problem(await ada.make(name="another"), 401, "unauthenticated")
+        assert await token_of(auth, made["key"]), "what was made before goes on"
+
+    async def test_needs_a_session_that_was_not_stolen(self, auth: Auth) -> None:
+        pair = (await auth.register()).json()
+        thief = Owner(auth, (await auth.refresh(pair["refresh_token"])).json()["access_token"])
+        problem(await auth.refresh(pair["refresh_token"]), 401, "unauthenticated")
+        problem(await thief.make(), 401, "unauthenticated")
 
 
 class TestRevoking:

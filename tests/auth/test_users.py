@@ -9,6 +9,7 @@ from argon2.low_level import Type, hash_secret_raw
 from prometheus_client import REGISTRY
 
 from tests.auth.running import ADMIN_EMAIL, ADMIN_PASSWORD, PASSWORD, Auth, claims, new_email, problem, running
+from tests.auth.test_api_keys import Owner, token_of
 from tests.support.identity import Keys
 from tests.support.stores import Postgres
 
@@ -236,8 +237,11 @@ class TestAdministrator:
         url = postgres.url(empty_database)
         async with running(keys, url) as auth:
             pair = (await auth.register(email="boss@example.com")).json()
+            key = (await Owner(auth, pair["access_token"]).make()).json()["key"]
+            assert await token_of(auth, key)
         async with running(keys, url, admin_email="Boss@example.com") as auth:
             await auth.link()
+            assert await token_of(auth, key) is None
 
             problem(await auth.refresh(pair["refresh_token"]), 401, "unauthenticated")
             problem(await auth.login("boss@example.com"), 401, "unauthenticated")

@@ -31,8 +31,9 @@ from tests.support.serving import free_port
 from tests.support.stores import Postgres, Valkey
 
 PATIENCE = 60
-TOGETHER = 20
 """Seconds for what must happen."""
+TOGETHER = 20
+"""Questions that are looked at once."""
 LIMIT = 1_000_000
 """Tokens that a user may spend in a day."""
 NONE = dict.fromkeys(("tokens_per_day", "tokens_per_month", "cost_per_day", "cost_per_month"))

@@ -21,6 +21,7 @@ from websockets.asyncio.client import connect
 
 from tests.auth.running import PASSWORD, auth_settings, new_email
 from tests.chat.running import Chat, running
+from tests.chat.test_embeddings import MODEL as EMBEDDINGS
 from tests.conversation.running import eventually
 from tests.gateway.support import gateway
 from tests.support.identity import BOT, Keys
@@ -84,10 +85,11 @@ class TestOpenAI:
             assert "Hello there" in "".join(pieces)
             said = await client.responses.create(model="echo", input="Hello there")
             assert "Hello there" in said.output_text
+            await client.embeddings.create(model=EMBEDDINGS, input="Hello there")
 
         async def entered() -> bool:
-            rows = await sql.fetch("SELECT key_id FROM ledger WHERE key_id = $1", UUID(made["id"]))
-            return len(rows) == 3
+            rows = await sql.fetch("SELECT model FROM ledger WHERE key_id = $1", UUID(made["id"]))
+            return sorted(row["model"] for row in rows) == [EMBEDDINGS, "echo", "echo", "echo"]
 
         assert await eventually(entered)
 
@@ -136,6 +138,28 @@ class TestTurns:
             refused = await chat.client.post("/api/v1/chat/send", json=body, headers=headers)
             assert (refused.status_code, refused.json()["budget"]) == (429, "perKey.tokensPerMonth")
             assert (await chat.send(ada, "Hello there", model="echo")).status_code == 200
+
+    async def test_by_a_key_with_a_budget_of_cost_are_for_models_with_prices(
+        self, keys: Keys, told: dict[str, Any]
+    ) -> None:
+        [echo] = [model for model in told["models"] if model["name"] == "echo"]
+        models = [*told["models"], echo | {"name": "free", "prices": {"input": "0", "output": "0"}}]
+        async with running(keys, Settings.model_validate(told | {"models": models})) as chat:
+
+            async def ask(path: str, **budget: int) -> tuple[httpx2.Response, httpx2.Response]:
+                headers = {"Authorization": f"Bearer {keys.key_token(uuid7(), **budget)}"}
+                body = {"content": "Hello there"} if path.endswith("send") else {"messages": HELLO}
+                without, with_prices = [
+                    await chat.client.post(path, json=body | {"model": model}, headers=headers)
+                    for model in ("echo", "free")
+                ]
+                return without, with_prices
+
+            for path in ("/api/v1/chat/send", "/v1/chat/completions"):
+                refused, answered = await ask(path, cost_per_month=10**6)
+                assert (refused.status_code, answered.status_code) == (403, 200), refused.text + answered.text
+                assert "Model echo has no prices" in refused.text
+                assert [response.status_code for response in await ask(path, tokens_per_month=10**6)] == [200, 200]
 
 
 ASKING = [("GET", "/v1/models"), ("GET", "/api/v1/chat/models"), ("GET", "/api/v1/chat/tools")]

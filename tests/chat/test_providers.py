@@ -248,6 +248,13 @@ class TestRelay:
         assert len(model_server.requests) == 3
         assert len(world.time.pauses) == 1
 
+    async def test_a_refusal_that_cannot_be_read_is_told_by_its_status(self, make: Make) -> None:
+        async with make("sealed") as world:
+            with pytest.raises(ProviderRefused, match="400"):
+                await self.relayed(world, "sealed")
+            with pytest.raises(ProviderRefused, match="400"):
+                await self.streamed(world, "sealed", [])
+
     async def test_failures_open_the_breaker(self, make: Make) -> None:
         async with make("broken", "echo", "spare@fake", fallbacks=["spare"]) as world:
             for _ in range(FAILURES):

@@ -365,6 +365,13 @@ class TestCounting:
         assert shown == (SAID + b"data: [DONE]\n\n" + b": the end").replace(b"\n", end)
         assert counting.usage == Usage(3, 4)
 
+    def test_guesses_also_where_frames_are_named(self) -> None:
+        """By `event` or `id` before their data."""
+        counting = Counting(streamed=True, hidden=False)
+        for number in range(100):
+            counting.passed(b"event: chunk\nid: %03d\n" % number + SAID)
+        assert counting.guess == 100 * 4
+
     @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
     def test_guesses_the_same_wherever_the_network_cuts(self, end: bytes) -> None:
         """What a process that is killed has told stays: a frame cut in two would make every other look full."""

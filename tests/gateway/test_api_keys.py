@@ -15,7 +15,11 @@ import pytest
 from chatbot_auth.__main__ import MIGRATIONS
 from chatbot_auth.main import create_app as create_auth
 from chatbot_common.database import migrate
-from chatbot_gateway.api_keys import KEPT_SECONDS, NO_KEYS
+from chatbot_common.errors import TooManyRequests, Unavailable
+from chatbot_common.http import service_client
+from chatbot_common.identity import ServiceIdentity
+from chatbot_gateway import api_keys
+from chatbot_gateway.api_keys import KEPT_SECONDS, NO_KEYS, TOGETHER, ApiKeys, WrongKey
 from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import ConnectionClosed
 
@@ -32,18 +36,30 @@ NOBODYS = "sk-" + "x" * 43
 
 @dataclass
 class Counted:
-    """An app that tells how often it was asked for what, and hangs up on everybody while it is `away`."""
+    """An app that tells how often it was asked for what, and by how many at once. It takes `seconds` longer than it
+    would, and hangs up on everybody while it is `away`."""
 
     app: ASGIApp
     paths: list[str] = field(default_factory=list)
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     away: bool = False
+    seconds: float = 0.0
+    now: int = 0
+    most: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             self.paths.append(scope["path"])
+            self.headers += scope["headers"]
             if self.away:
                 raise ConnectionAbortedError("told to be away")
-        await self.app(scope, receive, send)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(self.seconds)
+            await self.app(scope, receive, send)
+        finally:
+            self.now -= 1
 
     @property
     def exchanges(self) -> int:
@@ -63,8 +79,10 @@ def shared_auth(keys: Keys, postgres: Postgres) -> Iterator[tuple[Counted, str]]
 def auth(shared_auth: tuple[Counted, str]) -> Iterator[Counted]:
     counted = shared_auth[0]
     counted.paths.clear()
+    counted.headers.clear()
+    counted.most = 0
     yield counted
-    counted.away = False
+    counted.away, counted.seconds = False, 0.0
 
 
 @dataclass
@@ -104,6 +122,17 @@ async def there(keys: Keys, redis_url: str, shared_auth: tuple[Counted, str], au
         yield found
 
 
+@contextlib.asynccontextmanager
+async def door_keys(keys: Keys, auth_url: str, kept_seconds: float = KEPT_SECONDS) -> AsyncIterator[ApiKeys]:
+    """What the gateway knows of keys, without the gateway around it."""
+    identity = ServiceIdentity("gateway", keys.services["gateway"].private_text, {})
+    found = ApiKeys(service_client(auth_url, identity, "auth"), kept_seconds)
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
 class TestPasses:
     async def test_as_a_token_that_names_its_owner_and_itself(self, there: World) -> None:
         made = await there.key(budget={"tokens_per_day": 5})
@@ -127,8 +156,10 @@ class TestPasses:
         out, err = capfd.readouterr()
         told = caplog.text + out + err
         assert "API keys cannot be checked" in told, "else nothing was looked at"
+        assert "/api/v1/auth/logout" in there.auth.paths
         for secret in (key, key[:-1], NOBODYS):
             assert secret not in told
+            assert secret not in str(there.auth.headers)
             assert not [seen for seen in there.seen if secret in json.dumps(seen.headers) + seen.path + seen.query]
 
     async def test_for_many_questions_by_one_exchange(self, there: World) -> None:
@@ -136,6 +167,14 @@ class TestPasses:
         found = await asyncio.gather(*(there.ask(key) for _ in range(20)))
         assert {response.status_code for response in found} == {200}
         assert there.auth.exchanges == 1
+
+    async def test_and_does_not_take_auths_time_for_the_gateways(self, there: World) -> None:
+        key = (await there.key())["key"]
+        there.auth.seconds = 1.5
+        asked = await there.ask(key)
+        assert asked.status_code == 200
+        assert there.auth.exchanges == 1
+        assert float(asked.headers["server-timing"].removeprefix("gw;dur=")) < 1200
 
     async def test_spends_its_owners_limits(self, keys: Keys, redis_url: str, shared_auth: tuple[Counted, str]) -> None:
         few = {"per_minute": 3, "per_hour": 1000, "per_day": 10_000}
@@ -192,6 +231,63 @@ class TestRefused:
             assert auth.exchanges == 1 + 5
             assert (await there.ask(key)).status_code == 200, "known already, so nothing that can be guessed"
 
+    async def test_guesses_however_long_and_never_a_key_in_use(
+        self, keys: Keys, there: World, shared_auth: tuple[Counted, str]
+    ) -> None:
+        made, unused = await there.key(), await there.key(name="unused")
+        async with door_keys(keys, shared_auth[1], kept_seconds=0.2) as at_door:
+            await at_door.token(made["key"], "here")
+            for _ in range(8):
+                at_door.bar("here")
+                assert await at_door.token(made["key"], "here")
+                await asyncio.sleep(0.1)
+            assert there.auth.exchanges > 2, "else it was only remembered"
+            at_door.bar("here")
+            with pytest.raises(TooManyRequests):
+                await at_door.token(unused["key"], "here")
+            assert await at_door.token(unused["key"], "elsewhere")
+            await there.bot.client.delete(f"{PATH}/{made['id']}", headers=there.session)
+            await asyncio.sleep(0.25)
+            at_door.bar("here")
+            with pytest.raises(WrongKey):
+                await at_door.token(made["key"], "here")
+
+    async def test_guesses_all_at_once_a_few_at_a_time(
+        self, keys: Keys, there: World, shared_auth: tuple[Counted, str]
+    ) -> None:
+        used, unused = await there.key(), await there.key(name="unused")
+        async with door_keys(keys, shared_auth[1], kept_seconds=0.1) as at_door:
+            await at_door.token(used["key"], "here")
+            await asyncio.sleep(0.1)
+            there.auth.seconds = 0.2
+            guesses = [asyncio.create_task(at_door.token(f"{NOBODYS}{number}", "here")) for number in range(40)]
+            await asyncio.sleep(0.05)
+            assert await at_door.token(used["key"], "here")
+            assert await at_door.token(unused["key"], "elsewhere")
+            assert not guesses[-1].done(), "else nothing was waited for"
+            answers = await asyncio.gather(*guesses, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {WrongKey}
+        assert there.auth.most <= TOGETHER + 2
+
+    async def test_guesses_that_wait_as_long_as_for_auth(
+        self, keys: Keys, there: World, shared_auth: tuple[Counted, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(api_keys, "CALL_SECONDS", 0.2)
+        there.auth.seconds = 1.0
+        async with door_keys(keys, shared_auth[1]) as at_door, asyncio.timeout(3):
+            asking = (at_door.token(f"{NOBODYS}{number}", "here") for number in range(200))
+            answers = await asyncio.gather(*asking, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {Unavailable}
+
+    async def test_no_key_for_wrong_tokens_from_the_same_address(
+        self, keys: Keys, redis_url: str, shared_auth: tuple[Counted, str]
+    ) -> None:
+        few = {"per_minute": 5, "per_hour": 1000, "per_day": 10_000}
+        async with world(keys, redis_url, shared_auth, limits=few) as there:
+            key = (await there.key())["key"]
+            assert [(await there.ask("expired")).status_code for _ in range(8)] == [401] * 4 + [429] * 4
+            assert (await there.ask(key)).status_code == 200
+
 
 class TestAuthAway:
     async def test_tells_to_come_back(self, there: World) -> None:
@@ -223,10 +319,11 @@ class TestSocket:
         ticket = await there.bot.client.post("/api/v1/chat/ws-ticket", headers={"Authorization": f"Bearer {key}"})
         assert problem(ticket)["detail"] == NO_KEYS
 
-    async def test_passes_none_on(self, there: World) -> None:
+    @pytest.mark.parametrize("blank", ["", " "])
+    async def test_passes_none_on(self, there: World, blank: str) -> None:
         async with socket(there.bot.url, additional_headers=there.session) as connection:
             await connection.recv()
-            await connection.send(json.dumps({"type": "auth", "token": NOBODYS}))
+            await connection.send(json.dumps({"type": "auth", "token": blank + NOBODYS}))
             with contextlib.suppress(ConnectionClosed):
                 assert NOBODYS not in str(await connection.recv())
             assert (await end_of(connection))[0] == 4403

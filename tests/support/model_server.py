@@ -347,6 +347,8 @@ class ModelServer:
             await asyncio.sleep(0.3)
         if model == "zipped":
             return Response(gzip.compress(b"data: [DONE]\n\n"), headers={"Content-Encoding": "gzip"})
+        if model == "sealed":
+            return Response(gzip.compress(b'{"error": {}}'), 400, headers={"Content-Encoding": "gzip"})
         if model == "babbling":
             return StreamingResponse(_babble(), status_code=400)
         if model == "picky" and (refused := next((name for name in PICKY if name in body), None)):

@@ -16,7 +16,7 @@ class EmailTaken(Problem):
 
 
 class KeyNameTaken(Problem):
-    status, kind, title = 409, "key-name-taken", "You have an API key of this name; choose another"
+    status, kind, title = 409, "key-name-taken", "You have an API key of this name; choose another, or revoke that one"
 
 
 class TooManyKeys(Problem):

@@ -151,11 +151,13 @@ class Settings(ServiceSettings):
     @field_validator("provider_keys")
     @classmethod
     def _sendable(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        """A header has one line: what cannot be sent would look like a provider that fails."""
+        """It goes into a header: what cannot be sent would look like a provider that fails."""
         for name, key in keys.items():
-            if not key.get_secret_value().isprintable():
+            said = key.get_secret_value()
+            if not (said.isascii() and said.isprintable()):
                 raise ValueError(
-                    f"the API key of provider {name} has a line break in it; put the key alone in its Secret"
+                    f"the API key of provider {name} has a line break in it, or another character that no header takes;"
+                    " put the key alone in its Secret, as the provider shows it"
                 )
         return keys
 

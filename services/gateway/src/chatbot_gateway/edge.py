@@ -5,7 +5,9 @@ Outermost of our middleware, so that it also sees the answers of CORS, of static
 
 import re
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 from chatbot_common.errors import Problem, problem_response
@@ -13,6 +15,8 @@ from chatbot_common.ids import uuid7
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chatbot_gateway.headers import RawHeaders
+
+T = TypeVar("T")
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 EXCHANGE = "chatbot.exchange"
@@ -45,6 +49,14 @@ class Exchange:
     """Added to the answer, whatever it is."""
     answered: bool = False
     """The first line of the answer is out; nothing can be taken back."""
+
+    async def awaits(self, waiting: Awaitable[T]) -> T:
+        """Await something that is not our own work, and say so."""
+        started = time.perf_counter()
+        try:
+            return await waiting
+        finally:
+            self.elsewhere += time.perf_counter() - started
 
 
 def exchange(scope: Scope) -> Exchange:

@@ -5,10 +5,8 @@ goes, the service's stream is closed in the same moment; whether the work goes o
 """
 
 import json
-import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
 
 import structlog
 from chatbot_common.answers import BrokenOff, Connection, Data
@@ -69,11 +67,11 @@ class Proxy:
             BodyTooLarge, RequestTimeout, MalformedBody, ClientGone
         """
         if scope["method"] not in METHODS_WITH_BODY:
-            await _timed(body.read(), current)
+            await current.awaits(body.read())
             return None
         if not body.is_json:
             return body.chunks()
-        raw = await _timed(body.read(), current)
+        raw = await current.awaits(body.read())
         if not raw:
             return None
         value = parse(raw)
@@ -112,8 +110,7 @@ class Proxy:
             if isinstance(data, AsyncIterator) and length is not None:
                 headers.append((b"content-length", length.encode()))
             try:
-                asked = self._upstream.open(scope["method"], _target(scope), headers, data)
-                return cast(Connection, await _timed(asked, current))
+                return await current.awaits(self._upstream.open(scope["method"], _target(scope), headers, data))
             except (Unreachable, BrokenOff, TimeoutError) as error:
                 raise self._unanswered(error) from error
 
@@ -155,12 +152,3 @@ def _target(scope: Scope) -> bytes:
     """Path and query as they came: normalising could make another path of the one that was checked."""
     query: bytes = scope["query_string"]
     return bytes(scope["raw_path"]) + (b"?" + query if query else b"")
-
-
-async def _timed(waiting: Coroutine[Any, Any, Any], current: Exchange) -> Any:
-    """Await something that is not our own work, and say so."""
-    started = time.perf_counter()
-    try:
-        return await waiting
-    finally:
-        current.elsewhere += time.perf_counter() - started

@@ -8,7 +8,7 @@ from chatbot_common.identity import UserVerifier, bearer
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from chatbot_gateway.api_keys import PREFIX, ApiKeys
+from chatbot_gateway.api_keys import PREFIX, ApiKeys, WrongKey
 from chatbot_gateway.edge import Exchange
 from chatbot_gateway.limits import Limiter, subject_of_address
 
@@ -66,14 +66,14 @@ class Door:
         """
         _refuse_ambiguous(scope["path"])
         try:
-            subject = await self._subject(scope)
-        except Unauthenticated:
-            # Guessing tokens costs the guesser's address, before the answer says that the guess was wrong.
-            await self._spend_guess(scope, current)
+            subject = await self._subject(scope, current)
+        except Unauthenticated as refusal:
+            # Guessing costs the guesser's address, before the answer says that the guess was wrong.
+            await self._spend_guess(scope, current, of_key=isinstance(refusal, WrongKey))
             raise
         await self._spend(subject, scope, current)
 
-    async def _subject(self, scope: Scope) -> str:
+    async def _subject(self, scope: Scope, current: Exchange) -> str:
         if (scope["method"], scope["path"]) in ANONYMOUS:
             _authorise(scope, None)
             return _address(scope)
@@ -82,17 +82,18 @@ class Door:
         if token is None:
             raise Unauthenticated("Send one access token or API key: 'Authorization: Bearer <token>'.")
         if token.startswith(PREFIX):
-            token = await self.keys.token(token, _address(scope))
+            token = await current.awaits(self.keys.token(token, _address(scope)))
             _authorise(scope, token)
         user = await self.users.verify(token)
         return f"user:{user.id}"
 
-    async def _spend_guess(self, scope: Scope, current: Exchange) -> None:
+    async def _spend_guess(self, scope: Scope, current: Exchange, *, of_key: bool) -> None:
         address = _address(scope)
         try:
             await self._spend(address, scope, current)
         except TooManyRequests:
-            self.keys.bar(address)
+            if of_key:
+                self.keys.bar(address)
             raise
 
     async def _spend(self, subject: str, scope: Scope, current: Exchange) -> None:

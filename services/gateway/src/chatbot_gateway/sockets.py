@@ -197,7 +197,7 @@ class Sockets:
             if len(text.encode()) > self._max_bytes:
                 raise Closed(TOO_LARGE, f"A frame may have at most {self._max_bytes} bytes.")
             frame = _frame(text)
-            if frame.get("type") == "auth" and str(frame.get("token")).startswith(PREFIX):
+            if frame.get("type") == "auth" and str(frame.get("token")).strip().startswith(PREFIX):
                 raise Closed(CODES[403], NO_KEYS)
             if frame.get("type") not in FREE:
                 await self._limiter.spend(subject)

@@ -8,10 +8,8 @@ from uuid import UUID
 from chatbot_common.identity import KeyScope
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from chatbot_auth.users.schema import RequestModel
+from chatbot_auth.users.schema import RequestModel, ShortLine
 
-_LINE = r"^[^\x00-\x1f\x7f]+$"
-KeyName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=_LINE)]
 Tokens = Annotated[int, Field(ge=1, le=1_000_000_000_000)]
 Cost = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -50,7 +48,7 @@ def _to_ask() -> list[KeyScope]:
 
 
 class NewKeyRequest(RequestModel):
-    name: KeyName
+    name: ShortLine
     scopes: list[KeyScope] = Field(default_factory=_to_ask, min_length=1, max_length=8)
     """`chat`: ask and be answered; `conversations`: read, change and delete conversations."""
     expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
@@ -59,7 +57,13 @@ class NewKeyRequest(RequestModel):
     @field_validator("expires_at")
     @classmethod
     def _to_come(cls, value: datetime | None) -> datetime | None:
-        if value is not None and value <= datetime.now(UTC):
+        if value is None:
+            return None
+        try:
+            value = value.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("no calendar has this moment in UTC; leave it out for a key that never expires") from None
+        if value <= datetime.now(UTC):
             raise ValueError("this moment has passed; a key expires in the future, or never")
         return value
 

@@ -13,6 +13,7 @@ from chatbot_auth.api_keys import store
 from chatbot_auth.api_keys.schema import Exchanged, Key, KeyBudget, KeyList, NewKey, NewKeyRequest, amount, micros
 from chatbot_auth.errors import KeyNameTaken, TooManyKeys
 from chatbot_auth.opaque import digest, new_token
+from chatbot_auth.sessions import store as sessions
 from chatbot_auth.sessions.keys import SigningKeys
 from chatbot_auth.tables import ApiKey
 
@@ -36,12 +37,21 @@ class ApiKeys:
         return KeyList(data=keys, first_id=first, last_id=last)
 
     async def create(self, user: User, request: NewKeyRequest) -> NewKey:
-        """Raises `TooManyKeys`, `KeyNameTaken`, and `Unauthenticated` when the account is gone or disabled."""
+        """A session that has ended makes none: its access token lives on for minutes, and a key may live for ever.
+
+        Raises:
+            Unauthenticated: the account is gone or disabled, or the session has ended.
+            TooManyKeys, KeyNameTaken
+        """
         secret = PREFIX + new_token()
         row = _row(user.id, request, secret)
         async with self.database.objects() as session:
             if await store.lock_owner(session, user.id) is None:
                 raise Unauthenticated("This account does not exist any more.")
+            # After the lock, so that it sees what whoever held the account until now has ended.
+            if not await sessions.is_live(session, user.session_id):
+                raise Unauthenticated("You are signed out; sign in again.")
+            await store.revoke_expired(session, user.id)  # they hold neither a name nor a place
             held = await store.of_user(session, user.id)
             if len(held) >= PER_USER:
                 raise TooManyKeys(f"You have {PER_USER} API keys; revoke one before you make another.")

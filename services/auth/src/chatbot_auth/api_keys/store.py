@@ -52,6 +52,16 @@ async def revoke(session: AsyncSession, user_id: UUID, key_id: UUID) -> bool:
     return await session.scalar(statement) is not None
 
 
+async def revoke_all(session: AsyncSession, user_id: UUID) -> None:
+    own = (ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None))
+    await session.execute(update(ApiKey).where(*own).values(revoked_at=func.now()))
+
+
+async def revoke_expired(session: AsyncSession, user_id: UUID) -> None:
+    own = (ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None), ApiKey.expires_at <= func.now())
+    await session.execute(update(ApiKey).where(*own).values(revoked_at=ApiKey.expires_at))
+
+
 async def live(session: AsyncSession, key_hash: bytes) -> Live | None:
     """The key with this digest, unless it was revoked, has expired, or its owner is disabled."""
     query = (

@@ -61,6 +61,12 @@ async def use_token(session: AsyncSession, token: RefreshToken) -> None:
     )
 
 
+async def is_live(session: AsyncSession, session_id: UUID | None) -> bool:
+    """Whether it has neither been ended nor expired."""
+    live = and_(Session.id == session_id, Session.revoked_at.is_(None), Session.expires_at > func.now())
+    return await session.scalar(select(Session.id).where(live)) is not None
+
+
 async def revoke(session: AsyncSession, session_id: UUID) -> None:
     await _revoke(session, Session.id == session_id)
 

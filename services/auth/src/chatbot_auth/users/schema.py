@@ -25,7 +25,7 @@ NewPassword = Annotated[SecretStr, Field(min_length=PASSWORD_MIN, max_length=PAS
 KnownPassword = Annotated[SecretStr, Field(min_length=1, max_length=PASSWORD_MAX)]
 
 _LINE = r"^[^\x00-\x1f\x7f]+$"
-Username = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=_LINE)]
+ShortLine = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=_LINE)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_LINE)]
 
 
@@ -38,7 +38,7 @@ class RequestModel(BaseModel):
 class RegisterRequest(RequestModel):
     email: Email
     password: NewPassword
-    username: Username | None = None
+    username: ShortLine | None = None
     name: Name | None = None
 
 

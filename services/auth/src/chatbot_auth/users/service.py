@@ -9,6 +9,7 @@ from chatbot_common.identity import User
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chatbot_auth.api_keys import store as api_keys
 from chatbot_auth.errors import AccountDisabled, EmailTaken, SignUpClosed, UsernameTaken
 from chatbot_auth.passwords import Passwords
 from chatbot_auth.sessions import store as sessions
@@ -100,7 +101,7 @@ class Users:
         """Create the administrator once; any number of replicas may do this at the same time.
 
         An ordinary account that holds the address is promoted, and then whoever opened it loses it: the password
-        becomes the configured one and its sessions end.
+        becomes the configured one, its sessions end and its API keys are revoked.
         """
         async with self._database.objects(readonly=True) as session:
             account = await store.by_email(session, self._settings.admin_email)
@@ -111,6 +112,7 @@ class Users:
             created = await store.put_administrator(session, self._settings.admin_email, password_hash)
             if created is not None:
                 await sessions.revoke_all(session, created.id)
+                await api_keys.revoke_all(session, created.id)
                 log.info("administrator created", user_id=str(created.id))
 
     async def keep_trying_administrator(self) -> None:

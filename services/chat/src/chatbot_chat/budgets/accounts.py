@@ -12,6 +12,7 @@ from chatbot_common.identity import ApiKey
 
 from chatbot_chat.budgets.counters import Hold
 from chatbot_chat.budgets.prices import Spent, estimate_of, spent_of
+from chatbot_chat.budgets.windows import PriceUnknown, counts_cost
 from chatbot_chat.providers import SPEECH, Chosen, ModelEvent, ModelRequest, ToolCall, Usage
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import BYTES_PER_TOKEN
@@ -60,10 +61,12 @@ class Account:
         return self._budgets.bounded or bool(self.key and self.key.budget)
 
     async def admit(self, model: ModelSettings, request: ModelRequest) -> None:
-        """Hold what asking this model may cost, beside what was spent. Raises `BudgetUsedUp`."""
+        """Hold what asking this model may cost, beside what was spent. Raises `BudgetUsedUp`, `PriceUnknown`."""
         await self.admit_estimated(model, lambda: estimate_of(request))
 
     async def admit_estimated(self, model: ModelSettings, estimate: Callable[[], Usage]) -> None:
+        if self.key and model.prices is None and counts_cost(self.key):
+            raise PriceUnknown(model.name, self.key)
         self._asked = model, cache(estimate)
         if not self.bounded:
             return
@@ -122,6 +125,11 @@ class Account:
         if self._asked is None or (usage is None and not said and not taken):
             return
         self.spent = self.so_far = self._with(usage, said)
+
+    def estimate(self, usage: Usage) -> None:
+        """Who was asked last has used so much until now: it speaks of nothing, and counts nothing either."""
+        if self._asked:
+            self.spent = self._marked(spent_of(self._asked[0], usage, estimated=True))
 
     def _with(self, usage: Usage | None, said: int) -> Spent | None:
         """What was spent, and this by who was asked last."""

@@ -107,6 +107,23 @@ def key_named(key_id: str | None) -> ApiKey | None:
     return ApiKey(UUID(key_id), "", frozenset(), nothing) if key_id else None
 
 
+def counts_cost(key: ApiKey) -> bool:
+    """Whether it is bounded in money by itself. Where the resource does so, every model has prices."""
+    return not {"cost_per_day", "cost_per_month"}.isdisjoint(key.budget)
+
+
+class PriceUnknown(Problem):
+    """A bound that counts nothing would be none, and who has the key chooses the model."""
+
+    status, kind, title = 403, "price-unknown", "What this model costs is not known"
+
+    def __init__(self, model: str, key: ApiKey) -> None:
+        super().__init__(
+            f"Model {model} has no prices, and the API key '{key.name}' may spend only so much money: ask a model that "
+            "has them, use a key whose budget counts tokens, or have an administrator set the model's prices."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Excess:
     """A limit that an answer might exceed: what is left of it, and what the answer may need."""

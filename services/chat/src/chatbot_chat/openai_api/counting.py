@@ -43,7 +43,7 @@ class Counting:
             return piece
         frames = [piece] if piece.find(b"\n\n") == len(piece) - 2 else _FRAME.findall(piece)
         for frame in frames:
-            if frame.startswith(b"data:") and b"{" in frame:
+            if b"data:" in frame and b"{" in frame:
                 size = len(frame)
                 if size < self._least or not self._frames:
                     self._least = size

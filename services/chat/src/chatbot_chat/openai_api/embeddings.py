@@ -13,7 +13,6 @@ from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from chatbot_chat.budgets.accounts import Account
-from chatbot_chat.budgets.prices import spent_of
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.conversation_client import ConversationClient, EmbeddingModel
 from chatbot_chat.providers import Usage
@@ -114,7 +113,7 @@ class EmbeddingService:
             some = texts[start : start + TOGETHER]
             vectors += await self._conversation.embed(some)
             told += sum(map(estimate_tokens, some))
-            account.spent = spent_of(model, Usage(told, 0), estimated=True)  # also where the next one fails
+            account.estimate(Usage(told, 0))  # also where the next one fails
         return vectors
 
 

@@ -199,7 +199,7 @@ class CompletionService:
     async def _admit(
         self, account: Account, recall: Recall, model: str, prepare: Callable[[ModelSettings], ModelRequest]
     ) -> None:
-        """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`."""
+        """Before the response begins: a refusal is its status. Raises `BudgetUsedUp`, `PriceUnknown`."""
         if recall.hit or not account.bounded:
             return
         settings = self._catalog.model(model)

@@ -101,7 +101,8 @@ class OpenAICompatible:
             async with patience.wait():
                 answer = await self._asked(dict(body), longest, taken)
         async with contextlib.aclosing(answer):
-            if not 200 <= answer.status < 300 and answer.status not in CLIENT_MISTAKES:
+            told = answer.status in CLIENT_MISTAKES and not answer.encoding
+            if not 200 <= answer.status < 300 and not told:
                 raise refusal(self.name, answer.status, retry_after_of(answer.headers))
             yield Passed(answer, patience, spoke)
 

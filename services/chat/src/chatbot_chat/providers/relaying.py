@@ -46,6 +46,12 @@ class Relayed:
         return self.headers.get("content-type", "application/json")
 
     @property
+    def encoding(self) -> str | None:
+        """How it is compressed, although nobody asked for that: then nobody here can read it."""
+        encoding = self.headers.get("content-encoding", "identity")
+        return None if encoding == "identity" else encoding
+
+    @property
     def content_length(self) -> str | None:
         return self.headers.get("content-length")
 
@@ -62,8 +68,10 @@ class Relayed:
         self._answer.silence = silence
 
     async def refusal(self) -> bytes:
-        """All of it, as far as anybody has something to say of an error."""
+        """All of it, as far as anybody has something to say of an error; nothing where it cannot be read."""
         said = bytearray()
+        if self.encoding:
+            return b""
         async with contextlib.aclosing(self.pieces()) as pieces:
             async for piece in pieces:
                 said += piece
@@ -106,10 +114,9 @@ class Relay:
             raise failure(self._name, error) from error
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
         relayed = Relayed(self._name, answer.status, headers, self._server, answer, answer.pieces())
-        encoding = headers.get("content-encoding", "identity")
-        if 200 <= answer.status < 300 and encoding != "identity":
+        if 200 <= answer.status < 300 and relayed.encoding:
             await relayed.aclose()
-            raise ProviderError(f"Provider {self._name} compresses its answers ({encoding[:20]}), unasked.")
+            raise ProviderError(f"Provider {self._name} compresses its answers ({relayed.encoding[:20]}), unasked.")
         return relayed
 
     def _told(self) -> list[tuple[bytes, bytes]]:

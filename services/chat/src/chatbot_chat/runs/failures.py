@@ -9,6 +9,7 @@ STATUSES = {
     "context-length-exceeded": 413,
     "budget-used-up": 429,
     "budget-held": 429,
+    "price-unknown": 403,
     "moderation-unavailable": 503,
 }
 ONCE = {"x-should-retry": "false"}

@@ -132,7 +132,7 @@ class RunService:
         return turn
 
     async def _admit(self, asked: Task, account: Account) -> None:
-        """Raises `BudgetUsedUp`, `UnknownModel`: while it waited for its user, its model may have gone."""
+        """Raises `BudgetUsedUp`, `PriceUnknown`; `UnknownModel`, since its model may have gone while it waited."""
         if asked.recall.hit or not account.bounded:
             return
         settings = self._catalog.model(asked.model)
