@@ -169,6 +169,16 @@ class TestWhoIsNamed:
             again._doings = copy.deepcopy(applier._doings)
             assert await again.settle(deployment("chat:2"), live) is True
 
+    async def test_is_nobody_where_another_has_taken_the_place_of_what_was_deleted(
+        self, applier: Applier, server: Server
+    ) -> None:
+        """As a generated Secret, which is made before it is applied."""
+        wanted = deployment("chat:1")
+        await applier.settle(wanted, None)
+        again = without_hash(server.live)
+        again["metadata"] |= {"uid": "2", "resourceVersion": "77"}
+        assert await applier.settle(wanted, again) is True
+
     async def test_is_forgotten_with_what_was_deleted(self, applier: Applier, server: Server) -> None:
         await self.fights(applier, server, without_hash(deployment("chat:0")), "kubectl-replace")
         applier.forget("team", [CHILD[::2]])

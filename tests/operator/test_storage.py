@@ -43,6 +43,32 @@ class TestSizes:
         assert {"name": "GOMEMLIMIT", "value": "1843MiB"} in container["env"]
 
 
+def test_a_disk_that_was_made_anew_gets_its_tables_again() -> None:
+    cluster = Cluster(make_bot(DEV))
+    name = ("PersistentVolumeClaim", "data-demo-postgres-0")
+    spec = {"resources": {"requests": {"storage": "1Gi"}}}
+
+    def made(uid: str) -> None:
+        cluster.children[name] = {"kind": name[0], "metadata": {"name": name[1], "uid": uid}, "spec": spec}
+
+    def jobs() -> set[str]:
+        return {name for kind, name in cluster.children if kind == "Job"}
+
+    def migrated() -> str:
+        cluster.report()
+        return cluster.condition("MigrationsComplete").status
+
+    made("1")
+    cluster.converge()
+    before = jobs()
+    assert migrated() == "True"
+    made("2")
+    cluster.reconcile()
+    assert migrated() == "False"
+    cluster.converge()
+    assert (migrated(), len(jobs()), jobs() & before) == ("True", 2, set())
+
+
 @pytest.fixture(scope="module")
 def classes(api_server: Any) -> None:
     for name, grows in (("grows", True), ("stays", False)):

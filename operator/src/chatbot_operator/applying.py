@@ -89,7 +89,8 @@ class Applier:
         version = (metadata["uid"], metadata["resourceVersion"], applied_hash(wanted))
         if self._settled.get(child) == version:
             return False
-        self._doings.setdefault(child, Doings({applied_hash(live)}))
+        if (doings := self._doings.get(child)) is None or doings.uid not in ("", metadata["uid"]):
+            self._doings[child] = Doings({applied_hash(live)}, uid=metadata["uid"])
         if woken := await self._wake(child, wanted, live):
             return woken
         moved = changes(wanted, live)

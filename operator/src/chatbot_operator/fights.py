@@ -46,9 +46,12 @@ class Doings:
     """What it said when it was answered last, or seen first, and what was sent since: that answer may be lost."""
     version: str = ""
     """resourceVersion of that answer; empty: there was none yet."""
+    uid: str = ""
+    """Of the child, as soon as it is known: another of its name begins anew."""
 
     def answered(self, written: Manifest) -> None:
-        self.hashes, self.version = {applied_hash(written)}, written["metadata"]["resourceVersion"]
+        metadata = written["metadata"]
+        self.hashes, self.version, self.uid = {applied_hash(written)}, metadata["resourceVersion"], metadata["uid"]
 
     def are(self, live: Manifest) -> bool:
         """Whether it is as we made it, or is seen as it was before that. What is written later is somebody's."""

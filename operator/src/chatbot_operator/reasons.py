@@ -196,7 +196,9 @@ REASONS: Mapping[Reason, Meaning] = {
         "often.",
     ),
     Reason.UNSCHEDULABLE: Meaning(
-        "No node can take the pod named.", "Add nodes or room, or lower `components.X.resources` or the replicas."
+        "No node can take the pod named.",
+        "Add nodes or room, `kubectl uncordon` one that is unschedulable, or lower `components.X.resources` or the "
+        "replicas.",
     ),
     Reason.IMAGE_PULL_FAILED: Meaning(
         "The image named cannot be pulled.",

@@ -32,6 +32,8 @@ STAGES = {
 """What a rotation of a Secret is at, as the status names it."""
 ROTATES = {"Manual": "when its Secret is deleted", "ByOwner": "when you edit its Secret"}
 """Who changes a credential, as the status names it; of others it says when."""
+ADMIN = "when you change the password by signing in"
+"""The account keeps its password when its Secret is deleted."""
 
 
 def show(kubectl: Kubectl, name: str | None, *, everywhere: bool, watch: bool) -> None:
@@ -217,7 +219,7 @@ def _secrets(found: list[Object], now: datetime) -> RenderableType:
     made = table("credential", "secret", "changed", last="next")
     for item in found:
         stage = STAGES.get(str(item.get("rotation") or ""), "")
-        by = (ROTATES.get(str(item.get("rotates")), ""), "dim")
+        by = (ADMIN if item.get("purpose") == "admin" else ROTATES.get(str(item.get("rotates")), ""), "dim")
         following = Text.assemble(str(item.get("nextRotation") or ""), by, (stage, "yellow"))
         secret = printable(str(item.get("secret") or ""))
         made.add_row(printable(str(item.get("purpose"))), secret, _ago(item.get("rotatedAt"), now), following)

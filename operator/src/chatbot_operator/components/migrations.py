@@ -8,7 +8,7 @@ from chatbot_resource.configuration import SECRET_FILES
 from chatbot_resource.model import ChatbotDeployment
 
 from chatbot_operator import names
-from chatbot_operator.components import auth, conversation, network, postgres, reads, services
+from chatbot_operator.components import auth, conversation, network, postgres, reads, services, stores
 from chatbot_operator.components.configuration import Configs
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.images import image
@@ -16,6 +16,7 @@ from chatbot_operator.components.metadata import digest, manifest
 from chatbot_operator.components.pods import pod, template
 from chatbot_operator.components.reads import Read
 from chatbot_operator.components.services import Program
+from chatbot_operator.kinds import DISK
 from chatbot_operator.names import Owner
 from chatbot_operator.world import Manifest
 
@@ -42,9 +43,16 @@ def name(context: Context, owner: Owner) -> str:
     authority = postgres.authority(context.bot, owner)
     brought = (read for read in reads.there(authority, context.observed) if read.watched)
     database = (postgres.address(context.bot, owner), *brought)
-    return names.migration(
-        context.bot.name, owner, digest([image(context, owner), reads.content(database, context.observed)])
-    )
+    told = [image(context, owner), reads.content(database, context.observed), *_disk(context)]
+    return names.migration(context.bot.name, owner, digest(told))
+
+
+def _disk(context: Context) -> list[str]:
+    """A database on another disk than before is another one, and has no tables."""
+    stateful_set = names.child(context.bot.name, "postgres")
+    own = context.bot.spec.stores.postgres.mode == "Dev"
+    live = context.observed.child(DISK, stores.disk(stateful_set)) if own else None
+    return [live["metadata"]["uid"]] if live else []
 
 
 def build(context: Context, owner: Owner, configs: Configs) -> list[Manifest]:

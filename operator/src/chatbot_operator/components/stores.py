@@ -120,8 +120,8 @@ def _claim(context: Context, store: Store, name: str) -> Manifest:
     if templates:
         spec |= {key: templates[0]["spec"][key] for key in ("storageClassName",) if key in templates[0]["spec"]}
         size = templates[0]["spec"]["resources"]["requests"]["storage"]
-        disk = context.observed.child("PersistentVolumeClaim", _disk(name))
-        if disk and amount(_requested(disk)) >= amount(store.size.disk) > amount(size):
+        live_disk = context.observed.child("PersistentVolumeClaim", disk(name))
+        if live_disk and amount(_requested(live_disk)) >= amount(store.size.disk) > amount(size):
             size = store.size.disk
     else:
         spec |= {"storageClassName": store.size.disk_class} if store.size.disk_class else {}
@@ -132,18 +132,19 @@ def _claim(context: Context, store: Store, name: str) -> Manifest:
 
 def _growing(context: Context, store: Store) -> list[Manifest]:
     """The disk that is to be larger than it is. Kubernetes lets a claim grow, and nothing else of it change."""
-    name = _disk(names.child(context.bot.name, store.name))
-    disk = context.observed.child("PersistentVolumeClaim", name) if store.data else None
-    if disk is None or amount(_requested(disk)) >= amount(store.size.disk):
+    name = disk(names.child(context.bot.name, store.name))
+    live = context.observed.child("PersistentVolumeClaim", name) if store.data else None
+    if live is None or amount(_requested(live)) >= amount(store.size.disk):
         return []
     body = {"spec": {"resources": {"requests": {"storage": store.size.disk}}}}
     made = manifest(context.bot, store.name, "PersistentVolumeClaim", name, body, owned=False)
     # Without its uid, applying to a claim that has just been deleted would make half a one.
-    made["metadata"]["uid"] = disk["metadata"]["uid"]
+    made["metadata"]["uid"] = live["metadata"]["uid"]
     return [made]
 
 
-def _disk(stateful_set: str) -> str:
+def disk(stateful_set: str) -> str:
+    """Name of the claim that Kubernetes makes for its pod."""
     return f"{CLAIM}-{stateful_set}-0"
 
 
