@@ -120,3 +120,19 @@ async def test_says_when_it_cannot_grow(world: World, classes: None) -> None:
         await run.until("Available", "True")
         live = world.existing("StatefulSet", f"{BOT}-postgres")
         assert requested(live["spec"]["volumeClaimTemplates"][0]) == "1Gi"
+
+
+async def test_one_that_was_deleted_is_told_while_its_pod_lives(world: World, classes: None) -> None:
+    run = Run(world)
+
+    def told() -> list[str]:
+        return [message for reason, message in world.events() if reason == "DiskBeingDeleted"]
+
+    with playing_kubelet(world.api, world.namespace):
+        await bound(run, world, "1Gi", "grows")
+        assert not told()
+        world.api.delete("PersistentVolumeClaim", world.namespace, DISK)
+        for _ in range(2):
+            await run.reconcile(world.key)
+        [message] = told()
+        assert message.startswith(f"PersistentVolumeClaim {DISK} was deleted: it goes, with all that is on it, when")

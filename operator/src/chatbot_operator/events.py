@@ -26,6 +26,7 @@ class Told(StrEnum):
     SIGNING_KEYS_LOST = "SigningKeysLost"
     ADMIN_PASSWORD_LOST = "AdminPasswordLost"  # noqa: S105 - a reason
     FIELD_TAKEN_BACK = "FieldTakenBack"
+    DISK_BEING_DELETED = "DiskBeingDeleted"
     STATUS_TOO_LARGE = "StatusTooLarge"
 
 
@@ -81,6 +82,11 @@ class Events:
         """Again after a while: Events are forgotten, and nothing else tells of it."""
         if self._is_new((bot["metadata"]["uid"], Told.STATUS_TOO_LARGE)):
             await self._post(bot, "Warning", Told.STATUS_TOO_LARGE, meaning)
+
+    async def disk_going(self, bot: Manifest, meaning: str) -> None:
+        """Again after a while, for as long as what is on it can be saved."""
+        if self._is_new((bot["metadata"]["uid"], Told.DISK_BEING_DELETED, meaning)):
+            await self._post(bot, "Warning", Told.DISK_BEING_DELETED, meaning)
 
     def _is_new(self, key: tuple[str, ...]) -> bool:
         now = time.monotonic()

@@ -12,7 +12,7 @@ from chatbot_resource.status import Status
 from opentelemetry.trace import NoOpTracer, Tracer
 from pydantic import ValidationError
 
-from chatbot_operator import names, tracing
+from chatbot_operator import names, store_findings, tracing
 from chatbot_operator.applying import Applier
 from chatbot_operator.asking import serving
 from chatbot_operator.cluster import Cluster
@@ -159,6 +159,8 @@ class Reconciler:
             await self._events.keys_lost(raw, meaning)
         if names.admin(bot.name) in done.secrets and previous and previous.migrations:  # so the account is there
             await self._events.password_lost(raw, names.admin(bot.name))
+        for meaning in store_findings.disks_going(observed):
+            await self._events.disk_going(raw, meaning)
         if told and settled(told.get("status")) != settled(raw.get("status")):  # the next plan begins with that
             done.soon(SOON_SECONDS)
         if left := revisions.due(bot, observed):

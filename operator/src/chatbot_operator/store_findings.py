@@ -1,6 +1,6 @@
 """What is wrong with each store, with the copy of its data, and with the migrations of its databases. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from chatbot_resource.status import Status
 
@@ -10,6 +10,8 @@ from chatbot_operator.components import migrations as parts
 from chatbot_operator.components import moving, postgres, reads, redis
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import component_of
+from chatbot_operator.components.stores import disk as disk_of
+from chatbot_operator.kinds import DISK
 from chatbot_operator.readiness import job_finding
 from chatbot_operator.reasons import STUCK, Reason
 from chatbot_operator.views import View
@@ -42,6 +44,25 @@ def lacked(
     if migrating and migrating.reason == Reason.STORE_UNREACHABLE:
         found.append({"postgres": migrating})
     return {store: finding for several in reversed(found) for store, finding in several.items()}
+
+
+def disks_going(observed: Observed) -> Iterator[str]:
+    """What was deleted under a store that runs: Kubernetes keeps it until its pod ends, and no longer."""
+    for store in observed.children:
+        if store["kind"] != "StatefulSet":
+            continue
+        pod, disk = f"{store['metadata']['name']}-0", disk_of(store["metadata"]["name"])
+        live = observed.child(DISK, disk)
+        runs = (item for item in observed.pods if item["metadata"]["name"] == pod and not _going(item))
+        if live and _going(live) and any(runs):
+            yield (
+                f"PersistentVolumeClaim {disk} was deleted: it goes, with all that is on it, when Pod {pod} ends. "
+                "Save what is on it before that."
+            )
+
+
+def _going(item: Manifest) -> bool:
+    return bool(item["metadata"].get("deletionTimestamp"))
 
 
 def _last_heard(previous: Status) -> dict[names.Store, Blocked]:

@@ -46,7 +46,7 @@ class TestOne:
         await converge(world, reconciler, "Available", "False")
         said = plugin("status", "harbour").out
         lines = {line.split()[0]: line for line in reversed(said.splitlines()) if line.split()}
-        assert re.search(r"^admin +harbour-admin +\d+ s ago +when you change the password by", said, re.MULTILINE)
+        assert re.search(r"^admin +harbour-admin +\d+ s ago +in the chatbot itself +$", said, re.MULTILINE)
         assert re.search(r"^redis +harbour-redis +\d+ s ago +when its Secret is deleted$", said, re.MULTILINE)
         assert lines["harbour"].startswith(f"harbour  in {world.namespace}, ")
         assert f"http://harbour-gateway.{world.namespace}.svc" in lines["url"]

@@ -32,7 +32,7 @@ STAGES = {
 """What a rotation of a Secret is at, as the status names it."""
 ROTATES = {"Manual": "when its Secret is deleted", "ByOwner": "when you edit its Secret"}
 """Who changes a credential, as the status names it; of others it says when."""
-ADMIN = "when you change the password by signing in"
+ADMIN = "in the chatbot itself"
 """The account keeps its password when its Secret is deleted."""
 
 

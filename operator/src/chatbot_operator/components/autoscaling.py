@@ -89,7 +89,9 @@ def _unmade(context: Context) -> Iterable[Blocked]:
         for item in build(context, service):
             kind, name = item["kind"], item["metadata"]["name"]
             if kind in AUTOSCALERS and context.observed.child(kind, name) is None:
-                yield Blocked(Reason.NOT_CREATED, f"{kind} {name} does not exist yet.")
+                scaled = context.observed.child("Deployment", names.child(context.bot.name, service))
+                when = "does not exist yet" if scaled else "is made with its Deployment, which does not exist yet"
+                yield Blocked(Reason.NOT_CREATED, f"{kind} {name} {when}.")
 
 
 def _has_no_pods(context: Context, scaler: Manifest) -> bool:
