@@ -131,8 +131,12 @@ async def test_one_that_was_deleted_is_told_while_its_pod_lives(world: World, cl
     with playing_kubelet(world.api, world.namespace):
         await bound(run, world, "1Gi", "grows")
         assert not told()
+        # As a node's use holds it: no pod is on one here.
+        hold = {"metadata": {"finalizers": ["example.com/used"]}}
+        world.api.patch("PersistentVolumeClaim", world.namespace, DISK, hold)
         world.api.delete("PersistentVolumeClaim", world.namespace, DISK)
         for _ in range(2):
             await run.reconcile(world.key)
+        world.api.patch("PersistentVolumeClaim", world.namespace, DISK, {"metadata": {"finalizers": None}})
         [message] = told()
         assert message.startswith(f"PersistentVolumeClaim {DISK} was deleted: it goes, with all that is on it, when")
