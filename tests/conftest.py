@@ -14,6 +14,7 @@ from typing import Any
 
 import certifi
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.apiserver import ApiServer
 from tests.support.identity import Keys
@@ -53,6 +54,11 @@ trust_hardly_anybody()
 # Threads of linear algebra wait by looking again and again, in every worker and service: on two cores that is time of
 # those who have work.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+# How long an example takes says nothing here: tests run beside each other, and the host beside all of them.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from tests.support.configuration import mapping
 from tests.support.identity import Keys
+from tests.support.patience import within
 from tests.support.serving import serving
 
 PASSWORD = "correct horse battery"
@@ -72,7 +73,7 @@ class Auth:
 
     async def link(self) -> str:
         """Token of a new link, once the administrator is there."""
-        async with asyncio.timeout(10):
+        async with within(10):
             while (response := await self.new_link()).status_code == 503:
                 await asyncio.sleep(0.02)
         assert response.status_code == 200, response.text

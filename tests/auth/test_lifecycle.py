@@ -12,6 +12,7 @@ from chatbot_common.database import migrate
 from tests.auth.running import Auth, problem, running
 from tests.support.doors import door
 from tests.support.identity import Keys
+from tests.support.patience import within
 from tests.support.serving import free_port, serving
 from tests.support.stores import Postgres
 
@@ -30,7 +31,7 @@ class Watched:
         return (await self._private.get("/livez")).status_code
 
     async def ready(self) -> None:
-        async with asyncio.timeout(15):
+        async with within(15):
             while (await self.readyz()).status_code != 200:
                 await asyncio.sleep(0.05)
 

@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.auth.running import ADMIN_PASSWORD, PASSWORD, auth_mapping
 from tests.support.identity import Keys
+from tests.support.patience import within
 from tests.support.serving import free_port
 from tests.support.stores import Postgres
 
@@ -137,7 +138,7 @@ class TestServe:
     async def test_port_in_use(self, files: Files) -> None:
         files.settings["listen"]["private_port"] = files.settings["listen"]["port"]
 
-        async with asyncio.timeout(60):
+        async with within(60):
             status, output = await files.run("serve")
 
         assert status != 0
@@ -157,7 +158,7 @@ async def _migrates_once(files: Files) -> None:
 async def _administrator_signs_in(client: httpx2.AsyncClient, files: Files) -> None:
     """The account is made a moment after the database can be used."""
     body = {"email": files.settings["admin_email"], "password": files.settings["admin_password"]}
-    async with asyncio.timeout(30):
+    async with within(30):
         while (await client.post("/api/v1/auth/login", json=body)).status_code != 200:
             await asyncio.sleep(0.2)
 

@@ -13,6 +13,7 @@ from chatbot_chat.main import create_app
 from chatbot_chat.settings import Settings
 
 from tests.support.identity import Keys
+from tests.support.patience import within
 from tests.support.serving import serving
 
 SCRIPTS = (
@@ -97,7 +98,7 @@ class Chat:
 
     async def ended(self, user_id: UUID, run_id: str) -> dict[str, Any]:
         """The run once it is no longer running."""
-        async with asyncio.timeout(20):
+        async with within(20):
             while (view := await self.run(user_id, run_id))["state"] == "running":
                 await asyncio.sleep(0.05)
         return view

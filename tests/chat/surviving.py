@@ -27,6 +27,7 @@ from tests.chat.running import Chat, parse_sse
 from tests.conversation.running import eventually
 from tests.support.identity import Keys
 from tests.support.model_server import ModelServer
+from tests.support.patience import within
 from tests.support.serving import free_port
 from tests.support.stores import Postgres, Valkey
 
@@ -256,7 +257,7 @@ class World:
         return True
 
     async def _is_stored(self, chat: Chat, item: Asked, doubted: bool) -> None:
-        async with asyncio.timeout(60):
+        async with within(60):
             while (view := await chat.run(item.user, item.run_id))["state"] in ("running", "requires_action"):
                 await asyncio.sleep(0.1)
         url = f"{self.conversation_url}/api/v1/conversations/{view['conversation_id']}/messages"

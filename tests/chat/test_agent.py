@@ -25,6 +25,8 @@ from chatbot_chat.settings import DeploymentSettings, ModelSettings
 from chatbot_chat.tools import ready
 from chatbot_chat.tools.toolbox import DECLINED, Toolbox
 
+from tests.support.patience import within
+
 
 class Echo:
     """Says what it is given; waits for `together` others that say theirs."""
@@ -96,7 +98,7 @@ class TestRounds:
 
     async def test_calls_of_a_round_are_made_at_once(self) -> None:
         ask, _ = scripted([call("a", number="1"), call("b", number="2"), call("c", number="3")], END)
-        async with asyncio.timeout(10):
+        async with within(10):
             events = await heard(ask, Echo(together=3))
         assert sorted(event.result.text for event in events if isinstance(event, Returned)) == ["a", "b", "c"]
 

@@ -28,6 +28,7 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from tests.conversation.running import eventually
+from tests.support.patience import within
 
 ADA = uuid7()
 NOON = datetime(2026, 2, 28, 12, tzinfo=UTC)
@@ -272,7 +273,7 @@ class TestHolds:
         await dead.admit(model(), request(50, 50))
         with pytest.raises(BudgetUsedUp):
             await next_one.admit(model(), request(5, 5))
-        async with asyncio.timeout(20):
+        async with within(20):
             while True:
                 try:
                     return await budgets.account(ada, uuid7()).admit(model(), request(5, 5))
@@ -294,7 +295,7 @@ class TestHolds:
     ) -> None:
         monkeypatch.setattr(service, "LONGEST_HOLD_SECONDS", -1)
         await budgets.account(ada, uuid7()).admit(model(), request(50, 50))
-        async with asyncio.timeout(20):
+        async with within(20):
             while True:
                 await budgets.renew()
                 try:
@@ -549,7 +550,7 @@ class TestLedger:
         for tokens in (1, 2, -1, 4, 8):
             budgets.enter(ada, uuid7(), 1, Spent("m", tokens, 0, 0, False))
         lost = REGISTRY.get_sample_value("chat_ledger_lost_total") or 0
-        async with asyncio.timeout(20):
+        async with within(20):
             await budgets.ledger.flush()
         assert REGISTRY.get_sample_value("chat_ledger_lost_total") == lost + 1
         [found] = await conversation.usage_sums([(ada, (century() - timedelta(hours=1)).isoformat())])

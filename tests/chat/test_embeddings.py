@@ -14,6 +14,7 @@ from openai import AsyncOpenAI
 
 from tests.chat.running import Chat, running
 from tests.support.identity import Keys
+from tests.support.patience import within
 
 MODEL = "all-MiniLM-L6-v2"
 ADA = uuid7()
@@ -55,7 +56,7 @@ class TestEmbeddings:
     async def test_is_entered_into_the_ledger(self, sdk: AsyncOpenAI, sql: asyncpg.Connection) -> None:
         answer = await sdk.embeddings.create(model=MODEL, input="word " * 1234)
         query = "SELECT output_tokens FROM ledger WHERE user_id = $1 AND model = $2 AND input_tokens = $3"
-        async with asyncio.timeout(20):
+        async with within(20):
             while await sql.fetchval(query, ADA, MODEL, answer.usage.prompt_tokens) != 0:
                 await asyncio.sleep(0.05)
 
@@ -71,7 +72,7 @@ class TestEmbeddings:
             with pytest.raises(openai.RateLimitError, match="budget"):
                 await sdk.embeddings.create(model=MODEL, input="word " * 1000)
         assert 1000 <= tokens <= 1400
-        async with asyncio.timeout(20):
+        async with within(20):
             while (cost := await sql.fetchval("SELECT cost FROM ledger WHERE user_id = $1", bob)) is None:
                 await asyncio.sleep(0.05)
         assert cost == ceil(tokens * 0.02)

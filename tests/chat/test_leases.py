@@ -29,6 +29,7 @@ from redis.asyncio import Redis
 from tests.chat.test_budgets import model
 from tests.conversation.running import eventually
 from tests.support.identity import Keys
+from tests.support.patience import within
 
 OVERDUE = "UPDATE turns SET leased_until = now() - interval '1 second' WHERE id = $1"
 
@@ -155,7 +156,7 @@ class TestAbandoned:
         turns = [await conversation.start_turn(ada, question()) for _ in range(20)]
         for turn in turns:
             await sql.execute(OVERDUE, turn.turn_id)
-        async with asyncio.timeout(30):
+        async with within(30):
             while {(await conversation.get_turn(ada, turn.turn_id)).state for turn in turns} != {"interrupted"}:
                 await leases.renew()
 
@@ -208,7 +209,7 @@ class TestBegun:
         runs = RunService(catalog, tools, conversation, log, Choices(catalog.default, {"en": ""}))
         turn = await runs.send(ada, question(), "endless", "en")
         leased = "SELECT leased_until > now() FROM turns WHERE id = $1"
-        async with asyncio.timeout(30):
+        async with within(30):
             while not await sql.fetchval(leased, turn.turn_id):
                 await asyncio.sleep(0.02)
             while not (spent := await log.spent(turn.turn_id, 1)):  # for who closes it, should this process die
@@ -308,7 +309,7 @@ class TestLiving:
                 for turn, end in zip(turns, ends, strict=True)
             ]
             await eventually(lambda: many_wait(sql))
-            async with asyncio.timeout(15):
+            async with within(15):
                 leases = await conversation.renew([Attempt(turn_id=turn.turn_id, attempt=1) for turn in turns])
         assert leases.lost == []
         await asyncio.gather(*storing)

@@ -17,6 +17,7 @@ from tests.chat.running import Chat
 from tests.support import model_server as model_server_module
 from tests.support.identity import BOT
 from tests.support.model_server import ModelServer
+from tests.support.patience import within
 
 ADA = uuid7()
 HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
@@ -117,7 +118,7 @@ class TestRaw:
         stream = await sdk.chat.completions.create(model="endless", messages=asked, stream=True)
         assert (await anext(aiter(stream))).choices
         await stream.close()
-        async with asyncio.timeout(10):
+        async with within(10):
             while "Who leaves?" not in model_server_module.hung_up:
                 await asyncio.sleep(0.02)
 
@@ -193,7 +194,7 @@ class TestRaw:
         with pytest.raises(openai.APIError, match="broke off"):
             async for _ in stream:
                 pass
-        async with asyncio.timeout(20):
+        async with within(20):
             while failed() == before:  # it is counted after the client was told
                 await asyncio.sleep(0.01)
 

@@ -34,6 +34,7 @@ from tests.chat.providing import BOTH, CALM, Make, Servers, World, open_catalog,
 from tests.support.claude_server import ClaudeServer
 from tests.support.identity import Keys
 from tests.support.model_server import SKIPPED, ModelServer
+from tests.support.patience import within
 
 HASTY = {"connect": "100ms", "firstToken": "10ms", "idle": "20s"}
 ADD = ToolSpec("add", "Adds two numbers.", {"type": "object", "properties": {"a": {"type": "integer"}}})
@@ -285,7 +286,7 @@ class TestRelay:
     )
     async def test_a_stream_has_the_time_of_any_answer(self, make: Make, model: str, timeouts: dict[str, str]) -> None:
         heard: list[bytes] = []
-        async with make(model, timeouts=timeouts) as world, asyncio.timeout(10):
+        async with make(model, timeouts=timeouts) as world, within(10):
             with pytest.raises(ProviderTimeout):
                 await self.streamed(world, model, heard)
         assert (b"You" in b"".join(heard)) == (model == "comforting")

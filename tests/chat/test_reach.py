@@ -8,6 +8,8 @@ from chatbot_chat.reach import Reach
 from redis import RedisError
 from redis.exceptions import TimeoutError as TimedOut
 
+from tests.support.patience import within
+
 
 class TestTrying:
     async def test_goes_on_whatever_goes_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +27,7 @@ class TestTrying:
         with pytest.raises(TimedOut):
             await found.ask(late)
         assert found.away
-        async with asyncio.timeout(5):
+        async with within(5):
             while found.away:
                 await asyncio.sleep(0.01)
         assert not failures

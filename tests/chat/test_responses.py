@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from tests.chat.running import Chat, running
 from tests.support.identity import BOT
 from tests.support.model_server import ModelServer, hung_up
+from tests.support.patience import within
 
 HELLO = "Hello there"
 SAID = "You said: Hello there"
@@ -186,7 +187,7 @@ class TestBackground:
     async def test_resumed_when_the_log_is_gone(self, sdk: AsyncOpenAI, log: RunLog, redis: Redis) -> None:
         events = [event async for event in await sdk.responses.create(model="echo", input=HELLO, stream=True)]
         response = events[-1].response  # type: ignore[union-attr]
-        async with asyncio.timeout(20):
+        async with within(20):
             while not any(event.terminal for event in await log.said(run_id_of(response.id), 1)):
                 await asyncio.sleep(0.02)  # until then its writer would restore it
         await redis.flushall()
@@ -223,7 +224,7 @@ class TestDeleted:
             if event.type == "response.output_text.delta":
                 break
         await sdk.responses.delete(response.id)
-        async with asyncio.timeout(20):
+        async with within(20):
             while "Do not go on" not in hung_up:
                 await asyncio.sleep(0.02)
 
@@ -271,7 +272,7 @@ class TestRefusals:
 
     async def test_a_failed_one_can_be_read(self, sdk: AsyncOpenAI) -> None:
         created = await sdk.responses.create(model="refuse", input=HELLO, background=True)
-        async with asyncio.timeout(20):
+        async with within(20):
             while (response := await sdk.responses.retrieve(created.id)).status == "in_progress":
                 await asyncio.sleep(0.05)
         assert response.status == "failed"

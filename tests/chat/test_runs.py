@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from tests.chat.running import Chat, running
 from tests.support import model_server
 from tests.support.identity import Keys
+from tests.support.patience import within
 
 ADA = uuid7()
 
@@ -158,7 +159,7 @@ class TestCancel:
         # 404: the run has found out by itself.
         path = f"/api/v1/chat/runs/{seen[0]['run_id']}/cancel"
         assert (await chat.client.post(path, headers=chat.keys.bearer(ADA))).status_code in (202, 404)
-        async with asyncio.timeout(30):
+        async with within(30):
             while "Whose conversation goes away?" not in model_server.hung_up:
                 await asyncio.sleep(0.02)
 
@@ -241,7 +242,7 @@ class TestWithoutRedis:
 
 async def logged(redis_url: str, events: list[dict[str, Any]]) -> None:
     """The log gets the end a moment after the client does."""
-    async with Redis.from_url(redis_url) as redis, asyncio.timeout(20):
+    async with Redis.from_url(redis_url) as redis, within(20):
         log = RunLog(redis, redis)
         while len(await log.read(UUID(events[0]["run_id"]), 1, 0, wait=False)) < len(events):
             await asyncio.sleep(0.02)

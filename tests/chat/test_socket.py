@@ -1,6 +1,5 @@
 """The socket: the same runs as over HTTP, as frames. The gateway's part is in tests/gateway/test_sockets.py."""
 
-import asyncio
 import contextlib
 import json
 import time
@@ -20,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.chat.running import Chat, running
 from tests.support.configuration import mapping
 from tests.support.identity import Keys
+from tests.support.patience import within
 from tests.support.serving import serving
 
 ADA = uuid7()
@@ -33,7 +33,7 @@ class Socket:
         await self.connection.send(json.dumps({"type": kind} | body))
 
     async def hear(self) -> dict[str, Any]:
-        async with asyncio.timeout(30):
+        async with within(30):
             frame: dict[str, Any] = json.loads(await self.connection.recv())
         return frame
 

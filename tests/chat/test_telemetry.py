@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from tests.chat.providing import Make
 from tests.chat.running import Chat
+from tests.support.patience import within
 
 ADA = uuid7()
 WORDS = ("6*7", "Mars", "a lovely secret")
@@ -61,7 +62,7 @@ def tree(spans: InMemorySpanExporter) -> dict[str, list[str]]:
 
 async def one(spans: InMemorySpanExporter, name: str) -> ReadableSpan:
     """Of this name; the agent's ends a moment after its last event."""
-    async with asyncio.timeout(20):
+    async with within(20):
         while not (found := [span for span in spans.get_finished_spans() if span.name == name]):
             await asyncio.sleep(0.01)
     [span] = found

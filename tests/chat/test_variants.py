@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.chat.running import Chat, running
 from tests.support.identity import BOT, Keys
 from tests.support.model_server import ModelServer
+from tests.support.patience import within
 
 USERS = [UUID(int=number) for number in range(4000)]
 weights = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 1000), min_size=1)
@@ -128,7 +129,7 @@ class TestAnswers:
         assistant, raw = (body["messages"][0]["content"] for _, body in model_server.requests[-2:])
         assert assistant.startswith("Be short.")
         assert raw == "Hello"
-        async with asyncio.timeout(30):
+        async with within(30):
             while len(found := await costs(sql, ada)) < 2:
                 await asyncio.sleep(0.05)
         assert sorted(found, key=str) == [("echo", "short"), ("echo", None)]

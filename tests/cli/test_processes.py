@@ -13,6 +13,7 @@ from chatbot_cli import processes
 from chatbot_cli.processes import Process, identity, rotate, send, stop, strays, tail
 
 from tests.cli.conftest import Spawn
+from tests.support.patience import clock
 
 SLEEP = "import time; time.sleep(60)"
 READY = "import signal, time; print('ready', flush=True);"
@@ -20,9 +21,9 @@ DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {READY} t
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = clock() + 10
     while not condition():
-        assert time.monotonic() < deadline
+        assert clock() < deadline
         time.sleep(0.01)
 
 

@@ -15,6 +15,7 @@ from chatbot_conversation.__main__ import MIGRATIONS
 from chatbot_conversation.vectors import KNOWLEDGE
 from chatbot_conversation.vectors.pgvector import PGVectorStore
 
+from tests.support.patience import within
 from tests.support.stores import Postgres
 
 USER, CONVERSATION, DOCUMENT = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -127,7 +128,7 @@ async def test_one_that_is_broken_off_leaves_nothing(old: str, new: str, postgre
     copying = asyncio.create_task(copy(old, new, MIGRATIONS, "one"))
     watching = await asyncpg.connect(new)
     try:
-        async with asyncio.timeout(30):
+        async with within(30):
             while not (found := await watching.fetch(_COPYING)):
                 await asyncio.sleep(0.001)
                 assert not copying.done(), "it was too fast to be broken off"

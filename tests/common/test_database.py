@@ -15,6 +15,7 @@ from chatbot_common.errors import Unavailable
 from sqlalchemy import text
 
 from tests.support.doors import door
+from tests.support.patience import within
 from tests.support.serving import free_port
 from tests.support.stores import Postgres
 
@@ -37,7 +38,7 @@ class TestVanishedServer:
             await asyncio.gather(*(one(database) for _ in range(4)))
             port.freeze()
 
-            async with asyncio.timeout(5):
+            async with within(5):
                 lost = await asyncio.gather(*(one(database) for _ in range(4)), return_exceptions=True)
                 assert {type(error) for error in lost} == {Unavailable}
                 assert await asyncio.gather(*(one(database) for _ in range(4))) == [1, 1, 1, 1]
@@ -62,7 +63,7 @@ class TestVanishedServer:
         async with door(postgres.socket) as port, pool(port.port, 60) as database:
             await asyncio.gather(*(one(database) for _ in range(4)))
             port.freeze()
-            async with asyncio.timeout(30):
+            async with within(30):
                 assert await one(database) == 1
                 assert await asyncio.gather(*(one(database) for _ in range(3))) == [1, 1, 1]
         assert silent == 1
@@ -78,7 +79,7 @@ class TestVanishedServer:
                     port.freeze()
                     await session.execute(text("SELECT 2"))
 
-            async with asyncio.timeout(5):
+            async with within(5):
                 with pytest.raises(Unavailable):
                     await interrupted()
             assert await one(database) == 1
@@ -110,7 +111,7 @@ class TestMigrateCommand:
 
     async def test_gives_up_in_time(self) -> None:
         with structlog.testing.capture_logs() as log:
-            async with asyncio.timeout(10):
+            async with within(10):
                 assert await migrate_command("postgresql://u@127.0.0.1:1/none", MIGRATIONS, 1) == 75
         assert [line["event"] for line in log] == ["waiting for the database", "migration failed"]
 
@@ -144,6 +145,6 @@ class TestMigrateCommand:
 
 
 async def logged(log: list[structlog.typing.EventDict], words: str) -> None:
-    async with asyncio.timeout(20):
+    async with within(20):
         while not any(words in line.get("reason", "") for line in log):
             await asyncio.sleep(0.02)

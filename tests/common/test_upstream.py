@@ -13,6 +13,7 @@ import uvloop
 from chatbot_common.answers import HELD_BYTES, BrokenOff
 from chatbot_common.upstream import Patience, Unconnected, Unreachable, Upstream
 
+from tests.support.patience import within
 from tests.support.serving import free_port
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -36,7 +37,7 @@ async def asking(
 
     async with await asyncio.start_server(served, "127.0.0.1", port) as server:
         client = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base", patience, most=most)
-        async with asyncio.timeout(10):
+        async with within(10):
             yield client
         client.close()
 

@@ -31,6 +31,7 @@ from tests.operator.test_rotation import DAY, Clock
 from tests.support.balancer import Balancer, balancing
 from tests.support.configuration import mapping
 from tests.support.identity import Keys
+from tests.support.patience import within
 from tests.support.serving import free_port
 from tests.support.stores import Postgres
 
@@ -51,7 +52,7 @@ class Pod:
     listen: dict[str, Any]
 
     async def ready(self) -> None:
-        async with asyncio.timeout(60), httpx2.AsyncClient() as client:
+        async with within(60), httpx2.AsyncClient() as client:
             while True:
                 with contextlib.suppress(httpx2.TransportError):
                     if (await client.get(f"http://127.0.0.1:{self.listen['private_port']}/readyz")).is_success:
@@ -61,7 +62,7 @@ class Pod:
 
     async def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(60):
+        async with within(60):
             assert await self.process.wait() == 0
 
 
@@ -202,7 +203,7 @@ class Rotating(Clock):
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(60):
+    async with within(60):
         while not condition():
             await asyncio.sleep(0.05)
 

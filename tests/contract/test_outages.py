@@ -20,6 +20,7 @@ from redis import Redis
 from tests.support.configuration import mapping
 from tests.support.doors import door
 from tests.support.identity import Keys
+from tests.support.patience import within
 from tests.support.serving import free_port
 from tests.support.stores import Postgres
 
@@ -74,7 +75,7 @@ class Platform:
         """Wait for it; meanwhile all must live."""
         seen: Readiness = {}
         try:
-            async with asyncio.timeout(seconds):
+            async with within(seconds):
                 while True:
                     assert all(process.returncode is None for process in self.running.values())
                     with contextlib.suppress(httpx2.TransportError):
@@ -117,7 +118,7 @@ async def platform(folder: Path, keys: Keys, secrets: dict[str, dict[str, str]])
             yield bot
             for process in bot.running.values():
                 process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(30):
+            async with within(30):
                 ends = [await process.wait() for process in bot.running.values()]
             assert ends == [0] * len(ends)
         finally:

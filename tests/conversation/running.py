@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +16,7 @@ from chatbot_conversation.worker import Worker
 
 from tests.support.configuration import mapping
 from tests.support.identity import Keys
+from tests.support.patience import clock
 from tests.support.serving import serving
 
 
@@ -95,8 +95,8 @@ async def working(settings: Settings, **options: Any) -> AsyncIterator[Worker]:
 
 async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
     """The first true result of `condition`."""
-    end = time.monotonic() + seconds
+    end = clock() + seconds
     while not (result := await condition()):
-        assert time.monotonic() < end, "it did not happen in time"
+        assert clock() < end, "it did not happen in time"
         await asyncio.sleep(0.05)
     return result

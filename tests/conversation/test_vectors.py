@@ -21,6 +21,7 @@ from opentelemetry.trace import SpanKind
 from weaviate.classes.init import Auth
 
 from tests.conversation.running import eventually
+from tests.support.patience import within
 from tests.support.serving import free_port
 from tests.support.weaviate import KEY, Weaviate
 
@@ -272,7 +273,7 @@ class TestWeaviate:
         async with silence() as port:
             for url, grpc_port in ((f"http://127.0.0.1:{port}", free_port()), (weaviate.url, port)):
                 store = WeaviateStore("harbour", DIMENSIONS, url, grpc_port, KEY)
-                async with asyncio.timeout(8):
+                async with within(8):
                     for call in (store.ping(), found(store)):
                         with pytest.raises(Unavailable):
                             await call

@@ -11,6 +11,7 @@ import pytest
 
 from tests.gateway.support import Platform, Shared, problem, shared
 from tests.support.identity import Keys
+from tests.support.patience import within
 
 
 async def pieces(count: int, size: int) -> AsyncIterator[bytes]:
@@ -174,7 +175,7 @@ async def dribble(bot: Platform, method: str, kind: str, *, pieces: int, pause: 
             break
         writer.write(b"1")
         await asyncio.sleep(pause)
-    async with asyncio.timeout(5):
+    async with within(5):
         answer = await reading
     writer.close()
     return answer.decode()

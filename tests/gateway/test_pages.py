@@ -7,6 +7,7 @@ import pytest
 
 from tests.gateway.support import Platform, Upstream, gateway
 from tests.support.identity import Keys
+from tests.support.patience import within
 from tests.support.serving import free_port, serving
 
 
@@ -90,7 +91,7 @@ class TestHealth:
     async def test_change_is_seen(self, own_bot: Platform) -> None:
         assert (await own_bot.client.get("/health/all")).status_code == 200
         own_bot.services["chat"].healthy = False
-        async with asyncio.timeout(10):
+        async with within(10):
             while (answer := await own_bot.client.get("/health/all")).status_code == 200:
                 await asyncio.sleep(0.05)
         assert answer.json()["services"]["chat"] == {"status": "degraded", "checks": {"database": "timeout"}}

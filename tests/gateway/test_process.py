@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 from tests.gateway.support import Upstream
 from tests.support.configuration import mapping
 from tests.support.identity import Keys
+from tests.support.patience import within
 from tests.support.serving import free_port, serving
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -31,7 +32,7 @@ class Running:
 
     async def stop(self) -> list[dict[str, object]]:
         """Wait for its end; its log."""
-        async with asyncio.timeout(20):
+        async with within(20):
             output, _ = await self.process.communicate()
         assert self.process.returncode == 0
         return [json.loads(line) for line in output.decode().splitlines()]
@@ -78,7 +79,7 @@ async def running(folder: Path, keys: Keys, redis_url: str, **changed: Any) -> A
 
 
 async def readiness(private: httpx2.AsyncClient, expected: int) -> None:
-    async with asyncio.timeout(30):
+    async with within(30):
         while True:
             try:
                 if (await private.get("/readyz")).status_code == expected:
@@ -90,7 +91,7 @@ async def readiness(private: httpx2.AsyncClient, expected: int) -> None:
 
 async def metrics_with(private: httpx2.AsyncClient, line: str) -> str:
     """The metrics once they hold the line: a request is counted a moment after its answer has left."""
-    async with asyncio.timeout(10):
+    async with within(10):
         while line not in (text := (await private.get("/metrics")).text):
             await asyncio.sleep(0.05)
     return text

@@ -9,11 +9,12 @@ import pytest
 
 from tests.gateway.support import Platform, gateway, problem
 from tests.support.identity import Keys
+from tests.support.patience import within
 from tests.support.serving import free_port
 
 
 async def soon(event: asyncio.Event) -> None:
-    async with asyncio.timeout(5):
+    async with within(5):
         await event.wait()
 
 
@@ -22,7 +23,7 @@ class TestStream:
         headers = own_bot.keys.bearer() | {"Accept": "text/event-stream"}
         async with own_bot.client.stream("GET", "/api/v1/chat/stream", headers=headers) as response:
             parts = response.aiter_bytes()
-            async with asyncio.timeout(5):
+            async with within(5):
                 assert await anext(parts) == b"data: first\n\n"
             assert response.headers["content-type"] == "text/event-stream"
             own_bot.services["chat"].proceed.set()
@@ -114,7 +115,7 @@ class TestDeadService:
 
     async def test_others_go_on(self, keys: Keys, redis_url: str, own_bot: Platform) -> None:
         own_bot.services["chat"].proceed.set()
-        async with asyncio.timeout(5):
+        async with within(5):
             hanging = asyncio.create_task(own_bot.client.get("/api/v1/chat/hang", headers=keys.bearer()))
             assert (await own_bot.client.get("/api/v1/faqs", headers=keys.bearer())).status_code == 200
             hanging.cancel()

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.gateway.support import Platform, gateway, platform
 from tests.support.identity import Keys
+from tests.support.patience import within
 from tests.support.serving import free_port
 
 PATH = "/api/v1/chat/ws"
@@ -103,7 +104,7 @@ class TestEntry:
             assert (code, "open sockets" in reason) == (4429, True)
             async with socket(bot.url, **with_token(bot.keys.access_token())) as connection:
                 await connection.recv()
-        async with asyncio.timeout(20):  # until the gateway has seen them go
+        async with within(20):  # until the gateway has seen them go
             while (code := await self._told(bot, options)) == 4429:
                 pass
         assert code is None
@@ -210,7 +211,7 @@ class TestEnd:
                         await connection.send(large)
 
             asking = asyncio.create_task(ask_for_more_than_fits_on_the_way())
-            async with asyncio.timeout(60):
+            async with within(60):
                 await own_bot.services["chat"].closed.wait()
             asking.cancel()
             connection.transport.abort()

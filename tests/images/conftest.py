@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import clock
+
 FOLDER = Path(__file__).parents[2] / "k8s" / "images" / "stores"
 NOBODY = 65534
 SECONDS = 30.0
@@ -58,10 +60,10 @@ class Entry:
         self.wait(self.ready)
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + SECONDS
+        end = clock() + SECONDS
         while not condition():
             assert self._running is None or self._running.poll() is None, self.said()
-            assert time.monotonic() < end, self.said()
+            assert clock() < end, self.said()
             time.sleep(0.02)
 
     def end(self, number: signal.Signals) -> int:

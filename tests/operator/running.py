@@ -26,6 +26,7 @@ from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.status import Condition, Status, VersionStatus
 
 from tests.support.apiserver import ApiServer, Object, path, wait_for
+from tests.support.patience import within
 from tests.support.serving import free_port
 
 BOT = "harbour"
@@ -245,7 +246,7 @@ class Run:
 
     async def until(self, kind: str, status: str, reason: str | None = None) -> Status:
         """Until a condition of the present generation says so."""
-        async with asyncio.timeout(SECONDS):
+        async with within(SECONDS):
             while True:
                 await self.reconcile(self.world.key)
                 told = self.status()
@@ -256,7 +257,7 @@ class Run:
 
     async def rests(self) -> None:
         """Until looking again, also after a restart, writes nothing. Autoscalers may still say their first words."""
-        async with asyncio.timeout(SECONDS):
+        async with within(SECONDS):
             while True:
                 before = self.world.writes()
                 await self.reconcile(self.world.key)

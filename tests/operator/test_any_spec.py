@@ -105,7 +105,7 @@ def full(world: World) -> Iterator[World]:
 
 
 @pytest.mark.timeout(300)
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(spec=specs())
 def test_every_object_is_taken(full: World, spec: dict[str, Any]) -> None:
     bot = make_bot(spec)

@@ -7,6 +7,7 @@ from chatbot_operator.faults import Conflict
 
 from tests.operator.running import BOT, SECONDS, Run, World
 from tests.support.apiserver import playing_kubelet
+from tests.support.patience import within
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ async def test_what_was_retained_is_adopted_by_the_next_of_that_name(run: Run, w
     before = run.secret("postgres")
     first = world.bot()["metadata"]["uid"]
     world.api.delete("ChatbotDeployment", world.namespace, BOT)
-    async with asyncio.timeout(SECONDS):
+    async with within(SECONDS):
         while any(
             owner["uid"] == first
             for kind in ("Secret", "StatefulSet", "Service")

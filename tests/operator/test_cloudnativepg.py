@@ -23,6 +23,7 @@ from tests.operator.specs import DEV, EXTERNAL
 from tests.operator.test_rollback import overdue
 from tests.support import optional_apis
 from tests.support.apiserver import ApiServer, path, playing_kubelet, wait_for
+from tests.support.patience import within
 
 CLUSTER = "demo-postgres"
 POSTGRES: dict[str, Any] = {"mode": "CloudNativePG"}
@@ -282,7 +283,7 @@ def answer(world: World) -> None:
 
 
 async def ready(run: Run, world: World) -> None:
-    async with asyncio.timeout(SECONDS):
+    async with within(SECONDS):
         while True:
             await run.reconcile(world.key)
             answer(world)
@@ -344,7 +345,7 @@ class TestOnAServer:
         guard = world.existing("NetworkPolicy", f"{BOT}-postgres-cluster")
         password = run.secret("postgres-auth")["data"]
         world.api.delete("ChatbotDeployment", world.namespace, BOT, "Foreground")
-        async with asyncio.timeout(SECONDS):
+        async with within(SECONDS):
             while world.get("ChatbotDeployment", BOT) or world.get("StatefulSet", f"{BOT}-redis"):
                 await asyncio.sleep(0.1)
         world.create_bot({"profile": "Dev"} | stores())
@@ -357,7 +358,7 @@ class TestOnAServer:
         assert kept["metadata"]["uid"] == guard["metadata"]["uid"]
         # And it goes when nobody wants it, although it has no owner.
         again.edit(network={"policy": "Off"})
-        async with asyncio.timeout(SECONDS):
+        async with within(SECONDS):
             while world.get("NetworkPolicy", f"{BOT}-postgres-cluster"):
                 await again.reconcile(world.key)
         assert again.secret("postgres-auth")["data"] == password

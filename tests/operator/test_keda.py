@@ -26,6 +26,7 @@ from tests.operator.running import BOT, LOOK_SECONDS, SECONDS, SETTINGS, Run, Sm
 from tests.operator.test_modes import replicas
 from tests.support.apiserver import ApiServer, Object, again_and_again, playing_kubelet, wait_for
 from tests.support.optional_apis import KEDA, install, remove
+from tests.support.patience import within
 
 CHAT = f"{BOT}-chat"
 FINALIZER = "finalizer.keda.sh"
@@ -137,7 +138,7 @@ def autoscalers(world: World) -> set[str]:
 
 async def has(run: Run, world: World, *wanted: str) -> None:
     """Until these autoscalers are there, and no others."""
-    async with asyncio.timeout(SECONDS):
+    async with within(SECONDS):
         while autoscalers(world) != set(wanted):
             await run.reconcile(world.key)
             await asyncio.sleep(LOOK_SECONDS)
@@ -252,7 +253,7 @@ async def test_keda_is_asked_about_what_it_can_have_seen(installed: World) -> No
     assert autoscalers(world) == set()
     await reconciler(scaled=False)(world.key)
     assert autoscalers(world) == {BY_CLUSTER}
-    async with asyncio.timeout(SECONDS):
+    async with within(SECONDS):
         while BY_CLUSTER in autoscalers(world):  # its controller may have written since we looked
             assert f"ScaledObject {CHAT}" not in autoscalers(world)
             await reconciler(scaled=True)(world.key)

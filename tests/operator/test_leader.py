@@ -15,6 +15,7 @@ from chatbot_operator.world import Manifest
 from pydantic import ValidationError
 
 from tests.operator.running import World
+from tests.support.patience import within
 
 
 @pytest.fixture(autouse=True)
@@ -197,7 +198,7 @@ class TestSignature:
 
     async def account(self, world: World) -> None:
         """Every namespace has one, a moment after it was made."""
-        async with asyncio.timeout(10):
+        async with within(10):
             while not world.get("ServiceAccount", self.ACCOUNT):
                 await asyncio.sleep(0.1)
 
@@ -257,7 +258,7 @@ class TestSignature:
             async with asyncio.timeout(1):
                 await two.acquire()
         world.api.delete("ServiceAccount", world.namespace, self.ACCOUNT)
-        async with asyncio.timeout(30):
+        async with within(30):
             await two.acquire()
         assert lease(world)["holderIdentity"] == "two"
 

@@ -30,6 +30,7 @@ from chatbot_resource.model import ChatbotDeployment
 from tests.operator.running import SmallPlan, World, config, deployment, step
 from tests.support.apiserver import ApiServer
 from tests.support.misbehaviour import answer, cut, halve, hang, lose
+from tests.support.patience import clock
 from tests.support.proxy import WRITES, Fault, Way, proxy
 
 FAULTS: dict[str, Fault] = {
@@ -101,9 +102,9 @@ def about(name: str) -> str:
 
 
 async def until(what: str, condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
+    end = clock() + seconds
     while not condition():
-        assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}"
+        assert clock() < end, f"waited {seconds:.0f} s for {what}"
         await asyncio.sleep(0.1)
 
 

@@ -8,6 +8,7 @@ from chatbot_operator import names
 from tests.operator.running import BOT, SECONDS, Run, World
 from tests.operator.specs import KEYED
 from tests.support.apiserver import playing_kubelet
+from tests.support.patience import within
 
 COMPONENTS = ("gateway", "auth", "chat", "conversation", "conversation-worker")
 STORES = ("postgres", "redis", "weaviate")
@@ -40,7 +41,7 @@ async def test_hibernation_takes_all_pods_and_gives_back_as_many(run: Run, world
         assert told.phase == "Hibernated"
         assert [replicas(world, part) for part in COMPONENTS] == [0] * 5
         assert [world.existing("StatefulSet", f"{BOT}-{name}")["spec"]["replicas"] for name in STORES] == [0] * 3
-        async with asyncio.timeout(SECONDS):
+        async with within(SECONDS):
             while [pod for pod in world.api.list("Pod", world.namespace) if pod["status"]["phase"] != "Succeeded"]:
                 await asyncio.sleep(0.1)
         assert world.api.list("HorizontalPodAutoscaler", world.namespace) == []
@@ -59,7 +60,7 @@ async def test_hibernates_also_what_lacks_something(run: Run, world: World) -> N
     with playing_kubelet(world.api, world.namespace):
         await run.until("Ready", "True")
         run.edit(knowledge={"faqRef": {"name": "nowhere", "key": "faqs.yaml"}}, mode="Hibernated")
-        async with asyncio.timeout(SECONDS):
+        async with within(SECONDS):
             while replicas(world, "conversation"):
                 await run.reconcile(world.key)
 

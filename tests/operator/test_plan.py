@@ -502,7 +502,7 @@ class TestReferences:
 
 
 class TestAnySpec:
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(spec=SPECS)
     def test_converges_and_then_stays(self, spec: dict[str, Any]) -> None:
         cluster = Cluster(make_bot(spec), apis=frozenset(OPTIONAL)).converge()
@@ -513,13 +513,13 @@ class TestAnySpec:
         wanted = {name: item for name, item in hashes(cluster.manifests()).items() if name[0] != "Job"}
         assert wanted == {name: applied_hash(cluster.children[name]) for name in wanted}
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=8)
     @given(spec=SPECS)
     def test_is_planned_the_same_twice(self, spec: dict[str, Any]) -> None:
         cluster = Cluster(make_bot(spec), apis=frozenset(OPTIONAL)).converge()
         assert plan.plan(cluster.bot, cluster.observed, SETTINGS) == plan.plan(cluster.bot, cluster.observed, SETTINGS)
 
-    @settings(max_examples=12, deadline=None)
+    @settings(max_examples=12)
     @given(before=SPECS, after=SPECS)
     def test_can_become_any_other(self, before: dict[str, Any], after: dict[str, Any]) -> None:
         cluster = Cluster(make_bot(before), apis=frozenset(OPTIONAL)).converge()

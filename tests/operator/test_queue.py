@@ -10,6 +10,8 @@ from chatbot_operator import queue
 from chatbot_operator.faults import Unavailable
 from chatbot_operator.queue import Key, Queue, Work
 
+from tests.support.patience import within
+
 A, B = ("ns", "a"), ("ns", "b")
 
 
@@ -21,12 +23,12 @@ async def running(work: Work, workers: int = 2) -> AsyncIterator[Queue]:
         yield work_queue
     finally:
         work_queue.stop()
-        async with asyncio.timeout(5):
+        async with within(5):
             await task
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with within(5):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -145,7 +147,7 @@ class TestBounds:
         await asyncio.sleep(0.05)
         assert not task.done()
         work.gate.set()
-        async with asyncio.timeout(5):
+        async with within(5):
             await task
         assert [key for key, _ in work.calls] == [A]
 

@@ -25,6 +25,7 @@ from tests.operator.running import BOT, LOOK_SECONDS, SECONDS, SETTINGS, Run, Wo
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import EXTERNAL
 from tests.support.apiserver import Object, playing_kubelet, wait_for
+from tests.support.patience import within
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -369,7 +370,7 @@ class TestCluster:
             become(world, {"conditions": [{"type": "Ready", "status": "True"}]})
             await run.until("Ready", "True")
             asked = service.asked
-            async with asyncio.timeout(SECONDS):
+            async with within(SECONDS):
                 # Autoscalers that have not said anything yet are looked at again sooner.
                 while (await run.reconcile(world.key) or 0) < 60:
                     await asyncio.sleep(LOOK_SECONDS)
@@ -400,7 +401,7 @@ class TestCluster:
             run.edit(images={"auth": NEW})
             await run.until("PostgresReady", "False", "StoreUnreachable")
 
-            async with asyncio.timeout(SECONDS):
+            async with within(SECONDS):
                 while not any(map(is_new, world.api.list("Pod", world.namespace, AUTH))):
                     await run.reconcile(world.key)
             become(world, unready())

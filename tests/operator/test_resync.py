@@ -17,6 +17,7 @@ from chatbot_operator.world import Manifest, Observed, Reference, Step
 from chatbot_resource.model import ChatbotDeployment
 
 from tests.operator.running import BOT, SETTINGS, SmallPlan, World, config, deployment, measured, scaler, step
+from tests.support.patience import within
 
 CONFIG = "harbour-chat-config"
 SECRET = Reference("Secret", "openai", "key")
@@ -249,7 +250,7 @@ class TestRun:
         running = asyncio.create_task(looks.resync.run(600, lost_track))
         world.api.delete("ConfigMap", world.namespace, CONFIG)
         lost_track.set()
-        async with asyncio.timeout(20):
+        async with within(20):
             while world.key not in looks.queued:
                 await asyncio.sleep(0.05)
         assert not lost_track.is_set()
@@ -263,7 +264,7 @@ class TestRun:
         request, world.cluster._request = world.cluster._request, busy  # type: ignore[method-assign,assignment]
         counted = resyncs(world)
         running = asyncio.create_task(looks.resync.run(0.2, asyncio.Event()))
-        async with asyncio.timeout(20):
+        async with within(20):
             while resyncs(world) == counted:
                 await asyncio.sleep(0.05)
         running.cancel()

@@ -568,7 +568,7 @@ class TestInvalid:
 
 
 class TestAnySpec:
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=10)
     @given(spec=SPECS)
     def test_becomes_ready_and_then_says_nothing_new(self, spec: dict[str, Any]) -> None:
         cluster = Cluster(make_bot(spec), apis=frozenset(OPTIONAL)).converge()
@@ -576,7 +576,7 @@ class TestAnySpec:
         assert before.phase == "Ready"
         assert cluster.report(now=LATER) == before
 
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=10)
     @given(spec=SPECS)
     def test_gives_only_documented_reasons_on_the_way(self, spec: dict[str, Any]) -> None:
         cluster = Cluster(make_bot(spec), apis=frozenset(OPTIONAL))

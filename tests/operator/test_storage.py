@@ -9,6 +9,7 @@ from tests.operator.running import BOT, SECONDS, Run, World
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import DEV
 from tests.support.apiserver import Object, playing_kubelet
+from tests.support.patience import within
 
 DISK = f"data-{BOT}-postgres-0"
 
@@ -95,7 +96,7 @@ async def test_grows_and_keeps_its_pod(world: World, classes: None) -> None:
         await bound(run, world, "1Gi", "grows")
         pod = world.existing("Pod", f"{BOT}-postgres-0")["metadata"]["uid"]
         run.edit(stores=storage("3Gi", "grows"))
-        async with asyncio.timeout(SECONDS):
+        async with within(SECONDS):
             while True:
                 await run.reconcile(world.key)
                 live = world.get("StatefulSet", f"{BOT}-postgres")

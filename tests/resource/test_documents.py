@@ -283,14 +283,14 @@ class TestMistakesInYaml:
         with pytest.raises(InvalidFile, match="not a UTF-8 text file"):
             load(file)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.text(max_size=200))
     def test_any_text_is_either_read_or_refused(self, text: str) -> None:
         with pytest.raises(InvalidFile) as caught:
             parse(text, "f.yaml")
         assert caught.value.mistakes
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.text(max_size=8),

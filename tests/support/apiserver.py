@@ -22,6 +22,8 @@ import pytest
 import yaml
 from localcluster.paths import Layout, home
 
+from tests.support.patience import clock
+
 Object = dict[str, Any]
 T = TypeVar("T")
 
@@ -217,9 +219,9 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = 30, every
 
     The longer it takes, the less often it looks: looking keeps what it waits for from working.
     """
-    began = time.monotonic()
+    began = clock()
     while not (found := look()):
-        waited = time.monotonic() - began
+        waited = clock() - began
         assert waited < seconds, f"waited {seconds:.0f} s for {what}"
         time.sleep(every + waited / 20)
     return found

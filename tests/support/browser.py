@@ -16,6 +16,8 @@ import httpx2
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.support.patience import within
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"),
@@ -73,7 +75,7 @@ class Page:
     async def until(self, script: str) -> None:
         """Wait for an expression to be true. Fails with all the text that is shown instead."""
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with within(PATIENCE_SECONDS):
                 while not await self._is_true(script):
                     await asyncio.sleep(0.05)
         except TimeoutError:
@@ -146,7 +148,7 @@ async def browsing() -> AsyncIterator[Page]:
 async def _port(process: asyncio.subprocess.Process) -> int:
     """Where it listens, which it tells on its error stream."""
     assert process.stderr
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with within(PATIENCE_SECONDS):
         async for line in process.stderr:
             if b"DevTools listening on" in line:
                 return int(line.split(b":")[2].split(b"/")[0])

@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tests.support.patience import within
+
 
 @dataclass(frozen=True)
 class ReceivedSpan:
@@ -62,7 +64,7 @@ class OtlpReceiver:
 
     async def wait_for(self, trace_id: str, services: set[str], seconds: float = 15) -> list[ReceivedSpan]:
         """Spans of the trace, once every service has reported some and no more come for a second."""
-        async with asyncio.timeout(seconds):
+        async with within(seconds):
             count = -1
             while {span.service for span in self.trace(trace_id)} < services or count != len(self.trace(trace_id)):
                 count = len(self.trace(trace_id))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import clock
 from tests.support.serving import free_port
 
 KEY = "a-key-for-tests"
@@ -48,9 +49,9 @@ class Weaviate:
             self._process = subprocess.Popen(  # noqa: S603 - our own binary
                 command, env=self._environment(), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        end = time.monotonic() + START_SECONDS
+        end = clock() + START_SECONDS
         while not self._is_ready():
-            if self._process.poll() is not None or time.monotonic() > end:
+            if self._process.poll() is not None or clock() > end:
                 pytest.fail("Weaviate did not start:\n" + (self._folder / "log").read_text()[-2000:])
             time.sleep(0.05)
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.chat.running import running
 from tests.support.identity import Keys
+from tests.support.patience import within
 from tests.support.serving import free_port, in_thread, serving
 
 TOKEN = "mcp-secret"
@@ -191,7 +192,7 @@ class TestTurn:
         settings = Settings.model_validate(told | {"tools": tools, "mcp_tokens": {"shop": TOKEN}})
         async with running(keys, settings) as chat:
             headers = keys.bearer(ADA)
-            async with asyncio.timeout(20):
+            async with within(20):
                 while len((found := (await chat.client.get("/api/v1/chat/tools", headers=headers)).json())["data"]) < 5:
                     await asyncio.sleep(0.05)
             question = json.dumps([[["shop_stock", {"article": "socks"}], ["calculator", {"expression": "6*7"}]]])

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.support.patience import clock
+
 T = TypeVar("T")
 
 
@@ -62,10 +64,10 @@ class Cluster:
 
 def wait_for(what: str, look: Callable[[], T | None], seconds: float = 60, every: float = 0.5) -> T:
     """The first result of `look` that is not None or False; an AssertionError that names `what` after `seconds`."""
-    end = time.monotonic() + seconds
+    end = clock() + seconds
     while True:
         found = look()
         if found:
             return found
-        assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}"
+        assert clock() < end, f"waited {seconds:.0f} s for {what}"
         time.sleep(every)

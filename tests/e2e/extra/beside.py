@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from tests.operator.running import Run, World
+from tests.support.patience import within
 
 
 class Beside:
@@ -21,7 +22,7 @@ class Beside:
     async def until(self, what: str, true: Callable[[], bool], seconds: float = 150) -> None:
         """An AssertionError with `what` and what was told last, when it does not come true."""
         try:
-            async with asyncio.timeout(seconds):
+            async with within(seconds):
                 while not true():
                     await self.run.reconcile(self.world.key)
                     await asyncio.sleep(0.2)
@@ -30,7 +31,7 @@ class Beside:
 
     async def settles(self) -> None:
         """Until a look writes nothing; then none does any more, nor after a restart, whatever the others do."""
-        async with asyncio.timeout(60):
+        async with within(60):
             while await self._writes(self.run):
                 await asyncio.sleep(0.2)
         before = self.run.status()

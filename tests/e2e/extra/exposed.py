@@ -19,6 +19,7 @@ from tests.support.apiserver import Object, playing_kubelet
 from tests.support.balancer import balancing
 from tests.support.doors import certified
 from tests.support.identity import Keys
+from tests.support.patience import within
 
 CERTIFICATE = "chat-tls"
 WAYS: dict[str, dict[str, Any]] = {
@@ -40,7 +41,7 @@ class Outside:
 
     async def until_routed(self) -> None:
         """Traefik takes up what has changed within seconds; until then it has another certificate."""
-        async with asyncio.timeout(30):
+        async with within(30):
             while True:
                 with contextlib.suppress(httpx2.ConnectError):
                     if (await self.client.get("/")).status_code == 200:
