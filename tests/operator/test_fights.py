@@ -105,6 +105,36 @@ class TestWhoIsNamed:
         assert [getattr(one, "manager", one) for one in told[:3]] == ["kubectl-replace"] * 3
         assert all("is changed by kubectl-replace" in one for one in told[3:])
 
+    async def test_is_somebody_where_a_field_is_removed(self, applier: Applier, server: Server) -> None:
+        """As by `kubectl edit`, or a JSON patch: the API server notes who wrote a field, not who took it away."""
+        wanted, told = deployment("chat:1", MODE="calm"), []
+        await applier.settle(wanted, None)
+        for turn in range(4):
+            server.live = copy.deepcopy(server.live)
+            container(server.live)["env"] = []
+            server.live["metadata"]["resourceVersion"] = str(100 + turn)
+            try:
+                told.append(str(await applier.settle(wanted, server.live)))
+            except Fought as fought:
+                told.append(str(fought))
+        field = "spec.template.spec.containers[name=chat].env[name=MODE] of Deployment demo-chat"
+        assert told[:3] == [f"{field}, removed by somebody, is what the resource says again."] * 3
+        assert told[3] == f"{field} is removed by somebody."
+
+    async def test_is_nobody_where_it_is_seen_as_it_was_before(self, applier: Applier, server: Server) -> None:
+        wanted = deployment("chat:1", MODE="calm")
+        await applier.settle(wanted, None)
+        old = copy.deepcopy(server.live)
+        container(old)["env"] = []
+        old["metadata"]["resourceVersion"] = "0"
+        assert await applier.settle(wanted, old) is True
+
+    async def test_is_nobody_where_nothing_is_known_of_before(self, applier: Applier, server: Server) -> None:
+        wanted = deployment("chat:1", MODE="calm")
+        await applier.settle(wanted, None)
+        container(server.live)["env"] = []
+        assert await Applier(cast("Cluster", server), Metrics("0"), UID).settle(wanted, server.live) is True
+
     async def test_is_not_who_has_scaled_it_since(self, applier: Applier, server: Server) -> None:
         theirs, wanted = without_hash(deployment("chat:1")), deployment("chat:1")
         await applier.settle(wanted, None)

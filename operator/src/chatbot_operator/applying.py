@@ -9,7 +9,7 @@ from chatbot_operator.cluster import Cluster, identify
 from chatbot_operator.components.metadata import applied_hash, digest
 from chatbot_operator.drift import Path, show
 from chatbot_operator.faults import Conflict, Invalid
-from chatbot_operator.fights import Child, Doings, Fights, Taken
+from chatbot_operator.fights import SOMEBODY, Child, Doings, Fights, Taken
 from chatbot_operator.kinds import DISK
 from chatbot_operator.managed import (
     Found,
@@ -162,13 +162,20 @@ class Applier:
         asked = applied_hash(live) != applied_hash(wanted) and not fixed(live)
         edited = asked and self._doings[child].are(live)
         writers = [] if edited else writers_of(live, moved, hidden=asked)
+        if not (asked or writers) and self._removed(child, live, moved):
+            writers = [SOMEBODY]
         if writers:
             self._fights.refuse(Taken(child, writers[0], fields))
         await self._hand_over_replicas(wanted, live)
         writers += await self._apply_over(child, wanted, live, moved, edited=edited)
-        # Without a writer it is nobody's doing: the API server writes a value in its own way, which we have forgotten
-        # with a restart.
+        # Else it may be nobody's doing: the API server writes a value in its own way, which we have forgotten with a
+        # restart.
         return self._fights.won(Taken(child, writers[0], fields)) if writers else True
+
+    def _removed(self, child: Child, live: Manifest, moved: frozenset[Path]) -> bool:
+        """Whether something that no other writes was there when we were answered."""
+        _, _, kept = self._kept.get(child, ("", "", {}))
+        return not fixed(live) and self._doings[child].has_seen(live) and not moved <= kept.keys()
 
     async def _apply_over(
         self, child: Child, wanted: Manifest, live: Manifest, moved: frozenset[Path], *, edited: bool

@@ -14,6 +14,9 @@ FIGHTS = 3
 FIGHT_SECONDS = 600.0
 """After three fights over one object within this time it is left alone until the first of them is this old."""
 
+SOMEBODY = ""
+"""Who removed a field: the API server notes who wrote one, and keeps no note of who took it away."""
+
 Child = tuple[str, str, str]
 """Kind, namespace and name."""
 
@@ -32,10 +35,14 @@ class Taken:
         self.manager = manager
         self.fields = fields
 
+    def by(self, done: str) -> str:
+        """Such as `written by kubectl-edit`."""
+        return f"{done} by {self.manager}" if self.manager else "removed by somebody"
+
     def __str__(self) -> str:
         kind, _, name = self.child
         fields = ", ".join(self.fields[:3]) + (f" and {len(self.fields) - 3} more" if len(self.fields) > 3 else "")
-        return f"{fields} of {kind} {name}, written by {self.manager}, is what the resource says again."
+        return f"{fields} of {kind} {name}, {self.by('written')}, is what the resource says again."
 
 
 @dataclass
@@ -56,6 +63,10 @@ class Doings:
     def are(self, live: Manifest) -> bool:
         """Whether it is as we made it, or is seen as it was before that. What is written later is somebody's."""
         return applied_hash(live) in self.hashes or _older(live["metadata"]["resourceVersion"], self.version)
+
+    def has_seen(self, live: Manifest) -> bool:
+        """Whether what is there was written after an answer to us, which said what it said then."""
+        return bool(self.version) and not _older(live["metadata"]["resourceVersion"], self.version)
 
 
 def _older(one: str, other: str) -> bool:
@@ -79,7 +90,7 @@ class Fights:
         """
         child, fights = taken.child, self._fights.get(taken.child, deque())
         if len(fights) == FIGHTS and time.monotonic() - fights[0] < FIGHT_SECONDS:
-            raise Fought(f"{', '.join(taken.fields[:3])} of {child[0]} {child[2]} is changed by {taken.manager}.{hint}")
+            raise Fought(f"{', '.join(taken.fields[:3])} of {child[0]} {child[2]} is {taken.by('changed')}.{hint}")
 
     def won(self, taken: Taken) -> Taken:
         self._fights.setdefault(taken.child, deque(maxlen=FIGHTS)).append(time.monotonic())

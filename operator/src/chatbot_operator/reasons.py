@@ -129,8 +129,14 @@ REASONS: Mapping[Reason, Meaning] = {
         "An object with a name we need belongs to something else, such as an earlier resource that is being deleted.",
         "Wait until it is gone, delete it, or give the resource another name.",
     ),
-    Reason.SECRET_NOT_FOUND: Meaning("A Secret is missing. Only components that read it wait.", "Create it."),
-    Reason.CONFIG_MAP_NOT_FOUND: Meaning("A ConfigMap is missing. Only components that read it wait.", "Create it."),
+    Reason.SECRET_NOT_FOUND: Meaning(
+        "A Secret is missing. Only components that read it wait.",
+        "Create the Secret named, or name in the resource one that is there; pods follow by themselves.",
+    ),
+    Reason.CONFIG_MAP_NOT_FOUND: Meaning(
+        "A ConfigMap is missing. Only components that read it wait.",
+        "Create the ConfigMap named, or name in the resource one that is there; pods follow by themselves.",
+    ),
     Reason.KEY_NOT_FOUND: Meaning(
         "A Secret or ConfigMap lacks a key.",
         "Add the key, or name in the resource one that is there; pods follow by themselves. A Secret that the operator "

@@ -35,3 +35,11 @@ def test_it_starts_without_what_its_commands_need() -> None:
     code = "import sys, chatbot_cli.cluster.app; print([name for name in sys.modules if name.startswith('pydantic')])"
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"  # noqa: S603
+
+
+def test_a_namespace_that_is_not_there_is_told(anywhere: Plugin) -> None:
+    for command in (["status"], ["explain", "harbour"]):
+        said = anywhere(*command, "-n", "nowhere")
+        assert said.code == 1
+        assert "There is no namespace nowhere." in said.err
+        assert "kubectl chatbot status -A" in said.err

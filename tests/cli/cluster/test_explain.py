@@ -140,7 +140,8 @@ class TestHeadline:
         cluster.reconcile()
         overdue(cluster, "demo-chat")
         cluster.reconcile()
-        assert explained(cluster).todo[0].endswith("try it again: kubectl chatbot retry demo")
+        [advice] = explained(cluster).todo
+        assert "`kubectl chatbot retry demo` does" in advice
 
     def test_it_is_being_deleted(self) -> None:
         deleted = bot(Cluster().converge(), deletionTimestamp=NOW)
@@ -186,6 +187,12 @@ class TestCause:
         text = explained(broken()).components
         assert text.startswith("2 of 4 components are settled; not yet: ")
         assert "chat (" in text
+
+    def test_the_worker_is_no_component_of_its_own(self) -> None:
+        cluster = broken()
+        cluster.edit(images={"conversation": "nowhere/conversation:2"})
+        cluster.reconcile()
+        assert "conversation's worker (" in explained(cluster).components
 
     def test_a_reason_of_a_newer_operator_is_told_as_it_is(self) -> None:
         cluster = broken()

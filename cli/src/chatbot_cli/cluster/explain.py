@@ -201,8 +201,13 @@ def _components(bot: Bot) -> str:
     if not waiting:
         return ""
     settled, _, total = str(bot.status.get("componentsReady") or "").partition("/")
-    named = ", ".join(f"{item['name']} ({_counts(item)})" for item in waiting)
+    # It is counted with conversation, whose part it is.
+    named = ", ".join(f"{_named(item)} ({_counts(item)})" for item in waiting)
     return f"{settled or 0} of {total or len(bot.components)} components are settled; not yet: {named}."
+
+
+def _named(component: Object) -> str:
+    return str(component["name"]).replace("-worker", "'s worker")
 
 
 def _counts(component: Object) -> str:
@@ -223,12 +228,11 @@ def _todo(
         yield f"It is paused: the operator changes nothing. Let it go on: {here(f'chatbot resume {bot.name}')}"
     if bot.mode == "Hibernated":
         yield f"Wake it: {here(f'chatbot resume {bot.name}')}"
-    if cause and cause.reason == Reason.ROLLED_BACK:
-        yield f"Once mended outside of the resource, try it again: {here(f'chatbot retry {bot.name}')}"
     if cause and cause.reason == Reason.SCALED_TO_ZERO:
         yield f"Ask it something where KEDA scales it; else: {here('scale deployment NAME --replicas=1')}"
     known = [problem for problem in (cause, *others) if problem and problem.meaning.do]
-    advice = {problem.reason: problem.meaning.do for problem in known}
+    retry = here(f"chatbot retry {bot.name}")
+    advice = {problem.reason: problem.meaning.do.replace("kubectl chatbot retry NAME", retry) for problem in known}
     yield from (f"{reason}: {do}" if len(advice) > 1 else do for reason, do in advice.items())
     asked_for = cause is not None and cause.reason in AT_REST
     if not bot.ready and not advice and not asked_for and operator.running is not False and bot.mode == "Active":

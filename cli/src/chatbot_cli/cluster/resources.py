@@ -7,6 +7,7 @@ from typing import Any
 from chatbot_resource.model import KIND
 
 from chatbot_cli.cluster.kubectl import Kubectl, Object
+from chatbot_cli.cluster.refusals import Refused
 from chatbot_cli.errors import CliError
 
 ASIDE = ("Progressing", "Degraded", "Paused")
@@ -118,7 +119,21 @@ def get(kubectl: Kubectl, name: str) -> Bot:
 
 
 def every(kubectl: Kubectl, *, everywhere: bool = False) -> list[Bot]:
-    return [Bot(item) for item in kubectl.list([KIND], everywhere=everywhere)]
+    """Raises `CliError`, also when there is no such namespace."""
+    found = [Bot(item) for item in kubectl.list([KIND], everywhere=everywhere)]
+    if not found and not everywhere:
+        _check_namespace(kubectl)
+    return found
+
+
+def _check_namespace(kubectl: Kubectl) -> None:
+    """The API server lists what is in a namespace that is not there without a word."""
+    try:
+        there = kubectl.run("get", "namespace", kubectl.namespace, "--ignore-not-found", "-o", "name").strip()
+    except Refused:  # who may see bots may not see namespaces
+        return
+    if not there:
+        raise CliError(f"There is no namespace {kubectl.namespace}.", f"All chatbots: {_everywhere(kubectl)}")
 
 
 def plain(name: str) -> str:
