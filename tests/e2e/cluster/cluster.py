@@ -47,6 +47,11 @@ class Cluster:
         said = self.kubectl("get", *arguments, "--ignore-not-found", "-o", "json")
         return json.loads(said) if said.strip() else None
 
+    def items(self, *arguments: str) -> list[dict[str, Any]]:
+        """Parsed answer for a list; kubectl says nothing of one that is empty."""
+        found: list[dict[str, Any]] = (self.get(*arguments) or {"items": []})["items"]
+        return found
+
     @contextmanager
     def forward(self, namespace: str, target: str, port: int) -> Iterator[int]:
         """A port on loopback that leads to `port` of `target` (such as `svc/harbour-gateway`)."""

@@ -2,93 +2,50 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from tests.e2e.cluster.cluster import Cluster, wait_for
-from tests.e2e.cluster.conftest import BOT, FAULTY, NAMESPACE, RESTRICTED, Figures, Platform
-from tests.e2e.cluster.looking import conditions
-from tests.e2e.cluster.people import ask, sign_in
+from tests.e2e.cluster.conftest import FAULTY, RESTRICTED, Figures
+from tests.e2e.cluster.database import STORE, Database
+from tests.e2e.cluster.looking import apply, apply_bot, conditions
+from tests.e2e.cluster.people import ask, serving, sign_in
 
 NAME = "ailing"
-OWNERS = ("auth", "conversation")
-DATABASE = "database"
 SEEN_SECONDS, TOLD_SECONDS = 120.0, 15.0
 """How long Kubernetes may take to show a fault, and the operator to tell it from then on."""
-
-
-def apply(cluster: Cluster, kind: str, name: str, body: dict[str, Any], api: str = "v1") -> None:
-    document = {"apiVersion": api, "kind": kind, "metadata": {"name": name}, **body}
-    cluster.kubectl("-n", FAULTY, "apply", "-f", "-", stdin=json.dumps(document))
 
 
 @dataclass
 class Ailing:
     cluster: Cluster
     figures: Figures
-    password: str = "s3cret"
+
+    @property
+    def database(self) -> Database:
+        return Database(self.cluster, FAULTY)
 
     def make(self) -> None:
         """The namespace with a Postgres in it, and the bot, which looks for it where nothing listens."""
         self.cluster.kubectl("create", "namespace", FAULTY)
         self.cluster.kubectl("label", "namespace", FAULTY, RESTRICTED)
-        self._make_database()
-        self.lead_to("nowhere")
-        external = {f"{owner}SecretRef": {"name": f"{DATABASE}-{owner}"} for owner in OWNERS}
+        self.database.make()
+        self.apply("Service", "nowhere", {"spec": {"ports": [{"port": 5432}], "selector": {"app": "nobody"}}})
+        self.database.lead_to("nowhere")
         spec = {
             "profile": "Dev",
             # Beside the sample's own, and one pod more of each.
             "defaults": {"resources": {"requests": {"cpu": "10m"}}},
             "components": {"chat": {"scaling": {"mode": "Fixed", "replicas": 1}}},
-            "stores": {"postgres": {"mode": "External", "external": external}, "vectors": {"type": "PGVector"}},
+            "stores": {"postgres": STORE, "vectors": {"type": "PGVector"}},
         }
-        apply(self.cluster, "ChatbotDeployment", NAME, {"spec": spec}, "chatbot-operator.io/v1alpha1")
-
-    def lead_to(self, host: str) -> None:
-        """Writes the addresses of the databases into the Secrets that the bot names."""
-        for owner in OWNERS:
-            address = f"postgresql://{owner}:{quote(self.password)}@{host}:5432/{owner}"
-            apply(self.cluster, "Secret", f"{DATABASE}-{owner}", {"stringData": {"uri": address}})
-
-    def _make_database(self) -> None:
-        """With the image and the pod of the sample's own, and without its disk."""
-        found = self.cluster.get("-n", NAMESPACE, "statefulset", f"{BOT}-postgres")["spec"]["template"]["spec"]
-        volumes = [item for item in found["volumes"] if "projected" not in item and "secret" not in item]
-        kept = {"name": "store", "secret": {"secretName": DATABASE, "defaultMode": 0o440}}
-        mounts = [item for item in found["containers"][0]["volumeMounts"] if item["name"] in ("data", "run", "tmp")]
-        container = {
-            key: found["containers"][0][key]
-            for key in ("name", "image", "imagePullPolicy", "securityContext", "ports", "resources")
-        }
-        container["volumeMounts"] = [*mounts, {"name": "store", "mountPath": "/etc/chatbot/store", "readOnly": True}]
-        passwords = dict.fromkeys(("password", *(f"{owner}-password" for owner in OWNERS)), self.password)
-        apply(self.cluster, "Secret", DATABASE, {"stringData": passwords})
-        spec = {
-            "containers": [container],
-            "volumes": [*volumes, {"name": "data", "emptyDir": {}}, kept],
-            "securityContext": found["securityContext"],
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 2,
-        }
-        self.cluster.kubectl(
-            *("-n", FAULTY, "apply", "-f", "-"),
-            stdin=json.dumps(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Pod",
-                    "metadata": {"name": DATABASE, "labels": {"app": DATABASE}},
-                    "spec": spec,
-                }
-            ),
-        )
-        ports = {"ports": [{"port": 5432}]}
-        apply(self.cluster, "Service", DATABASE, {"spec": {**ports, "selector": {"app": DATABASE}}})
-        apply(self.cluster, "Service", "nowhere", {"spec": {**ports, "selector": {"app": "nobody"}}})
+        apply_bot(self.cluster, FAULTY, NAME, spec)
 
     # -- What is done to it and said of it -----------------------------------------------------------------------------
+
+    def apply(self, kind: str, name: str, body: dict[str, Any]) -> None:
+        apply(self.cluster, FAULTY, kind, name, body)
 
     def edit(self, spec: dict[str, Any]) -> None:
         """Merges `spec`; None takes a field back."""
@@ -138,17 +95,10 @@ class Ailing:
 
     def pods(self, part: str) -> list[dict[str, Any]]:
         chosen = f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component={part}"
-        found: list[dict[str, Any]] = self.cluster.get("-n", FAULTY, "pods", "-l", chosen)["items"]
-        return found
+        return self.cluster.items("-n", FAULTY, "pods", "-l", chosen)
 
     def answers(self) -> None:
         """Somebody signs in, asks, and is answered to the end."""
         with serving(self.cluster, FAULTY, NAME) as platform:
             assert ask(platform, sign_in(platform))[-1]["type"] == "run.finished"
         assert self.conditions()["Available"]["status"] == "True"
-
-
-@contextmanager
-def serving(cluster: Cluster, namespace: str, name: str) -> Iterator[Platform]:
-    with cluster.forward(namespace, f"svc/{name}-gateway", 80) as port:
-        yield Platform(cluster, f"http://127.0.0.1:{port}")

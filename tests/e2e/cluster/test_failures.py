@@ -12,11 +12,14 @@ import pytest
 
 from tests.e2e.cluster.cluster import Cluster, wait_for
 from tests.e2e.cluster.conftest import BOT, FAULTY, NAMESPACE, Figures
-from tests.e2e.cluster.faulty import DATABASE, NAME, Ailing, apply, serving
+from tests.e2e.cluster.database import NAME as DATABASE
+from tests.e2e.cluster.faulty import NAME, Ailing
 from tests.e2e.cluster.looking import conditions
-from tests.e2e.cluster.people import ask, sign_in
+from tests.e2e.cluster.people import ask, serving, sign_in
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+NOWHERE = "no-such-image:1"
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,17 @@ def state(pod: dict[str, Any]) -> dict[str, Any]:
     return known
 
 
+def held_up(ailing: Ailing, *reasons: str) -> list[str]:
+    """Names of chat's pods that wait for one of these reasons."""
+    waiting = ((pod, state(pod).get("waiting", {})) for pod in ailing.pods("chat"))
+    return [pod["metadata"]["name"] for pod, why in waiting if why.get("reason") in reasons]
+
+
+def staying(ailing: Ailing) -> set[str]:
+    """Uids of chat's pods that are not on their way out."""
+    return {pod["metadata"]["uid"] for pod in ailing.pods("chat") if "deletionTimestamp" not in pod["metadata"]}
+
+
 def unlike_its_own(ailing: Ailing, part: str) -> str:
     """An image that is there and does not hold the service: that of another one."""
     other = "gateway" if part != "gateway" else "auth"
@@ -74,10 +88,10 @@ class TestOutside:
         said = ailing.tells(
             "store at a closed port", attempt_failed, "PostgresReady", "StoreUnreachable", f"{DATABASE}-auth"
         )
-        assert ailing.password not in said
+        assert ailing.database.password not in said
         assert ailing.conditions()["Available"]["status"] == "False"
         assert f"{DATABASE}-auth" in ailing.explained()
-        ailing.lead_to(DATABASE)
+        ailing.database.lead_to()
         ailing.recovers("store at a closed port")
         ailing.answers()
 
@@ -104,8 +118,7 @@ class TestPods:
         ailing.edit({"images": {"chat": unlike_its_own(ailing, "chat")}})
 
         def crashing() -> list[str]:
-            waiting = ((pod, state(pod).get("waiting", {})) for pod in ailing.pods("chat"))
-            return [pod["metadata"]["name"] for pod, why in waiting if why.get("reason") == "CrashLoopBackOff"]
+            return held_up(ailing, "CrashLoopBackOff")
 
         said = ailing.tells("crash loop", crashing, "Ready", "CrashLoop", "No module named")
         assert any(pod in said for pod in crashing())
@@ -113,6 +126,29 @@ class TestPods:
         ailing.answers()
         ailing.edit({"images": None})
         ailing.recovers("crash loop")
+
+    def test_an_image_that_is_nowhere_is_told_and_then_given_up(self, ailing: Ailing) -> None:
+        served = ailing.conditions()["Available"]
+        before = staying(ailing)
+        ailing.edit({"images": {"chat": NOWHERE}})
+
+        def unpulled() -> list[str]:
+            return held_up(ailing, "ErrImagePull", "ImagePullBackOff")
+
+        said = ailing.tells("image that is nowhere", unpulled, "Ready", "ImagePullFailed", NOWHERE)
+        assert any(pod in said for pod in unpulled())
+        assert NOWHERE in ailing.explained()
+        ailing.answers()
+        # It has made no progress for about as long already.
+        ailing.edit({"rollout": {"deadline": "10s"}})
+        ailing.tells("no progress", lambda: True, "Ready", "RolledBack", NOWHERE, f"kubectl chatbot retry {NAME}")
+        wait_for("what ran before to run alone", lambda: staying(ailing) == before)
+        ailing.answers()
+        # Never away in between.
+        assert ailing.conditions()["Available"]["lastTransitionTime"] == served["lastTransitionTime"]
+        assert ailing.conditions()["Ready"]["reason"] == "RolledBack"
+        ailing.edit({"images": None, "rollout": None})
+        ailing.recovers("rolled back")
 
 
 class TestMigration:
@@ -147,8 +183,7 @@ class TestMigration:
 class TestSecret:
     """Leaves a provider behind that nobody answers for; the next one takes it back."""
 
-    def test_without_the_key_that_is_named(self, ailing: Ailing, cluster: Cluster) -> None:
-        apply(cluster, "Secret", "provider", {"stringData": {"api_key": "sk-of-nobody"}})
+    def test_that_is_not_there(self, ailing: Ailing) -> None:
         key = {"name": "provider", "key": "api-key"}
         llm = {
             "providers": [{"name": "openai", "type": "OpenAI", "apiKeySecretRef": key}],
@@ -157,17 +192,23 @@ class TestSecret:
         }
         ailing.edit({"llm": llm})
         words = ("Secret provider", "spec.llm.providers", "api-key")
+        ailing.tells("missing Secret", lambda: True, "Ready", "SecretNotFound", *words)
+        assert "Secret provider" in ailing.explained()
+
+    def test_without_the_key_that_is_named(self, ailing: Ailing) -> None:
+        ailing.apply("Secret", "provider", {"stringData": {"api_key": "sk-of-nobody"}})
+        words = ("Secret provider", "spec.llm.providers", "api-key")
         ailing.tells("wrong key of a Secret", lambda: True, "Ready", "KeyNotFound", *words)
         assert "api-key" in ailing.explained()
         ailing.answers()
-        apply(cluster, "Secret", "provider", {"stringData": {"api-key": "sk-of-nobody"}})
+        ailing.apply("Secret", "provider", {"stringData": {"api-key": "sk-of-nobody"}})
         ailing.recovers("wrong key of a Secret")
 
 
 class TestQuota:
     def test_that_is_used_up(self, ailing: Ailing, cluster: Cluster) -> None:
         # Less than there are: those stay, and no other is made.
-        apply(cluster, "ResourceQuota", "full", {"spec": {"hard": {"pods": "0"}}})
+        ailing.apply("ResourceQuota", "full", {"spec": {"hard": {"pods": "0"}}})
         wait_for("the quota to be counted", lambda: cluster.get("-n", FAULTY, "quota", "full")["status"].get("used"))
         ailing.edit({"llm": None})
 

@@ -1,4 +1,4 @@
-"""The sample on a real cluster, from `helm install` to what is left after `kubectl delete`. In this order."""
+"""The sample on a real cluster, from `helm install` on, as its users have it. In this order."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from chatbot_common.ids import uuid7
 
 from tests.e2e.cluster.cluster import Cluster, wait_for
 from tests.e2e.cluster.conftest import BOT, NAMESPACE, ROOT, Figures, Platform
-from tests.e2e.cluster.looking import conditions, edit
+from tests.e2e.cluster.looking import apply_bot, conditions, edit
 from tests.e2e.cluster.people import EMAIL, PASSWORD, QUESTION, ask, sign_in
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
@@ -307,87 +307,6 @@ class TestBadInput:
         ],
     )
     def test_the_api_server_refuses(self, cluster: Cluster, bot: None, spec: dict[str, Any], said: str) -> None:
-        answer = apply(cluster, "refused", spec, check=False)
+        answer = apply_bot(cluster, NAMESPACE, "refused", spec, check=False)
         assert said in answer
         assert cluster.get("-n", NAMESPACE, "cbd", "refused") is None
-
-    def test_a_missing_secret_and_a_missing_image_are_named(self, cluster: Cluster, bot: None) -> None:
-        key = {"name": "no-such-secret", "key": "api-key"}
-        spec = {
-            "profile": "Dev",
-            "images": {"auth": "no-such-image:1"},
-            "llm": {
-                "providers": [{"name": "openai", "type": "OpenAI", "apiKeySecretRef": key}],
-                "models": [{"name": "main", "deployments": [{"provider": "openai", "model": "gpt"}]}],
-                "default": "main",
-            },
-        }
-        apply(cluster, "broken", spec)
-        try:
-            wait_for(
-                "the Secret's name in a condition",
-                lambda: "no-such-secret" in str(conditions(cluster, "broken")),
-                60,
-            )
-            wait_for(
-                "the image's name in a condition",
-                lambda: "no-such-image:1" in str(conditions(cluster, "broken")),
-                180,
-            )
-            assert conditions(cluster, "broken")["Ready"]["status"] == "False"
-        finally:
-            # Deleted while it is being created.
-            cluster.kubectl("-n", NAMESPACE, "delete", "cbd", "broken", "--timeout=60s")
-        gone(cluster, "broken")
-
-
-def apply(cluster: Cluster, name: str, spec: dict[str, Any], *, check: bool = True) -> str:
-    document = {
-        "apiVersion": "chatbot-operator.io/v1alpha1",
-        "kind": "ChatbotDeployment",
-        "metadata": {"name": name},
-        "spec": spec,
-    }
-    return cluster.kubectl("-n", NAMESPACE, "apply", "-f", "-", stdin=json.dumps(document), check=check)
-
-
-def left(cluster: Cluster, name: str) -> set[str]:
-    kinds = "all,cm,secret,sa,pdb,hpa,pvc,endpointslice"
-    found = cluster.get("-n", NAMESPACE, kinds, "-l", f"app.kubernetes.io/instance={name}")
-    items = found["items"] if found else []
-    return {f"{item['kind']}/{item['metadata']['name']}" for item in items}
-
-
-RETAINED = (
-    *(f"PersistentVolumeClaim/data-{{0}}-{store}-0" for store in ("postgres", "weaviate")),
-    *(f"Secret/{{0}}-{store}" for store in ("postgres", "redis", "weaviate", "admin")),
-)
-
-
-def gone(cluster: Cluster, name: str) -> None:
-    """Waits until nothing of the bot is left but what `deletionPolicy: Retain` keeps."""
-    kept = {entry.format(name) for entry in RETAINED}
-    wait_for(f"only {sorted(kept)} to be left", lambda: left(cluster, name) <= kept, 120)
-
-
-class TestDeletion:
-    def test_only_what_retain_keeps_is_left_and_a_new_bot_takes_it_over(
-        self, cluster: Cluster, bot: None, figures: Figures
-    ) -> None:
-        cluster.kubectl("-n", NAMESPACE, "delete", "cbd", BOT, "--timeout=60s")
-        gone(cluster, BOT)
-        assert left(cluster, BOT) == {entry.format(BOT) for entry in RETAINED}
-        began = time.monotonic()
-        cluster.kubectl("-n", NAMESPACE, "apply", "-f", str(ROOT / "k8s/samples/minimal.yaml"))
-        cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", f"cbd/{BOT}", "--timeout=240s")
-        figures.note("apply over kept stores → Ready", time.monotonic() - began)
-        with cluster.forward(NAMESPACE, f"svc/{BOT}-gateway", 80) as port:
-            platform = Platform(cluster, f"http://127.0.0.1:{port}")
-            with platform.client() as client:
-                body = {"email": EMAIL, "password": PASSWORD}
-                assert client.post("/api/v1/auth/login", json=body).status_code == 200
-
-    def test_delete_leaves_nothing(self, cluster: Cluster, bot: None) -> None:
-        edit(cluster, {"stores": {"deletionPolicy": "Delete"}})
-        cluster.kubectl("-n", NAMESPACE, "delete", "cbd", BOT, "--timeout=60s")
-        wait_for("nothing to be left", lambda: not left(cluster, BOT), 120)
