@@ -27,7 +27,7 @@ class Images(ClosedModel):
 
 
 class LeaseSettings(ClosedModel):
-    """Times of leader election, in seconds. A dead leader is replaced after `duration` at the latest."""
+    """Times of leader election, in seconds. So long after its last renewal a leader is taken for dead."""
 
     namespace: str
     duration: Annotated[int, Field(ge=3, le=60)] = 15
