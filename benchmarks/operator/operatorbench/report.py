@@ -63,6 +63,16 @@ ROWS: Sequence[tuple[str, str, Show]] = (
 )
 
 
+def needless(results: Sequence[Figures]) -> list[str]:
+    """What may not be at any load: resources that nobody has changed are written."""
+    return [
+        f"{found['size']} unchanged resources: {found[name]:.0f} writes of a {name.partition('_')[0]}, instead of none"
+        for found in results
+        for name in ("restart_writes", "resync_writes")
+        if found[name]
+    ]
+
+
 def with_resyncs(found: Figures) -> float:
     """Percent of a core. Each resource is looked at completely every four hours besides."""
     return float(found["idle_cpu_percent"] + 100 * found["resync_cpu"] / 600 + 100 * found["restart_cpu"] / 14400)
