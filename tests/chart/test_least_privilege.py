@@ -5,12 +5,16 @@ A real installation, whose account's token a real operator process uses. What it
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
 import yaml
 from chatbot_operator import names
-from chatbot_operator.kinds import API_VERSIONS, OPTIONAL, WRITTEN, plural
+from chatbot_operator.components import secrets
+from chatbot_operator.kinds import API_VERSIONS, OPTIONAL, WATCHED, WRITTEN, bots_selector, plural
+from chatbot_operator.plan import references
+from chatbot_resource.model import API_VERSION, KIND, ChatbotDeployment
 
 from tests.chart.helm import CHART, Helm, Manifest
 from tests.operator.processes import as_account, operator
@@ -20,7 +24,7 @@ from tests.support.optional_apis import CLOUD_NATIVE_PG, GATEWAY, KEDA, install
 Right = tuple[str, str, str]
 """Group, resource with its subresource, verb."""
 
-BOT = "harbour"
+BOT, OTHER = "harbour", "haven"
 SPEC: Object = {
     "profile": "Dev",
     "stores": {"postgres": {"storage": {"className": "grows"}}},
@@ -32,8 +36,14 @@ SPEC: Object = {
         "default": "main",
     },
 }
+OTHERS_SPEC: Object = {
+    "profile": "Dev",
+    "stores": {"postgres": {"mode": "CloudNativePG"}, "vectors": {"type": "PGVector"}},
+}
 FAQS: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "faqs"}, "data": {"faqs.yaml": "[]"}}
 KEY: Object = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "openai"}, "data": {"api-key": "a2V5"}}
+NOBODYS: Object = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{BOT}-private"}}
+"""None of the operator's business, though its name looks like one of its own."""
 NO_ROOM: Object = {
     "apiVersion": "v1",
     "kind": "ResourceQuota",
@@ -144,7 +154,7 @@ def lived(installation: Installation, tmp_path_factory: pytest.TempPathFactory) 
         ) as process,
     ):
         process.wait_ready()
-        for item in (FAQS, KEY):
+        for item in (FAQS, KEY, NOBODYS):
             server.create(item, installation.team)
         server.create(NO_ROOM, installation.team)
         body = {"apiVersion": "chatbot-operator.io/v1alpha1", "kind": "ChatbotDeployment", "metadata": {"name": BOT}}
@@ -188,11 +198,10 @@ def _move(server: ApiServer, namespace: str) -> None:
 
 def _run_by_another(server: ApiServer, namespace: str) -> None:
     """Another bot, whose Postgres CloudNativePG is to run."""
-    body = {"apiVersion": "chatbot-operator.io/v1alpha1", "kind": "ChatbotDeployment", "metadata": {"name": "haven"}}
-    spec = {"profile": "Dev", "stores": {"postgres": {"mode": "CloudNativePG"}, "vectors": {"type": "PGVector"}}}
-    server.create(body | {"spec": spec}, namespace)
-    wait_for("the database", lambda: server.get("Database", namespace, "haven-postgres-conversation"), 60)
-    server.delete("ChatbotDeployment", namespace, "haven")
+    body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": OTHER}, "spec": OTHERS_SPEC}
+    server.create(body, namespace)
+    wait_for("the database", lambda: server.get("Database", namespace, f"{OTHER}-postgres-conversation"), 60)
+    server.delete("ChatbotDeployment", namespace, OTHER)
 
 
 def _leftover(kind: str, bot: Object) -> Manifest:
@@ -232,6 +241,16 @@ def _there(server: ApiServer, namespace: str, items: list[Manifest]) -> list[str
     return [item["kind"] for item in items if server.get(item["kind"], namespace, item["metadata"]["name"])]
 
 
+def secrets_of(name: str, spec: Object) -> set[str]:
+    """Names of those that the operator makes for a bot, and of those that it refers to."""
+    metadata = {"name": name, "namespace": "team"}
+    bot = ChatbotDeployment.model_validate(
+        {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
+    )
+    referred = {reference.name for reference in references(bot) if reference.kind == "Secret"}
+    return {item.name for item in secrets.wanted(bot)} | referred
+
+
 class TestRights:
     def test_are_enough(self, lived: Installation) -> None:
         assert lived.refused() == []
@@ -248,6 +267,16 @@ class TestRights:
         events = lived.server.audited(lived.account)
         leases = [event["objectRef"] for event in events if event.get("objectRef", {}).get("resource") == "leases"]
         assert {(item["namespace"], item.get("name", names.LEASE)) for item in leases} == {(lived.system, names.LEASE)}
+
+    def test_reach_no_secret_but_ours_and_those_referred_to(self, lived: Installation) -> None:
+        events = [event for event in lived.server.audited(lived.account) if "objectRef" in event]
+        events = [event for event in events if event["objectRef"]["resource"] == "secrets"]
+        read = {event["objectRef"]["name"] for event in events if event["verb"] == "get"}
+        assert KEY["metadata"]["name"] in read
+        assert read <= secrets_of(BOT, SPEC) | secrets_of(OTHER, OTHERS_SPEC)
+        found = [event["requestURI"] for event in events if event["verb"] in ("list", "watch")]
+        chosen = {parse_qs(urlsplit(uri).query).get("labelSelector", ["every"])[0] for uri in found}
+        assert chosen == {WATCHED["Secret"], *(bots_selector(name, "Secret") for name in (BOT, OTHER))}
 
     def test_end_at_the_namespaces_it_watches(self, lived: Installation) -> None:
         events = [event for event in lived.server.audited(lived.account) if "objectRef" in event]

@@ -1,6 +1,7 @@
 """Every pod there is, ours and each chatbot's, in a namespace that enforces the restricted Pod Security Standard."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -9,6 +10,7 @@ import pytest
 from tests.chart.helm import Helm
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import BY_HAND
+from tests.operator.test_moving import OURS, hibernated, jobs, moved, settled
 from tests.support.apiserver import ApiServer, Object, path
 
 
@@ -45,9 +47,22 @@ def _with_claims(item: Object, template: Object) -> Object:
     }
 
 
-@pytest.mark.parametrize("spec", BY_HAND.values(), ids=BY_HAND)
-def test_a_bots_pods(api_server: ApiServer, restricted: str, spec: dict[str, Any]) -> None:
-    cluster = Cluster(make_bot(spec)).converge()
+def converged(spec: dict[str, Any]) -> Cluster:
+    return Cluster(make_bot(spec)).converge()
+
+
+def copying() -> Cluster:
+    """From one of our own to another one, while it hibernates."""
+    return moved(hibernated(settled()), OURS)
+
+
+BOTS = {**{name: partial(converged, spec) for name, spec in BY_HAND.items()}, "copying": copying}
+
+
+@pytest.mark.parametrize("bot", BOTS)
+def test_a_bots_pods(api_server: ApiServer, restricted: str, bot: str) -> None:
+    cluster = BOTS[bot]()
+    assert set(jobs(cluster)) == ({"auth-copy", "conversation-copy"} if bot == "copying" else set())
     found = list(templates(list(cluster.manifests().values())))
     assert len(found) >= 7, "five Deployments and two Jobs"
     for template in found:

@@ -77,7 +77,7 @@ def series() -> dict[str, set[str]]:
     for metric, kind, own in (*declared(), *declared(Metrics("1").registry)):
         for part in PARTS[kind]:
             labels = {f"exported_{name}" if name in TAKEN else name for name in own}
-            made[metric.removesuffix("_total") + part] = labels | ATTACHED | OWN.get(part, set())
+            made[metric.removesuffix("_total").removesuffix("_info") + part] = labels | ATTACHED | OWN.get(part, set())
     return made
 
 
@@ -102,5 +102,7 @@ def test_recorded_names_are_those_that_are_recorded() -> None:
     assert asked_for <= recorded
 
 
-def test_the_reference_tells_all_of_them() -> None:
-    assert {(item.name, item.kind, item.labels) for item in told()} == set(declared())
+@pytest.mark.parametrize("operator", [False, True])
+def test_the_reference_tells_all_of_them(operator: bool) -> None:
+    registry = Metrics("1").registry if operator else REGISTRY
+    assert {(item.name, item.kind, item.labels) for item in told(operator=operator)} == set(declared(registry))

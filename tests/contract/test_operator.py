@@ -1,18 +1,28 @@
 """What the operator mounts into a pod is what the program in it loads: the real settings models, the real apps."""
 
+import asyncio
 import json
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
+from chatbot_auth.__main__ import MIGRATIONS as AUTH
 from chatbot_auth.main import create_app as create_auth
 from chatbot_auth.sessions.keys import SigningKeys
 from chatbot_auth.settings import Settings as Auth
 from chatbot_chat.main import create_app as create_chat
 from chatbot_chat.settings import Settings as Chat
+from chatbot_common.copying import FORMER
+from chatbot_common.database import migrate
+from chatbot_common.database_url import dsn_of
 from chatbot_common.identity import ServiceIdentity
 from chatbot_common.settings import CONFIG_VARIABLE, SECRETS_VARIABLE, ServiceSettings
+from chatbot_conversation.__main__ import MIGRATIONS as CONVERSATION
 from chatbot_conversation.main import create_app as create_conversation
 from chatbot_conversation.settings import Settings as Conversation
 from chatbot_gateway.main import create_app as create_gateway
@@ -22,14 +32,22 @@ from chatbot_operator.world import Manifest
 from chatbot_resource.configuration import SERVICES, Service
 from sqlalchemy.engine import make_url
 
+from tests.common.test_copying import content
 from tests.operator.simulated import Cluster, Name, make_bot
 from tests.operator.specs import BY_HAND
+from tests.operator.test_moving import OURS, hibernated, jobs, moved, settled
+from tests.support.stores import Postgres
 
 MODELS: dict[str, type[ServiceSettings]] = {
     "gateway": Gateway,
     "auth": Auth,
     "chat": Chat,
     "conversation": Conversation,
+}
+MIGRATIONS = {"auth": AUTH, "conversation": CONVERSATION}
+ROWS = {
+    "auth": "INSERT INTO users (id, email, password_hash) VALUES ($1, 'a@example.com', '')",
+    "conversation": "INSERT INTO conversations (user_id, id, title) VALUES ($1, $1, 'Hello')",
 }
 URIS = {"cache": "redis://cache:6379/0", "auth-db": "postgresql://a@h/auth", "conversation-db": "postgresql://a@h/c"}
 
@@ -134,6 +152,35 @@ def test_migrations_load_the_same(
     mount(children, job["spec"]["template"], tmp_path, monkeypatch)
     assert job["spec"]["template"]["spec"]["containers"][0]["command"][-1] == "migrate"
     assert MODELS[owner].load().bot == "demo"
+
+
+@pytest.mark.parametrize("owner", names.OWNERS)
+async def test_copies_fill_the_new_database(
+    owner: names.Owner, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Job as it is rendered, and the program that it runs: between two databases, with the files it mounts."""
+    old, new = (postgres.url(postgres.create()) for _ in range(2))
+    await migrate(old, MIGRATIONS[owner])
+    connection = await asyncpg.connect(dsn_of(old))
+    await connection.execute(ROWS[owner], UUID(int=1))
+    await connection.close()
+    cluster = moved(hibernated(settled()), OURS)
+    for secret, key, url in (("demo-postgres", f"{owner}-uri", old), (names.role("demo", owner), "uri", new)):
+        cluster.child("Secret", secret)["data"][key] = b64encode(url.encode()).decode()
+    template = jobs(cluster)[f"{owner}-copy"]["spec"]["template"]
+    mount(cluster.children, template, tmp_path, monkeypatch)
+    former = tmp_path / FORMER.relative_to("/")
+    assert former.read_text() == old
+    [container] = template["spec"]["containers"]
+    python, *command = container["command"]
+    assert python == "python"
+    # Where it would look by itself is above; a test has no file system of its own.
+    copy = await asyncio.create_subprocess_exec(
+        sys.executable, *command, *container["args"], "--from", str(former), stdout=PIPE, stderr=STDOUT
+    )
+    said, _ = await copy.communicate()
+    assert copy.returncode == 0, said.decode()
+    assert await content(dsn_of(new)) == await content(dsn_of(old))
 
 
 def test_generated_values_are_what_their_readers_expect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

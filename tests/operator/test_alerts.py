@@ -1,6 +1,5 @@
 """Alerts of one bot, judged by promtool: on which series they fire, and on which they do not."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +12,7 @@ from chatbot_operator.components.queries import FIRST_TOKEN_BOUNDS
 from tests.docs.pages import ROOT, headings
 from tests.operator.simulated import make_bot
 from tests.operator.specs import BY_HAND
-from tests.support.prometheus import promtool
-
-Series = Mapping[str, str]
-"""Selector → values, one a minute, in promtool's notation."""
+from tests.support.prometheus import Series, fires, judged, promtool, rules_file
 
 ALL = 'namespace="team",bot="demo"'
 ROUTE = 'method="POST",endpoint="/v1/{path:path}"'
@@ -169,36 +165,18 @@ CASES = (
 )
 
 
-def rules_of(folder: Path, spec: Mapping[str, Any]) -> Path:
-    file = folder / "rules.yaml"
-    file.write_text(json.dumps({"groups": alerts.groups(make_bot(spec), monitored=True)}), encoding="utf-8")
-    return file
-
-
-def judged(folder: Path, series: Series, spec: Mapping[str, Any], **expected: Any) -> None:
-    """An AssertionError with what promtool got instead."""
-    given = [{"series": name, "values": values} for name, values in {**UP, **series}.items()]
-    test = {
-        "rule_files": [str(rules_of(folder, spec))],
-        "evaluation_interval": "1m",
-        "tests": [{"interval": "1m", "input_series": given, **expected}],
-    }
-    file = folder / "test.yaml"
-    file.write_text(json.dumps(test), encoding="utf-8")
-    promtool("test", "rules", file)
+def groups(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return alerts.groups(make_bot(spec), monitored=True)
 
 
 @pytest.mark.parametrize("spec", BY_HAND.values(), ids=BY_HAND)
 def test_prometheus_takes_them(tmp_path: Path, spec: Mapping[str, Any]) -> None:
-    assert "SUCCESS" in promtool("check", "rules", rules_of(tmp_path, spec))
+    assert "SUCCESS" in promtool("check", "rules", rules_file(tmp_path, groups(spec)))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}: {case.says}")
 def test_fires_when_it_has_to(tmp_path: Path, case: Case) -> None:
-    firing = f'count by ({LABELS}) (ALERTS{{alertname="{case.alert}",alertstate="firing"}})'
-    samples = [{"labels": labels, "value": 1} for labels in case.firing]
-    expected = {"expr": firing, "eval_time": f"{case.minute}m", "exp_samples": samples}
-    judged(tmp_path, case.series, case.spec, promql_expr_test=[expected])
+    fires(tmp_path, groups(case.spec), {**UP, **case.series}, case.alert, case.minute, case.firing, LABELS)
 
 
 def test_says_what_is_wrong_and_where_to_read_on(tmp_path: Path) -> None:
@@ -217,12 +195,11 @@ def test_says_what_is_wrong_and_where_to_read_on(tmp_path: Path) -> None:
         for other, factor in (({}, 14), (slower, 6), (ticket, 1))
     ]
     expected = {"eval_time": "20m", "alertname": AVAILABILITY, "exp_alerts": alert}
-    judged(tmp_path, {OK: "0+98x600", FAILED: "0+2x600"}, {}, alert_rule_test=[expected])
+    judged(tmp_path, groups({}), UP | {OK: "0+98x600", FAILED: "0+2x600"}, alert_rule_test=[expected])
 
 
 def every_alert(spec: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    groups = alerts.groups(make_bot(spec or {}), monitored=True)
-    rules = [rule for group in groups for rule in group["rules"]]
+    rules = [rule for group in groups(spec or {}) for rule in group["rules"]]
     return [rule for rule in rules if "alert" in rule]
 
 

@@ -19,7 +19,7 @@ from chatbot_operator.world import Manifest, Observed
 
 from tests.operator.running import BOT, LOOK_SECONDS, SECONDS, Run, World
 from tests.operator.simulated import Cluster, cluster_status, make_bot
-from tests.operator.specs import DEV, EXTERNAL
+from tests.operator.specs import DEFAULTS, DEV, EXTERNAL
 from tests.operator.test_rollback import overdue
 from tests.support import optional_apis
 from tests.support.apiserver import ApiServer, path, playing_kubelet, wait_for
@@ -298,7 +298,7 @@ class TestOnAServer:
     """Where the real definitions judge what is written."""
 
     async def test_becomes_ready_and_then_writes_nothing(self, world: World) -> None:
-        world.create_bot({"profile": "Dev"} | stores())
+        world.create_bot({"profile": "Dev", "defaults": DEFAULTS} | stores())
         run = Run(world, lambda: APIS)
         with playing_kubelet(world.api, world.namespace):
             await ready(run, world)
@@ -316,6 +316,7 @@ class TestOnAServer:
             await run.reconcile(world.key)
             live = world.existing("Cluster", f"{BOT}-postgres")
             assert live["metadata"]["annotations"]["cnpg.io/hibernation"] == "off"
+            assert live["spec"]["topologySpreadConstraints"][0]["topologyKey"] == "topology.kubernetes.io/zone"
 
     async def test_grows_and_keeps_its_class(self, world: World) -> None:
         disk = {"size": "2Gi", "className": "fast"}

@@ -4,22 +4,24 @@ import os
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import kubernetes_validate
 import pytest
 import yaml
 from chatbot_operator import names
 from chatbot_operator.components import chat, secrets
-from chatbot_operator.components.metadata import OPTIONAL
+from chatbot_operator.components.metadata import OPTIONAL, component_of
 from chatbot_operator.world import Manifest, Observed, Reference
 from chatbot_resource.model import ChatbotDeployment
 
 from tests.operator.simulated import Cluster, Name, fixed_secrets, make_bot, name_of
-from tests.operator.specs import BY_HAND, DEV, EXTERNAL, PRODUCTION, STANDARD
+from tests.operator.specs import BY_HAND, DEFAULTS, DEV, EXTERNAL, PRODUCTION, STANDARD
+from tests.operator.test_moving import OURS, hibernated, moved, settled
 
 DATA = Path(__file__).parent / "data"
 KUBERNETES = "1.34"
+COMPONENTS, STORES = get_args(names.Component), get_args(names.Store)
 
 
 class Plain(yaml.SafeDumper):
@@ -89,6 +91,12 @@ class TestEveryChild:
             assert len(name) <= (63 if kind != "ConfigMap" else 253), kind
 
 
+def workloads(cluster: Cluster) -> dict[str, Manifest]:
+    """Each pod template, by its component."""
+    found = (item for item in cluster.manifests().values() if "template" in item.get("spec", {}))
+    return {component_of(item): item["spec"]["template"] for item in found}
+
+
 class TestEveryPod:
     def test_is_restricted(self, children: dict[Name, Manifest]) -> None:
         for pod in pods(children):
@@ -115,6 +123,27 @@ class TestEveryPod:
                 assert container["resources"]["requests"].keys() == {"cpu", "memory"}
                 assert container["resources"]["limits"]["memory"]
                 assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]]  # noqa: S108
+
+    @pytest.mark.parametrize("moving", [False, True])
+    def test_has_what_the_resource_gives_to_every_pod(self, moving: bool) -> None:
+        cluster = settled() if moving else Cluster(make_bot(DEV))
+        cluster.edit(defaults=DEFAULTS)
+        cluster.converge()
+        found = workloads(moved(hibernated(cluster), OURS) if moving else cluster)
+        jobs = {f"{owner}-{'copy' if moving else 'db'}" for owner in names.OWNERS}
+        assert found.keys() == {*COMPONENTS, *({*STORES} - {"weaviate"} if moving else STORES), *jobs}
+        for part, template in found.items():
+            metadata, pod = template["metadata"], template["spec"]
+            assert DEFAULTS["podLabels"].items() <= metadata["labels"].items(), part
+            assert DEFAULTS["podAnnotations"].items() <= metadata["annotations"].items(), part
+            for field in ("nodeSelector", "tolerations", "affinity", "imagePullSecrets"):
+                assert pod.get(field) == DEFAULTS[field], (part, field)
+            [place] = pod.get("topologySpreadConstraints", ())
+            assert DEFAULTS["topologySpread"][0].items() <= place.items(), part
+            assert place["labelSelector"]["matchLabels"].items() <= metadata["labels"].items(), part
+            [container] = pod["containers"]
+            told = DEFAULTS["env"][0] in container.get("env", ())
+            assert told is (part not in STORES), part
 
     def test_mounts_only_volumes_it_has(self, children: dict[Name, Manifest]) -> None:
         for item in children.values():

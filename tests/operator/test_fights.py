@@ -135,6 +135,31 @@ class TestWhoIsNamed:
         container(server.live)["env"] = []
         assert await Applier(cast("Cluster", server), Metrics("0"), UID).settle(wanted, server.live) is True
 
+    async def test_is_somebody_who_takes_off_our_hash_and_leaves_no_name(
+        self, applier: Applier, server: Server
+    ) -> None:
+        wanted = deployment("chat:1")
+        await applier.settle(wanted, None)
+        live = without_hash(server.live)
+        live["metadata"] |= {"resourceVersion": "9", "managedFields": []}
+        taken = await applier.settle(wanted, live)
+        assert isinstance(taken, Taken)
+        assert "removed by somebody" in str(taken)
+
+    async def test_is_who_makes_it_anew_again_and_again(self, applier: Applier, server: Server) -> None:
+        """As `kubectl replace --force` does."""
+        wanted, told = deployment("chat:1"), []
+        await applier.settle(wanted, None)
+        for turn in range(5):
+            server.write(without_hash(deployment("chat:0")), "kubectl-replace")
+            server.live["metadata"] |= {"uid": f"theirs-{turn}", "resourceVersion": str(100 + turn)}
+            try:
+                told.append(await applier.settle(wanted, server.live))
+            except Fought as fought:
+                told.append(str(fought))
+        assert [getattr(one, "manager", one) for one in told[:3]] == ["kubectl-replace"] * 3
+        assert all("is changed by kubectl-replace" in one for one in told[3:])
+
     async def test_is_not_who_has_scaled_it_since(self, applier: Applier, server: Server) -> None:
         theirs, wanted = without_hash(deployment("chat:1")), deployment("chat:1")
         await applier.settle(wanted, None)

@@ -8,7 +8,7 @@ from chatbot_operator.components import addresses, network
 from chatbot_operator.world import Manifest
 from chatbot_resource.llm import KEYED_PROVIDERS
 
-from tests.operator.simulated import Cluster, make_bot
+from tests.operator.simulated import NOW, Cluster, make_bot
 from tests.operator.specs import DEV, EXTERNAL, LLM, STANDARD
 
 OPERATOR = {
@@ -133,7 +133,7 @@ class TestPolicies:
         assert "postgres" not in found
         assert "weaviate" not in found
 
-    @pytest.mark.parametrize("address", ["169.254.169.254", "fe80::a9fe:a9fe"])
+    @pytest.mark.parametrize("address", ["169.254.169.254", "fe80::a9fe:a9fe", "fd00:ec2::254"])
     def test_no_name_leads_to_where_clouds_tell_credentials(self, address: str) -> None:
         """A name leads where its owner says, and the address behind a Secret is anybody's."""
         stores = EXTERNAL | {"vectors": {"mode": "External", "external": {"url": "http://vectors.example.com"}}}
@@ -148,6 +148,12 @@ class TestPolicies:
         assert opened == set()
         for private in ("10.1.2.3", "203.0.113.1", "fd00::1"):
             assert any(ports(rule) == {80} and lets_through(rule, private) for rule in found["auth"]["egress"])
+
+    def test_a_weaviate_at_an_address_of_ipv6_is_reached(self) -> None:
+        vectors = {"mode": "External", "external": {"url": "http://[fd00::1]:8080"}}
+        found = policies(DEV | {"stores": {"vectors": vectors}})
+        there = [rule for rule in found["conversation"]["egress"] if "fd00::1/128" in str(rule)]
+        assert [ports(rule) for rule in there] == [{8080}, {50051}]
 
     def test_sentinels_are_reached_besides(self) -> None:
         for topology, reached in (("Single", {6379, 6380}), ("Sentinel", {6379, 6380, 26379})):
@@ -219,6 +225,46 @@ class TestRollouts:
         cluster.settle()
         cluster.reconcile()
         assert "192.0.2.1/32" not in self.reached(cluster, "chat")
+
+    def test_who_drains_reaches_it_until_it_has_ended(self) -> None:
+        """A pod that was told to end is in no status, and may be in the middle of an answer."""
+        cluster = Cluster(
+            make_bot(DEV | {"llm": self.llm("192.0.2.1"), "stores": {"redis": {"mode": "Dev"}}})
+        ).converge()
+        cluster.pod("chat", "demo-chat-old", {"phase": "Running"})
+        secret = {"secret": {"name": "demo-redis"}}
+        cluster.pods[-1]["metadata"]["deletionTimestamp"] = NOW
+        cluster.pods[-1]["spec"]["volumes"] = [{"name": "secrets", "projected": {"sources": [secret]}}]
+        cluster.edit(llm=self.llm("192.0.2.2"), stores={"redis": EXTERNAL["redis"]})
+        for _ in range(5):
+            cluster.reconcile()
+            cluster.settle()
+        assert "192.0.2.1/32" in self.reached(cluster, "chat")
+        assert ("StatefulSet", "demo-redis") in cluster.children
+        cluster.pods[-1]["status"] = {"phase": "Succeeded"}
+        cluster.converge()
+        assert "192.0.2.1/32" not in self.reached(cluster, "chat")
+        assert ("StatefulSet", "demo-redis") not in cluster.children
+
+    def test_who_has_never_settled_reaches_what_it_was_made_with(self) -> None:
+        cluster = Cluster(make_bot(DEV | {"llm": self.llm("192.0.2.1")})).converge()
+        del cluster.children[next(name for name in cluster.children if name[0] == "ControllerRevision")]
+        for address in ("192.0.2.2", "192.0.2.3"):
+            cluster.edit(llm=self.llm(address))
+            cluster.reconcile()
+        for address in ("192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32"):
+            assert self.reached(cluster, "chat").count(address) == 1
+
+    def test_what_somebody_else_has_opened_is_closed_at_once(self) -> None:
+        cluster = Cluster(make_bot(DEV | {"llm": self.llm("192.0.2.1")})).converge()
+        policy = cluster.child("NetworkPolicy", "demo-chat")
+        policy["spec"]["egress"].append({"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]})
+        edit = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:egress": {}}}}
+        policy["metadata"]["managedFields"] = [edit]
+        cluster.edit(llm=self.llm("192.0.2.2"))
+        cluster.reconcile()
+        assert "203.0.113.0" not in self.reached(cluster, "chat")
+        assert "192.0.2.1/32" in self.reached(cluster, "chat")
 
     def test_what_the_resource_no_longer_opens_is_closed_at_once(self) -> None:
         opened = {"egress": [{"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}]}

@@ -17,6 +17,7 @@ from chatbot_operator import names
 from tests.operator.processes import Operator, operator, patient
 from tests.operator.relay import relay
 from tests.operator.running import BOT
+from tests.operator.specs import LLM
 from tests.support.apiserver import ApiServer, Object, playing_kubelet, wait_for
 
 COMPONENTS = ("gateway", "auth", "chat", "conversation", "conversation-worker")
@@ -278,6 +279,26 @@ class TestReferences:
         )
         bot.wait_condition("Ready", "True")
         assert bot.get("Deployment", "harbour-gateway")["spec"]["template"] == before["gateway"]
+
+    def test_a_secret_that_is_edited_rolls_its_readers_once(self, bot: Bot, kubelet: None, running: Operator) -> None:
+        key = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "openai"}}
+        bot.api.create(key | {"stringData": {"api-key": "old"}}, bot.namespace)
+        bot.create({"profile": "Dev", "llm": LLM | {"prompts": []}})
+        bot.wait_condition("Ready", "True")
+        wait_settled(running)
+        before = {name: bot.get("Deployment", f"{BOT}-{name}") for name in COMPONENTS}
+        began = time.monotonic()
+        bot.api.patch("Secret", bot.namespace, "openai", {"stringData": {"api-key": "new"}})
+        template = before["chat"]["spec"]["template"]
+        wait_for("chat to roll", lambda: bot.get("Deployment", "harbour-chat")["spec"]["template"] != template, 10)
+        print(f"edited Secret to rollout: {time.monotonic() - began:.2f} s")
+        wait_settled(running)
+        bot.wait_condition("Ready", "True")
+        rolled = {
+            name: bot.get("Deployment", f"{BOT}-{name}")["metadata"]["generation"] - item["metadata"]["generation"]
+            for name, item in before.items()
+        }
+        assert rolled == dict.fromkeys(COMPONENTS, 0) | {"chat": 1}
 
 
 class TestLeader:

@@ -4,6 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from chatbot_operator.pauses import after
+from chatbot_operator.progress import Progress
+from chatbot_operator.world import Manifest, Observed
 
 from tests.operator.running import BOT, SECONDS, Run, World
 from tests.operator.simulated import Cluster, make_bot
@@ -141,3 +144,13 @@ async def test_one_that_was_deleted_is_told_while_its_pod_lives(world: World, cl
         world.api.patch("PersistentVolumeClaim", world.namespace, DISK, {"metadata": {"finalizers": None}})
         [message] = told()
         assert message.startswith(f"PersistentVolumeClaim {DISK} was deleted: it goes, with all that is on it, when")
+
+
+def test_one_that_was_deleted_is_told_again_before_its_event_is_forgotten() -> None:
+    gone = {"deletionTimestamp": "2026-11-21T06:00:00Z"}
+    store = {"kind": "StatefulSet", "metadata": {"name": "harbour-postgres"}, "spec": {"replicas": 0}, "status": {}}
+    disk: Manifest = {"kind": "PersistentVolumeClaim", "metadata": {"name": DISK}}
+    pod = {"kind": "Pod", "metadata": {"name": "harbour-postgres-0"}, "spec": {}, "status": {"phase": "Succeeded"}}
+    done = Progress(("team", "harbour"))
+    assert after(done, Observed((store, disk), (pod,)), 600) > 3600
+    assert after(done, Observed((store, disk | {"metadata": disk["metadata"] | gone}), (pod,)), 600) == 600

@@ -363,6 +363,12 @@ CASES: tuple[Case, ...] = (
         "are the operator's own",
     ),
     Case(
+        "a label's value is of ASCII",
+        defaults(podLabels={"team": "harbour"}),
+        defaults(podLabels={"team": "häfen"}),
+        "should match",
+    ),
+    Case(
         "nodes may be chosen by any label",
         defaults(nodeSelector={"app.kubernetes.io/x": "y", "kubernetes.io/os": "linux"}),
         defaults(nodeSelector={"kubernetes.io/os": "a b"}),

@@ -1,4 +1,4 @@
-"""What services count, as docs/reference/metrics.md tells it."""
+"""What services and the operator count, as docs/reference/metrics.md tells it."""
 
 import re
 from dataclasses import dataclass
@@ -15,19 +15,24 @@ class Told:
     """A row of the page."""
 
     name: str
-    """As it is in the format: a counter's ends in `_total`."""
+    """As it is in the format: a counter's ends in `_total`, what only tells something in `_info`."""
     kind: str
     labels: frozenset[str]
     components: frozenset[str]
 
 
-def told() -> list[Told]:
-    rows = _ROW.findall((DOCS / "reference" / "metrics.md").read_text(encoding="utf-8"))
-    return [
+OPERATOR = frozenset({"operator"})
+
+
+def told(*, operator: bool = False) -> list[Told]:
+    """Of the services, or of the operator."""
+    found = _ROW.findall((DOCS / "reference" / "metrics.md").read_text(encoding="utf-8"))
+    rows = (
         Told(name, kind, frozenset(re.findall(r"`(\w+)`", labels)), frozenset(components.split(", ")))
-        for name, kind, labels, components in rows
-    ]
+        for name, kind, labels, components in found
+    )
+    return [row for row in rows if (row.components == OPERATOR) is operator]
 
 
 def named(family: Metric) -> str:
-    return f"{family.name}_total" if family.type == "counter" else family.name
+    return family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")

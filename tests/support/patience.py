@@ -1,8 +1,8 @@
 """Waiting by the time that this machine had: what its host gave to others meanwhile does not count.
 
 A guest of a busy host may get a twentieth of its processors for minutes. What is waited for is not late then, it has
-not been worked on. Bounds of the product's own are asserted by wall clocks, as ever; this is for the bounds after
-which a test gives up.
+not been worked on. So what is promised in seconds is asserted in seconds of this machine; what passed on the wall is
+printed beside it, and measured by `benchmarks/`.
 """
 
 import asyncio

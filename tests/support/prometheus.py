@@ -20,6 +20,8 @@ from tests.support.apiserver import wait_for
 from tests.support.serving import free_port
 
 Manifest = dict[str, Any]
+Series = Mapping[str, str]
+"""Selector → values, one a minute, in promtool's notation."""
 
 
 def program(name: str) -> Path:
@@ -40,6 +42,45 @@ def promtool(*arguments: str | Path) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def rules_file(folder: Path, groups: Iterable[Manifest]) -> Path:
+    file = folder / "rules.yaml"
+    file.write_text(json.dumps({"groups": list(groups)}), encoding="utf-8")
+    return file
+
+
+def judged(folder: Path, groups: Iterable[Manifest], series: Series, **expected: Any) -> None:
+    """An AssertionError with what promtool got instead."""
+    given = [{"series": name, "values": values} for name, values in series.items()]
+    test = {
+        "rule_files": [str(rules_file(folder, groups))],
+        "evaluation_interval": "1m",
+        "tests": [{"interval": "1m", "input_series": given, **expected}],
+    }
+    file = folder / "test.yaml"
+    file.write_text(json.dumps(test), encoding="utf-8")
+    promtool("test", "rules", file)
+
+
+def fires(
+    folder: Path,
+    groups: Iterable[Manifest],
+    series: Series,
+    alert: str,
+    minute: int,
+    firing: Iterable[str],
+    labels: str,
+) -> None:
+    """An AssertionError unless just these fire.
+
+    Args:
+        firing: labels of each that has to, of those named in `labels`.
+    """
+    expr = f'count by ({labels}) (ALERTS{{alertname="{alert}",alertstate="firing"}})'
+    samples = [{"labels": one, "value": 1} for one in firing]
+    expected = {"expr": expr, "eval_time": f"{minute}m", "exp_samples": samples}
+    judged(folder, groups, series, promql_expr_test=[expected])
 
 
 @dataclass(frozen=True)

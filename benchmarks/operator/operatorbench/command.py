@@ -77,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--sizes", type=_sizes, default=[100, 500, 1000], metavar="N,N", help="resources; default: 100,500,1000")
+    parser.add_argument(
+        "--sizes", type=_sizes, default=[100, 500, 1000], metavar="N,N", help="resources; default: 100,500,1000"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     plays = parser.add_mutually_exclusive_group()
     plays.add_argument(

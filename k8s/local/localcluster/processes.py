@@ -27,7 +27,9 @@ DAEMONS = (
 )
 """Every process of a whole cluster, in the order of starting; stopped the other way round."""
 SHIM = "containerd-shim-runc-v2"
-COLLECTING = {"GOGC": "400", "GOMEMLIMIT": "1GiB"}
+MEMORY = max(1 << 30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8)
+"""Bytes. Near it a Go program does nothing but collect; an API server of a thousand chatbots takes more than 1 GiB."""
+COLLECTING = {"GOGC": "400", "GOMEMLIMIT": str(MEMORY)}
 """All are Go programs: rarer garbage collection saves the API server a fifth of its work, while there is memory."""
 
 

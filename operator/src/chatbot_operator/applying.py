@@ -9,9 +9,10 @@ from chatbot_operator.cluster import Cluster, identify
 from chatbot_operator.components.metadata import applied_hash, digest
 from chatbot_operator.drift import Path, show
 from chatbot_operator.faults import Conflict, Invalid
-from chatbot_operator.fights import SOMEBODY, Child, Doings, Fights, Taken
+from chatbot_operator.fights import Child, Doings, Fights, Taken
 from chatbot_operator.kinds import DISK
 from chatbot_operator.managed import (
+    SOMEBODY,
     Found,
     at,
     handed_over,
@@ -21,6 +22,7 @@ from chatbot_operator.managed import (
     strays,
     we_own,
     writers_of,
+    written_by_others,
 )
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.unchanging import changes, fixed, mended, outgrown, sealed
@@ -90,7 +92,9 @@ class Applier:
         if self._settled.get(child) == version:
             return False
         if (doings := self._doings.get(child)) is None or doings.uid not in ("", metadata["uid"]):
-            self._doings[child] = Doings({applied_hash(live)}, uid=metadata["uid"])
+            # Made anew by us, such as a Secret, by a controller, which only disks are, or by somebody else.
+            theirs = doings is not None and wanted["kind"] != DISK and written_by_others(live)
+            self._doings[child] = Doings(set() if theirs else {applied_hash(live)}, uid=metadata["uid"])
         if woken := await self._wake(child, wanted, live):
             return woken
         moved = changes(wanted, live)
@@ -162,12 +166,12 @@ class Applier:
         asked = applied_hash(live) != applied_hash(wanted) and not fixed(live)
         edited = asked and self._doings[child].are(live)
         writers = [] if edited else writers_of(live, moved, hidden=asked)
-        if not (asked or writers) and self._removed(child, live, moved):
-            writers = [SOMEBODY]
-        if writers:
-            self._fights.refuse(Taken(child, writers[0], fields))
+        removed = not (asked or writers) and self._removed(child, live, moved)
+        if writers or removed:
+            self._fights.refuse(Taken(child, [*writers, self._fights.last(child)][0], fields))
         await self._hand_over_replicas(wanted, live)
         writers += await self._apply_over(child, wanted, live, moved, edited=edited)
+        writers = writers or [SOMEBODY] * removed
         # Else it may be nobody's doing: the API server writes a value in its own way, which we have forgotten with a
         # restart.
         return self._fights.won(Taken(child, writers[0], fields)) if writers else True

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 import structlog
 
 from chatbot_operator.components.metadata import applied_hash
+from chatbot_operator.managed import SOMEBODY
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.world import Manifest
 
 FIGHTS = 3
 FIGHT_SECONDS = 600.0
 """After three fights over one object within this time it is left alone until the first of them is this old."""
-
-SOMEBODY = ""
-"""Who removed a field: the API server notes who wrote one, and keeps no note of who took it away."""
 
 Child = tuple[str, str, str]
 """Kind, namespace and name."""
@@ -37,7 +35,7 @@ class Taken:
 
     def by(self, done: str) -> str:
         """Such as `written by kubectl-edit`."""
-        return f"{done} by {self.manager}" if self.manager else "removed by somebody"
+        return "removed by somebody" if self.manager == SOMEBODY else f"{done} by {self.manager}"
 
     def __str__(self) -> str:
         kind, _, name = self.child
@@ -79,6 +77,7 @@ class Fights:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._fights: dict[Child, deque[float]] = {}
+        self._last: dict[Child, str] = {}
 
     def refuse(self, taken: Taken, hint: str = "") -> None:
         """
@@ -94,9 +93,15 @@ class Fights:
 
     def won(self, taken: Taken) -> Taken:
         self._fights.setdefault(taken.child, deque(maxlen=FIGHTS)).append(time.monotonic())
+        self._last[taken.child] = taken.manager
         self._metrics.conflicts.inc()
         log.warning("fields taken back", child=taken.child, manager=taken.manager, fields=taken.fields)
         return taken
 
+    def last(self, child: Child) -> str:
+        """From whom something of it was taken back last."""
+        return self._last.get(child, SOMEBODY)
+
     def forget(self, child: Child) -> None:
         self._fights.pop(child, None)
+        self._last.pop(child, None)

@@ -26,6 +26,8 @@ REPLICAS: Way = ("f:spec", "f:replicas")
 HASH: Path = ("metadata", "annotations", names.APPLIED_HASH)
 ANOTHER = "another chatbot-operator, whose watched namespaces must not be ours"
 """A release that goes by the same name as a manager of fields."""
+SOMEBODY = ""
+"""Who removed a field: the API server notes who wrote one, and keeps no note of who took it away."""
 OURS = (names.FIELD_MANAGER, names.SCALE_MANAGER)
 
 
@@ -90,9 +92,17 @@ def writers_of(live: Manifest, moved: Iterable[Path], *, hidden: bool) -> list[s
 def _last_writer(live: Manifest) -> str:
     # Who scales writes one field through a subresource, and takes nothing off.
     others = [entry for entry in _managed(live) if entry.get("manager") not in OURS and "subresource" not in entry]
-    if we_own(live, HASH) or not others:
+    ours = (entry.get("fieldsV1") or {} for entry in _managed(live) if entry.get("manager") == names.FIELD_MANAGER)
+    if any(owns(fields, HASH) for fields in ours):
         return ANOTHER
+    if not others:
+        return SOMEBODY
     return str(max(others, key=lambda entry: str(entry.get("time", "")))["manager"])
+
+
+def written_by_others(live: Manifest) -> bool:
+    """Whether anybody but us has made it, or written more than its status or its number of pods."""
+    return any(entry.get("manager") not in OURS for entry in _managed(live) if "subresource" not in entry)
 
 
 def at(live: Manifest, path: Path) -> Any:

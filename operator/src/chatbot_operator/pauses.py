@@ -8,6 +8,7 @@ from chatbot_operator.progress import Progress
 from chatbot_operator.queue import jitter
 from chatbot_operator.reachability import runs_unready
 from chatbot_operator.readiness import lacks_pods
+from chatbot_operator.store_findings import disks_going
 from chatbot_operator.world import Observed
 
 SOON_SECONDS = 0.5
@@ -50,7 +51,8 @@ def _untold(done: Progress, observed: Observed, resync: float) -> float:
         return PASSING_SECONDS * jitter()
     if observed.hosts:  # whoever has them says nothing to us when it lets them go
         return HOSTS_SECONDS * jitter()
-    return resync * (1 if done.writes else COMPLETE)
+    # That a disk is going is told by nothing but Events, which Kubernetes forgets.
+    return resync * (1 if done.writes or any(disks_going(observed)) else COMPLETE)
 
 
 def _passing(observed: Observed) -> bool:

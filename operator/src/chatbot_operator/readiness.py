@@ -40,6 +40,11 @@ def replaced(wanted: Manifest, live: Manifest | None) -> bool:
     return count(live, "updatedReplicas") == count(live, "replicas")
 
 
+def draining(observed: Observed) -> list[Manifest]:
+    """Pods that were told to end, and finish what they are doing. No status counts them."""
+    return [pod for pod in observed.pods if pod["metadata"].get("deletionTimestamp") and not ended(pod)]
+
+
 def rolled_out(wanted: Manifest, live: Manifest | None) -> bool:
     """The same, and at least one of them is ready."""
     return live is not None and replaced(wanted, live) and count(live, "readyReplicas") > 0

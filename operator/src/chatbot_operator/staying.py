@@ -6,7 +6,7 @@ from chatbot_operator import names
 from chatbot_operator.components import lost_status, migrations, monitoring, moving, revisions
 from chatbot_operator.components.metadata import SECRETS, applied_hash, component_of
 from chatbot_operator.kinds import OPTIONAL, WRITTEN
-from chatbot_operator.readiness import count, job_state
+from chatbot_operator.readiness import count, draining, job_state
 from chatbot_operator.reasons import Reason
 from chatbot_operator.unchanging import fixed
 from chatbot_operator.world import Blocked, Manifest, Name, Observed, Step, StepName
@@ -51,10 +51,12 @@ def keep(observed: Observed) -> frozenset[Name]:
 
 
 def _stores_in_use(observed: Observed) -> set[Name]:
-    """Stores that pods still read the password of: they go when the last such pod has been replaced."""
+    """Stores that pods still read the password of: they go when the last such pod has ended."""
     running = [item for item in observed.children if item["kind"] == "ReplicaSet" and count(item, "replicas")]
     running += [item for item in observed.children if item["kind"] == "Deployment"]
-    sources = [source for item in running for volume in _volumes(item) for source in _sources(volume)]
+    volumes = [volume for item in running for volume in _volumes(item)]
+    volumes += [volume for pod in draining(observed) for volume in pod["spec"].get("volumes") or ()]
+    sources = [source for volume in volumes for source in _sources(volume)]
     used = {source["secret"]["name"] for source in sources if "secret" in source}
     return {(kind, name) for name in used for kind in ("Secret", "StatefulSet", "Service", "NetworkPolicy")}
 

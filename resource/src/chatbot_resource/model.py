@@ -235,7 +235,7 @@ class Spec(Model):
         ),
     ] = "Active"
     version: Annotated[
-        Tag | None, Field(description="Of the services; unset: the operator's. Their images have it as their tag.")
+        Tag | None, Field(description="Of the services, and the tag of their images; unset: the chart's `images.tag`.")
     ] = None
     images: Images = Images()
     defaults: Defaults = Defaults()

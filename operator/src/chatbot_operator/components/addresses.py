@@ -13,6 +13,8 @@ NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """What may be one: anything else in a label of a policy would make the whole of it invalid."""
 LINK_LOCAL = ("169.254.0.0/16", "fe80::/10")
 """Where clouds tell a machine its credentials."""
+AWS = "fd00:ec2::/32"
+"""Where Amazon's does so by IPv6; private, and not link-local."""
 DNS: Manifest = {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
 PUBLIC: Manifest = {
     "to": [
@@ -29,7 +31,7 @@ PUBLIC: Manifest = {
 NAMED: list[Manifest] = [
     {"namespaceSelector": {}},  # some networks take no pod for an address
     {"ipBlock": {"cidr": "0.0.0.0/0", "except": [LINK_LOCAL[0]]}},
-    {"ipBlock": {"cidr": "::/0", "except": [LINK_LOCAL[1]]}},
+    {"ipBlock": {"cidr": "::/0", "except": [LINK_LOCAL[1], AWS]}},
 ]
 """Where a name may lead: out, to a private network, and to a pod."""
 

@@ -13,6 +13,7 @@ from chatbot_operator import names
 from chatbot_operator.components import dependencies, postgres, reads, sizes
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import CLOUD_NATIVE_PG, manifest
+from chatbot_operator.components.pods import spread
 from chatbot_operator.managed import we_own
 from chatbot_operator.pod_findings import pods_finding
 from chatbot_operator.readiness import ended
@@ -129,6 +130,8 @@ def _spec(context: Context, name: str, image: str) -> Manifest:
         *(item.name for item in bot.spec.defaults.image_pull_secrets),
     ]:
         spec["imagePullSecrets"] = [{"name": secret} for secret in dict.fromkeys(secrets)]
+    if places := bot.spec.defaults.topology_spread:
+        spec["topologySpreadConstraints"] = spread(places, {CLUSTER: name})
     return spec
 
 

@@ -17,8 +17,9 @@ from chatbot_operator import names
 from chatbot_operator.components import addresses, cloudnativepg, postgres, redis, revisions, weaviate
 from chatbot_operator.components.addresses import tcp
 from chatbot_operator.components.context import Context
-from chatbot_operator.components.metadata import manifest, selector
-from chatbot_operator.readiness import replaced
+from chatbot_operator.components.metadata import component_of, manifest, selector
+from chatbot_operator.managed import lost
+from chatbot_operator.readiness import draining, replaced
 from chatbot_operator.world import Manifest
 
 CALLS: Mapping[str, tuple[str, ...]] = {
@@ -183,12 +184,20 @@ def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
 
 
 def _still_called(context: Context, part: str, running: Manifest | None) -> Iterator[Manifest]:
-    """What pods that wait to be replaced go on calling, whatever the resource names now: one policy is for old and new.
+    """What pods that wait to be replaced, or still drain, go on calling, whatever the resource names now: one policy is
+    for old and new.
 
-    That is what had settled last; of what has never settled, the stores that are kept for it.
+    That is what it lets through. Where somebody else has edited it: what had settled last, and kept stores.
     """
     live = context.observed.child("Deployment", running["metadata"]["name"]) if running else None
-    if running is None or live is None or replaced(running, live):
+    if running is None or live is None:
+        return
+    drains = any(component_of(pod) == part for pod in draining(context.observed))
+    if replaced(running, live) and not drains:
+        return
+    policy = context.observed.child("NetworkPolicy", running["metadata"]["name"])
+    if policy and not lost(policy, ("spec", "egress")):
+        yield from policy["spec"].get("egress") or ()
         return
     before = revisions.before(context)
     yield from _egress(before, part) if before else ()
@@ -205,7 +214,8 @@ def _sentinels(bot: ChatbotDeployment, store: str) -> tuple[int, ...]:
 def _external_weaviate(bot: ChatbotDeployment) -> Iterator[Manifest]:
     if url := weaviate.url(bot):
         yield from addresses.of(url, bot.metadata.namespace)
-        host = urlsplit(url).netloc.rsplit("@")[-1].split(":")[0]
+        host = str(urlsplit(url).hostname)
+        host = f"[{host}]" if ":" in host else host
         yield from addresses.of(f"http://{host}:{weaviate.grpc_port(bot)}", bot.metadata.namespace)
 
 

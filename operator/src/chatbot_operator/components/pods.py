@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from chatbot_resource.model import ChatbotDeployment
 from chatbot_resource.scheduling import Spread
 from pydantic import BaseModel
 
@@ -22,7 +21,7 @@ CLOSING_SECONDS = 10
 TMP_SIZE = "128Mi"
 
 SPREAD = tuple(Spread(topology_key=key) for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone"))
-"""`ScheduleAnyway`: an uneven pod is better than none."""
+"""Of what has several pods, unless the resource says it. `ScheduleAnyway`: an uneven pod is better than none."""
 
 
 def grace(drain_seconds: int) -> int:
@@ -88,10 +87,10 @@ def template(context: Context, part: str, content: str, spec: Manifest) -> Manif
     given = context.bot.spec.defaults
     labels = given.pod_labels | selector(context.bot, part)
     annotations = given.pod_annotations | {names.REFERENCES_HASH: content}
-    return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec | _given(context)}
+    return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec | _given(context, part)}
 
 
-def _given(context: Context) -> Manifest:
+def _given(context: Context, part: str) -> Manifest:
     """Where pods may run, and with what they pull: what the operator was told, and what the resource says."""
     defaults = context.bot.spec.defaults
     pull = [*context.settings.image_pull_secrets, *(item.name for item in defaults.image_pull_secrets)]
@@ -99,6 +98,7 @@ def _given(context: Context) -> Manifest:
         "nodeSelector": defaults.node_selector,
         "tolerations": [_plain(item) for item in defaults.tolerations],
         "affinity": _plain(defaults.affinity) if defaults.affinity else {},
+        "topologySpreadConstraints": spread(defaults.topology_spread, selector(context.bot, part)),
         "imagePullSecrets": [{"name": name} for name in dict.fromkeys(pull)],
     }
     return {name: value for name, value in fields.items() if value}
@@ -112,18 +112,18 @@ def scratch(name: str, size: str = TMP_SIZE) -> Manifest:
     return {"name": name, "emptyDir": {"sizeLimit": size}}
 
 
-def spread(bot: ChatbotDeployment, part: str) -> list[Manifest]:
-    """As the resource says; else over hosts and zones where there are several."""
+def spread(places: Iterable[Spread], labels: Mapping[str, str]) -> list[Manifest]:
+    """How evenly the pods with these labels lie over places."""
     return [
         {
             "maxSkew": item.max_skew,
             "topologyKey": item.topology_key,
             "whenUnsatisfiable": item.when_unsatisfiable,
-            "labelSelector": {"matchLabels": selector(bot, part)},
-            # Else the old pods of a rollout would count, and the new ones end up together.
+            "labelSelector": {"matchLabels": dict(labels)},
+            # Else the old pods of a rollout would count, and the new ones end up together. Only Deployments have it.
             "matchLabelKeys": ["pod-template-hash"],
         }
-        for item in bot.spec.defaults.topology_spread or SPREAD
+        for item in places
     ]
 
 

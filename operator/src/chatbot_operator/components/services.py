@@ -15,7 +15,7 @@ from chatbot_operator.components.autoscaling import Replicas, component
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.images import image
 from chatbot_operator.components.metadata import manifest, selector
-from chatbot_operator.components.pods import PRE_STOP_SECONDS, container, grace, pod, probes, spread, template
+from chatbot_operator.components.pods import PRE_STOP_SECONDS, SPREAD, container, grace, pod, probes, spread, template
 from chatbot_operator.components.reads import Read
 from chatbot_operator.world import Manifest
 
@@ -113,7 +113,7 @@ def _pod(context: Context, program: Program, part: names.Component) -> Manifest:
         program_volumes(program),
         grace(component(context, program.service).drain_seconds),
         serviceAccountName=names.child(context.bot.name, part),
-        topologySpreadConstraints=spread(context.bot, part),
+        topologySpreadConstraints=spread(SPREAD, selector(context.bot, part)),
     )
 
 
