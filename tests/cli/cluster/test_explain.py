@@ -274,7 +274,7 @@ class TestCommand:
         assert "Secret my-cache, which spec.stores.redis" in said.out
         assert f"is not in namespace {world.namespace}" in said.out
         assert "SecretNotFound: A Secret is missing." in said.out
-        assert "→ Create it." in said.out
+        assert "→ Create the Secret named" in said.out
 
     def test_no_operator_has_ever_looked(self, plugin: Plugin, world: World, operator: Installed) -> None:
         world.create_bot()
