@@ -236,12 +236,12 @@ class TestKeys:
         assert published.reads == 2
 
     async def test_known_keys_outlive_auth(self, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "JWKS_REFETCH_SECONDS", 0.05)
+        monkeypatch.setattr(module, "JWKS_REFETCH_SECONDS", 1)
         published = Published(("k1", keys))
         verifier = published.verifier()
         await verifier.verify(keys.access_token())
         published.reachable = False
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(1.1)
 
         for _ in range(3):
             with pytest.raises(Unauthenticated):

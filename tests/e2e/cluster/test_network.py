@@ -13,7 +13,7 @@ import pytest
 from chatbot_operator.components import addresses
 from chatbot_resource.profiles import PRIVATE_NETWORKS
 
-from tests.e2e.cluster.cluster import Cluster
+from tests.e2e.cluster.cluster import Cluster, wait_for
 from tests.e2e.cluster.conftest import BOT, NAMESPACE, SYSTEM
 from tests.e2e.cluster.looking import edit
 
@@ -136,6 +136,13 @@ def everybody(cluster: Cluster, targets: Mapping[str, Target]) -> dict[str, set[
     return {name: heard - {f"{name}:private"} for name, heard in zip(asked, found, strict=True)}
 
 
+def ways(cluster: Cluster, part: str) -> list[Any]:
+    """Out of a part."""
+    policy = cluster.get("-n", NAMESPACE, "networkpolicy", f"{BOT}-{part}")
+    found: list[Any] = policy["spec"]["egress"]
+    return found
+
+
 def world(cluster: Cluster) -> set[str]:
     """Of the targets the one that is public: a node's own address, where it has one."""
     address = ip_address(node_address(cluster))
@@ -149,8 +156,7 @@ def test_each_reaches_what_it_needs_and_nothing_else(cluster: Cluster) -> None:
     # Models are out in the world, and nothing else is.
     assert {part: found[part] for part in PARTS} == REACHES | {"chat": REACHES["chat"] | world(cluster)}
     # Also where the node has a private address, so that there is nothing public to try.
-    chat = cluster.get("-n", NAMESPACE, "networkpolicy", f"{BOT}-chat")["spec"]
-    assert addresses.PUBLIC in chat["egress"]
+    assert addresses.PUBLIC in ways(cluster, "chat")
     # A stranger is nobody's prisoner: whatever can be reached at all, it reaches, and of the bot the gateway alone.
     for name in ("stranger", "watcher"):
         assert {"api", "node:443", "node:444", "neighbour:443", "neighbour:80"} <= found[name]
@@ -170,6 +176,8 @@ def test_the_resource_says_who_scrapes_and_what_is_open(cluster: Cluster) -> Non
     }
     edit(cluster, {"network": network, "telemetry": {"otlp": {"endpoint": "http://collector.example.com"}}})
     try:
+        # Pods that were replaced drain with the ways that they had.
+        wait_for("the world to be closed", lambda: addresses.PUBLIC not in ways(cluster, "chat"))
         found = everybody(cluster, located(cluster))
     finally:
         edit(cluster, {"network": None, "telemetry": None})
