@@ -11,7 +11,7 @@ from chatbot_operator.world import Manifest, Observed
 from tests.operator.running import BOT, SECONDS, Run, World
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import DEV
-from tests.support.apiserver import Object, playing_kubelet, wait_for
+from tests.support.apiserver import Object, playing_kubelet
 from tests.support.patience import within
 
 DISK = f"data-{BOT}-postgres-0"
@@ -144,42 +144,6 @@ async def test_one_that_was_deleted_is_told_while_its_pod_lives(world: World, cl
         world.api.patch("PersistentVolumeClaim", world.namespace, DISK, {"metadata": {"finalizers": None}})
         [message] = told()
         assert message.startswith(f"PersistentVolumeClaim {DISK} was deleted: it goes, with all that is on it, when")
-
-
-@pytest.mark.parametrize(("before", "after"), [("Delete", "Retain"), ("Retain", "Delete")])
-async def test_of_a_store_that_sleeps_goes_or_stays_as_is_said_now(
-    world: World, classes: None, before: str, after: str
-) -> None:
-    """Kubernetes notes a changed policy only while a pod has the disk, and the last word is the user's."""
-    run = Run(world)
-
-    async def owned(until: bool) -> None:
-        async with within(SECONDS):
-            while bool(world.existing("PersistentVolumeClaim", DISK)["metadata"].get("ownerReferences")) != until:
-                await run.reconcile(world.key)
-                await asyncio.sleep(0.2)
-
-    stores = storage("1Gi", "grows")
-    with playing_kubelet(world.api, world.namespace):
-        world.create_bot({"profile": "Dev", "stores": stores | {"deletionPolicy": before}})
-        await run.until("PostgresReady", "True")
-        await owned(before == "Delete")
-        run.edit(mode="Hibernated")
-        await run.until("Ready", "False", "Hibernated")
-        run.edit(stores=stores | {"deletionPolicy": after})
-        await owned(after == "Delete")
-        await run.rests()
-        world.api.delete("StatefulSet", world.namespace, f"{BOT}-postgres")
-        if after == "Delete":
-            wait_for("the disk to go", lambda: _goes(world))
-        else:
-            await asyncio.sleep(2)  # in which Kubernetes would collect it
-            assert not _goes(world)
-
-
-def _goes(world: World) -> bool:
-    live = world.get("PersistentVolumeClaim", DISK)
-    return live is None or "deletionTimestamp" in live["metadata"]
 
 
 def test_one_that_was_deleted_is_told_again_before_its_event_is_forgotten() -> None:

@@ -21,7 +21,6 @@ from chatbot_operator.components.context import Context
 from chatbot_operator.components.lost_status import whereabouts
 from chatbot_operator.components.moving import noted, settled
 from chatbot_operator.components.revisions import Effective
-from chatbot_operator.disks import note_owners
 from chatbot_operator.events import Events
 from chatbot_operator.faults import Conflict, NamespaceGoing, NotFound
 from chatbot_operator.generated import GeneratedSecrets
@@ -236,8 +235,7 @@ class Reconciler:
                 break
         else:
             done.soon(SOON_SECONDS)
-        await note_owners(self._cluster, done, observed)
-        return done.seen(observed), steps
+        return observed, steps
 
     async def _prune(
         self, done: Progress, applier: Applier, steps: list[Step], observed: Observed, kinds: Set[str]
