@@ -8,7 +8,7 @@ from chatbot_operator.components import addresses, network
 from chatbot_operator.world import Manifest
 from chatbot_resource.llm import KEYED_PROVIDERS
 
-from tests.operator.simulated import NOW, Cluster, make_bot
+from tests.operator.simulated import LATER, NOW, Cluster, make_bot
 from tests.operator.specs import DEV, EXTERNAL, LLM, STANDARD
 
 OPERATOR = {
@@ -226,11 +226,13 @@ class TestRollouts:
         cluster.reconcile()
         assert "192.0.2.1/32" not in self.reached(cluster, "chat")
 
-    def test_who_drains_reaches_it_until_it_has_ended(self) -> None:
-        """A pod that was told to end is in no status, and may be in the middle of an answer."""
+    @pytest.mark.parametrize("dead", [False, True])
+    def test_who_drains_reaches_it_until_it_has_ended(self, *, dead: bool) -> None:
+        """A pod that was told to end is in no status, and may be amid an answer; on a dead node it stays for ever."""
         cluster = Cluster(
             make_bot(DEV | {"llm": self.llm("192.0.2.1"), "stores": {"redis": {"mode": "Dev"}}})
         ).converge()
+        cluster.at = NOW
         cluster.pod("chat", "demo-chat-old", {"phase": "Running"})
         secret = {"secret": {"name": "demo-redis"}}
         cluster.pods[-1]["metadata"]["deletionTimestamp"] = NOW
@@ -241,7 +243,10 @@ class TestRollouts:
             cluster.settle()
         assert "192.0.2.1/32" in self.reached(cluster, "chat")
         assert ("StatefulSet", "demo-redis") in cluster.children
-        cluster.pods[-1]["status"] = {"phase": "Succeeded"}
+        if dead:
+            cluster.at = LATER
+        else:
+            cluster.pods[-1]["status"] = {"phase": "Succeeded"}
         cluster.converge()
         assert "192.0.2.1/32" not in self.reached(cluster, "chat")
         assert ("StatefulSet", "demo-redis") not in cluster.children

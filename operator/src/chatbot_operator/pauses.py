@@ -7,7 +7,7 @@ from chatbot_operator.pod_findings import waits_for_disk
 from chatbot_operator.progress import Progress
 from chatbot_operator.queue import jitter
 from chatbot_operator.reachability import runs_unready
-from chatbot_operator.readiness import lacks_pods
+from chatbot_operator.readiness import draining, lacks_pods
 from chatbot_operator.store_findings import disks_going
 from chatbot_operator.world import Observed
 
@@ -56,8 +56,10 @@ def _untold(done: Progress, observed: Observed, resync: float) -> float:
 
 
 def _passing(observed: Observed) -> bool:
-    """Whether something is too young to be told."""
+    """Whether something is too young to be told, or is to end and may never say that it has."""
     at = observed.at
+    if draining(observed):
+        return True
     return any(waits_for_disk(pod, at) for pod in observed.pods) or any(
         lacks_figures(item, at) for item in observed.children
     )

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from chatbot_operator import names
 from chatbot_operator.components.metadata import applied_hash, component_of
+from chatbot_operator.moments import passed
 from chatbot_operator.pod_findings import attempt_finding, failed_attempt, last_end, pods_finding
 from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Blocked, Manifest, Observed
@@ -15,6 +16,8 @@ TAKEN_BY = {
     "KEDA": "nobody asks, and KEDA gives it one within minutes when somebody does",
     "External": "whoever scales it wants none (scaling.mode External)",
 }
+DEAD_SECONDS = 60.0
+"""After a pod should have ended: it does nothing any more that anybody could wait for."""
 JobState = Literal["running", "complete", "failed"]
 
 
@@ -41,8 +44,12 @@ def replaced(wanted: Manifest, live: Manifest | None) -> bool:
 
 
 def draining(observed: Observed) -> list[Manifest]:
-    """Pods that were told to end, and finish what they are doing. No status counts them."""
-    return [pod for pod in observed.pods if pod["metadata"].get("deletionTimestamp") and not ended(pod)]
+    """Pods that were told to end, and finish what they are doing. No status counts them.
+
+    The time noted is when they are to have ended; one on a node that is dead stays for as long as nobody removes it.
+    """
+    going = (pod for pod in observed.pods if pod["metadata"].get("deletionTimestamp") and not ended(pod))
+    return [pod for pod in going if passed(pod["metadata"]["deletionTimestamp"], observed.at) < DEAD_SECONDS]
 
 
 def rolled_out(wanted: Manifest, live: Manifest | None) -> bool:
