@@ -1,13 +1,12 @@
 """Alerts of the operator, which the chart brings, judged by promtool: on which series they fire, and on which not."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.chart.helm import MONITORING, NAMESPACE, Helm, Manifest
 from tests.docs.pages import ROOT, headings
-from tests.support.prometheus import Series, fires, promtool, rules_file
+from tests.support.prometheus import Case, fires, promtool, rules_file
 
 JOB = f'job="{NAMESPACE}/chatbot-operator"'
 LEADER, OTHER = (f'chatbot_operator_leader{{{JOB},pod="{pod}"}}' for pod in "ab")
@@ -17,17 +16,6 @@ FORBIDDEN = f'chatbot_operator_api_requests_total{{{JOB},pod="a",verb="patch",co
 WAITING = f'chatbot_operator_queue_oldest_seconds{{{JOB},pod="a"}}'
 READY, DEGRADED = (f'chatbot_operator_resources{{{JOB},pod="a",phase="{name}"}}' for name in ("Ready", "Degraded"))
 LABELS = "severity, reason, verb, phase"
-
-
-@dataclass(frozen=True)
-class Case:
-    says: str
-    alert: str
-    series: Series
-    minute: int
-    firing: tuple[str, ...] = ()
-    """Labels of each alert, of those in `LABELS`."""
-
 
 CRITICAL = ('{severity="critical"}',)
 NO_LEADER, FAILS, IS_FORBIDDEN, BEHIND, ATTENTION = (
@@ -71,7 +59,7 @@ def test_prometheus_takes_them(groups: list[Manifest], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}: {case.says}")
 def test_fires_when_it_has_to(groups: list[Manifest], tmp_path: Path, case: Case) -> None:
-    fires(tmp_path, groups, case.series, case.alert, case.minute, case.firing, LABELS)
+    fires(tmp_path, groups, case, LABELS)
 
 
 def test_each_is_tried_both_ways(groups: list[Manifest]) -> None:

@@ -1,7 +1,7 @@
 """Alerts of one bot, judged by promtool: on which series they fire, and on which they do not."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from chatbot_operator.components.queries import FIRST_TOKEN_BOUNDS
 from tests.docs.pages import ROOT, headings
 from tests.operator.simulated import make_bot
 from tests.operator.specs import BY_HAND
+from tests.support import prometheus
 from tests.support.prometheus import Series, fires, judged, promtool, rules_file
 
 ALL = 'namespace="team",bot="demo"'
@@ -45,13 +46,7 @@ def phase(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Case:
-    says: str
-    alert: str
-    series: Series
-    minute: int
-    firing: tuple[str, ...] = ()
-    """Labels of each alert, of those in `LABELS`."""
+class Case(prometheus.Case):
     spec: Mapping[str, Any] = field(default_factory=lambda: {"profile": "Dev"})
 
 
@@ -176,7 +171,7 @@ def test_prometheus_takes_them(tmp_path: Path, spec: Mapping[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert}: {case.says}")
 def test_fires_when_it_has_to(tmp_path: Path, case: Case) -> None:
-    fires(tmp_path, groups(case.spec), {**UP, **case.series}, case.alert, case.minute, case.firing, LABELS)
+    fires(tmp_path, groups(case.spec), replace(case, series={**UP, **case.series}), LABELS)
 
 
 def test_says_what_is_wrong_and_where_to_read_on(tmp_path: Path) -> None:

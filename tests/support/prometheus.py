@@ -63,24 +63,28 @@ def judged(folder: Path, groups: Iterable[Manifest], series: Series, **expected:
     promtool("test", "rules", file)
 
 
-def fires(
-    folder: Path,
-    groups: Iterable[Manifest],
-    series: Series,
-    alert: str,
-    minute: int,
-    firing: Iterable[str],
-    labels: str,
-) -> None:
+@dataclass(frozen=True)
+class Case:
+    """What an alert makes of some series."""
+
+    says: str
+    alert: str
+    series: Series
+    minute: int
+    firing: tuple[str, ...] = ()
+    """Labels of each that has to fire."""
+
+
+def fires(folder: Path, groups: Iterable[Manifest], case: Case, labels: str) -> None:
     """An AssertionError unless just these fire.
 
     Args:
-        firing: labels of each that has to, of those named in `labels`.
+        labels: names of those that the case tells.
     """
-    expr = f'count by ({labels}) (ALERTS{{alertname="{alert}",alertstate="firing"}})'
-    samples = [{"labels": one, "value": 1} for one in firing]
-    expected = {"expr": expr, "eval_time": f"{minute}m", "exp_samples": samples}
-    judged(folder, groups, series, promql_expr_test=[expected])
+    expr = f'count by ({labels}) (ALERTS{{alertname="{case.alert}",alertstate="firing"}})'
+    samples = [{"labels": one, "value": 1} for one in case.firing]
+    expected = {"expr": expr, "eval_time": f"{case.minute}m", "exp_samples": samples}
+    judged(folder, groups, case.series, promql_expr_test=[expected])
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,9 @@ def main() -> int:
             if options.json:
                 options.json.write_text(json.dumps(report.document(results), indent=2) + "\n", encoding="utf-8")
             print(report.table(results), flush=True)
-        for written in report.needless(results):
-            print(f"\n{written}", file=sys.stderr)
-        return 1 if report.needless(results) else 0
+        if needless := report.needless(results):
+            print("", *needless, sep="\n", file=sys.stderr)
+        return 1 if needless else 0
     except Failed as failed:
         print(f"\n{failed}", file=sys.stderr)
         return 1

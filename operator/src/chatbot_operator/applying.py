@@ -168,10 +168,11 @@ class Applier:
         writers = [] if edited else writers_of(live, moved, hidden=asked)
         removed = not (asked or writers) and self._removed(child, live, moved)
         if writers or removed:
-            self._fights.refuse(Taken(child, [*writers, self._fights.last(child)][0], fields))
+            self._fights.refuse(Taken(child, writers[0] if writers else self._fights.last(child), fields))
         await self._hand_over_replicas(wanted, live)
         writers += await self._apply_over(child, wanted, live, moved, edited=edited)
-        writers = writers or [SOMEBODY] * removed
+        if removed and not writers:
+            writers = [SOMEBODY]
         # Else it may be nobody's doing: the API server writes a value in its own way, which we have forgotten with a
         # restart.
         return self._fights.won(Taken(child, writers[0], fields)) if writers else True

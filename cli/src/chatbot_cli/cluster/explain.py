@@ -201,12 +201,12 @@ def _components(bot: Bot) -> str:
     if not waiting:
         return ""
     settled, _, total = str(bot.status.get("componentsReady") or "").partition("/")
-    # It is counted with conversation, whose part it is.
     named = ", ".join(f"{_named(item)} ({_counts(item)})" for item in waiting)
     return f"{settled or 0} of {total or len(bot.components)} components are settled; not yet: {named}."
 
 
 def _named(component: Object) -> str:
+    """The worker is counted with conversation, whose part it is."""
     return str(component["name"]).replace("-worker", "'s worker")
 
 
