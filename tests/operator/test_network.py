@@ -91,6 +91,12 @@ class TestPolicies:
         assert {part for part, policy in told.items() if rule in policy.get("egress", [])} == set(network.SCRAPED)
         assert not any(addresses.PUBLIC in policy.get("egress", []) for policy in told.values())
 
+    def test_a_way_is_written_as_the_api_server_has_it(self) -> None:
+        """Else it stands twice in a policy that keeps what pods that drain go on calling."""
+        told = policies(DEV | {"network": {"egress": [{"ports": [{"port": 443}, {"port": 1, "endPort": 9}]}]}})
+        ports = [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 1, "endPort": 9}]
+        assert {"ports": ports} in told["chat"]["egress"]
+
     def test_tools_reach_what_they_need(self) -> None:
         """Also where the resource says what may be reached, and does not name it again."""
         closed = STANDARD | {"network": {"egress": [{"ports": [{"protocol": "TCP", "port": 9}]}]}}

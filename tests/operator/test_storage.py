@@ -11,7 +11,7 @@ from chatbot_operator.world import Manifest, Observed
 from tests.operator.running import BOT, SECONDS, Run, World
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import DEV
-from tests.support.apiserver import Object, playing_kubelet
+from tests.support.apiserver import Object, playing_kubelet, wait_for
 from tests.support.patience import within
 
 DISK = f"data-{BOT}-postgres-0"
@@ -144,6 +144,34 @@ async def test_one_that_was_deleted_is_told_while_its_pod_lives(world: World, cl
         world.api.patch("PersistentVolumeClaim", world.namespace, DISK, {"metadata": {"finalizers": None}})
         [message] = told()
         assert message.startswith(f"PersistentVolumeClaim {DISK} was deleted: it goes, with all that is on it, when")
+
+
+async def test_of_a_store_that_sleeps_stays_once_it_is_said(world: World, classes: None) -> None:
+    """Kubernetes notes a changed policy only while a pod has the disk."""
+    run, store = Run(world), f"{BOT}-postgres"
+    policies = [{"stores": storage("1Gi", "grows") | {"deletionPolicy": policy}} for policy in ("Delete", "Retain")]
+    with playing_kubelet(world.api, world.namespace):
+        world.create_bot({"profile": "Dev"} | policies[0])
+        await run.until("PostgresReady", "True")
+        wait_for("the disk to belong to its store", lambda: _owners(world) == ["StatefulSet"])
+        run.edit(mode="Hibernated")
+        await run.until("Ready", "False", "Hibernated")
+        run.edit(**policies[1])
+        told = await run.until("Ready", "False", "Hibernated")
+        assert told.observed_generation == world.existing("ChatbotDeployment", BOT)["metadata"]["generation"]
+        assert _owners(world) == []
+        await run.rests()
+        world.api.delete("StatefulSet", world.namespace, store)
+        wait_for("the store to go", lambda: world.get("StatefulSet", store) is None)
+        run.edit(mode="Active", **policies[0])
+        await run.until("PostgresReady", "True")
+        wait_for("the disk to belong to its store again", lambda: _owners(world) == ["StatefulSet"])
+
+
+def _owners(world: World) -> list[str]:
+    disk = world.existing("PersistentVolumeClaim", DISK)["metadata"]
+    assert "deletionTimestamp" not in disk
+    return [owner["kind"] for owner in disk.get("ownerReferences") or []]
 
 
 def test_one_that_was_deleted_is_told_again_before_its_event_is_forgotten() -> None:

@@ -103,11 +103,14 @@ class Applier:
             self._settled[child] = version
             return False
         if outgrown(wanted, live):
-            # Its pod goes on, and belongs to the next one, which the next look makes.
-            if left := await self._cluster.delete(live, "Orphan"):
-                self._answers.append(left)
-            return True
+            return await self.release(live)
         return await self._take_back(child, wanted, live, moved)
+
+    async def release(self, live: Manifest) -> bool:
+        """Delete a StatefulSet alone: its pod goes on, and belongs to the next one, which the next look makes."""
+        if left := await self._cluster.delete(live, "Orphan"):
+            self._answers.append(left)
+        return True
 
     def answers(self) -> list[Manifest]:
         """What was written since this was asked last, as the API server has it now."""

@@ -70,10 +70,21 @@ def wake(cluster: Cluster, figures: Figures) -> None:
     figures.note("Active → Ready", time.monotonic() - began)
 
 
+def owned_disks(cluster: Cluster) -> int:
+    """Disks that go with their stores."""
+    disks = cluster.items("-n", NAMESPACE, "pvc", "-l", f"app.kubernetes.io/instance={BOT}")
+    return sum("ownerReferences" in disk["metadata"] for disk in disks)
+
+
 class TestHibernation:
     def test_everything_is_there_again(self, cluster: Cluster, bot: None, figures: Figures) -> None:
+        """And stays once that is said, although no store runs that could be told."""
         known = talk(cluster)
+        edit(cluster, {"stores": {"deletionPolicy": "Delete"}})
+        wait_for("both disks to go with their stores", lambda: owned_disks(cluster) == 2, 15)
         hibernate(cluster, figures)
+        patch(cluster, {"stores": {"deletionPolicy": "Retain"}})
+        wait_for("no disk to go with its store", lambda: owned_disks(cluster) == 0, 15)
         wake(cluster, figures)
         remembers(cluster, known)
 

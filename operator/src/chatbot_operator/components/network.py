@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from chatbot_resource.configuration import provider_url
 from chatbot_resource.llm import resolve_llm
 from chatbot_resource.model import ChatbotDeployment
+from chatbot_resource.network import Egress
 from chatbot_resource.tools import HTTP_FETCH, WEATHER
 from pydantic import BaseModel
 
@@ -119,7 +120,7 @@ def copying(context: Context, part: str, source: ChatbotDeployment) -> list[Mani
     bot = context.bot
     if bot.spec.network.policy == "Off":
         return []
-    ways = [_to_postgres(source), _to_postgres(bot), *map(_plain, bot.spec.network.egress)]
+    ways = [_to_postgres(source), _to_postgres(bot), *map(_way, bot.spec.network.egress)]
     body: Manifest = {
         "podSelector": {"matchLabels": selector(bot, part)},
         "policyTypes": ["Ingress", "Egress"],
@@ -177,7 +178,7 @@ def _egress(bot: ChatbotDeployment, part: str) -> Iterator[Manifest]:
     for url in dict.fromkeys(_addresses(bot, part)):
         yield from addresses.of(url, bot.metadata.namespace)
     if part in SCRAPED:
-        yield from map(_plain, bot.spec.network.egress)
+        yield from map(_way, bot.spec.network.egress)
     # Models are in the world, unless the resource says what may be reached; http_fetch's hosts have unknown addresses.
     if part == "chat" and (HTTP_FETCH in bot.spec.tools.enabled or not bot.spec.network.egress):
         yield addresses.PUBLIC
@@ -248,6 +249,12 @@ def _to(bot: ChatbotDeployment, part: str) -> Manifest:
 def _unlike(rules: list[Manifest]) -> list[Manifest]:
     """Each once."""
     return [rule for position, rule in enumerate(rules) if rule not in rules[:position]]
+
+
+def _way(written: Egress) -> Manifest:
+    """With protocols, as the API server has it: `_unlike` compares it with what a live policy lets through."""
+    ports = [_plain(port) | {"protocol": port.protocol} for port in written.ports]
+    return _plain(written) | ({"ports": ports} if ports else {})
 
 
 def _plain(written: BaseModel) -> Manifest:
