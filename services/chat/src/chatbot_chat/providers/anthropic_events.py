@@ -75,7 +75,7 @@ def unforced(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuses_force(said: str) -> bool:
-    """Whether a refusal says, in words alone, that this model calls no tool because it must: most that think do not."""
+    """Whether a refusal says, in words alone, that this model cannot be made to call a tool."""
     words = said.lower()
     return "tool_choice" in words and any(word in words for word in ("thinking", "not support", "unsupported"))
 
