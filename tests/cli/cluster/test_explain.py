@@ -49,6 +49,9 @@ class TestHeadline:
         found = explained(Cluster())
         assert not found.ready
         assert "no operator has looked at it since it was made, 2 min 5 s ago" in found.headline
+        [todo] = found.todo
+        assert "has not looked at it" in todo
+        assert "helm upgrade" in todo
 
     def test_it_does_not_serve_yet(self) -> None:
         cluster = Cluster()

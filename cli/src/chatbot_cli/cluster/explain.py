@@ -12,10 +12,16 @@ from chatbot_cli.cluster.happenings import Happening
 from chatbot_cli.cluster.kubectl import Kubectl, Object
 from chatbot_cli.cluster.operators import Operator
 from chatbot_cli.cluster.resources import Bot, Condition
-from chatbot_cli.cluster.times import age, parse, since
+from chatbot_cli.cluster.times import age, parse, seconds_since, since
 
 SUMS = ("Ready", "Available")
 """Conditions that only sum the others up."""
+UNSEEN_SECONDS = 60.0
+"""After so long nobody will look by himself: a look is due at once."""
+UNSEEN = (
+    "An operator that watches this namespace runs, and has not looked at it. In a namespace that was deleted and made "
+    "anew it has lost its rights: helm upgrade with the same values gives them back. Else its log says why."
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def explain(
         cause=cause,
         others=tuple(others),
         components="" if asleep else _components(bot),
-        todo=tuple(_todo(bot, operator, cause, others, here)),
+        todo=tuple(_todo(bot, operator, cause, others, here, now)),
         happenings=tuple(item for item in told if item.message not in known),
     )
 
@@ -218,9 +224,17 @@ def _counts(component: Object) -> str:
 
 
 def _todo(
-    bot: Bot, operator: Operator, cause: Problem | None, others: Iterable[Problem], here: Callable[[str], str]
+    bot: Bot,
+    operator: Operator,
+    cause: Problem | None,
+    others: Iterable[Problem],
+    here: Callable[[str], str],
+    now: datetime,
 ) -> Iterable[str]:
     if bot.deleted:
+        return
+    if operator.running and bot.seen is None and (seconds_since(bot.created, now) or 0.0) > UNSEEN_SECONDS:
+        yield UNSEEN
         return
     if operator.running is False:
         yield operator.todo
