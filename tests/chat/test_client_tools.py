@@ -255,7 +255,8 @@ class TestResponses:
     async def test_go_on_from_the_response_that_called(
         self, sdk: AsyncOpenAI, model_server: ModelServer, model: str
     ) -> None:
-        told: dict[str, Any] = {"model": model, "tools": [FUNCTION], "instructions": "Be brief.", "top_p": 0.5}
+        told: dict[str, Any] = {"model": model, "tools": [FUNCTION], "instructions": "Be brief."}
+        told["reasoning"] = {"effort": "low"}
         first = await sdk.responses.create(**told, input=QUESTION)
         assert json.loads(first.output[0].arguments) == {"a": 1}  # type: ignore[union-attr]
         back = {"previous_response_id": first.id}

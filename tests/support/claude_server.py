@@ -200,6 +200,9 @@ class ClaudeServer:
         if status := REFUSALS.get(model):
             error = {"type": "scripted", "message": "scripted: sk-upstream-secret"}
             return JSONResponse({"type": "error", "error": error}, status)
+        if model == "effortless" and "effort" in (body.get("output_config") or {}):
+            error = {"type": "invalid_request_error", "message": "This model does not support the effort parameter."}
+            return JSONResponse({"type": "error", "error": error}, 400)
         if model == "signing" and _unsigned(body):
             words = "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`."
             error = {"type": "invalid_request_error", "message": words}

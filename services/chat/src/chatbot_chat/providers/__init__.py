@@ -10,6 +10,7 @@ from chatbot_chat.providers.errors import ProviderError as ProviderError
 from chatbot_chat.providers.errors import ProviderOverloaded as ProviderOverloaded
 from chatbot_chat.providers.errors import ProviderRefused as ProviderRefused
 from chatbot_chat.providers.errors import ProviderTimeout as ProviderTimeout
+from chatbot_chat.providers.errors import ProviderUnheld as ProviderUnheld
 from chatbot_chat.providers.errors import ProviderUnreachable as ProviderUnreachable
 
 NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
@@ -57,7 +58,9 @@ class ModelRequest:
     knowledge: Knowledge = field(default_factory=Knowledge)
     max_tokens: int = 1000
     temperature: float = 0.7
-    top_p: float | None = None
+    """Unless another is asked for. Who knows none, or refuses ours, answers without."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """What else its client has asked for, by OpenAI's names. Who cannot be held to it does not answer: see held.py."""
     stop: tuple[str, ...] = ()
     """Texts before which the answer ends."""
     tools: tuple[ToolSpec, ...] = ()

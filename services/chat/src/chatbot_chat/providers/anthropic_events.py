@@ -21,6 +21,7 @@ from chatbot_chat.providers.counts import count_of
 from chatbot_chat.providers.text import whole_characters
 from chatbot_chat.providers.thoughts import THOUGHTS, thoughts_of
 
+EFFORT = "reasoning_effort"
 _REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]] = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
@@ -30,7 +31,7 @@ _REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]
 
 
 def parameters(request: ModelRequest) -> dict[str, Any]:
-    """The request. It has no temperature: the API of 2026-10-21 no longer knows one."""
+    """The request. It has no temperature: the API of 2026-10-21 no longer knows one; held.py refuses who asks."""
     asked: dict[str, Any] = {
         "model": request.model,
         "max_tokens": request.max_tokens,
@@ -40,8 +41,11 @@ def parameters(request: ModelRequest) -> dict[str, Any]:
         asked["system"] = system
     if request.stop:
         asked["stop_sequences"] = list(request.stop)
+    config = {"effort": effort} if (effort := request.asked.get(EFFORT)) else {}
     if request.format:
-        asked["output_config"] = {"format": {"type": "json_schema", "schema": request.format["json_schema"]["schema"]}}
+        config["format"] = {"type": "json_schema", "schema": request.format["json_schema"]["schema"]}
+    if config:
+        asked["output_config"] = config
     if request.tools:
         asked["tools"] = [
             {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}

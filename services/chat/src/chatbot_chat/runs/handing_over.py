@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from chatbot_chat.conversation_client import Knowledge, Options, Turn
-from chatbot_chat.prompt import TEMPERATURE, Prepare, ToolUse, build_request
+from chatbot_chat.prompt import Prepare, ToolUse, build_request
 from chatbot_chat.providers import NO_ARGUMENTS, Message, ModelRequest, ToolCall, ToolSpec
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
@@ -44,13 +44,12 @@ def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
             instructions=options.instructions,
             pinned=options.sent,
             max_tokens=options.max_output_tokens,
-            temperature=TEMPERATURE if options.temperature is None else options.temperature,
         )
         messages = [*request.messages, *exchange]
         return replace(
             request,
             messages=messages,
-            top_p=options.top_p,
+            asked=options.asked,
             tools=tools,
             may_call=options.may_call,
             must_call=options.must_call,
