@@ -5,6 +5,7 @@ A real installation, whose account's token a real operator process uses. What it
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
@@ -59,7 +60,10 @@ GROWS: Object = {
     "allowVolumeExpansion": True,
 }
 
-JUDGED_BY_ADMISSION: set[Right] = {("chatbot-operator.io", "chatbotdeployments/finalizers", "update")}
+JUDGED_BY_ADMISSION: set[Right] = {
+    ("chatbot-operator.io", "chatbotdeployments/finalizers", "update"),
+    ("", "persistentvolumeclaims", "delete"),
+}
 """Asked about by an admission plugin instead of a request; `TestOwnerReferences` shows that it is needed."""
 
 pytestmark = pytest.mark.timeout(180)
@@ -164,6 +168,7 @@ def lived(installation: Installation, tmp_path_factory: pytest.TempPathFactory) 
         wait_for("the bot to be ready", lambda: installation.condition("Ready") == "True", 60)
         _outgrow(server, installation.team)
         _move(server, installation.team)
+        _let_go(installation)
         _run_by_another(server, installation.team)
         leftovers = [_leftover(kind, bot) for kind in (*WRITTEN, *OPTIONAL)]
         for item in leftovers:
@@ -185,6 +190,24 @@ def _outgrow(server: ApiServer, namespace: str) -> None:
         return str(live["spec"]["resources"]["requests"]["storage"])
 
     wait_for("the disk to grow", lambda: size() == "3Gi", 60)
+
+
+def _let_go(lived: Installation) -> None:
+    """The disk that is to stay after all is taken from a store that sleeps."""
+
+    def owned() -> bool:
+        disk = lived.server.get("PersistentVolumeClaim", lived.team, f"data-{BOT}-postgres-0") or {"metadata": {}}
+        return "ownerReferences" in disk["metadata"]
+
+    def edit(**spec: Any) -> None:
+        lived.server.patch("ChatbotDeployment", lived.team, BOT, {"spec": spec})
+
+    edit(stores={"deletionPolicy": "Delete"})
+    wait_for("the disk to go with its store", owned, 60)
+    edit(mode="Hibernated")
+    wait_for("the bot to sleep", lambda: lived.condition("Ready", "reason") == "Hibernated", 60)
+    edit(stores={"deletionPolicy": "Retain"})
+    wait_for("the disk to stay", lambda: not owned(), 60)
 
 
 def _move(server: ApiServer, namespace: str) -> None:

@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import httpx2
 import pytest
+from chatbot_auth.__main__ import MIGRATIONS as AUTH_MIGRATIONS
+from chatbot_auth.main import create_app as create_auth
 from chatbot_chat import invocation
 from chatbot_chat.conversation_client import ConversationClient
 from chatbot_chat.moderation import openai_moderations
@@ -19,17 +22,20 @@ from chatbot_chat.tools import toolbox
 from chatbot_common.database import migrate
 from chatbot_common.http import service_client
 from chatbot_common.identity import ServiceIdentity
+from chatbot_common.ids import uuid7
 from chatbot_conversation.__main__ import MIGRATIONS
 from chatbot_conversation.knowledge.service import ABOUT_SECONDS
 from chatbot_conversation.main import create_app as create_conversation
 from chatbot_conversation.settings import Settings as ConversationSettings
+from openai import AsyncOpenAI
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from redis.asyncio import Redis
 
+from tests.auth.running import PASSWORD, auth_settings, claims, new_email
 from tests.chat.providing import Make, Servers, open_catalog
-from tests.chat.running import Chat, running, spec
+from tests.chat.running import Chat, Face, in_front, running, spec
 from tests.conversation.running import eventually, working
 from tests.support.claude_server import ClaudeServer
 from tests.support.configuration import mapping
@@ -173,6 +179,50 @@ def told(
 async def chat(keys: Keys, told: dict[str, Any]) -> AsyncIterator[Chat]:
     async with running(keys, Settings.model_validate(told)) as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def real_auth(keys: Keys, postgres: Postgres) -> Iterator[str]:
+    url = postgres.url(postgres.create())
+    asyncio.run(migrate(url, AUTH_MIGRATIONS))
+    with in_thread(create_auth(auth_settings(keys, url))) as base:
+        yield base
+
+
+@pytest.fixture(scope="session")
+def api_key(real_auth: str) -> tuple[UUID, str]:
+    """Somebody, and a key of theirs."""
+    with httpx2.Client(base_url=f"{real_auth}/api/v1", timeout=30) as client:
+        signed_up = client.post("/auth/register", json={"email": new_email(), "password": PASSWORD}).json()
+        bearer = {"Authorization": f"Bearer {signed_up['access_token']}"}
+        made = client.post("/users/me/api-keys", json={"name": "sdk"}, headers=bearer).json()
+    return UUID(claims(signed_up["access_token"])["sub"]), made["key"]
+
+
+@pytest.fixture(params=["chat", "gateway"])
+async def face(
+    request: pytest.FixtureRequest,
+    chat: Chat,
+    redis_url: str,
+    real_auth: str,
+    conversation_url: str,
+    api_key: tuple[UUID, str],
+) -> AsyncIterator[Face]:
+    """`/v1` as a session's token opens it at chat itself, and as an API key does at the gateway."""
+    if request.param == "chat":
+        user_id = uuid7()
+        yield Face(f"{chat.client.base_url}/v1", chat.keys.access_token(user_id), user_id)
+        return
+    user_id, key = api_key
+    async with in_front(chat, redis_url, real_auth, conversation_url) as door:
+        yield Face(f"{door.base_url}/v1", key, user_id)
+
+
+@pytest.fixture
+async def sdk(face: Face) -> AsyncIterator[AsyncOpenAI]:
+    """OpenAI's own, unmodified, by each of both ways."""
+    async with face.sdk() as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,9 @@ from uuid import UUID
 import httpx2
 from chatbot_chat.main import create_app
 from chatbot_chat.settings import Settings
+from openai import AsyncOpenAI
 
+from tests.gateway.support import gateway
 from tests.support.identity import Keys
 from tests.support.patience import within
 from tests.support.serving import serving
@@ -118,3 +120,26 @@ async def running(keys: Keys, settings: Settings, connections: int = 100) -> Asy
         httpx2.AsyncClient(base_url=url, timeout=30, limits=limits) as client,
     ):
         yield Chat(client, keys, settings)
+
+
+@contextlib.asynccontextmanager
+async def in_front(
+    chat: Chat, redis_url: str, auth_url: str, conversation_url: str
+) -> AsyncIterator[httpx2.AsyncClient]:
+    """A gateway before all services, and a client for it; its limits of requests are for more than tests ask."""
+    urls = {"auth": auth_url, "chat": str(chat.client.base_url), "conversation": conversation_url}
+    limits = {"per_minute": 100_000, "per_hour": 100_000, "per_day": 100_000}
+    async with gateway(chat.keys, redis_url, urls, limits=limits) as (_, client):
+        yield client
+
+
+@dataclass(frozen=True)
+class Face:
+    """Where a client of OpenAI's asks, by what, and as whom."""
+
+    base_url: str
+    credential: str
+    user_id: UUID
+
+    def sdk(self) -> AsyncOpenAI:
+        return AsyncOpenAI(base_url=self.base_url, api_key=self.credential, max_retries=0, timeout=60)

@@ -1,7 +1,6 @@
 """API keys: OpenAI's own client through the gateway, what a key may do in each service, and what it may spend."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -10,45 +9,27 @@ import asyncpg
 import httpx2
 import openai
 import pytest
-from chatbot_auth.__main__ import MIGRATIONS
-from chatbot_auth.main import create_app as create_auth
 from chatbot_chat.settings import Settings
-from chatbot_common.database import migrate
 from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
-from tests.auth.running import PASSWORD, auth_settings, new_email
-from tests.chat.running import Chat, running
+from tests.auth.running import PASSWORD, new_email
+from tests.chat.running import Chat, in_front, running
 from tests.chat.test_embeddings import MODEL as EMBEDDINGS
 from tests.conversation.running import eventually
-from tests.gateway.support import gateway
-from tests.support.identity import BOT, Keys
-from tests.support.serving import in_thread
-from tests.support.stores import Postgres
+from tests.support.identity import Keys
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
 SOCKET = "/api/v1/chat/ws"
 KEYS = "/api/v1/users/me/api-keys"
 
 
-@pytest.fixture(scope="module")
-def real_auth(keys: Keys, postgres: Postgres) -> Iterator[str]:
-    url = postgres.url(postgres.create())
-    asyncio.run(migrate(url, MIGRATIONS))
-    with in_thread(create_auth(auth_settings(keys, url))) as base:
-        yield base
-
-
 @pytest.fixture
-async def door(
-    keys: Keys, redis_url: str, real_auth: str, chat: Chat, conversation_url: str
-) -> AsyncIterator[httpx2.AsyncClient]:
+async def door(redis_url: str, real_auth: str, chat: Chat, conversation_url: str) -> AsyncIterator[httpx2.AsyncClient]:
     """The gateway, with all services behind it."""
-    urls = {"auth": real_auth, "chat": str(chat.client.base_url), "conversation": conversation_url}
-    limits = {"per_minute": 1000, "per_hour": 10_000, "per_day": 100_000}
-    async with gateway(keys, redis_url, urls, limits=limits) as (_, client):
+    async with in_front(chat, redis_url, real_auth, conversation_url) as client:
         yield client
 
 
@@ -72,19 +53,15 @@ def sdk(door: httpx2.AsyncClient, key: str) -> AsyncOpenAI:
 
 
 class TestOpenAI:
-    async def test_asks_by_a_key(
+    async def test_is_entered_under_its_key(
         self, door: httpx2.AsyncClient, session: dict[str, str], sql: asyncpg.Connection
     ) -> None:
         made = await make(door, session)
         async with sdk(door, made["key"]) as client:
-            assert BOT in [model.id async for model in client.models.list()]
-            whole = await client.chat.completions.create(model="echo", messages=HELLO)
-            assert "Hello there" in (whole.choices[0].message.content or "")
+            await client.chat.completions.create(model="echo", messages=HELLO)
             streamed = await client.chat.completions.create(model="echo", messages=HELLO, stream=True)
-            pieces = [chunk.choices[0].delta.content or "" async for chunk in streamed if chunk.choices]
-            assert "Hello there" in "".join(pieces)
-            said = await client.responses.create(model="echo", input="Hello there")
-            assert "Hello there" in said.output_text
+            assert [chunk async for chunk in streamed]
+            await client.responses.create(model="echo", input="Hello there")
             await client.embeddings.create(model=EMBEDDINGS, input="Hello there")
 
         async def entered() -> bool:

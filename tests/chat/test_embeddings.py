@@ -1,7 +1,6 @@
 """`/v1/embeddings` as the official SDK sees it, unmodified: by the model that searches the knowledge base."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from math import ceil
 from typing import Any
 
@@ -12,19 +11,11 @@ from chatbot_chat.settings import Settings
 from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
 
-from tests.chat.running import Chat, running
+from tests.chat.running import Face, running
 from tests.support.identity import Keys
 from tests.support.patience import within
 
 MODEL = "all-MiniLM-L6-v2"
-ADA = uuid7()
-
-
-@pytest.fixture
-async def sdk(chat: Chat) -> AsyncIterator[AsyncOpenAI]:
-    base = f"{chat.client.base_url}/v1"
-    async with AsyncOpenAI(base_url=base, api_key=chat.keys.access_token(ADA), max_retries=0, timeout=60) as client:
-        yield client
 
 
 def cosine(one: list[float], two: list[float]) -> float:
@@ -53,11 +44,11 @@ class TestEmbeddings:
         assert [item.index for item in many.data] == list(range(40))
         assert many.data[37].embedding == pytest.approx(alone.data[0].embedding, abs=1e-5)
 
-    async def test_is_entered_into_the_ledger(self, sdk: AsyncOpenAI, sql: asyncpg.Connection) -> None:
+    async def test_is_entered_into_the_ledger(self, face: Face, sdk: AsyncOpenAI, sql: asyncpg.Connection) -> None:
         answer = await sdk.embeddings.create(model=MODEL, input="word " * 1234)
         query = "SELECT output_tokens FROM ledger WHERE user_id = $1 AND model = $2 AND input_tokens = $3"
         async with within(20):
-            while await sql.fetchval(query, ADA, MODEL, answer.usage.prompt_tokens) != 0:
+            while await sql.fetchval(query, face.user_id, MODEL, answer.usage.prompt_tokens) != 0:
                 await asyncio.sleep(0.05)
 
     async def test_cost_what_they_are_said_to(self, keys: Keys, told: dict[str, Any], sql: asyncpg.Connection) -> None:

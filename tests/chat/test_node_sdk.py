@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chatbot_common.ids import uuid7
 
-from tests.chat.running import Chat
+from tests.chat.running import Face
 from tests.support.identity import BOT
 
 HERE = Path(__file__).parent / "node"
@@ -19,7 +18,7 @@ KEPT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chatb
 SAID = "You said: Hello there"
 
 
-async def sdk() -> Path:
+async def installed() -> Path:
     """Where the SDK is: installed once, outside the checkout, pinned by hash."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("NOT TESTED: the official SDK for Node.js, since there is no Node.js here; install node and npm")
@@ -43,9 +42,8 @@ async def output(*command: str) -> str:
     return said.decode()
 
 
-async def test_the_official_sdk_understands_everything(chat: Chat) -> None:
-    token = chat.keys.access_token(uuid7())
-    told = (str(await sdk()), f"{chat.client.base_url}/v1", token, BOT)
+async def test_the_official_sdk_understands_everything(face: Face) -> None:
+    told = (str(await installed()), face.base_url, face.credential, BOT)
     found: dict[str, Any] = json.loads(await output("node", str(HERE / "contract.mjs"), *told))
 
     assert found["models"][0] == BOT

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -22,14 +21,6 @@ from tests.support.patience import within
 ADA = uuid7()
 HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
 OPEN: list[Any] = [{"role": "user", "content": "When are you open?"}]
-
-
-@pytest.fixture
-async def sdk(chat: Chat) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(
-        base_url=f"{chat.client.base_url}/v1", api_key=chat.keys.access_token(ADA), max_retries=0, timeout=20
-    ) as client:
-        yield client
 
 
 class TestModels:
@@ -205,10 +196,10 @@ class TestRefusals:
             await sdk.chat.completions.create(model="gpt-99", messages=HELLO)
         assert caught.value.code == "model_not_found"
 
-    async def test_no_token(self, chat: Chat) -> None:
-        async with AsyncOpenAI(base_url=f"{chat.client.base_url}/v1", api_key="nonsense", max_retries=0) as stranger:
-            with pytest.raises(openai.AuthenticationError):
-                await stranger.models.list()
+    @pytest.mark.parametrize("credential", ["nonsense", "sk-nonsense"])
+    async def test_no_token(self, sdk: AsyncOpenAI, credential: str) -> None:
+        with pytest.raises(openai.AuthenticationError):
+            await sdk.with_options(api_key=credential).models.list()
 
     async def test_no_messages(self, sdk: AsyncOpenAI) -> None:
         with pytest.raises(openai.BadRequestError) as caught:

@@ -121,6 +121,36 @@ class TestAnswers:
         assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Hello there"}]}]
         assert body["tools"] == [{"name": "add", "description": ADD.description, "input_schema": dict(ADD.parameters)}]
 
+    async def test_a_model_that_always_thinks_is_asked_to_call_where_it_cannot_be_made_to(
+        self, make: Make, claude_server: ClaudeServer
+    ) -> None:
+        asked: dict[str, Any] = {"tools": (ADD,), "messages": [Message("user", '[[["add", {}]]]')], "parallel": False}
+        async with make("always-thinking", "echo", provider="claude") as world:
+            for must in ("add", True):
+                events = await world.ask("always-thinking", must_call=must, **asked)
+                assert [event.name for event in events if isinstance(event, ToolCall)] == ["add"]
+            await world.ask("echo", tools=(ADD,), must_call=True)
+        one = {"disable_parallel_tool_use": True}
+        assert [body["tool_choice"] for _, body in claude_server.requests] == [
+            {"type": "tool", "name": "add"} | one,
+            {"type": "auto"} | one,
+            {"type": "auto"} | one,
+            {"type": "any"},
+        ]
+
+    @pytest.mark.parametrize(("model", "tries"), [("refuses-choice", 1), ("refuses-tools", 2), ("forced-late", 1)])
+    async def test_another_refusal_teaches_nothing(
+        self, make: Make, claude_server: ClaudeServer, model: str, tries: int
+    ) -> None:
+        """Nor is anything asked again after the first word."""
+        async with make(model, provider="claude") as world:
+            for _ in range(2):
+                claude_server.requests.clear()
+                with pytest.raises(ProviderError):
+                    await world.ask(model, tools=(ADD,), must_call=True)
+                assert len(claude_server.requests) == tries
+                assert claude_server.requests[0][1]["tool_choice"] == {"type": "any"}
+
     async def test_a_server_that_forbids_an_option_is_asked_without(
         self, make: Make, model_server: ModelServer
     ) -> None:

@@ -24,12 +24,6 @@ HELLO = "Hello there"
 SAID = "You said: Hello there"
 
 
-@pytest.fixture
-async def sdk(chat: Chat) -> AsyncIterator[AsyncOpenAI]:
-    async with client_of(chat, uuid7()) as client:
-        yield client
-
-
 def client_of(chat: Chat, user_id: Any) -> AsyncOpenAI:
     base = f"{chat.client.base_url}/v1"
     return AsyncOpenAI(base_url=base, api_key=chat.keys.access_token(user_id), max_retries=0, timeout=20)
@@ -146,10 +140,14 @@ class TestStored:
         assert response.status == "completed"
 
 
-class TestBackground:
-    async def test_polled_and_cancelled_from_another_replica(
-        self, chat: Chat, told: dict[str, Any], sdk: AsyncOpenAI
-    ) -> None:
+class TestReplicas:
+    @pytest.fixture
+    async def sdk(self, chat: Chat) -> AsyncIterator[AsyncOpenAI]:
+        """At chat itself: each replica is asked for."""
+        async with client_of(chat, uuid7()) as client:
+            yield client
+
+    async def test_polled_and_cancelled_from_another(self, chat: Chat, told: dict[str, Any], sdk: AsyncOpenAI) -> None:
         response = await sdk.responses.create(model="endless", input=HELLO, background=True)
         assert response.status == "in_progress"
         async with running(chat.keys, Settings.model_validate(told)) as elsewhere:
@@ -166,9 +164,7 @@ class TestBackground:
         assert await sdk.responses.retrieve(response.id) == cancelled
         assert await sdk.responses.cancel(response.id) == cancelled
 
-    async def test_resumed_by_number_from_another_replica(
-        self, chat: Chat, told: dict[str, Any], sdk: AsyncOpenAI
-    ) -> None:
+    async def test_resumed_by_number_from_another(self, chat: Chat, told: dict[str, Any], sdk: AsyncOpenAI) -> None:
         seen = []
         async for event in await sdk.responses.create(model="endless", input=HELLO, background=True, stream=True):
             seen.append(event)
@@ -184,6 +180,8 @@ class TestBackground:
         assert numbers(seen) == list(range(len(seen)))
         assert text_of(seen) == seen[-1].response.output_text  # type: ignore[union-attr]
 
+
+class TestBackground:
     async def test_resumed_when_the_log_is_gone(self, sdk: AsyncOpenAI, log: RunLog, redis: Redis) -> None:
         events = [event async for event in await sdk.responses.create(model="echo", input=HELLO, stream=True)]
         response = events[-1].response  # type: ignore[union-attr]

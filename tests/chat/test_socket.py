@@ -204,6 +204,16 @@ class TestRights:
         assert (code, "expired" in str(reason)) == (4401, True)
         await chat.client.post(f"/api/v1/chat/runs/{started['run_id']}/cancel", headers=chat.keys.bearer(ADA))
 
+    async def test_end_with_the_token_also_while_nothing_is_said(self, chat: Chat) -> None:
+        soon = int(time.time()) + 2
+        async with opened(chat, exp=soon) as socket, opened(chat, exp=soon) as renewed:
+            await renewed.say("auth", token=chat.keys.access_token(ADA))
+            code, reason = await socket.end()
+            assert (code, "expired" in str(reason)) == (4401, True)
+            assert time.time() < soon + 5
+            await renewed.say("ping")
+            assert await renewed.hear() == {"type": "pong"}
+
     async def test_a_token_of_someone_else_ends_the_socket(self, chat: Chat) -> None:
         async with opened(chat) as socket:
             await socket.say("auth", token=chat.keys.access_token(uuid7()))

@@ -7,9 +7,11 @@ source. tests/e2e/extra has the real one.
 import asyncio
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from chatbot_common.database_url import dsn_of
 from chatbot_operator import names
@@ -22,8 +24,9 @@ from tests.operator.simulated import Cluster, cluster_status, make_bot
 from tests.operator.specs import DEFAULTS, DEV, EXTERNAL
 from tests.operator.test_rollback import overdue
 from tests.support import optional_apis
-from tests.support.apiserver import ApiServer, path, playing_kubelet, wait_for
+from tests.support.apiserver import ApiServer, path, playing_kubelet
 from tests.support.patience import within
+from tests.support.refusing import refusing
 
 CLUSTER = "demo-postgres"
 POSTGRES: dict[str, Any] = {"mode": "CloudNativePG"}
@@ -380,29 +383,17 @@ class TestOnAServer:
 
     async def test_what_it_refuses_is_told(self, world: World) -> None:
         """Such as an image that its admission does not take."""
-        refuse_clusters(world.api, world.namespace)
-        world.create_bot({"profile": "Dev"} | stores())
-        run = Run(world, lambda: APIS)
-        told = await run.until("PostgresReady", "False", "ApplyRefused")
+        with clusters_refused(world.api, world.namespace):
+            world.create_bot({"profile": "Dev"} | stores())
+            run = Run(world, lambda: APIS)
+            told = await run.until("PostgresReady", "False", "ApplyRefused")
         message = next(item.message for item in told.conditions if item.type == "PostgresReady")
         assert f"Cluster {BOT}-postgres" in message
         assert "not with this image" in message
 
 
-def refuse_clusters(api: ApiServer, namespace: str) -> None:
-    name = f"{namespace}-clusters"
+def clusters_refused(api: ApiServer, namespace: str) -> AbstractContextManager[None]:
     rule = {"apiGroups": ["postgresql.cnpg.io"], "apiVersions": ["v1"], "resources": ["clusters"]}
-    policy = {
-        "matchConstraints": {
-            "resourceRules": [rule | {"operations": ["CREATE"]}],
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-        },
-        "validations": [{"expression": "false", "message": "not with this image"}],
-    }
-    where = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
-    api.request("POST", f"{where}ies", {"metadata": {"name": name}, "spec": policy})
-    binding = {"policyName": name, "validationActions": ["Deny"]}
-    api.request("POST", f"{where}ybindings", {"metadata": {"name": name}, "spec": binding})
     probe = {
         "apiVersion": "postgresql.cnpg.io/v1",
         "kind": "Cluster",
@@ -410,8 +401,7 @@ def refuse_clusters(api: ApiServer, namespace: str) -> None:
         "spec": {"instances": 1},
     }
 
-    def refused() -> bool:
-        response = api.client.post(f"{path('Cluster', namespace)}?dryRun=All", json=probe)
-        return "not with this image" in response.text
+    def attempt() -> httpx2.Response:
+        return api.client.post(f"{path('Cluster', namespace)}?dryRun=All", json=probe)
 
-    wait_for("the policy to count", refused)
+    return refusing(api, namespace, rule | {"operations": ["CREATE"]}, "not with this image", attempt)

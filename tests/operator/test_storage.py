@@ -1,9 +1,13 @@
 """Disks of stores: as large as the resource says, growing without a restart, and never touched otherwise."""
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import Any, ClassVar
 
+import httpx2
 import pytest
+from chatbot_operator.disks import held
 from chatbot_operator.pauses import after
 from chatbot_operator.progress import Progress
 from chatbot_operator.world import Manifest, Observed
@@ -11,8 +15,9 @@ from chatbot_operator.world import Manifest, Observed
 from tests.operator.running import BOT, SECONDS, Run, World
 from tests.operator.simulated import Cluster, make_bot
 from tests.operator.specs import DEV
-from tests.support.apiserver import Object, playing_kubelet, wait_for
+from tests.support.apiserver import MERGE, Object, path, playing_kubelet, wait_for
 from tests.support.patience import within
+from tests.support.refusing import refusing
 
 DISK = f"data-{BOT}-postgres-0"
 
@@ -146,26 +151,105 @@ async def test_one_that_was_deleted_is_told_while_its_pod_lives(world: World, cl
         assert message.startswith(f"PersistentVolumeClaim {DISK} was deleted: it goes, with all that is on it, when")
 
 
-async def test_of_a_store_that_sleeps_stays_once_it_is_said(world: World, classes: None) -> None:
-    """Kubernetes notes a changed policy only while a pod has the disk."""
-    run, store = Run(world), f"{BOT}-postgres"
-    policies = [{"stores": storage("1Gi", "grows") | {"deletionPolicy": policy}} for policy in ("Delete", "Retain")]
+DELETE, RETAIN = ({"stores": storage("1Gi", "grows") | {"deletionPolicy": policy}} for policy in ("Delete", "Retain"))
+
+
+class TestHeld:
+    """Which disk is taken from its store."""
+
+    KEPT: ClassVar[Object] = {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain"}, "replicas": 0}
+    GOES: ClassVar[Object] = KEPT | {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}}
+
+    def held(self, spec: Object, *, wanted: Object = KEPT, seen: int = 2, pods: int = 0, owner: str = "a") -> bool:
+        metadata = {"name": "demo-postgres", "uid": "a", "generation": 2}
+        status = {"observedGeneration": seen, "replicas": pods}
+        store = {"kind": "StatefulSet", "metadata": metadata, "spec": spec, "status": status}
+        owners = [{"kind": "StatefulSet", "uid": owner}]
+        named = {"name": "data-demo-postgres-0", "uid": "b", "resourceVersion": "1", "ownerReferences": owners}
+        disk = {"kind": "PersistentVolumeClaim", "metadata": named}
+        return held({**store, "spec": wanted}, Observed((store, disk))) is not None
+
+    def test_is_that_of_a_store_that_sleeps_and_keeps_it(self) -> None:
+        assert self.held(self.KEPT)
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            {"wanted": GOES},
+            {"spec": GOES},
+            {"seen": 1},
+            {"pods": 1},
+            {"spec": KEPT | {"replicas": 1}},
+            {"owner": "c"},
+        ],
+        ids=["is to go", "not told yet", "not seen yet", "a pod ends", "a pod is made", "of another store"],
+    )
+    def test_is_no_other(self, how: dict[str, Any]) -> None:
+        assert not self.held(**({"spec": self.KEPT} | how))
+
+
+@asynccontextmanager
+async def asleep(world: World) -> AsyncIterator[Run]:
+    """A bot that hibernates, and whose disk goes with its store."""
+    run = Run(world)
     with playing_kubelet(world.api, world.namespace):
-        world.create_bot({"profile": "Dev"} | policies[0])
+        world.create_bot({"profile": "Dev"} | DELETE)
         await run.until("PostgresReady", "True")
         wait_for("the disk to belong to its store", lambda: _owners(world) == ["StatefulSet"])
         run.edit(mode="Hibernated")
         await run.until("Ready", "False", "Hibernated")
-        run.edit(**policies[1])
+        yield run
+
+
+async def test_of_a_store_that_sleeps_stays_once_it_is_said(world: World, classes: None) -> None:
+    """Kubernetes notes a changed policy only while a pod has the disk."""
+    store = f"{BOT}-postgres"
+    async with asleep(world) as run:
+        before = world.existing("StatefulSet", store)["metadata"]["uid"]
+        run.edit(**RETAIN)
         told = await run.until("Ready", "False", "Hibernated")
         assert told.observed_generation == world.existing("ChatbotDeployment", BOT)["metadata"]["generation"]
         assert _owners(world) == []
+        assert world.existing("StatefulSet", store)["metadata"]["uid"] == before
         await run.rests()
         world.api.delete("StatefulSet", world.namespace, store)
         wait_for("the store to go", lambda: world.get("StatefulSet", store) is None)
-        run.edit(mode="Active", **policies[0])
+        run.edit(mode="Active", **DELETE)
         await run.until("PostgresReady", "True")
         wait_for("the disk to belong to its store again", lambda: _owners(world) == ["StatefulSet"])
+
+
+async def test_that_others_own_too_stays_theirs(world: World, classes: None) -> None:
+    async with asleep(world) as run:
+        disk = world.existing("PersistentVolumeClaim", DISK)["metadata"]
+        other = world.api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}, world.namespace)
+        owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": other["metadata"]["uid"]}
+        both = {"metadata": {"ownerReferences": [*disk["ownerReferences"], owner]}}
+        world.api.patch("PersistentVolumeClaim", world.namespace, DISK, both)
+        run.edit(**RETAIN)
+        await run.until("Ready", "False", "Hibernated")
+        assert _owners(world) == ["ConfigMap"]
+
+
+async def test_that_somebody_guards_is_told(world: World, classes: None) -> None:
+    """It is not yet safe to delete the resource, and nobody may think so."""
+    async with asleep(world) as run:
+        with disks_guarded(world):
+            run.edit(**RETAIN)
+            told = await run.until("Ready", "False", "ApplyRefused")
+            assert DISK in next(item.message for item in told.conditions if item.type == "PostgresReady")
+        await run.until("Ready", "False", "Hibernated")
+        assert _owners(world) == []
+
+
+def disks_guarded(world: World) -> AbstractContextManager[None]:
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["persistentvolumeclaims"], "operations": ["UPDATE"]}
+    where = f"{path('PersistentVolumeClaim', world.namespace, DISK)}?dryRun=All"
+
+    def attempt() -> httpx2.Response:
+        return world.api.client.patch(where, json={"metadata": {"annotations": {"a": "b"}}}, headers=MERGE)
+
+    return refusing(world.api, world.namespace, rule, "disks are guarded", attempt)
 
 
 def _owners(world: World) -> list[str]:

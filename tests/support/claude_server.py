@@ -172,6 +172,33 @@ async def _overloaded(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield _event("error", error={"type": "overloaded_error", "message": "scripted: sk-upstream-secret"})
 
 
+FORCED = "Thinking may not be enabled when tool_choice forces tool use."
+
+
+async def _forced_late(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """The words of a refusal, after the first of an answer."""
+    async for piece in _words(body):
+        yield piece
+    yield _event("error", error={"type": "invalid_request_error", "message": FORCED})
+
+
+def _refusal(body: dict[str, Any]) -> str | None:
+    """What some models say of a request as a whole."""
+    forced = body.get("tool_choice", {}).get("type") in ("any", "tool")
+    match body["model"]:
+        case "signing" if _unsigned(body):
+            return "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`."
+        case "always-thinking" if forced:
+            return FORCED
+        case "refuses-tools" if body.get("tools"):
+            return "tools.0.custom.name: 'tool_choice, thinking' is no name"
+        case "refuses-choice" if forced:
+            return "tool_choice: Input should be a valid dictionary"
+        case "effortless" if "effort" in (body.get("output_config") or {}):
+            return "This model does not support the effort parameter."
+    return None
+
+
 STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "hang-midway": _hang_midway,
     "garbage": _garbage,
@@ -183,6 +210,8 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "agent": _agent,
     "signing": _signing,
     "formal": _formal,
+    "always-thinking": _agent,
+    "forced-late": _forced_late,
 }
 
 
@@ -200,11 +229,7 @@ class ClaudeServer:
         if status := REFUSALS.get(model):
             error = {"type": "scripted", "message": "scripted: sk-upstream-secret"}
             return JSONResponse({"type": "error", "error": error}, status)
-        if model == "effortless" and "effort" in (body.get("output_config") or {}):
-            error = {"type": "invalid_request_error", "message": "This model does not support the effort parameter."}
-            return JSONResponse({"type": "error", "error": error}, 400)
-        if model == "signing" and _unsigned(body):
-            words = "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`."
+        if words := _refusal(body):
             error = {"type": "invalid_request_error", "message": words}
             return JSONResponse({"type": "error", "error": error}, 400)
         if model == "throttled" and sum(asked["model"] == model for _, asked in self.requests) == 1:

@@ -51,10 +51,11 @@ tests/chart/test_rights.py compares this with what the API server saw it do.
 - apiGroups: [postgresql.cnpg.io]
   resources: [clusters, databases]
   verbs: {{ $all }}
-# Growing a disk.
+# Growing a disk, and taking one that is to stay from its store. It deletes none: that right is asked for where clusters
+# guard who takes an owner off.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [list, watch, patch]
+  verbs: [list, watch, patch, delete]
 # Why something is not ready.
 - apiGroups: [""]
   resources: [pods]

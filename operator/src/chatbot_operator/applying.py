@@ -103,13 +103,16 @@ class Applier:
             self._settled[child] = version
             return False
         if outgrown(wanted, live):
-            return await self.release(live)
+            # Its pod goes on, and belongs to the next one, which the next look makes.
+            if left := await self._cluster.delete(live, "Orphan"):
+                self._answers.append(left)
+            return True
         return await self._take_back(child, wanted, live, moved)
 
-    async def release(self, live: Manifest) -> bool:
-        """Delete a StatefulSet alone: its pod goes on, and belongs to the next one, which the next look makes."""
-        if left := await self._cluster.delete(live, "Orphan"):
-            self._answers.append(left)
+    async def mend(self, live: Manifest, patch: Manifest) -> bool:
+        """What an apply cannot do. Raises `ApiFault`s like `settle`."""
+        await self._patch(live, patch)
+        log.info("mended", child=identify(live))
         return True
 
     def answers(self) -> list[Manifest]:

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from chatbot_operator import tracing
 from chatbot_operator.applying import Applier, NameTaken
+from chatbot_operator.disks import held
 from chatbot_operator.faults import Refused
 from chatbot_operator.fights import Fought, Taken
 from chatbot_operator.handover import SEEN_SECONDS, waits
 from chatbot_operator.kinds import MAKERS
 from chatbot_operator.progress import Progress
 from chatbot_operator.reasons import Reason
-from chatbot_operator.unchanging import holds_disk
 from chatbot_operator.world import Blocked, Manifest, Name, Observed, Step
 
 RUN_PODS = ("Deployment", "StatefulSet", "Cluster", "Job")
@@ -58,12 +58,10 @@ async def _apply_child(done: Progress, applier: Applier, wanted: Manifest, obser
 
 async def _settle(done: Progress, applier: Applier, wanted: Manifest, observed: Observed) -> Blocked | None:
     kind, name = _name(wanted)
-    live = observed.child(kind, name)
     try:
-        if live and holds_disk(wanted, observed):
-            wrote: bool | Taken = await applier.release(live)
-        else:
-            wrote = await applier.settle(wanted, live)
+        wrote = await applier.settle(wanted, observed.child(kind, name))
+        if not wrote and (disk := held(wanted, observed)):
+            wrote = await applier.mend(*disk)
     except NameTaken as taken:
         return Blocked(Reason.NAME_CONFLICT, str(taken))
     except Fought as fought:

@@ -2,12 +2,9 @@
 
 from chatbot_operator import names
 from chatbot_operator.components.metadata import applied_hash
-from chatbot_operator.components.stores import disk as disk_of
 from chatbot_operator.drift import Path, differences
-from chatbot_operator.kinds import DISK
 from chatbot_operator.managed import HASH, lost
-from chatbot_operator.readiness import count
-from chatbot_operator.world import Manifest, Observed
+from chatbot_operator.world import Manifest
 
 SAID = ("data", "binaryData")
 """What a ConfigMap says."""
@@ -48,21 +45,6 @@ def outgrown(wanted: Manifest, live: Manifest) -> bool:
         for item in (wanted, live)
     ]
     return sizes[0] != sizes[1]
-
-
-def holds_disk(wanted: Manifest, observed: Observed) -> bool:
-    """Whether a StatefulSet that has no pod would take its disk with it, and it is to stay.
-
-    Its controller changes whom a disk belongs to only while a pod has it. Deleting the StatefulSet alone lets it go.
-    """
-    name = wanted["metadata"]["name"]
-    live, disk = observed.child("StatefulSet", name), observed.child(DISK, disk_of(name))
-    if wanted["kind"] != "StatefulSet" or live is None or disk is None or count(live, "replicas"):
-        return False
-    if wanted["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete":
-        return False
-    mine, owners = live["metadata"]["uid"], disk["metadata"].get("ownerReferences") or []
-    return "deletionTimestamp" not in live["metadata"] and any(owner["uid"] == mine for owner in owners)
 
 
 def mended(wanted: Manifest, live: Manifest) -> Manifest:

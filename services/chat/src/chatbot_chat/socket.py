@@ -103,11 +103,11 @@ class Socket:
 
     async def run(self) -> None:
         """Until the client leaves. Raises `Closed`, `WebSocketDisconnect`."""
-        reading = self._task(self._read())
+        own = [self._task(self._read()), self._task(self._expire())]
         try:
             await self._over
         finally:
-            tasks = [reading, *self._followed.values()]
+            tasks = [*own, *self._followed.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -218,6 +218,12 @@ class Socket:
                     await self._send(_response(event))
         except Problem as problem:
             await self._send(_error(problem) | {"run_id": str(run_id)})
+
+    async def _expire(self) -> None:
+        """A socket on which nothing is said ends with its token, too: a session that was ended gets no other."""
+        while True:
+            await asyncio.sleep(self._user.expires_at - time.time())
+            self._check()
 
     def _check(self) -> None:
         if self._user.expires_at <= time.time():

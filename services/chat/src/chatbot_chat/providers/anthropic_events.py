@@ -70,6 +70,20 @@ def _choice(request: ModelRequest) -> dict[str, Any]:
             return {"type": "auto"} | one if one else {}
 
 
+def unforced(asked: dict[str, Any]) -> dict[str, Any]:
+    """The request with a wish in the place of a must."""
+    choice = asked.get("tool_choice", {})
+    if choice.get("type") not in ("any", "tool"):
+        return asked
+    return asked | {"tool_choice": {key: value for key, value in choice.items() if key != "name"} | {"type": "auto"}}
+
+
+def refuses_force(said: str) -> bool:
+    """Whether a refusal says, in words alone, that this model cannot be made to call a tool."""
+    words = said.lower()
+    return "tool_choice" in words and any(word in words for word in ("thinking", "not support", "unsupported"))
+
+
 def messages(items: Sequence[Message]) -> list[dict[str, Any]]:
     """Turns of user and assistant, each a list of blocks. Empty text is refused, and so is left out."""
     turns: list[dict[str, Any]] = []

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import anthropic
 import httpx2
+import structlog
 from anthropic import AsyncAnthropic, AsyncStream
 from anthropic.types import RawMessageStreamEvent
 
@@ -24,6 +25,8 @@ from chatbot_chat.providers.errors import ProviderUnsent, late, no_answer, refus
 from chatbot_chat.providers.patience import Patience, http_timeout, reader_of
 from chatbot_chat.settings import ProviderSettings
 
+log = structlog.get_logger(__name__)
+
 NO_KEY = "not-needed"  # without one the SDK would look for other credentials in the environment
 
 
@@ -35,6 +38,8 @@ class Anthropic:
     def __init__(self, settings: ProviderSettings, api_key: str | None) -> None:
         self.name = settings.name
         self._timeouts = settings.timeouts
+        self._unforced: set[str] = set()
+        """Models that have refused to be made to call a tool."""
         self._client = AsyncAnthropic(
             base_url=str(settings.base_url).rstrip("/").removesuffix("/v1"),  # the SDK adds the version itself
             api_key=api_key or NO_KEY,
@@ -62,6 +67,21 @@ class Anthropic:
                 yield event
 
     async def _open(self, parameters: dict[str, Any]) -> AsyncStream[RawMessageStreamEvent]:
+        """Ask; a model that cannot be made to call tools is only asked to from then on, see docs/decisions/0006."""
+        wished = anthropic_events.unforced(parameters)
+        if parameters["model"] in self._unforced:
+            return await self._create(wished)
+        try:
+            return await self._create(parameters)
+        except anthropic.BadRequestError as error:
+            if wished == parameters or not anthropic_events.refuses_force(str(error)):
+                raise
+        stream = await self._create(wished)  # also refused, it was something else
+        log.info("model cannot be made to call tools", provider=self.name, model=parameters["model"])
+        self._unforced.add(parameters["model"])
+        return stream
+
+    async def _create(self, parameters: dict[str, Any]) -> AsyncStream[RawMessageStreamEvent]:
         asked = self._messages.create(**parameters, stream=True)
         return cast(AsyncStream[RawMessageStreamEvent], await asked)
 

@@ -84,7 +84,7 @@ class Leases:
                 await asyncio.sleep(RENEW_SECONDS)
 
     async def begin(self, run: Run) -> None:
-        """The first sign of life of a run: without one its turn has until its deadline. A round makes up for it."""
+        """The first sign of life of a run: without one its turn has its first lease only. A round makes up for it."""
         self._begun.append(run)
         if len(self._begun) > 1:
             return  # whoever was first tells of all
