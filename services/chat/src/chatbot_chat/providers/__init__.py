@@ -91,23 +91,28 @@ class Usage:
     """Tokens as the provider counted them. `cached`: for an answer from the cache, so they cost nothing this time.
 
     `cached_input` are those of `input_tokens` that the provider had in a cache of its own: they may cost less.
+    `thoughts` are those of `output_tokens` in which the model thought.
     """
 
     input_tokens: int
     output_tokens: int
     cached: bool = False
     cached_input: int = 0
+    thoughts: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             cached_input=self.cached_input + other.cached_input,
+            thoughts=self.thoughts + other.thoughts,
         )
 
     def as_json(self) -> dict[str, int]:
         counts = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
-        return counts | ({"cached": True} if self.cached else {})
+        details = {"cached_input_tokens": self.cached_input, "reasoning_tokens": self.thoughts}
+        known = {name: count for name, count in details.items() if count}
+        return counts | known | ({"cached": True} if self.cached else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,7 @@ class Reading:
         self._asked: tuple[object, ...] = (None,)
         """New tokens, those put into a cache, and last those that were read from one."""
         self._said: object = 0
+        self._thought: object = 0
         self._reason: str | None = None
 
     def events(self, event: RawMessageStreamEvent) -> Iterator[ModelEvent]:
@@ -158,6 +159,8 @@ class Reading:
             case "message_delta":
                 self._reason = event.delta.stop_reason or self._reason
                 self._said = event.usage.output_tokens or self._said
+                if details := event.usage.output_tokens_details:
+                    self._thought = details.thinking_tokens
             case "message_stop":
                 pass
 
@@ -189,5 +192,6 @@ class Reading:
         """What is left when the stream is over."""
         asked, said = [count for told in self._asked if (count := count_of(told)) is not None], count_of(self._said)
         if len(asked) == len(self._asked) and said is not None:
-            yield Usage(sum(asked), said, cached_input=asked[-1])
+            thoughts = min(count_of(self._thought) or 0, said)
+            yield Usage(sum(asked), said, cached_input=asked[-1], thoughts=thoughts)
         yield Finish(_REASONS.get(self._reason or "", "stop"))

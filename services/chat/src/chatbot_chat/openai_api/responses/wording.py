@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Ending:
-    """How a response ended. `usage` is `{input_tokens, output_tokens}`, `error` is `{type, title}`."""
+    """How a response ended. `usage` is as `Usage` has it, `error` is `{type, title}`."""
 
     state: State
     text: str = ""
@@ -284,11 +284,12 @@ def _error(error: dict[str, str] | None) -> Json | None:
 
 
 def _usage(usage: Json) -> Json:
+    cached = usage["input_tokens"] if usage.get("cached") else usage.get("cached_input_tokens", 0)
     return {
         "input_tokens": usage["input_tokens"],
-        "input_tokens_details": {"cached_tokens": usage["input_tokens"] if usage.get("cached") else 0},
+        "input_tokens_details": {"cached_tokens": cached},
         "output_tokens": usage["output_tokens"],
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.get("reasoning_tokens", 0)},
         "total_tokens": usage["input_tokens"] + usage["output_tokens"],
     }
 
