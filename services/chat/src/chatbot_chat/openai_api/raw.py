@@ -180,7 +180,7 @@ def _tool(tool: Mapping[str, Any]) -> ToolSpec:
         case {"type": "function", "function": {"name": str(name), **rest}}:
             parameters = rest.get("parameters") or NO_ARGUMENTS
             if isinstance(parameters, Mapping):
-                return ToolSpec(name, str(rest.get("description") or ""), parameters)
+                return ToolSpec(name, str(rest.get("description") or ""), parameters, rest.get("strict") is True)
     raise Refused("tools", f"This is no tool of type function: {json.dumps(tool)[:80]}")
 
 

@@ -24,6 +24,8 @@ class ToolSpec:
     name: str
     description: str
     parameters: Mapping[str, Any]
+    strict: bool = False
+    """Whether calls have to fit the schema exactly."""
 
 
 @dataclass(frozen=True, slots=True)

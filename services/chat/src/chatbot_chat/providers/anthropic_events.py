@@ -49,6 +49,7 @@ def parameters(request: ModelRequest) -> dict[str, Any]:
     if request.tools:
         asked["tools"] = [
             {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
+            | ({"strict": True} if tool.strict else {})
             for tool in request.tools
         ]
         if choice := _choice(request):

@@ -168,7 +168,7 @@ def lacks_signature(body: object) -> bool:
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
     function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
-    return {"type": "function", "function": function}
+    return {"type": "function", "function": function | ({"strict": True} if tool.strict else {})}
 
 
 def speaks(chunk: Chunk) -> bool:

@@ -29,7 +29,12 @@ def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
     """How a raw model is asked whose calls nobody here makes. Results of calls reach it as they are, and whole."""
     exchange = _MESSAGES.validate_python(options.exchange)
     tools = tuple(
-        ToolSpec(tool["name"], tool.get("description") or "", tool.get("parameters") or NO_ARGUMENTS)
+        ToolSpec(
+            tool["name"],
+            tool.get("description") or "",
+            tool.get("parameters") or NO_ARGUMENTS,
+            tool.get("strict") is True,
+        )
         for tool in options.tools
     )
     taken = estimate_tokens(json.dumps([options.exchange, options.tools]))
