@@ -300,7 +300,9 @@ async def test_on_a_real_api_server(world: World) -> None:
         for _ in range(2):
             await run.reconcile(world.key)
         [told] = [message for reason, message in world.events() if reason == "AdminPasswordLost"]
-        assert told.startswith(f"Secret {BOT}-admin was deleted. The password in the one made now opens nothing")
+        assert told.startswith(
+            f"Secret {BOT}-admin is gone, and the database is not. The password in the one made now opens"
+        )
         [told] = [message for reason, message in world.events() if reason == "SigningKeysLost"]
         assert f"Secret {BOT}-signing-keys was deleted" in told
         assert "sign in again" in told

@@ -189,13 +189,13 @@ class TestHeld:
 
 
 @asynccontextmanager
-async def asleep(world: World) -> AsyncIterator[Run]:
-    """A bot that hibernates, and whose disk goes with its store."""
+async def asleep(world: World, told: dict[str, Any] = DELETE) -> AsyncIterator[Run]:
+    """A bot that hibernates, and whose disk goes with its store, or not."""
     run = Run(world)
     with playing_kubelet(world.api, world.namespace):
-        world.create_bot({"profile": "Dev"} | DELETE)
+        world.create_bot({"profile": "Dev"} | told)
         await run.until("PostgresReady", "True")
-        wait_for("the disk to belong to its store", lambda: _owners(world) == ["StatefulSet"])
+        wait_for("its owner", lambda: _owners(world) == (["StatefulSet"] if told is DELETE else []))
         run.edit(mode="Hibernated")
         await run.until("Ready", "False", "Hibernated")
         yield run
@@ -240,6 +240,38 @@ async def test_that_somebody_guards_is_told(world: World, classes: None) -> None
             assert DISK in next(item.message for item in told.conditions if item.type == "PostgresReady")
         await run.until("Ready", "False", "Hibernated")
         assert _owners(world) == []
+
+
+async def test_goes_only_with_what_opens_it(world: World, classes: None) -> None:
+    """A disk that stays until its store has run again, without its passwords, would be there for nobody."""
+
+    def owned() -> set[bool]:
+        secrets = (world.existing("Secret", f"{BOT}-{name}") for name in ("postgres", "redis", "admin"))
+        return {"ownerReferences" in secret["metadata"] for secret in secrets}
+
+    async with asleep(world, RETAIN) as run:
+        run.edit(**DELETE)
+        await run.until("Ready", "False", "Hibernated")
+        assert (_owners(world), owned()) == ([], {False})
+        await run.rests()
+        run.edit(mode="Active")
+        await run.until("PostgresReady", "True")
+        wait_for("the disk to belong to its store", lambda: _owners(world) == ["StatefulSet"])
+        assert owned() == {True}
+        run.edit(mode="Hibernated")
+        await run.until("Ready", "False", "Hibernated")
+        assert owned() == {True}
+
+
+async def test_without_the_password_of_its_administrator_is_told(world: World, classes: None) -> None:
+    async with asleep(world, RETAIN) as run:
+        world.api.delete("ChatbotDeployment", world.namespace, BOT)
+        wait_for("the store to go", lambda: world.get("StatefulSet", f"{BOT}-postgres") is None)
+        world.api.delete("Secret", world.namespace, f"{BOT}-admin")
+        world.create_bot({"profile": "Dev"} | RETAIN)
+        await run.until("PostgresReady", "True")
+        [told] = [message for reason, message in world.events() if reason == "AdminPasswordLost"]
+        assert told.startswith(f"Secret {BOT}-admin is gone, and the database is not.")
 
 
 def disks_guarded(world: World) -> AbstractContextManager[None]:

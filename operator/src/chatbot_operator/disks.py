@@ -18,16 +18,30 @@ def held(wanted: Manifest, observed: Observed) -> tuple[Manifest, Manifest] | No
     """
     if wanted["kind"] != "StatefulSet" or not _stays(wanted):
         return None
-    name = wanted["metadata"]["name"]
-    live, disk = observed.child("StatefulSet", name), observed.child(DISK, disk_of(name))
-    if live is None or disk is None or not _sleeps(live):
+    live = observed.child("StatefulSet", wanted["metadata"]["name"])
+    if live is None or not _stays(live) or not current(live) or not _sleeps(live):
         return None
-    owners = disk["metadata"].get("ownerReferences") or []
-    others = [one for one in owners if one["uid"] != live["metadata"]["uid"]]
-    if others == owners:
+    disk = _disk(live, observed)
+    if disk is None or not _owns(live, disk):
         return None
+    others = [one for one in disk["metadata"]["ownerReferences"] if one["uid"] != live["metadata"]["uid"]]
     read = {key: disk["metadata"][key] for key in ("uid", "resourceVersion")}
     return disk, {"metadata": read | {"ownerReferences": others}}
+
+
+def stay(observed: Observed) -> bool:
+    """Whether the disk of a store that sleeps outlives the resource, whatever is said of it until the store runs."""
+    stores = (item for item in observed.children if item["kind"] == "StatefulSet" and _sleeps(item))
+    return any(disk is not None and not _owns(store, disk) for store in stores for disk in [_disk(store, observed)])
+
+
+def _disk(store: Manifest, observed: Observed) -> Manifest | None:
+    return observed.child(DISK, disk_of(store["metadata"]["name"]))
+
+
+def _owns(store: Manifest, disk: Manifest) -> bool:
+    owners = disk["metadata"].get("ownerReferences") or []
+    return any(one["uid"] == store["metadata"]["uid"] for one in owners)
 
 
 def _stays(item: Manifest) -> bool:
@@ -35,4 +49,4 @@ def _stays(item: Manifest) -> bool:
 
 
 def _sleeps(live: Manifest) -> bool:
-    return _stays(live) and current(live) and desired(live) == count(live, "replicas") == 0
+    return desired(live) == count(live, "replicas") == 0

@@ -69,8 +69,8 @@ class Events:
     async def password_lost(self, bot: Manifest, secret: str) -> None:
         """Once, when the Secret is made anew."""
         text = (
-            f"Secret {secret} was deleted. The password in the one made now opens nothing, because the account has the "
-            "old one: restore the Secret, or sign in as another administrator."
+            f"Secret {secret} is gone, and the database is not. The password in the one made now opens nothing, "
+            "because the account has the old one: restore the Secret, or sign in as another administrator."
         )
         await self._post(bot, "Warning", Told.ADMIN_PASSWORD_LOST, text)
 

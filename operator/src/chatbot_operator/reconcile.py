@@ -21,11 +21,13 @@ from chatbot_operator.components.context import Context
 from chatbot_operator.components.lost_status import whereabouts
 from chatbot_operator.components.moving import noted, settled
 from chatbot_operator.components.revisions import Effective
+from chatbot_operator.components.stores import disk as disk_of
 from chatbot_operator.events import Events
 from chatbot_operator.faults import Conflict, NamespaceGoing, NotFound
 from chatbot_operator.generated import GeneratedSecrets
 from chatbot_operator.handover import claims
 from chatbot_operator.hosts import taken_hosts
+from chatbot_operator.kinds import DISK
 from chatbot_operator.known import Known, Others
 from chatbot_operator.metrics import Metrics
 from chatbot_operator.observing import RUNNING, Look, left_of, observe, others, versions, with_autoscalers, with_users
@@ -157,7 +159,7 @@ class Reconciler:
             log.info("the API server has not noticed the new definition yet", again_in=UNNOTICED_SECONDS)
         if told and (meaning := rotation.lost(chosen.bot, observed, previous)):
             await self._events.keys_lost(raw, meaning)
-        if names.admin(bot.name) in done.secrets and previous and previous.migrations:  # so the account is there
+        if names.admin(bot.name) in done.secrets and _accounts(bot, look.observed, previous):
             await self._events.password_lost(raw, names.admin(bot.name))
         for meaning in store_findings.disks_going(observed):
             await self._events.disk_going(raw, meaning)
@@ -277,3 +279,9 @@ class Reconciler:
 
     def _resync(self) -> float:
         return self._settings.resync_seconds * jitter()
+
+
+def _accounts(bot: ChatbotDeployment, found: Observed, previous: Status | None) -> bool:
+    """Whether accounts were there before: of this resource, or on a disk that an earlier one has left."""
+    left = found.child(DISK, disk_of(names.child(bot.name, "postgres")))
+    return left is not None or bool(previous and previous.migrations)

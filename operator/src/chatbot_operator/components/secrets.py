@@ -15,7 +15,7 @@ from chatbot_resource.configuration import SERVICES
 from chatbot_resource.model import ChatbotDeployment
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from chatbot_operator import names
+from chatbot_operator import disks, names
 from chatbot_operator.components import cloudnativepg, postgres, redis, weaviate
 from chatbot_operator.components.context import Context
 from chatbot_operator.components.metadata import SECRETS, manifest, stamped
@@ -66,7 +66,7 @@ def build(context: Context) -> list[Manifest]:
     """Labels and owner of the Secrets that exist, so that both follow the resource."""
     bot = context.bot
     return [
-        _existing(bot, item, live)
+        _existing(context, item, live)
         for item in wanted(bot)
         if (live := context.observed.child("Secret", item.name)) is not None
     ]
@@ -75,7 +75,7 @@ def build(context: Context) -> list[Manifest]:
 def build_stores(context: Context) -> list[Manifest]:
     """The same of the passwords of Postgres alone, for one that was the resource's before."""
     found = [(item, context.observed.child("Secret", item.name)) for item in _postgres_secrets(context.bot)]
-    return [_existing(context.bot, item, live) for item, live in found if live is not None]
+    return [_existing(context, item, live) for item, live in found if live is not None]
 
 
 def problem(context: Context) -> Blocked | None:
@@ -91,9 +91,10 @@ def problem(context: Context) -> Blocked | None:
     )
 
 
-def _existing(bot: ChatbotDeployment, item: Generated, live: Manifest) -> Manifest:
-    owned = not item.outlives or bot.spec.stores.deletion_policy == "Delete"
-    made = _manifest(bot, item, {}, owned=owned)
+def _existing(context: Context, item: Generated, live: Manifest) -> Manifest:
+    # What opens a disk goes when that does.
+    goes = context.bot.spec.stores.deletion_policy == "Delete" and not disks.stay(context.observed)
+    made = _manifest(context.bot, item, {}, owned=goes or not item.outlives)
     # Without its uid, applying to a Secret that has just been deleted would make an empty one.
     made["metadata"]["uid"] = live["metadata"]["uid"]
     return stamped(made)
