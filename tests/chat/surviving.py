@@ -273,7 +273,7 @@ class World:
         if reply["status"] == "completed":
             rows = [row for row in await self.ledger(item.user) if str(row["run_id"]) == item.run_id]
             counted = sum(row["tokens"] for row in rows if not row["estimated"])
-            assert counted == sum(reply["usage"].values()), (rows, reply)
+            assert counted == reply["usage"]["input_tokens"] + reply["usage"]["output_tokens"], (rows, reply)
 
     async def footprint(self, chat: Chat) -> tuple[int, Counter[str]]:
         """Of a replica that has nothing to do: its open files, connections among them, and its tasks by name."""

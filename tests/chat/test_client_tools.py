@@ -255,7 +255,8 @@ class TestResponses:
     async def test_go_on_from_the_response_that_called(
         self, sdk: AsyncOpenAI, model_server: ModelServer, model: str
     ) -> None:
-        told: dict[str, Any] = {"model": model, "tools": [FUNCTION], "instructions": "Be brief.", "top_p": 0.5}
+        told: dict[str, Any] = {"model": model, "tools": [FUNCTION], "instructions": "Be brief."}
+        told["reasoning"] = {"effort": "low"}
         first = await sdk.responses.create(**told, input=QUESTION)
         assert json.loads(first.output[0].arguments) == {"a": 1}  # type: ignore[union-attr]
         back = {"previous_response_id": first.id}
@@ -348,6 +349,18 @@ class TestResponses:
         _, body = model_server.requests[-1]
         assert body["tool_choice"] == {"type": "function", "function": {"name": "add"}}
         assert (body["parallel_tool_calls"], body["top_p"]) == (False, 0.5)
+
+    @pytest.mark.parametrize("strict", [True, False])
+    async def test_a_strict_one_is_told_to_be(
+        self, sdk: AsyncOpenAI, model_server: ModelServer, claude_server: ClaudeServer, strict: bool
+    ) -> None:
+        tool: Any = FUNCTION | {"strict": strict}
+        for store in (True, False):
+            for model in ("agent", "claude-agent"):
+                await sdk.responses.create(model=model, input=QUESTION, tools=[tool], store=store)
+            [told] = model_server.requests[-1][1]["tools"]
+            [asked] = claude_server.requests[-1][1]["tools"]
+            assert told["function"].get("strict", False) == asked.get("strict", False) == strict
 
     async def test_go_on_in_the_conversation_that_was_named(self, sdk: AsyncOpenAI, model_server: ModelServer) -> None:
         """By its name alone: its newest response is the one that called."""

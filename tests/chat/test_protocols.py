@@ -46,7 +46,16 @@ class TestCounts:
         ("total", "said"), [(1009, 1000), (12, 3), (None, 3), (0, 3), (-1, 3), (5, 3), ("1009", 3)]
     )
     def test_what_gemini_thinks_is_in_the_total_only(self, total: Any, said: int) -> None:
-        assert usage_of({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": total}) == Usage(9, said)
+        assert usage_of({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": total}) == Usage(
+            9, said, thoughts=said - 3
+        )
+
+    @pytest.mark.parametrize(
+        ("details", "thoughts"), [({"reasoning_tokens": 2}, 2), ({"reasoning_tokens": 9}, 3), (5, 0)]
+    )
+    def test_what_a_model_thought(self, details: Any, thoughts: int) -> None:
+        told = {"prompt_tokens": 9, "completion_tokens": 3, "completion_tokens_details": details}
+        assert usage_of(told) == Usage(9, 3, thoughts=thoughts)
 
     @pytest.mark.parametrize(
         ("details", "cached"),
@@ -68,12 +77,13 @@ class TestCounts:
         assert usage_of(told) is None
 
     @pytest.mark.parametrize(
-        ("asked", "said", "counted"), [(5, 7, Usage(11, 7, cached_input=6)), (-1, 7, None), (5, "7", None)]
+        ("asked", "said", "counted"), [(5, 7, Usage(11, 7, cached_input=6, thoughts=4)), (-1, 7, None), (5, "7", None)]
     )
     def test_of_anthropic(self, asked: Any, said: Any, counted: Usage | None) -> None:
         usage = {"input_tokens": asked, "cache_read_input_tokens": 6, "output_tokens": 1}
         started = Said(type="message_start", message=Said(usage=Said(cache_creation_input_tokens=None, **usage)))
-        ended = Said(type="message_delta", delta=Said(stop_reason="end_turn"), usage=Said(output_tokens=said))
+        ended = Said(type="message_delta", delta=Said(stop_reason="end_turn"), usage=None)
+        ended.usage = Said(output_tokens=said, output_tokens_details=Said(thinking_tokens=4))
         reading = anthropic_events.Reading()
         for event in (started, ended):
             assert not list(reading.events(event))

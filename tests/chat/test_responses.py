@@ -234,7 +234,7 @@ class TestNotStored:
             response = await sdk.responses.create(
                 model="echo", input=HELLO, store=False, truncation="disabled", max_tool_calls=3
             )
-            assert (response.truncation, response.max_tool_calls, response.top_p) == ("disabled", 3, 1.0)
+            assert (response.truncation, response.max_tool_calls, response.top_p) == ("disabled", 3, None)
             assert response.output_text.strip() == SAID
             with pytest.raises(openai.NotFoundError):
                 await sdk.responses.retrieve(response.id)

@@ -17,11 +17,11 @@ def waiting(*ids: str) -> dict[str, Any]:
     return {"calls": [{"tool_call_id": name, "name": "order", "arguments": "{}"} for name in ids], "resume": RESUME}
 
 
-async def waits(service: Conversation, ada: UUID, *ids: str, text: str = "") -> dict[str, Any]:
+async def waits(service: Conversation, ada: UUID, *ids: str, text: str = "", **body: Any) -> dict[str, Any]:
     """A turn that waits for answers to these calls."""
     turn = await service.started(ada)
     parts = [{"type": "tool_call", "tool_call_id": name} for name in ids]
-    response = await service.reply(turn, text, status="requires_action", waiting=waiting(*ids), parts=parts)
+    response = await service.reply(turn, text, status="requires_action", waiting=waiting(*ids), parts=parts, **body)
     assert response.status_code == 200, response.text
     return turn
 
@@ -64,13 +64,14 @@ class TestApprovals:
         assert (await answer(service, ada, running, "a")).status_code == 409
 
     async def test_the_next_attempt_goes_on_with_message_and_usage(self, service: Conversation, ada: UUID) -> None:
-        turn = await waits(service, ada, "a", text="Let me order.")
+        thought = {"input_tokens": 3, "output_tokens": 4, "reasoning_tokens": 2}
+        turn = await waits(service, ada, "a", text="Let me order.", usage=thought)
         started = (await answer(service, ada, turn, "a")).json()
         await service.reply(started, "Let me order. Done.")
         path = f"/conversations/{turn['conversation_id']}/messages"
         [_, reply] = (await service.get(path, ada)).json()["data"]
         assert (reply["text"], reply["status"]) == ("Let me order. Done.", "completed")
-        assert reply["usage"] == {"input_tokens": 6, "output_tokens": 8}
+        assert reply["usage"] == {"input_tokens": 6, "output_tokens": 8, "reasoning_tokens": 2}
         assert (await service.get(path.removesuffix("/messages"), ada)).json()["message_count"] == 2
 
     async def test_who_waits_may_be_cancelled_and_until_then_is_the_only_answer(

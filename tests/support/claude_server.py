@@ -36,9 +36,10 @@ def _block(index: int, block: dict[str, Any], *deltas: dict[str, Any]) -> list[b
     ]
 
 
-def _stop(reason: str) -> list[bytes]:
+def _stop(reason: str, thought: int = 0) -> list[bytes]:
     delta = {"stop_reason": reason, "stop_sequence": None}
-    return [_event("message_delta", delta=delta, usage={"output_tokens": 7}), _event("message_stop")]
+    details = {"output_tokens_details": {"thinking_tokens": thought}} if thought else {}
+    return [_event("message_delta", delta=delta, usage={"output_tokens": 7} | details), _event("message_stop")]
 
 
 def answer_to(body: dict[str, Any]) -> str:
@@ -67,7 +68,7 @@ async def _thinking(body: dict[str, Any]) -> AsyncIterator[bytes]:
     for piece in [
         *_block(0, {"type": "thinking", "thinking": "", "signature": ""}, thought),
         *_block(1, {"type": "text", "text": ""}, text),
-        *_stop("max_tokens"),
+        *_stop("max_tokens", thought=4),
     ]:
         yield piece
 
@@ -194,6 +195,8 @@ def _refusal(body: dict[str, Any]) -> str | None:
             return "tools.0.custom.name: 'tool_choice, thinking' is no name"
         case "refuses-choice" if forced:
             return "tool_choice: Input should be a valid dictionary"
+        case "effortless" if "effort" in (body.get("output_config") or {}):
+            return "This model does not support the effort parameter."
     return None
 
 

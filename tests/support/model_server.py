@@ -25,6 +25,12 @@ WORD_SECONDS = 0.005
 PICKY = ("temperature", "max_tokens")
 """What the model `picky` refuses, as OpenAI's reasoning models do."""
 
+PLAIN = {
+    "reasoning_effort": "property 'reasoning_effort' is unsupported",
+    "user": "property 'user' is unsupported",
+}
+"""What the model `plain` refuses in words alone, as Groq does."""
+
 hung_up: list[str] = []
 """Questions to `endless` whose listener has gone."""
 
@@ -354,6 +360,8 @@ class ModelServer:
         if model == "picky" and (refused := next((name for name in PICKY if name in body), None)):
             error = {"message": f"Unsupported parameter: '{refused}'", "type": "invalid_request_error"}
             return JSONResponse({"error": error | {"param": refused, "code": "unsupported_parameter"}}, 400)
+        if model == "plain" and (refused := next((name for name in PLAIN if name in body), None)):
+            return JSONResponse({"error": {"message": PLAIN[refused], "type": "invalid_request_error"}}, 400)
         if model == "filtering":
             error = {"message": "scripted", "code": "content_filter", "param": "prompt"}
             return JSONResponse({"error": error}, 400)

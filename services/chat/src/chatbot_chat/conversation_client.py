@@ -83,8 +83,8 @@ class Options(View):
     raw: bool
     instructions: str | None = None
     max_output_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
+    asked: dict[str, Any] = Field(default_factory=dict)
+    """As `ModelRequest` has it."""
     metadata: dict[str, str] = Field(default_factory=dict)
     background: bool = False
     previous_response_id: str | None = None

@@ -91,7 +91,10 @@ class Recall:
                         plain = False
                 yield event
         if plain and reason == "stop" and any(piece["type"] == "text" for piece in said):
-            self._heard = {"said": said, "usage": usage.as_json()}
+            self._heard = {
+                "said": said,
+                "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
+            }
 
 
 class Replayed:

@@ -49,8 +49,16 @@ class Completion:
 
 def usage_of(usage: Usage) -> dict[str, Any]:
     total = usage.input_tokens + usage.output_tokens
-    told = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens, "total_tokens": total}
-    return told | ({"prompt_tokens_details": {"cached_tokens": usage.input_tokens}} if usage.cached else {})
+    told: dict[str, Any] = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": total,
+    }
+    if cached := usage.input_tokens if usage.cached else usage.cached_input:
+        told |= {"prompt_tokens_details": {"cached_tokens": cached}}
+    if usage.thoughts:
+        told |= {"completion_tokens_details": {"reasoning_tokens": usage.thoughts}}
+    return told
 
 
 def call_of(call: ToolCall) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from chatbot_common.errors import InvalidRequest
@@ -9,10 +10,13 @@ from chatbot_common.errors import InvalidRequest
 from chatbot_chat.agent import unanswered
 from chatbot_chat.conversation_client import Knowledge
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
-from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, answer_budget, tokens_of
+from chatbot_chat.prompt import PromptTooLong, answer_budget, tokens_of
 from chatbot_chat.providers import NO_ARGUMENTS, Message, ModelRequest, ToolCall, ToolSpec
+from chatbot_chat.providers.held import unheld
 from chatbot_chat.providers.thoughts import thoughts_of
 from chatbot_chat.settings import ModelSettings
+
+NO_NAMES: Mapping[str, str] = {}
 
 
 class Refused(InvalidRequest):
@@ -47,8 +51,7 @@ def raw_request(settings: ModelSettings, request: CompletionRequest, knowledge: 
         question=questions[-1],
         knowledge=knowledge,
         max_tokens=answer_budget(settings, request.answer_tokens),
-        temperature=TEMPERATURE if request.temperature is None else request.temperature,
-        top_p=request.top_p,
+        asked=request.asked,
         stop=request.stops,
         tools=tools,
         may_call=may_call,
@@ -85,11 +88,26 @@ def choice_of(wanted: str | dict[str, Any] | None) -> str | dict[str, Any] | Non
     return wanted
 
 
-def refuse_unheld(request: CompletionRequest, formats: Collection[str] = ()) -> None:
+@dataclass(frozen=True)
+class Holding:
+    """To what a model can be held where its answer is worded here."""
+
+    formats: Collection[str]
+    protocols: Collection[str]
+    """What is spoken to it."""
+    assistant: bool = False
+
+    @property
+    def stops(self) -> bool:
+        """Whether its answer can be made to end before a text."""
+        return set(self.protocols) <= {"openai", "anthropic"}
+
+
+def refuse_unheld(request: CompletionRequest, holding: Holding, names: Mapping[str, str] = NO_NAMES) -> None:
     """What only a provider that is passed the request can hold: better no answer than one to another question.
 
     Args:
-        formats: those that the model can be held to.
+        names: of fields that the client's API calls otherwise than chat completions do.
 
     Raises:
         Refused: names the first such field.
@@ -97,16 +115,19 @@ def refuse_unheld(request: CompletionRequest, formats: Collection[str] = ()) -> 
     for message in request.messages:
         if message.others:
             raise Refused("messages", f"Model {request.model!r} reads text here, and no {message.others[0]!r}.")
-    if request.logprobs:
-        raise Refused("logprobs", f"Model {request.model!r} gives no logprobs here.")
-    refuse_format("response_format", request.model, request.format, formats)
+    if found := unheld(holding.protocols, request.asked, assistant=holding.assistant):
+        field = names.get(found[0], found[0])
+        raise Refused(field, f"Model {request.model!r} cannot be held to {field!r} here: {found[1]}.")
+    if request.stops and not holding.stops:
+        raise Refused("stop", f"Model {request.model!r} cannot be held to 'stop' here: leave it out.")
+    _refuse_format(names.get("response_format", "response_format"), request.model, request.format, holding.formats)
 
 
-def refuse_format(field: str, model: str, told: Mapping[str, Any] | None, formats: Collection[str]) -> None:
+def _refuse_format(field: str, model: str, told: Mapping[str, Any] | None, formats: Collection[str]) -> None:
     """`told` is as chat completions have it. Raises `Refused`, naming the field."""
-    kind = str((told or {}).get("type", "text"))
-    if told is None or kind == "text":
+    if told is None:
         return
+    kind = str(told.get("type"))
     if kind not in formats:
         raise Refused(
             field, f"Model {model!r} answers in plain text here; it cannot be held to the format {kind[:40]!r}."
@@ -159,7 +180,7 @@ def _tool(tool: Mapping[str, Any]) -> ToolSpec:
         case {"type": "function", "function": {"name": str(name), **rest}}:
             parameters = rest.get("parameters") or NO_ARGUMENTS
             if isinstance(parameters, Mapping):
-                return ToolSpec(name, str(rest.get("description") or ""), parameters)
+                return ToolSpec(name, str(rest.get("description") or ""), parameters, rest.get("strict") is True)
     raise Refused("tools", f"This is no tool of type function: {json.dumps(tool)[:80]}")
 
 

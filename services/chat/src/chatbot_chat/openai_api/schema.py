@@ -1,4 +1,5 @@
-"""Wire shapes of `/v1`. Unknown fields are tolerated, as OpenAI's clients expect; the provider judges them."""
+"""Wire shapes of `/v1`. Unknown fields are tolerated, as OpenAI's clients expect; the provider judges them, see `asked`
+and providers/held.py."""
 
 from typing import Annotated, Any
 
@@ -78,6 +79,12 @@ class CompletionRequest(BaseModel):
         """None is plain text."""
         plain = (self.response_format or {}).get("type", "text") == "text"
         return None if plain else self.response_format
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What nobody here reads: how the model is to answer, for who answers to be held to."""
+        own = {"temperature": self.temperature, "top_p": self.top_p, "logprobs": self.logprobs}
+        return {name: value for name, value in (own | (self.model_extra or {})).items() if value is not None}
 
     @property
     def answer_tokens(self) -> int | None:

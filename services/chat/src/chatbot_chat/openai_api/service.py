@@ -23,11 +23,12 @@ from chatbot_chat.moderation.service import Moderation
 from chatbot_chat.openai_api.answering import Answering
 from chatbot_chat.openai_api.completion import Completion, frame
 from chatbot_chat.openai_api.counting import Counting
-from chatbot_chat.openai_api.raw import raw_request, refuse_forced_tools, refuse_unheld
+from chatbot_chat.openai_api.raw import Holding, raw_request, refuse_forced_tools, refuse_unheld
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
-from chatbot_chat.prompt import TEMPERATURE, PromptTooLong, ToolUse, build_request, system_prompt
+from chatbot_chat.prompt import PromptTooLong, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import ModelEvent, ModelRequest, ProviderError, ProviderTimeout, RelayedAnswer, Usage
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
+from chatbot_chat.providers.held import knobs_of
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_json
 from chatbot_chat.tools.catalog import ToolCatalog
@@ -123,13 +124,15 @@ class CompletionService:
         if model not in self.models:
             raise UnknownModel(model, self.models)
 
-    def formats(self, model: str) -> tuple[str, ...]:
-        """To which a model can be held where its answer is worded here: the assistant to none."""
-        return () if model == self._assistant else self._catalog.formats(model)
+    def holding(self, user: User, model: str) -> Holding:
+        """The assistant can be held to no format, and else to what its user's model can."""
+        if model == self._assistant:
+            return Holding((), self._catalog.protocols(self._choices.of(user.id).model), assistant=True)
+        return Holding(self._catalog.formats(model), self._catalog.protocols(model))
 
     async def answer(self, user: User, request: CompletionRequest, use: Use = USUAL) -> Answering:
         """Find what is known about the question, and be ready to stream."""
-        refuse_unheld(request, self.formats(request.model))
+        refuse_unheld(request, self.holding(user, request.model))
         if request.model != self._assistant:
             return await self._answer_raw(user, request, use)
         refuse_forced_tools(request)
@@ -147,10 +150,9 @@ class CompletionService:
                 knowledge=knowledge,
                 instructions=_instructions(request.messages),
                 max_tokens=request.answer_tokens,
-                temperature=TEMPERATURE if request.temperature is None else request.temperature,
                 use=use,
             )
-            return replace(wanted, top_p=request.top_p, stop=request.stops, parallel=request.parallel)
+            return replace(wanted, asked=knobs_of(request.asked), stop=request.stops, parallel=request.parallel)
 
         model = chosen.model
         asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))

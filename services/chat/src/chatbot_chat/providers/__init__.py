@@ -10,6 +10,7 @@ from chatbot_chat.providers.errors import ProviderError as ProviderError
 from chatbot_chat.providers.errors import ProviderOverloaded as ProviderOverloaded
 from chatbot_chat.providers.errors import ProviderRefused as ProviderRefused
 from chatbot_chat.providers.errors import ProviderTimeout as ProviderTimeout
+from chatbot_chat.providers.errors import ProviderUnheld as ProviderUnheld
 from chatbot_chat.providers.errors import ProviderUnreachable as ProviderUnreachable
 
 NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
@@ -23,6 +24,8 @@ class ToolSpec:
     name: str
     description: str
     parameters: Mapping[str, Any]
+    strict: bool = False
+    """Whether calls have to fit the schema exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,9 @@ class ModelRequest:
     knowledge: Knowledge = field(default_factory=Knowledge)
     max_tokens: int = 1000
     temperature: float = 0.7
-    top_p: float | None = None
+    """Unless another is asked for. Who knows none, or refuses ours, answers without."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """What else its client has asked for, by OpenAI's names. Who cannot be held to it does not answer: see held.py."""
     stop: tuple[str, ...] = ()
     """Texts before which the answer ends."""
     tools: tuple[ToolSpec, ...] = ()
@@ -88,23 +93,28 @@ class Usage:
     """Tokens as the provider counted them. `cached`: for an answer from the cache, so they cost nothing this time.
 
     `cached_input` are those of `input_tokens` that the provider had in a cache of its own: they may cost less.
+    `thoughts` are those of `output_tokens` in which the model thought.
     """
 
     input_tokens: int
     output_tokens: int
     cached: bool = False
     cached_input: int = 0
+    thoughts: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             cached_input=self.cached_input + other.cached_input,
+            thoughts=self.thoughts + other.thoughts,
         )
 
     def as_json(self) -> dict[str, int]:
         counts = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
-        return counts | ({"cached": True} if self.cached else {})
+        details = {"cached_input_tokens": self.cached_input, "reasoning_tokens": self.thoughts}
+        known = {name: count for name, count in details.items() if count}
+        return counts | known | ({"cached": True} if self.cached else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from chatbot_chat.providers.counts import count_of
 from chatbot_chat.providers.text import whole_characters
 from chatbot_chat.providers.thoughts import THOUGHTS, thoughts_of
 
+EFFORT = "reasoning_effort"
 _REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]] = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
@@ -30,7 +31,7 @@ _REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]
 
 
 def parameters(request: ModelRequest) -> dict[str, Any]:
-    """The request. It has no temperature: the API of 2026-10-21 no longer knows one."""
+    """The request. It has no temperature: the API of 2026-10-21 no longer knows one; held.py refuses who asks."""
     asked: dict[str, Any] = {
         "model": request.model,
         "max_tokens": request.max_tokens,
@@ -40,11 +41,15 @@ def parameters(request: ModelRequest) -> dict[str, Any]:
         asked["system"] = system
     if request.stop:
         asked["stop_sequences"] = list(request.stop)
+    config = {"effort": effort} if (effort := request.asked.get(EFFORT)) else {}
     if request.format:
-        asked["output_config"] = {"format": {"type": "json_schema", "schema": request.format["json_schema"]["schema"]}}
+        config["format"] = {"type": "json_schema", "schema": request.format["json_schema"]["schema"]}
+    if config:
+        asked["output_config"] = config
     if request.tools:
         asked["tools"] = [
             {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
+            | ({"strict": True} if tool.strict else {})
             for tool in request.tools
         ]
         if choice := _choice(request):
@@ -128,6 +133,7 @@ class Reading:
         self._asked: tuple[object, ...] = (None,)
         """New tokens, those put into a cache, and last those that were read from one."""
         self._said: object = 0
+        self._thought: object = 0
         self._reason: str | None = None
 
     def events(self, event: RawMessageStreamEvent) -> Iterator[ModelEvent]:
@@ -154,6 +160,8 @@ class Reading:
             case "message_delta":
                 self._reason = event.delta.stop_reason or self._reason
                 self._said = event.usage.output_tokens or self._said
+                if details := event.usage.output_tokens_details:
+                    self._thought = details.thinking_tokens
             case "message_stop":
                 pass
 
@@ -185,5 +193,6 @@ class Reading:
         """What is left when the stream is over."""
         asked, said = [count for told in self._asked if (count := count_of(told)) is not None], count_of(self._said)
         if len(asked) == len(self._asked) and said is not None:
-            yield Usage(sum(asked), said, cached_input=asked[-1])
+            thoughts = min(count_of(self._thought) or 0, said)
+            yield Usage(sum(asked), said, cached_input=asked[-1], thoughts=thoughts)
         yield Finish(_REASONS.get(self._reason or "", "stop"))

@@ -16,9 +16,11 @@ from chatbot_chat.providers import (
     ModelRequest,
     ProviderError,
     ProviderOverloaded,
+    ProviderUnheld,
     Taken,
     anthropic_events,
 )
+from chatbot_chat.providers.anthropic_events import EFFORT
 from chatbot_chat.providers.errors import ProviderUnsent, late, no_answer, refusal, retry_after_of, unreachable
 from chatbot_chat.providers.patience import Patience, http_timeout, reader_of
 from chatbot_chat.settings import ProviderSettings
@@ -49,7 +51,7 @@ class Anthropic:
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         parameters = anthropic_events.parameters(request)  # a mistake in it is nothing that the provider did
-        with _translated(self.name):
+        with _translated(self.name, request):
             patience = Patience(self._timeouts)
             async with patience.wait():
                 stream = await self._open(parameters)
@@ -88,7 +90,7 @@ class Anthropic:
 
 
 @contextlib.contextmanager
-def _translated(name: str) -> Iterator[None]:
+def _translated(name: str, request: ModelRequest) -> Iterator[None]:
     """The one place where the SDK's errors become ours."""
     try:
         yield
@@ -97,6 +99,8 @@ def _translated(name: str) -> Iterator[None]:
     except anthropic.APIStatusError as error:
         if error.type == "overloaded_error":  # also in the middle of a stream, whose status was 200
             raise ProviderOverloaded(f"Provider {name} is overloaded; try again later.") from error
+        if error.status_code == 400 and EFFORT in request.asked and "effort" in str(error):  # small models have none
+            raise ProviderUnheld(f"Provider {name}", EFFORT, "leave it out, or send another value") from error
         raise refusal(name, error.status_code, retry_after_of(error.response.headers)) from error
     except (anthropic.APIConnectionError, httpx2.TransportError) as error:
         raise unreachable(name) from error

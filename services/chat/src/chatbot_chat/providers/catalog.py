@@ -75,16 +75,19 @@ class Catalog:
 
     def quotes(self, name: str) -> bool:
         """Whether a model answers from the passages that were found, instead of its own knowledge."""
-        return any(self._providers[item.provider].protocol == "retrieval" for item in self.model(name).deployments)
+        return "retrieval" in self.protocols(name)
+
+    def protocols(self, name: str) -> set[str]:
+        """What is spoken to a model, by any of its deployments."""
+        return {self._providers[item.provider].protocol for item in self.model(name).deployments}
 
     def calls(self, name: str) -> bool:
         """Whether a model may call tools that it is told of."""
-        protocols = {self._providers[item.provider].protocol for item in self.model(name).deployments}
-        return protocols <= {"openai", "anthropic"}
+        return self.protocols(name) <= {"openai", "anthropic"}
 
     def formats(self, name: str) -> tuple[str, ...]:
         """In which a model can be made to answer, besides plain text."""
-        protocols = {self._providers[item.provider].protocol for item in self.model(name).deployments}
+        protocols = self.protocols(name)
         if protocols <= {"openai"}:
             return ("json_object", "json_schema")
         return ("json_schema",) if protocols <= {"openai", "anthropic"} else ()

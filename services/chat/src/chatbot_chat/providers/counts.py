@@ -1,6 +1,7 @@
 """What a provider says that it has counted, as far as that can be a count; else the words are counted here. Pure."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from chatbot_chat.providers import Usage
 
@@ -22,6 +23,12 @@ def usage_of(told: object) -> Usage | None:
     asked, said = count_of(told.get("prompt_tokens")), count_of(told.get("completion_tokens") or 0)
     if asked is None or said is None:
         return None
-    known = told.get("prompt_tokens_details")
-    cached = count_of(known.get("cached_tokens")) if isinstance(known, Mapping) else None
-    return Usage(asked, max(said, (count_of(told.get("total_tokens")) or 0) - asked), cached_input=cached or 0)
+    output = max(said, (count_of(told.get("total_tokens")) or 0) - asked)
+    cached = _detail(told, "prompt_tokens_details", "cached_tokens")
+    thoughts = _detail(told, "completion_tokens_details", "reasoning_tokens") or output - said
+    return Usage(asked, output, cached_input=cached, thoughts=min(thoughts, output))
+
+
+def _detail(told: Mapping[str, Any], part: str, name: str) -> int:
+    known = told.get(part)
+    return (count_of(known.get(name)) if isinstance(known, Mapping) else None) or 0

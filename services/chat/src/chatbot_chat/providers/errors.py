@@ -57,6 +57,17 @@ class ProviderUnsent(ProviderRefused):
     status, kind, title = 400, "invalid-request", "The request is not valid"
 
 
+class ProviderUnheld(ProviderRefused):
+    """It cannot be held to what the client asks for. `field` is as OpenAI names it."""
+
+    status, kind, title = 400, "unsupported-parameter", "The model does not take a parameter of the request"
+
+    def __init__(self, who: str, field: str, advice: str) -> None:
+        detail = f"{who} cannot be held to {field!r} here: {advice}."
+        super().__init__(detail)
+        self.errors = [{"pointer": f"/{field}", "detail": detail}]
+
+
 class ProviderOverloaded(ProviderError):
     """It is well, and wants to be asked later."""
 

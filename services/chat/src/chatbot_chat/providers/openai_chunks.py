@@ -21,6 +21,7 @@ from chatbot_chat.providers import (
     Usage,
 )
 from chatbot_chat.providers.counts import usage_of
+from chatbot_chat.providers.held import HINTS
 from chatbot_chat.providers.text import whole_characters
 
 Chunk = Mapping[str, Any]
@@ -47,7 +48,9 @@ _LACKING = re.compile(r"support|requires? --", re.IGNORECASE)
 
 
 def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
-    """Parameters that servers and models disagree about, without those this one has refused.
+    """Parameters that servers and models disagree about, without those of ours that this one has refused.
+
+    What the client has asked for goes as it was asked: this one is held to it, or says that it cannot be.
 
     `max_tokens` is the bound that every server knows; OpenAI's reasoning models insist on the newer name and on their
     own temperature, and Mistral counts tokens without being asked to.
@@ -55,8 +58,8 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
     bound = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
     wanted: dict[str, Any] = {bound: request.max_tokens, "temperature": request.temperature}
     wanted["stream_options"] = {"include_usage": True}
-    if request.top_p is not None:
-        wanted["top_p"] = request.top_p
+    firm, hints = asked(request)
+    wanted |= hints
     if request.stop:
         wanted["stop"] = list(request.stop)
     if request.format:
@@ -70,7 +73,23 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
             wanted["tool_choice"] = "required" if request.must_call is True else named
         if not request.parallel and "tools" not in refused:
             wanted["parallel_tool_calls"] = False
-    return {name: value for name, value in wanted.items() if name not in refused}
+    return {name: value for name, value in wanted.items() if name not in refused} | firm
+
+
+def asked(request: ModelRequest) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the client has asked for and is not left out, whoever refuses it, and what may be."""
+    firm = {name: value for name, value in request.asked.items() if name not in HINTS}
+    return firm, {name: value for name, value in request.asked.items() if name in HINTS}
+
+
+def blamed(body: object, sent: Collection[str]) -> str | None:
+    """Which of these a refusal names in `param` or `loc`: the model does not know it, or not this value of it."""
+    return next((name for name in _named(body) if name in sent), None)
+
+
+def mentioned(body: object, sent: Collection[str]) -> str | None:
+    """The same in words alone, as Groq, Gemini and some of OpenAI's models have it."""
+    return next((name for name in sent if re.search(rf"\b{re.escape(name)}\b", str(body))), None)
 
 
 def added(body: Mapping[str, Any], longest: int | None, refused: set[str]) -> dict[str, Any]:
@@ -102,17 +121,23 @@ def _lacks_tools(body: object) -> bool:
 
 
 def _unknown(body: object) -> Iterator[str]:
-    """Names in `param` and `loc` (`["body", "stream_options", "include_usage"]`) of such errors, at whatever depth."""
+    """Names in errors that say that the model does not know them."""
+    return _named(body, _UNKNOWN)
+
+
+def _named(body: object, words: Sequence[str] = ("",)) -> Iterator[str]:
+    """Names in `param` and `loc` (`["body", "stream_options", "include_usage"]`) of errors whose `code` or `type` has
+    one of these words in it, at whatever depth."""
     if isinstance(body, Mapping):
-        if any(word in f"{body.get('code')} {body.get('type')}".lower() for word in _UNKNOWN):
+        if any(word in f"{body.get('code')} {body.get('type')}".lower() for word in words):
             location = body.get("loc")
             names = [body.get("param"), *(location if isinstance(location, list) else ())]
             yield from (name for name in names if isinstance(name, str))
         for value in body.values():
-            yield from _unknown(value)
+            yield from _named(value, words)
     elif isinstance(body, list):
         for value in body:
-            yield from _unknown(value)
+            yield from _named(value, words)
 
 
 def message(item: Message, refused: Collection[str] = ()) -> dict[str, Any]:
@@ -143,7 +168,7 @@ def lacks_signature(body: object) -> bool:
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
     function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
-    return {"type": "function", "function": function}
+    return {"type": "function", "function": function | ({"strict": True} if tool.strict else {})}
 
 
 def speaks(chunk: Chunk) -> bool:

@@ -13,6 +13,7 @@ from chatbot_chat.providers import (
     ModelEvent,
     ModelRequest,
     ProviderError,
+    ProviderUnheld,
     Taken,
     openai_chunks,
 )
@@ -32,6 +33,7 @@ _ABOUT_OPTIONS = (400, 422)
 OPENAI = "https://api.openai.com/v1"
 NO_KEY = "not-needed"  # servers without keys ignore it
 _DONE = b"[DONE]"
+Find = Callable[[object, Mapping[str, Any]], str | None]
 _FILTERED = b'"content_filter"'
 
 
@@ -76,16 +78,26 @@ class OpenAICompatible:
             if 200 <= answer.status < 300:
                 return answer
             async with contextlib.aclosing(answer):
-                said = await answer.refusal()
-                refused = _refused_by(answer.status, said, options)
-                if answer.status == 400 and UNSIGNED not in dialect and lacks_signature(said):
-                    refused = UNSIGNED
-            if refused is None and answer.status == 400 and _FILTERED in said:
-                raise ProviderFiltered(f"The filter of provider {self.name} refused the question; please rephrase it.")
-            if refused is None:
-                raise refusal(self.name, answer.status, retry_after_of(answer.headers))
+                refused = self._learned(answer, await answer.refusal(), request, options)
             log.info("model refuses a parameter", provider=self.name, model=request.model, parameter=refused)
             self._dialects[request.model].add(refused)
+
+    def _learned(self, answer: Relayed, said: bytes, request: ModelRequest, options: Mapping[str, Any]) -> str:
+        """What the model refuses of what may be left out. Raises `ProviderError` where it is something else."""
+        asked, hints = openai_chunks.asked(request) if answer.status in _ABOUT_OPTIONS else ({}, {})
+        unheld = _read(said, openai_chunks.blamed, asked)
+        if answer.status == 400 and UNSIGNED not in self._dialects[request.model] and lacks_signature(said):
+            return UNSIGNED
+        if not unheld and (refused := _refused_by(answer.status, said, options)):
+            return refused
+        if answer.status == 400 and _FILTERED in said:
+            raise ProviderFiltered(f"The filter of provider {self.name} refused the question; please rephrase it.")
+        if unheld := unheld or _read(said, openai_chunks.mentioned, asked):
+            raise ProviderUnheld(f"Provider {self.name}", unheld, "leave it out, or send another value")
+        left = {name: value for name, value in hints.items() if name in options}
+        if refused := _read(said, openai_chunks.mentioned, left):
+            return refused
+        raise refusal(self.name, answer.status, retry_after_of(answer.headers))
 
     @contextlib.asynccontextmanager
     async def relay(
@@ -114,7 +126,7 @@ class OpenAICompatible:
             if answer.status not in CLIENT_MISTAKES:
                 return answer
             async with contextlib.aclosing(answer):
-                unknown = _refused(await answer.refusal(), added)
+                unknown = _read(await answer.refusal(), openai_chunks.refused_option, added)
             if unknown is None:
                 break
             refused.add(unknown)
@@ -161,16 +173,16 @@ def _refused_by(status: int, answer: bytes, options: Mapping[str, Any]) -> str |
     """Which of the options an error is about. OpenRouter says 404, llama.cpp 500 where a model has no tools."""
     if status not in _ABOUT_OPTIONS and status != 404 and status < 500:
         return None
-    refused = _refused(answer, options)
+    refused = _read(answer, openai_chunks.refused_option, options)
     return refused if refused == "tools" or status in _ABOUT_OPTIONS else None
 
 
-def _refused(answer: bytes, sent: Mapping[str, Any]) -> str | None:
-    """Which of the options a raw answer says that the model does not know."""
+def _read(answer: bytes, find: Find, sent: Mapping[str, Any]) -> str | None:
+    """What is found in a raw answer about one of the options."""
     try:
-        return openai_chunks.refused_option(json.loads(answer), sent)
+        return find(json.loads(answer), sent)
     except ValueError:
-        return openai_chunks.refused_option(answer.decode(errors="replace"), sent)
+        return find(answer.decode(errors="replace"), sent)
 
 
 @contextlib.contextmanager

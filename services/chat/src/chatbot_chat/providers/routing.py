@@ -20,10 +20,12 @@ from chatbot_chat.providers import (
     ModelRequest,
     ProviderError,
     ProviderTimeout,
+    ProviderUnheld,
     Taken,
     ToolCall,
 )
 from chatbot_chat.providers.guard import Guard
+from chatbot_chat.providers.held import unheld
 from chatbot_chat.providers.metering import AI_FALLBACKS, AI_RETRIES, Series, metered
 from chatbot_chat.providers.retries import ACCOMPANIED_SECONDS, ALONE_SECONDS, next_round
 from chatbot_chat.settings import DeploymentSettings, ModelSettings
@@ -98,7 +100,7 @@ async def first_to_answer(
                     if routes is not models[0]:
                         AI_FALLBACKS.labels(models[0][0].model.name, route.model.name).inc()
                     return route, answer
-            failure, rounds = failed[-1][1], rounds + 1
+            failure, rounds = _told(failure, failed[-1][1], routes is models[0]), rounds + 1
             failed = [item for item in failed if item[0].provider.name not in slow]
             pause, asked = next_round(failed, rounds, longest, random.random()) or (0.0, [])  # noqa: S311
             if asked:
@@ -107,8 +109,15 @@ async def first_to_answer(
     raise failure
 
 
+def _told(before: ProviderError, failure: ProviderError, own: bool) -> ProviderError:
+    """What the client is told. That a fallback cannot be held to its request is not why it is not answered."""
+    return before if isinstance(failure, ProviderUnheld) and not own else failure
+
+
 async def opened(route: Route, request: ModelRequest, cut: Callable[[], None] | None = None) -> Opened:
     """The answer of one route, from its first words on; `cut`: see `Catalog.stream`. Raises `ProviderError`."""
+    if found := unheld([route.provider.protocol], request.asked):
+        raise ProviderUnheld(f"Model {route.model.name!r}", *found)
     own = [_own(message, route.provider.name) for message in request.messages]
     events = _answer(route, replace(request, model=route.upstream_model, messages=own))
     heard: list[ModelEvent] = []

@@ -4,6 +4,7 @@ from chatbot_common.errors import Problem
 
 STATUSES = {
     "content-filter": 400,
+    "unsupported-parameter": 400,
     "provider-timeout": 504,
     "provider-overloaded": 503,
     "context-length-exceeded": 413,

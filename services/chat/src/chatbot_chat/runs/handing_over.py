@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from chatbot_chat.conversation_client import Knowledge, Options, Turn
-from chatbot_chat.prompt import TEMPERATURE, Prepare, ToolUse, build_request
+from chatbot_chat.prompt import Prepare, ToolUse, build_request
 from chatbot_chat.providers import NO_ARGUMENTS, Message, ModelRequest, ToolCall, ToolSpec
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
@@ -29,7 +29,12 @@ def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
     """How a raw model is asked whose calls nobody here makes. Results of calls reach it as they are, and whole."""
     exchange = _MESSAGES.validate_python(options.exchange)
     tools = tuple(
-        ToolSpec(tool["name"], tool.get("description") or "", tool.get("parameters") or NO_ARGUMENTS)
+        ToolSpec(
+            tool["name"],
+            tool.get("description") or "",
+            tool.get("parameters") or NO_ARGUMENTS,
+            tool.get("strict") is True,
+        )
         for tool in options.tools
     )
     taken = estimate_tokens(json.dumps([options.exchange, options.tools]))
@@ -44,13 +49,12 @@ def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
             instructions=options.instructions,
             pinned=options.sent,
             max_tokens=options.max_output_tokens,
-            temperature=TEMPERATURE if options.temperature is None else options.temperature,
         )
         messages = [*request.messages, *exchange]
         return replace(
             request,
             messages=messages,
-            top_p=options.top_p,
+            asked=options.asked,
             tools=tools,
             may_call=options.may_call,
             must_call=options.must_call,

@@ -10,7 +10,7 @@ from chatbot_common.identity import User
 from chatbot_chat.caching.recall import Recall
 from chatbot_chat.caching.service import Cache, Use
 from chatbot_chat.conversation_client import ConversationClient, Knowledge, Options, Turn
-from chatbot_chat.prompt import TEMPERATURE, Prepare, ToolUse, build_request, system_prompt
+from chatbot_chat.prompt import Prepare, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.runs.handing_over import handing_over
@@ -141,9 +141,8 @@ def _preparing(
             instructions=instructions,
             pinned=options.sent,
             max_tokens=options.max_output_tokens,
-            temperature=TEMPERATURE if options.temperature is None else options.temperature,
             use=use,
         )
-        return replace(request, top_p=options.top_p, parallel=options.parallel_tool_calls, format=options.format)
+        return replace(request, asked=options.asked, parallel=options.parallel_tool_calls, format=options.format)
 
     return prepare

@@ -112,7 +112,7 @@ def _sum(before: Json | None, usage: Json | None) -> Json | None:
     """Of tokens, by name."""
     if not (before and usage):
         return before or usage
-    return {name: int(str(count)) + int(str(before.get(name, 0))) for name, count in usage.items()}
+    return {name: int(str(usage.get(name, 0))) + int(str(before.get(name, 0))) for name in before | usage}
 
 
 _MESSAGE = select(messages).where(is_own(messages))

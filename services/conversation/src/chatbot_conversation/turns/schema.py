@@ -151,6 +151,10 @@ class Told(Response):
 class Usage(Request):
     input_tokens: Annotated[int, Field(ge=0)]
     output_tokens: Annotated[int, Field(ge=0)]
+    cached_input_tokens: Annotated[int, Field(ge=0)] | None = None
+    """Those of the input that the provider had in a cache of its own."""
+    reasoning_tokens: Annotated[int, Field(ge=0)] | None = None
+    """Those of the output in which the model thought."""
     cached: Literal[True] | None = None
     """The answer is one that was given before: it has cost nothing."""
 

@@ -1,5 +1,6 @@
 """What clients send to `/v1/responses`. Unknown fields are tolerated; what would be answered wrongly is refused."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -15,6 +16,17 @@ TEXTS = ("input_text", "output_text", "text")
 ROLES = ("user", "assistant", "system", "developer")
 SKIPPED = ("reasoning",)
 """Items that clients send back as they got them, and that no model here needs."""
+NAMES = {"reasoning_effort": "reasoning.effort", "verbosity": "text.verbosity", "response_format": "text"}
+"""Name of chat completions → name of responses."""
+INCLUDED = ("message.output_text.logprobs",)
+"""What answers have none of. All else that can be included belongs to items that there are none of here."""
+HELD: Mapping[str, tuple[str, ...]] = {
+    "reasoning.context": ("auto", "current_turn"),
+    "reasoning.generate_summary": ("auto",),
+    "reasoning.mode": ("standard",),
+    "reasoning.summary": ("auto",),
+}
+"""What may be said beside the effort, because it asks for no more than there is."""
 
 
 class InputItem(BaseModel):
@@ -55,6 +67,13 @@ class TextOptions(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     format: dict[str, Any] | None = None
+    verbosity: str | None = None
+
+
+class ReasoningOptions(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    effort: str | None = None
 
 
 def _functions(tools: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
@@ -96,6 +115,10 @@ class ResponseRequest(BaseModel):
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None
     truncation: Literal["auto", "disabled"] | None = None
     text: TextOptions | None = None
+    reasoning: ReasoningOptions | None = None
+    include: list[str] | None = None
+    stream_options: dict[str, Any] | None = None
+    """Of `include_obfuscation`: what it adds says nothing, and is not added here."""
     prompt: Annotated[dict[str, Any] | None, AfterValidator(_no_template)] = None
 
     @model_validator(mode="after")
@@ -122,7 +145,16 @@ class ResponseRequest(BaseModel):
         return self.conversation.id if isinstance(self.conversation, ConversationName) else self.conversation
 
     def refuse_unheld(self, raw: bool) -> None:
-        """What depends on who answers. Raises `Refused`."""
+        """What has another meaning here, or depends on who answers. Raises `Refused`."""
+        for item in self.include or ():
+            if item in INCLUDED:
+                raise Refused("include", f"{item!r} cannot be included: answers have none here. Leave it out.")
+        for place, part in (("reasoning", self.reasoning), ("text", self.text)):
+            for name, value in ((part and part.model_extra) or {}).items():
+                if value is not None and value not in HELD.get(field := f"{place}.{name}", ()):
+                    raise Refused(field, f"No answer here can be held to {field!r}: leave it out.")
+        for name in self._others.keys() & CompletionRequest.model_fields.keys():
+            raise Refused(name, f"Chat completions have a field {name!r}, responses have none: leave it out.")
         if self.max_tool_calls and not raw:
             raise Refused("max_tool_calls", "The assistant's tools have bounds of their own; this one is not kept.")
         if self.truncation == "disabled" and (self.stored or not raw):
@@ -135,6 +167,19 @@ class ResponseRequest(BaseModel):
             raise Refused(
                 "truncation", "With store: false a raw model gets all of it, or refuses it: send disabled, or nothing."
             )
+
+    @property
+    def _others(self) -> dict[str, Any]:
+        """What nobody here reads."""
+        return {name: value for name, value in (self.model_extra or {}).items() if value is not None}
+
+    @property
+    def _passed_on(self) -> dict[str, Any]:
+        """That and what has another name there, as chat completions have it."""
+        others = {name: value for name, value in self._others.items() if name not in CompletionRequest.model_fields}
+        effort, verbosity = self.reasoning and self.reasoning.effort, self.text and self.text.verbosity
+        named = {"reasoning_effort": effort, "verbosity": verbosity}
+        return others | {name: value for name, value in named.items() if value is not None}
 
     @property
     def completion(self) -> CompletionRequest:
@@ -150,6 +195,7 @@ class ResponseRequest(BaseModel):
             response_format=format_of(self.format),
             tools=functions_of(self.tools),
             tool_choice=choice_of(self.tool_choice),
+            **self._passed_on,
         )
 
     def _said(self) -> list[ChatMessage]:

@@ -13,9 +13,9 @@ from chatbot_common.identity import User
 
 from chatbot_chat.budgets.windows import BudgetUsedUp
 from chatbot_chat.conversation_client import Knowledge, Options, Turn
-from chatbot_chat.openai_api.raw import Refused, raw_request, refuse_forced_tools, refuse_format
+from chatbot_chat.openai_api.raw import Refused, raw_request, refuse_forced_tools, refuse_unheld
 from chatbot_chat.openai_api.responses.inputs import InputWindow, items_of, page_of
-from chatbot_chat.openai_api.responses.schema import ResponseRequest
+from chatbot_chat.openai_api.responses.schema import NAMES, ResponseRequest
 from chatbot_chat.openai_api.responses.stateless import Stateless
 from chatbot_chat.openai_api.responses.wording import (
     INTERRUPTED,
@@ -31,6 +31,7 @@ from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.openai_api.service import CompletionService
 from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
+from chatbot_chat.providers.held import knobs_of
 from chatbot_chat.runs.events import Position
 from chatbot_chat.runs.failures import ONCE, RunFailed
 from chatbot_chat.runs.service import RunService
@@ -70,7 +71,7 @@ class ResponseService:
             ContentBlocked: moderation refused it; nothing is stored.
             Refused: the user says something else after what came of calls, or without saying what did.
         """
-        options, asked = self._options(request), request.completion
+        options, asked = self._options(user, request), request.completion
         previous = await self._previous(user, request)
         said = [item for item in asked.messages if item.role not in SYSTEM]
         question = next((index for index in reversed(range(len(said))) if said[index].role == "user"), None)
@@ -164,12 +165,12 @@ class ResponseService:
         request = asked.model_copy(update={"messages": messages})
         return raw_request(self._catalog.model(options.model), request, Knowledge())
 
-    def _options(self, request: ResponseRequest) -> Options:
+    def _options(self, user: User, request: ResponseRequest) -> Options:
         """Raises `UnknownModel`. Refused: the client has tools for the assistant, or insists on them in vain."""
         self._completions.check(request.model)
         asked, raw = request.completion, request.model != self._assistant
         request.refuse_unheld(raw)
-        refuse_format("text", request.model, asked.format, self._completions.formats(request.model))
+        refuse_unheld(asked, self._completions.holding(user, request.model), NAMES)
         if not raw and (request.tools or any(item.role == "tool" for item in asked.messages)):
             raise Refused("tools", "The assistant uses its own tools; those of the client are for the raw models.")
         tools, choice = request.tools or [], request.tool_choice
@@ -182,8 +183,7 @@ class ResponseService:
             raw=raw,
             instructions="\n\n".join(systems) or None,
             max_output_tokens=request.max_output_tokens,
-            temperature=request.temperature,
-            top_p=request.top_p,
+            asked=asked.asked if raw else knobs_of(asked.asked),
             metadata=request.metadata or {},
             background=bool(request.background),
             previous_response_id=request.previous_response_id,
@@ -263,7 +263,7 @@ class ResponseService:
 
     async def answer(self, user: User, request: ResponseRequest) -> Stateless:
         """Be ready to answer without storing anything. Raises what `CompletionService.answer` does."""
-        options = self._options(request)
+        options = self._options(user, request)
         completion = request.completion
         await self._completions.moderate(completion)
         return Stateless(await self._completions.answer(user, completion), options)

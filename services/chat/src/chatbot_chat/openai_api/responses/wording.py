@@ -15,7 +15,6 @@ from chatbot_common.ids import uuid7
 
 from chatbot_chat.conversation_client import Options, Turn
 from chatbot_chat.openai_api.completion import annotations_of
-from chatbot_chat.prompt import TEMPERATURE
 from chatbot_chat.runs.events import Event, cut, failure
 
 PREFIX = "resp_"
@@ -31,7 +30,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Ending:
-    """How a response ended. `usage` is `{input_tokens, output_tokens}`, `error` is `{type, title}`."""
+    """How a response ended. `usage` is as `Usage` has it, `error` is `{type, title}`."""
 
     state: State
     text: str = ""
@@ -84,11 +83,12 @@ class Response:
             "previous_response_id": options.previous_response_id,
             "conversation": {"id": str(self.conversation_id)} if self.conversation_id else None,
             "store": self.stored,
-            "temperature": TEMPERATURE if options.temperature is None else options.temperature,
-            "text": {"format": _format(options.format)},
+            "reasoning": {"effort": options.asked.get("reasoning_effort"), "summary": None},
+            "temperature": options.asked.get("temperature"),
+            "text": {"format": _format(options.format), "verbosity": options.asked.get("verbosity")},
             "tool_choice": options.tool_choice or "auto",
             "tools": [{"parameters": None, "strict": None} | tool for tool in options.tools],
-            "top_p": 1.0 if options.top_p is None else options.top_p,
+            "top_p": options.asked.get("top_p"),
             "truncation": "auto" if self.stored or not options.raw else "disabled",
             "usage": _usage(usage) if usage else None,
         }
@@ -284,11 +284,12 @@ def _error(error: dict[str, str] | None) -> Json | None:
 
 
 def _usage(usage: Json) -> Json:
+    cached = usage["input_tokens"] if usage.get("cached") else usage.get("cached_input_tokens", 0)
     return {
         "input_tokens": usage["input_tokens"],
-        "input_tokens_details": {"cached_tokens": usage["input_tokens"] if usage.get("cached") else 0},
+        "input_tokens_details": {"cached_tokens": cached},
         "output_tokens": usage["output_tokens"],
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.get("reasoning_tokens", 0)},
         "total_tokens": usage["input_tokens"] + usage["output_tokens"],
     }
 

@@ -1,0 +1,100 @@
+"""What else a client asks of an answer, by OpenAI's names, and which protocol can be held to it. Pure.
+
+Who speaks OpenAI's protocol is told all of it, and judges it. Of the others is known here what they can do. What would
+change the answer or the bill and cannot be held is refused by name: an answer to another request than the client's
+would look like one to its own.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+HINTS = frozenset(
+    {
+        *("metadata", "safety_identifier", "store", "user"),
+        *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
+    }
+)
+"""They change neither the answer nor, for certain, what it costs. Who does not know them is not told them."""
+USUAL: Mapping[str, tuple[Any, ...]] = {
+    "best_of": (1,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "modalities": (["text"],),
+    "presence_penalty": (0,),
+    "service_tier": ("auto", "default"),
+    "temperature": (1,),
+    "top_logprobs": (0,),
+    "top_p": (1,),
+    "verbosity": ("medium",),
+}
+"""What OpenAI takes for said where nothing is said: who asks for that asks for nothing more."""
+LOST: Mapping[str, str] = {
+    "audio": "answers are text here",
+    "function_call": "send tool_choice",
+    "functions": "send tools",
+    "logprobs": "answers have none here",
+    "modalities": "answers are text here",
+    "moderation": "answers are judged by the chatbot's own moderation, if it has one",
+    "top_logprobs": "answers have none here",
+    "web_search_options": "nothing is searched for a raw model",
+    # Of responses:
+    "access_programs": "leave it out",
+    "context_management": "send truncation",
+}
+"""What comes of it cannot be told where the answer is worded here, whoever gives it."""
+KNOBS = frozenset(
+    {
+        *("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty", "logit_bias"),
+        *("reasoning_effort", "verbosity"),
+    }
+)
+"""What a client may ask of the assistant, too. The rest is between its team and the provider."""
+OTHERS = frozenset(
+    {
+        *("prediction", "service_tier"),
+        # Of compatible servers:
+        *("best_of", "chat_template_kwargs", "enable_thinking", "grammar", "guided_choice", "guided_grammar"),
+        *("guided_json", "guided_regex", "include_reasoning", "length_penalty", "min_p", "min_tokens", "mirostat"),
+        *("models", "plugins", "provider", "random_seed", "reasoning", "repeat_penalty", "repetition_penalty", "route"),
+        *("safe_prompt", "stop_token_ids", "structured_outputs", "thinking", "top_a", "top_k", "transforms"),
+        *("typical_p", "use_beam_search"),
+    }
+)
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
+"""Of Claude's models; there is no smaller one."""
+_SAMPLING = ("temperature", "top_p", "seed")
+_LEAVE = "leave it out"
+
+
+def unheld(protocols: Iterable[str], asked: Mapping[str, Any], *, assistant: bool = False) -> tuple[str, str] | None:
+    """The first field to which one of these protocols cannot be held, and what to do instead."""
+    spoken = set(protocols)
+    for name, value in asked.items():
+        if name in HINTS or value in USUAL.get(name, ()):
+            continue
+        if name in LOST:
+            return name, LOST[name]
+        if assistant and name in OTHERS:
+            return name, _LEAVE
+        if advice := next(filter(None, (_advice(protocol, name, value) for protocol in spoken)), None):
+            return name, advice
+    return None
+
+
+def knobs_of(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What of it the assistant's model is told."""
+    return {name: value for name, value in asked.items() if name in KNOBS}
+
+
+def _advice(protocol: str, name: str, value: Any) -> str | None:
+    """None where it can be held, or nobody here knows what it is."""
+    if protocol == "openai" or name not in KNOBS | OTHERS:
+        return None
+    if protocol == "anthropic":
+        if name == "reasoning_effort":
+            return None if value in EFFORTS else f"send one of {', '.join(EFFORTS)}, or {_LEAVE}"
+    elif name in _SAMPLING:
+        return None  # nothing is drawn: the answer to a question is the same at any temperature
+    usual = USUAL.get(name)
+    return f"{_LEAVE}, or send {usual[0]}" if usual else _LEAVE
