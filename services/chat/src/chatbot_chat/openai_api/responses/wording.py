@@ -15,6 +15,7 @@ from chatbot_common.ids import uuid7
 
 from chatbot_chat.conversation_client import Options, Turn
 from chatbot_chat.openai_api.completion import annotations_of
+from chatbot_chat.openai_api.responses.schema import renamed
 from chatbot_chat.providers.held import parted
 from chatbot_chat.runs.events import Event, cut, failure
 
@@ -282,7 +283,8 @@ def _error(error: dict[str, str] | None) -> Json | None:
     if error is None:
         return None
     kind = error["type"].removeprefix(TYPE_PREFIX)
-    return {"code": "rate_limit_exceeded" if kind in BUSY else "server_error", "message": f"{error['title']} ({kind})"}
+    message = f"{renamed(error['title'])} ({kind})"
+    return {"code": "rate_limit_exceeded" if kind in BUSY else "server_error", "message": message}
 
 
 def _usage(usage: Json) -> Json:
