@@ -1,11 +1,12 @@
-"""Pods of StatefulSets and Jobs that may not be made: real quotas, real controllers, and the reason that names both.
+"""Pods of StatefulSets and Jobs that may not be made, by real quotas and controllers, and pods that cannot begin.
 
-Those of Deployments are in test_bad_input.py and test_status.py.
+Those of Deployments that may not be made are in test_bad_input.py and test_status.py.
 """
 
 import datetime
 
 import pytest
+from chatbot_operator.pod_findings import waits_to_begin
 
 from tests.operator.running import BOT, Run, World
 from tests.operator.specs import EXTERNAL
@@ -79,16 +80,22 @@ class TestStores:
 
 def made_later(owner: Object) -> Object:
     """The Event of a pod that was made after all."""
-    when = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
-    metadata = {key: owner["metadata"][key] for key in ("name", "namespace", "uid")}
+    name = owner["metadata"]["name"]
+    return event(owner, "SuccessfulCreate", f"create Pod {name}-0 in StatefulSet {name} successful", hours=1)
+
+
+def event(about: Object, reason: str, message: str, hours: int) -> Object:
+    """As a controller or the kubelet tells it, so many hours from now."""
+    when = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=hours)
+    metadata = {key: about["metadata"][key] for key in ("name", "namespace", "uid")}
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{metadata['name']}.made"},
-        "involvedObject": {"apiVersion": "apps/v1", "kind": "StatefulSet"} | metadata,
-        "type": "Normal",
-        "reason": "SuccessfulCreate",
-        "message": f"create Pod {metadata['name']}-0 in StatefulSet {metadata['name']} successful",
+        "metadata": {"name": f"{metadata['name']}.{reason.lower()}.{hours}"},
+        "involvedObject": {"apiVersion": about["apiVersion"], "kind": about["kind"]} | metadata,
+        "type": "Normal" if reason in ("SuccessfulCreate", "Pulling") else "Warning",
+        "reason": reason,
+        "message": message,
         "lastTimestamp": when.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
 
@@ -108,3 +115,56 @@ class TestMigrations:
         world.api.delete("ResourceQuota", world.namespace, "tight")
         with playing_kubelet(world.api, world.namespace):
             await run.until("MigrationsComplete", "True")
+
+
+SANDBOX = 'Failed to create pod sandbox: failed to start sandbox "{}": init was OOM-killed (memory limit too low?)'
+ATTEMPTS = [f"{number:x}" * 64 for number in (10, 11)]
+
+
+class TestThatCannotBegin:
+    """A pod that has its node, and of which the kubelet makes no container: its status says so, and not why."""
+
+    async def test_are_told_by_the_last_event_until_they_go_on(self, world: World) -> None:
+        world.create_bot()
+        run, name = Run(world), f"{BOT}-postgres-0"
+        await run.until("PostgresReady", "False", "Starting")
+        wait_for("its pod", lambda: world.get("Pod", name))
+        placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        world.api.patch_status("Pod", world.namespace, name, {"conditions": [placed]})
+        pod = world.existing("Pod", name)
+        world.api.create(event(pod, "FailedCreatePodSandBox", SANDBOX.format(ATTEMPTS[0]), 1), world.namespace)
+        await run.until("PostgresReady", "False", "ContainerConfigError")
+        said = f"Pod {name} cannot start: FailedCreatePodSandBox: {SANDBOX.format('…')}"
+        assert message(run, "PostgresReady") == said
+
+        before = world.writes()
+        world.api.create(event(pod, "FailedCreatePodSandBox", SANDBOX.format(ATTEMPTS[1]), 2), world.namespace)
+        again = await Run(world).reconcile(world.key)
+        assert again is not None
+        assert again < 15
+        assert world.writes() == before, "the next attempt is no news"
+
+        world.api.create(event(pod, "Pulling", 'Pulling image "postgres"', 3), world.namespace)
+        await run.until("PostgresReady", "False", "Starting")
+
+
+PLACED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-21T06:00:00Z"}
+MAKING = {"state": {"waiting": {"reason": "ContainerCreating"}}}
+PENDING = {"phase": "Pending", "conditions": [PLACED], "containerStatuses": [MAKING]}
+
+
+class TestWaits:
+    @pytest.mark.parametrize(
+        ("status", "at", "waits"),
+        [
+            (PENDING, "2026-11-21T06:00:20Z", True),
+            (PENDING, "2026-11-21T06:00:04Z", False),
+            (PENDING | {"conditions": [PLACED | {"status": "False"}]}, "", False),
+            (PENDING | {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull"}}}]}, "", False),
+            (PENDING | {"initContainerStatuses": [{"state": {"running": {}}}]}, "", False),
+            (PENDING | {"phase": "Running", "containerStatuses": []}, "", False),
+        ],
+        ids=["long", "just placed", "not placed", "says why", "has begun", "runs"],
+    )
+    def test_to_begin(self, status: Object, at: str, *, waits: bool) -> None:
+        assert waits_to_begin({"metadata": {"name": "a"}, "status": status}, at) is waits

@@ -64,7 +64,7 @@ tests/chart/test_rights.py compares this with what the API server saw it do.
 - apiGroups: [apps]
   resources: [replicasets]
   verbs: [list]
-# Telling what was done; and why a StatefulSet or Job that lacks a pod may not make one.
+# Telling what was done; and why a StatefulSet or Job that lacks a pod may not make one, or a pod does not begin.
 - apiGroups: [""]
   resources: [events]
   verbs: [list, create]

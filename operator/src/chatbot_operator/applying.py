@@ -109,11 +109,11 @@ class Applier:
             return True
         return await self._take_back(child, wanted, live, moved)
 
-    async def mend(self, live: Manifest, patch: Manifest) -> bool:
+    async def patch(self, child: Manifest, body: Manifest) -> Manifest:
         """What an apply cannot do. Raises `ApiFault`s like `settle`."""
-        await self._patch(live, patch)
-        log.info("mended", child=identify(live))
-        return True
+        answer = await self._cluster.patch(*identify(child), body)
+        self._answers.append(answer)
+        return answer
 
     def answers(self) -> list[Manifest]:
         """What was written since this was asked last, as the API server has it now."""
@@ -219,7 +219,7 @@ class Applier:
     async def _mend(self, wanted: Manifest, live: Manifest) -> None:
         """What cannot be changed as a whole."""
         if not sealed(wanted, live):
-            self._note(wanted, await self._patch(wanted, mended(wanted, live)))
+            self._note(wanted, await self.patch(wanted, mended(wanted, live)))
         elif left := await self._cluster.delete(live):  # somebody's finalizer holds it: its end is an event
             self._answers.append(left)
         else:
@@ -232,7 +232,7 @@ class Applier:
         self._fights.refuse(Taken(child, managers(live, found)[0], sorted(map(show, moved))))
         metadata = {"resourceVersion": live["metadata"]["resourceVersion"]}
         body = {"metadata": metadata | {"managedFields": handed_over(wanted, live, found)}}
-        return await self._patch(wanted, body)
+        return await self.patch(wanted, body)
 
     async def _apply(self, wanted: Manifest, *, new: bool = False) -> bool:
         """
@@ -268,11 +268,6 @@ class Applier:
         metadata = {key: wanted["metadata"][key] for key in ("name", "namespace")}
         head = {key: wanted[key] for key in ("apiVersion", "kind")}
         await self._send(head | {"metadata": metadata, "spec": {"replicas": replicas}}, names.SCALE_MANAGER)
-
-    async def _patch(self, wanted: Manifest, body: Manifest) -> Manifest:
-        answer = await self._cluster.patch(*identify(wanted), body)
-        self._answers.append(answer)
-        return answer
 
     async def _send(self, manifest: Manifest, manager: str = names.FIELD_MANAGER) -> Manifest:
         answer = await self._cluster.apply(manifest, manager)

@@ -19,7 +19,7 @@ def held(wanted: Manifest, observed: Observed) -> tuple[Manifest, Manifest] | No
     if wanted["kind"] != "StatefulSet" or not _stays(wanted):
         return None
     live = observed.child("StatefulSet", wanted["metadata"]["name"])
-    if live is None or not _stays(live) or not current(live) or not _sleeps(live):
+    if live is None or not _stays(live) or not _rests(live):
         return None
     disk = _disk(live, observed)
     if disk is None or not _owns(live, disk):
@@ -30,8 +30,8 @@ def held(wanted: Manifest, observed: Observed) -> tuple[Manifest, Manifest] | No
 
 
 def stay(observed: Observed) -> bool:
-    """Whether the disk of a store that sleeps outlives the resource, whatever is said of it until the store runs."""
-    stores = (item for item in observed.children if item["kind"] == "StatefulSet" and _sleeps(item))
+    """Whether a disk outlives its store, whatever the resource says: its controller has not made it go yet."""
+    stores = (item for item in observed.children if item["kind"] == "StatefulSet")
     return any(disk is not None and not _owns(store, disk) for store in stores for disk in [_disk(store, observed)])
 
 
@@ -48,5 +48,5 @@ def _stays(item: Manifest) -> bool:
     return bool(item["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Retain")
 
 
-def _sleeps(live: Manifest) -> bool:
-    return desired(live) == count(live, "replicas") == 0
+def _rests(live: Manifest) -> bool:
+    return current(live) and desired(live) == count(live, "replicas") == 0

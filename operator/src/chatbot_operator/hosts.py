@@ -10,7 +10,7 @@ from chatbot_operator.cluster import Cluster
 from chatbot_operator.components.exposure import PART
 from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import OURS
-from chatbot_operator.observing import together
+from chatbot_operator.together import together
 from chatbot_operator.world import Manifest
 
 ROUTES = ("Ingress", "HTTPRoute")

@@ -12,7 +12,7 @@ from chatbot_operator import names
 from chatbot_operator.components import metadata
 
 DISK = "PersistentVolumeClaim"
-"""Made by a StatefulSet, deleted by nobody but its retention policy or a person: of it we write the size alone."""
+"""Made by a StatefulSet, deleted by nobody but its retention policy or a person. We write its size; see disks.py."""
 WRITTEN: Mapping[str, str] = {kind: version for kind, version in metadata.API_VERSIONS.items() if kind != DISK}
 OPTIONAL: Mapping[str, str] = metadata.OPTIONAL
 """Kinds we write where the cluster has them, see apis.py."""

@@ -1,22 +1,20 @@
 """Reads the world of one resource for plan.py: its children, their pods, and digests of what the user owns."""
 
-import asyncio
-from collections.abc import Collection, Coroutine, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import structlog
 
-from chatbot_operator import faqs, names
+from chatbot_operator import causes, faqs, names
 from chatbot_operator.asking import ask, serving, unready
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.faults import Refused
 from chatbot_operator.kinds import AUTOSCALERS, CHILDREN, OPTIONAL, bots_selector, optional
 from chatbot_operator.known import Others, Versions
 from chatbot_operator.queue import Key
-from chatbot_operator.readiness import lacks_pods
 from chatbot_operator.referenced import reference_digest, written
+from chatbot_operator.together import together
 from chatbot_operator.versions import version
 from chatbot_operator.world import Manifest, Name, Observed, Reference
 
@@ -26,11 +24,6 @@ RUNNING = ("Pod", "ReplicaSet")
 SERVING = ("Deployment", "Service")
 KEPT_OUT = ("Secret",)
 """What they say stays in memory no longer than a reconcile takes."""
-
-TRIED = ("FailedCreate", "SuccessfulCreate")
-"""Reasons of a controller's Events about a pod it wanted to make."""
-FORBIDDEN = " is forbidden: "
-"""Before it, a message names a pod that never was; what follows is the same from one attempt to the next."""
 
 log = structlog.get_logger("observe")
 
@@ -79,7 +72,7 @@ async def observe(
     references = {one: reference_digest(referenced[one.kind, one.name], one.key, uid) for one in wanted}
     secrets = {name: written(live) for (kind, name), live in referenced.items() if live and kind == "Secret"}
     refused, answers = await together(
-        _refused(cluster, [item for item in children if lacks_pods(item)]),
+        causes.told(cluster, children, pods),
         ask([*unready(pods), *serving(pods, asked)]),
     )
     bad = await faqs.mistake(referenced[faq.kind, faq.name], str(faq.key)) if faq in references and faq else ""
@@ -126,16 +119,6 @@ def others(observed: Observed) -> Others:
     return found
 
 
-async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Results in order. When one fails, the others are cancelled and its error is raised, as itself."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-    return [task.result() for task in tasks]
-
-
 async def _listed(cluster: Cluster, kind: str, namespace: str, name: str) -> list[Manifest] | None:
     """None: an optional kind that may not be read here, though elsewhere it may, see apis.py."""
     try:
@@ -144,35 +127,6 @@ async def _listed(cluster: Cluster, kind: str, namespace: str, name: str) -> lis
         if kind not in OPTIONAL:
             raise
         return None
-
-
-async def _refused(cluster: Cluster, lacking: list[Manifest]) -> dict[Name, str]:
-    """Why pods were refused. Of StatefulSets and Jobs only Events tell it, asked for only while a pod is lacking."""
-    events = await together(
-        *(
-            cluster.list("Event", item["metadata"]["namespace"], fields=f"involvedObject.uid={item['metadata']['uid']}")
-            for item in lacking
-        )
-    )
-    found = ((item, _refusal(told)) for item, told in zip(lacking, events, strict=True))
-    return {(item["kind"], item["metadata"]["name"]): said for item, said in found if said}
-
-
-def _refusal(events: Iterable[Manifest]) -> str:
-    """What the last attempt came to; empty when it was not refused. Older ones may have been mended."""
-    tried = [(_last(event), event["reason"] == TRIED[0], event) for event in events if event["reason"] in TRIED]
-    if not tried:
-        return ""
-    # Within one second a disk may have been made before its pod was refused.
-    _, failed, event = max(tried, key=lambda one: one[:2])
-    said = str(event.get("message", ""))
-    return (said.partition(FORBIDDEN)[2] or said) if failed else ""
-
-
-def _last(event: Manifest) -> str:
-    """When it was last seen; RFC 3339."""
-    series = event.get("series") or {}
-    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 async def _referenced(

@@ -3,7 +3,7 @@
 import math
 
 from chatbot_operator.load_findings import lacks_figures
-from chatbot_operator.pod_findings import waits_for_disk
+from chatbot_operator.pod_findings import waits_for_disk, waits_to_begin
 from chatbot_operator.progress import Progress
 from chatbot_operator.queue import jitter
 from chatbot_operator.reachability import runs_unready
@@ -16,7 +16,7 @@ SOON_SECONDS = 0.5
 MISSING_SECONDS = 10.0
 """What does not exist has no label to be watched by, so it is looked for."""
 LACKING_SECONDS = 10.0
-"""That a pod was refused is only told by an Event, and Events are not watched."""
+"""That a pod was refused, or cannot begin, is only told by an Event, and Events are not watched."""
 UNREADY_SECONDS = 10.0
 """Why a pod is not ready only the pod itself tells, and only when it is asked."""
 PASSING_SECONDS = 20.0
@@ -43,7 +43,8 @@ def _untold(done: Progress, observed: Observed, resync: float) -> float:
         return REFUSED_SECONDS * jitter()
     if any(found is None and not wanted.optional for wanted, found in observed.references.items()):
         return MISSING_SECONDS * jitter()
-    if any(map(lacks_pods, observed.children)):  # nothing of ours changes when one is refused
+    # Nothing of ours changes when one is refused, or cannot begin.
+    if any(map(lacks_pods, observed.children)) or any(waits_to_begin(pod, "") for pod in observed.pods):
         return LACKING_SECONDS * jitter()
     if any(map(runs_unready, observed.pods)):
         return UNREADY_SECONDS * jitter()

@@ -15,6 +15,8 @@ DISK_SECONDS = 60.0
 """So long a disk may take to be made, and to be known to the scheduler."""
 CRASHES, CRASH_SECONDS = 2, 300.0
 """A container that was begun anew so often, and ran for less time each time, is not said to be starting."""
+BEGINNING_SECONDS = 5.0
+"""So long nobody asks why a pod that has its node has not begun."""
 KILLED = (137, 143)
 """Exit codes of what was ended by somebody else: what it said last tells nothing of that."""
 WORDS = 300
@@ -45,6 +47,17 @@ def waits_for_disk(pod: Manifest, at: str) -> bool:
     if unplaced is None or DISK not in str(unplaced.get("message", "")).lower():
         return False
     return young(unplaced, DISK_SECONDS, at)
+
+
+def waits_to_begin(pod: Manifest, at: str) -> bool:
+    """Whether a pod has had its node for a while and no container of it was made, of which its status says no more."""
+    placed = next((one for one in _status(pod).get("conditions") or [] if one["type"] == "PodScheduled"), None)
+    if placed is None or placed["status"] != "True" or pod["metadata"].get("deletionTimestamp"):
+        return False
+    made = [*(_status(pod).get("initContainerStatuses") or []), *(_status(pod).get("containerStatuses") or [])]
+    waiting = ((container.get("state") or {}).get("waiting") or {} for container in made)
+    begins = all(one.get("reason") in ("ContainerCreating", "PodInitializing") for one in waiting)
+    return begins and _status(pod).get("phase") == "Pending" and not young(placed, BEGINNING_SECONDS, at)
 
 
 def attempt_finding(job: str, pods: Iterable[Manifest], database: str) -> Blocked | None:

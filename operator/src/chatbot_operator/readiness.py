@@ -121,7 +121,7 @@ def stateful_set_finding(wanted: Manifest, observed: Observed) -> Blocked | None
         return resting
     if settled(wanted, observed):
         return None
-    finding = pods_finding(_pods_of(observed, component_of(wanted)), observed.at) or _lacking(live, observed)
+    finding = _finding(_pods_of(observed, component_of(wanted)), observed) or _lacking(live, observed)
     return finding or Blocked(Reason.STARTING, f"StatefulSet {name} is not ready yet.")
 
 
@@ -162,7 +162,7 @@ def job_finding(wanted: Manifest, observed: Observed, database: str = "its datab
         case "running":
             attempts = tried(observed, name)
             begun = [pod for pod in attempts if _may_run(pod) and not failed_attempt(pod)]
-            finding = pods_finding(begun, observed.at) or _lacking(live, observed)
+            finding = _finding(begun, observed) or _lacking(live, observed)
             finding = finding or attempt_finding(name, attempts, database) or _suspended(live)
             return finding or Blocked(Reason.MIGRATING, f"Job {name} is running.")
 
@@ -184,7 +184,7 @@ def tried(observed: Observed, job: str) -> list[Manifest]:
 def deployment_finding(part: str, live: Manifest, observed: Observed) -> Blocked | None:
     """What keeps a Deployment from settling; None when nothing does but time."""
     pods = _newest(live, _pods_of(observed, part), observed)
-    return pods_finding(pods, observed.at) or _refused(live) or _overdue(live)
+    return _finding(pods, observed) or _refused(live) or _overdue(live)
 
 
 def is_ready(pod: Manifest) -> bool:
@@ -199,6 +199,17 @@ def pods_of(live: Manifest, observed: Observed) -> list[Manifest]:
 def newest(live: Manifest, observed: Observed) -> list[Manifest]:
     """Those of a Deployment's present form."""
     return _newest(live, pods_of(live, observed), observed)
+
+
+def _finding(pods: list[Manifest], observed: Observed) -> Blocked | None:
+    """What is wrong with them by their status, or else by Events."""
+    return pods_finding(pods, observed.at) or next(filter(None, (_hindered(pod, observed) for pod in pods)), None)
+
+
+def _hindered(pod: Manifest, observed: Observed) -> Blocked | None:
+    name = pod["metadata"]["name"]
+    said = observed.refused.get(("Pod", name))
+    return Blocked(Reason.CONTAINER_CONFIG_ERROR, f"Pod {name} cannot start: {said}") if said else None
 
 
 def _refused(live: Manifest) -> Blocked | None:
@@ -222,7 +233,7 @@ def overdue(live: Manifest, observed: Observed) -> Blocked | None:
     finding = _overdue(live)
     if finding is None:
         return None
-    return pods_finding(newest(live, observed), observed.at) or _refused(live) or finding
+    return _finding(newest(live, observed), observed) or _refused(live) or finding
 
 
 def _overdue(live: Manifest) -> Blocked | None:

@@ -212,7 +212,8 @@ REASONS: Mapping[Reason, Meaning] = {
         "node's way to the registry.",
     ),
     Reason.CONTAINER_CONFIG_ERROR: Meaning(
-        "A container cannot be made, because something it mounts or names is not there.", "`kubectl describe pod`"
+        "A container cannot be made: something it mounts or names is not there, or its node cannot make it.",
+        "`kubectl describe pod`. Of a memory limit that is too low to begin with: raise `resources.limits.memory`",
     ),
     Reason.CRASH_LOOP: Meaning(
         "A container ends again and again; exit code and last words are in the message.",

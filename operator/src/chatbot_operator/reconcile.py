@@ -282,6 +282,9 @@ class Reconciler:
 
 
 def _accounts(bot: ChatbotDeployment, found: Observed, previous: Status | None) -> bool:
-    """Whether accounts were there before: of this resource, or on a disk that an earlier one has left."""
-    left = found.child(DISK, disk_of(names.child(bot.name, "postgres")))
-    return left is not None or bool(previous and previous.migrations)
+    """Whether accounts were there before: of this resource, or in a database that an earlier one has left."""
+    if previous is not None:
+        return bool(previous.migrations)
+    name, mode = names.child(bot.name, "postgres"), bot.spec.stores.postgres.mode
+    left = found.child(DISK, disk_of(name)) if mode == "Dev" else found.child("Cluster", name)
+    return left is not None and not left["metadata"].keys() & {"deletionTimestamp", "ownerReferences"}

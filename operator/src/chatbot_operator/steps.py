@@ -61,7 +61,7 @@ async def _settle(done: Progress, applier: Applier, wanted: Manifest, observed: 
     try:
         wrote = await applier.settle(wanted, observed.child(kind, name))
         if not wrote and (disk := held(wanted, observed)):
-            wrote = await applier.mend(*disk)
+            wrote = bool(await applier.patch(*disk))
     except NameTaken as taken:
         return Blocked(Reason.NAME_CONFLICT, str(taken))
     except Fought as fought:

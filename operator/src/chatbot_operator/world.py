@@ -61,7 +61,8 @@ class Observed:
     """Host names that an older resource has, and its namespace and name."""
 
     refused: Mapping[Name, str] = field(default_factory=dict)
-    """StatefulSets and Jobs that lack a pod because the last one was refused, and what the API server said of it."""
+    """StatefulSets and Jobs that lack a pod because the last one was refused, and pods that cannot begin: what was said
+    of it."""
     data: PostgresStatus | None = None
     """Where the data of Postgres is, as the status last said; None: wherever the resource says."""
 
