@@ -13,7 +13,7 @@ from openai import AsyncOpenAI
 from tests.chat.running import Chat, running
 from tests.support.claude_server import ClaudeServer
 from tests.support.identity import BOT, Keys
-from tests.support.model_server import ModelServer
+from tests.support.model_server import ALTERNATING, ModelServer
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
 ALL: dict[str, Any] = {
@@ -46,7 +46,9 @@ def more(told: dict[str, Any], running_claude: tuple[Any, str], tmp_path: Any) -
         for name, provider, model in (
             ("claude", "claude", "echo"),
             ("effortless", "claude", "effortless"),
-            ("plain", "scripted", "plain"),
+            ("constraining claude", "claude", "constraining"),
+            ("overgrown", "claude", "overgrown"),
+            *((name, "scripted", name) for name in ("plain", "constraining", *ALTERNATING)),
         )
     ]
     rules = tmp_path / "rules.yaml"
@@ -83,6 +85,15 @@ class TestCompletions:
         own = {"top_k": 5, "chat_template_kwargs": {"enable_thinking": False}}
         await sdk.chat.completions.create(model="echo", messages=HELLO, **ALL, extra_body=own)
         assert asked_of(model_server).items() >= (ALL | own).items()
+
+    async def test_that_are_worded_here_are_asked_for_nothing_else(
+        self, sdk: AsyncOpenAI, model_server: ModelServer
+    ) -> None:
+        await sdk.chat.completions.create(model="echo", messages=HELLO)
+        assert set(asked_of(model_server)) == {"model", "messages", "stream", "stream_options", "max_tokens"}
+        for store in (True, False):
+            await sdk.responses.create(model="echo", input="Hello there", store=store)
+            assert "temperature" not in asked_of(model_server)
 
     async def test_of_claude_hold_an_effort(self, sdk: AsyncOpenAI, claude_server: ClaudeServer) -> None:
         usual: dict[str, Any] = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "user": "ada", "n": 1}
@@ -134,6 +145,48 @@ class TestCompletions:
             await sdk.chat.completions.create(model="effortless", messages=HELLO, reasoning_effort="low")
         assert caught.value.param == "reasoning_effort"
 
+    @pytest.mark.parametrize(("model", "times"), [("alternating", 1), ("expecting", 2)])
+    async def test_what_is_said_of_something_else_teaches_nothing(
+        self, sdk: AsyncOpenAI, model_server: ModelServer, model: str, times: int
+    ) -> None:
+        with pytest.raises(openai.InternalServerError, match="does not take the request"):
+            await sdk.chat.completions.create(model=model, messages=HELLO * 2, user="ada")
+        assert len(model_server.requests) == times
+        await sdk.chat.completions.create(model=model, messages=HELLO, user="ada")
+        assert asked_of(model_server)["user"] == "ada"
+
+
+TOOL: Any = {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}}}
+CALLING = '[[["add", {"a": 1}]]]'
+
+
+class TestStrictTools:
+    @pytest.mark.parametrize("model", ["constraining", "constraining claude", "overgrown"])
+    async def test_that_a_model_refuses_are_told_by_name(self, sdk: AsyncOpenAI, model: str) -> None:
+        """And no other client loses its own."""
+        for store in (True, False):
+            for strict in (True, False):
+                tool = TOOL | {"type": "function", "strict": strict}
+                asked = sdk.responses.create(model=model, input=CALLING, tools=[tool], store=store)
+                if strict:
+                    with pytest.raises(openai.BadRequestError, match="strict: false, or a simpler schema") as caught:
+                        await asked
+                    assert caught.value.param == "tools"
+                else:
+                    assert [item.type for item in (await asked).output] == ["function_call"]
+        for strict in (True, False):
+            completion = sdk.chat.completions.create(
+                model=model,
+                messages=[{"role": "user", "content": CALLING}],
+                tools=[{"type": "function", "function": TOOL | {"strict": strict}}],
+            )
+            if strict:
+                with pytest.raises(openai.BadRequestError) as caught:
+                    await completion
+                assert caught.value.param == "tools"
+            else:
+                assert (await completion).choices[0].message.tool_calls
+
 
 class TestAssistant:
     async def test_passes_on_how_it_is_to_answer(self, assistant: AsyncOpenAI, model_server: ModelServer) -> None:
@@ -148,7 +201,34 @@ class TestAssistant:
             )
             assert asked_of(model_server).items() >= {"reasoning_effort": "high", "temperature": 0.1}.items()
             assert response.reasoning is not None
-            assert (response.reasoning.effort, response.temperature) == ("high", 0.1)
+            assert (response.reasoning.effort, response.temperature) == ("high", None)
+
+    @pytest.mark.parametrize("model", ["picky", "plain", "claude"])
+    async def test_answers_without_a_temperature_where_its_model_takes_none(
+        self, keys: Keys, more: dict[str, Any], model_server: ModelServer, claude_server: ClaudeServer, model: str
+    ) -> None:
+        """Clients send theirs with each request."""
+        server = claude_server if model == "claude" else model_server
+        told = more | {"default_model": model}
+        async with running(keys, Settings.model_validate(told)) as chat, client_of(chat) as client:
+            for store in (True, False):
+                response = await client.responses.create(
+                    model=BOT, input="Hello there", temperature=0.1, top_p=0.9, store=store
+                )
+                assert (response.status, response.temperature, response.top_p) == ("completed", None, None)
+                assert "temperature" not in asked_of(server)
+            count = len(server.requests)
+            await client.chat.completions.create(model=BOT, messages=HELLO, temperature=0)
+        assert len(server.requests) == count + 1
+        assert "temperature" not in asked_of(server)
+        assert model == "claude" or server.requests[0][1]["temperature"] == 0.1
+
+    async def test_is_asked_at_a_temperature_of_its_own(
+        self, assistant: AsyncOpenAI, model_server: ModelServer
+    ) -> None:
+        for asked, sent in ({}, 0.7), ({"temperature": 0}, 0):
+            await assistant.chat.completions.create(model=BOT, messages=HELLO, **asked)
+            assert asked_of(model_server)["temperature"] == sent
 
     @pytest.mark.parametrize("body", [{"service_tier": "priority"}, {"top_k": 5}, {"web_search_options": {}}])
     async def test_refuses_what_is_its_teams(self, assistant: AsyncOpenAI, body: dict[str, Any]) -> None:
@@ -163,9 +243,10 @@ class TestAssistant:
         async with running(keys, Settings.model_validate(told)) as chat, client_of(chat) as client:
             await client.chat.completions.create(model=BOT, messages=HELLO, reasoning_effort="low")
             assert asked_of(claude_server)["output_config"] == {"effort": "low"}
+            await client.chat.completions.create(model=BOT, messages=HELLO, temperature=0.1)
             claude_server.requests.clear()
             with pytest.raises(openai.InternalServerError, match="Provider dead"):
-                await client.chat.completions.create(model=BOT, messages=HELLO, temperature=0.1)
+                await client.chat.completions.create(model=BOT, messages=HELLO, seed=7)
         assert not claude_server.requests
 
 
@@ -262,10 +343,15 @@ class TestResponses:
             assert response.status == "completed"
         assert [body.get("user") for _, body in model_server.requests] == ["ada", "ada", None, None]
 
-    async def test_a_stored_one_says_what_its_model_refused(self, sdk: AsyncOpenAI) -> None:
-        with pytest.raises(openai.BadRequestError) as caught:
-            await sdk.responses.create(model="plain", input="Hello there", reasoning={"effort": "low"})
-        assert caught.value.code == "unsupported_parameter"
+    @HOW
+    async def test_say_what_their_model_refused(self, sdk: AsyncOpenAI, how: dict[str, Any]) -> None:
+        asked: dict[str, Any] = {"model": "plain", "input": "Hello there", "reasoning": {"effort": "low"}} | how
+        if "background" not in how:
+            with pytest.raises(openai.BadRequestError, match=r"reasoning\.effort") as caught:
+                await sdk.responses.create(**asked)
+            assert (caught.value.param, caught.value.code) == ("reasoning.effort", "unsupported_parameter")
+        [*_, last] = [event async for event in await sdk.responses.create(**asked, stream=True)]
+        assert "'reasoning.effort'" in last.response.error.message
 
 
 class TestHeld:

@@ -155,6 +155,8 @@ class TestOpenAI:
             ({"message": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser'}, "tools"),
             ({"code": 500, "message": "tools param requires --jinja flag", "type": "server_error"}, "tools"),
             ({"message": "Invalid schema for function 'x': 'oneOf' is not permitted."}, None),
+            ({"message": "tools.0.custom: property 'minimum' is not supported"}, None),
+            ({"message": "Invalid 'tools[0].function.name': spaces are not supported."}, None),
             ({"param": "messages", "code": "unsupported_value"}, None),
             ({"param": "max_completion_tokens", "code": "unsupported_parameter"}, None),
             # About this question only:

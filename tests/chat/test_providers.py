@@ -13,6 +13,7 @@ from chatbot_chat.providers import (
     ProviderError,
     ProviderRefused,
     ProviderTimeout,
+    ProviderUnheld,
     ProviderUnreachable,
     ReasoningDelta,
     ToolCall,
@@ -38,6 +39,20 @@ from tests.support.patience import within
 
 HASTY = {"connect": "100ms", "firstToken": "10ms", "idle": "20s"}
 ADD = ToolSpec("add", "Adds two numbers.", {"type": "object", "properties": {"a": {"type": "integer"}}})
+
+
+class TestUnheld:
+    async def test_an_outage_is_told_before_what_another_deployment_refuses(self, make: Make) -> None:
+        async with make("both=refuse+plain") as world:
+            for _ in range(12):  # they are asked in any order
+                with pytest.raises(ProviderRefused, match="refused its API key"):
+                    await world.ask("both", asked={"reasoning_effort": "low"})
+
+    async def test_no_fallback_hides_what_the_model_itself_refuses(self, make: Make, servers: Servers) -> None:
+        async with make("plain", "broken", "echo", fallbacks=["broken", "echo"]) as world:
+            with pytest.raises(ProviderUnheld, match="'reasoning_effort'"):
+                await world.ask("plain", asked={"reasoning_effort": "low"})
+        assert [body["model"] for _, body in servers["open"].requests] == ["plain"]
 
 
 class TestAnswers:

@@ -197,6 +197,10 @@ def _refusal(body: dict[str, Any]) -> str | None:
             return "tool_choice: Input should be a valid dictionary"
         case "effortless" if "effort" in (body.get("output_config") or {}):
             return "This model does not support the effort parameter."
+        case "constraining" if any(tool.get("strict") for tool in body.get("tools", ())):
+            return "tools.0.custom: For 'integer' type, properties maximum, minimum are not supported"
+        case "overgrown" if any(tool.get("strict") for tool in body.get("tools", ())):
+            return "The compiled grammar is too large, which would cause performance issues."
     return None
 
 
@@ -210,6 +214,8 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "calling": _calling,
     "agent": _agent,
     "signing": _signing,
+    "constraining": _agent,
+    "overgrown": _agent,
     "formal": _formal,
     "always-thinking": _agent,
     "forced-late": _forced_late,

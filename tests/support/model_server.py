@@ -27,9 +27,17 @@ PICKY = ("temperature", "max_tokens")
 
 PLAIN = {
     "reasoning_effort": "property 'reasoning_effort' is unsupported",
+    "temperature": "property 'temperature' is unsupported",
     "user": "property 'user' is unsupported",
 }
 """What the model `plain` refuses in words alone, as Groq does."""
+ALTERNATING = {
+    "alternating": "roles must alternate user/assistant",
+    "expecting": "Unexpected role 'user' after role 'user'",
+}
+"""What models say, in words alone, of two messages of the user."""
+CONSTRAINED = "tools.0.custom: For 'integer' type, properties maximum, minimum are not supported"
+"""What the model `constraining` says of a strict tool, as Claude does through OpenRouter."""
 
 hung_up: list[str] = []
 """Questions to `endless` whose listener has gone."""
@@ -303,6 +311,7 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "calling": _calling,
     "agent": _agent,
     "signing": _agent,
+    "constraining": _agent,
     "formal": _formal,
     "halfway": _halfway,
     "half-call": _half_call,
@@ -362,6 +371,11 @@ class ModelServer:
             return JSONResponse({"error": error | {"param": refused, "code": "unsupported_parameter"}}, 400)
         if model == "plain" and (refused := next((name for name in PLAIN if name in body), None)):
             return JSONResponse({"error": {"message": PLAIN[refused], "type": "invalid_request_error"}}, 400)
+        users = sum(message["role"] == "user" for message in body["messages"])
+        if (words := ALTERNATING.get(model)) and users > 1:
+            return JSONResponse({"error": {"message": words, "type": "invalid_request_error"}}, 400)
+        if model == "constraining" and any(tool["function"].get("strict") for tool in body.get("tools", ())):
+            return JSONResponse({"error": {"message": CONSTRAINED, "code": 400}}, 400)
         if model == "filtering":
             error = {"message": "scripted", "code": "content_filter", "param": "prompt"}
             return JSONResponse({"error": error}, 400)

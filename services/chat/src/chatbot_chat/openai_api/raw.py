@@ -12,7 +12,7 @@ from chatbot_chat.conversation_client import Knowledge
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import PromptTooLong, answer_budget, tokens_of
 from chatbot_chat.providers import NO_ARGUMENTS, Message, ModelRequest, ToolCall, ToolSpec
-from chatbot_chat.providers.held import unheld
+from chatbot_chat.providers.held import parted, unheld
 from chatbot_chat.providers.thoughts import thoughts_of
 from chatbot_chat.settings import ModelSettings
 
@@ -45,13 +45,15 @@ def raw_request(settings: ModelSettings, request: CompletionRequest, knowledge: 
         raise PromptTooLong(
             f"The messages have about {needed} tokens; {settings.name} takes {settings.context_window}."
         )
+    asked, wishes = parted(request.asked)
     return ModelRequest(
         model=settings.name,
         messages=messages,
         question=questions[-1],
         knowledge=knowledge,
         max_tokens=answer_budget(settings, request.answer_tokens),
-        asked=request.asked,
+        asked=asked,
+        wishes=wishes,
         stop=request.stops,
         tools=tools,
         may_call=may_call,

@@ -28,7 +28,7 @@ from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
 from chatbot_chat.prompt import PromptTooLong, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import ModelEvent, ModelRequest, ProviderError, ProviderTimeout, RelayedAnswer, Usage
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
-from chatbot_chat.providers.held import knobs_of
+from chatbot_chat.providers.held import knobs_of, parted
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_json
 from chatbot_chat.tools.catalog import ToolCatalog
@@ -140,6 +140,7 @@ class CompletionService:
         knowledge = await self._knowledge(user, question)
         shelf = Shelf(knowledge)
         chosen = self._choices.of(user.id)
+        asked, wishes = parted(knobs_of(request.asked), assistant=True)
 
         def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
             wanted = build_request(
@@ -152,7 +153,7 @@ class CompletionService:
                 max_tokens=request.answer_tokens,
                 use=use,
             )
-            return replace(wanted, asked=knobs_of(request.asked), stop=request.stops, parallel=request.parallel)
+            return replace(wanted, asked=asked, wishes=wishes, stop=request.stops, parallel=request.parallel)
 
         model = chosen.model
         asker = Asker(shelf, search=lambda query: self._conversation.search(user, query))

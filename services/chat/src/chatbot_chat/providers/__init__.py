@@ -59,10 +59,10 @@ class ModelRequest:
     question: str
     knowledge: Knowledge = field(default_factory=Knowledge)
     max_tokens: int = 1000
-    temperature: float = 0.7
-    """Unless another is asked for. Who knows none, or refuses ours, answers without."""
     asked: Mapping[str, Any] = field(default_factory=dict)
     """What else its client has asked for, by OpenAI's names. Who cannot be held to it does not answer: see held.py."""
+    wishes: Mapping[str, Any] = field(default_factory=dict)
+    """By the same names. Who does not know them, or refuses them, answers without."""
     stop: tuple[str, ...] = ()
     """Texts before which the answer ends."""
     tools: tuple[ToolSpec, ...] = ()

@@ -31,30 +31,30 @@ _REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]
 
 
 def parameters(request: ModelRequest) -> dict[str, Any]:
-    """The request. It has no temperature: the API of 2026-10-21 no longer knows one; held.py refuses who asks."""
-    asked: dict[str, Any] = {
+    """The request. It has no temperature: the API of 2026-10-21 no longer knows one."""
+    told: dict[str, Any] = {
         "model": request.model,
         "max_tokens": request.max_tokens,
         "messages": messages(request.messages),
     }
     if system := "\n\n".join(item.content for item in request.messages if item.role == "system" and item.content):
-        asked["system"] = system
+        told["system"] = system
     if request.stop:
-        asked["stop_sequences"] = list(request.stop)
+        told["stop_sequences"] = list(request.stop)
     config = {"effort": effort} if (effort := request.asked.get(EFFORT)) else {}
     if request.format:
         config["format"] = {"type": "json_schema", "schema": request.format["json_schema"]["schema"]}
     if config:
-        asked["output_config"] = config
+        told["output_config"] = config
     if request.tools:
-        asked["tools"] = [
+        told["tools"] = [
             {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters)}
             | ({"strict": True} if tool.strict else {})
             for tool in request.tools
         ]
         if choice := _choice(request):
-            asked["tool_choice"] = choice
-    return asked
+            told["tool_choice"] = choice
+    return told
 
 
 def _choice(request: ModelRequest) -> dict[str, Any]:
@@ -71,12 +71,12 @@ def _choice(request: ModelRequest) -> dict[str, Any]:
             return {"type": "auto"} | one if one else {}
 
 
-def unforced(asked: dict[str, Any]) -> dict[str, Any]:
+def unforced(told: dict[str, Any]) -> dict[str, Any]:
     """The request with a wish in the place of a must."""
-    choice = asked.get("tool_choice", {})
+    choice = told.get("tool_choice", {})
     if choice.get("type") not in ("any", "tool"):
-        return asked
-    return asked | {"tool_choice": {key: value for key, value in choice.items() if key != "name"} | {"type": "auto"}}
+        return told
+    return told | {"tool_choice": {key: value for key, value in choice.items() if key != "name"} | {"type": "auto"}}
 
 
 def refuses_force(said: str) -> bool:

@@ -22,6 +22,7 @@ from chatbot_chat.providers import (
 )
 from chatbot_chat.providers.anthropic_events import EFFORT
 from chatbot_chat.providers.errors import ProviderUnsent, late, no_answer, refusal, retry_after_of, unreachable
+from chatbot_chat.providers.held import SIMPLER, too_strict
 from chatbot_chat.providers.patience import Patience, http_timeout, reader_of
 from chatbot_chat.settings import ProviderSettings
 
@@ -89,6 +90,13 @@ class Anthropic:
         await self._client.close()
 
 
+def _unheld(request: ModelRequest, said: str) -> tuple[str, str] | None:
+    """The field that a refusal is about, and what to do instead."""
+    if EFFORT in request.asked and "effort" in said:  # small models have none
+        return EFFORT, "leave it out, or send another value"
+    return ("tools", SIMPLER) if too_strict(request, said) else None
+
+
 @contextlib.contextmanager
 def _translated(name: str, request: ModelRequest) -> Iterator[None]:
     """The one place where the SDK's errors become ours."""
@@ -99,8 +107,8 @@ def _translated(name: str, request: ModelRequest) -> Iterator[None]:
     except anthropic.APIStatusError as error:
         if error.type == "overloaded_error":  # also in the middle of a stream, whose status was 200
             raise ProviderOverloaded(f"Provider {name} is overloaded; try again later.") from error
-        if error.status_code == 400 and EFFORT in request.asked and "effort" in str(error):  # small models have none
-            raise ProviderUnheld(f"Provider {name}", EFFORT, "leave it out, or send another value") from error
+        if error.status_code == 400 and (found := _unheld(request, str(error))):
+            raise ProviderUnheld(f"Provider {name}", *found) from error
         raise refusal(name, error.status_code, retry_after_of(error.response.headers)) from error
     except (anthropic.APIConnectionError, httpx2.TransportError) as error:
         raise unreachable(name) from error

@@ -4,6 +4,7 @@ Two questions are answered by the class: `transient`, whether asking the same de
 `outage`, whether the provider itself is ill, which its breaker counts.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -63,9 +64,21 @@ class ProviderUnheld(ProviderRefused):
     status, kind, title = 400, "unsupported-parameter", "The model does not take a parameter of the request"
 
     def __init__(self, who: str, field: str, advice: str) -> None:
+        self._said = who, field, advice
         detail = f"{who} cannot be held to {field!r} here: {advice}."
         super().__init__(detail)
         self.errors = [{"pointer": f"/{field}", "detail": detail}]
+
+    def named(self, names: Mapping[str, str]) -> "ProviderUnheld":
+        """The same with the field's name in another API."""
+        who, field, advice = self._said
+        return ProviderUnheld(who, names.get(field, field), advice)
+
+
+def unheld_field(words: str) -> str | None:
+    """The field that `ProviderUnheld` tells in these: of a run's failure the words are kept."""
+    found = re.search(r" cannot be held to '([^']+)' here: ", words)
+    return found and found[1]
 
 
 class ProviderOverloaded(ProviderError):

@@ -5,8 +5,11 @@ change the answer or the bill and cannot be held is refused by name: an answer t
 would look like one to its own.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from chatbot_chat.providers import ModelRequest
 
 HINTS = frozenset(
     {
@@ -15,6 +18,10 @@ HINTS = frozenset(
     }
 )
 """They change neither the answer nor, for certain, what it costs. Who does not know them is not told them."""
+TASTES = frozenset({"temperature", "top_p"})
+"""Many clients send them with each request. Who asks the assistant cannot know its model: there they are wishes."""
+TEMPERATURE = 0.7
+"""Of the assistant, unless another is asked for."""
 USUAL: Mapping[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "frequency_penalty": (0,),
@@ -63,6 +70,12 @@ OTHERS = frozenset(
 )
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 """Of Claude's models; there is no smaller one."""
+SIMPLER = "send strict: false, or a simpler schema"
+"""What to do where a tool is refused that is strict."""
+ONE_TOOL = re.compile(r"\btools(\.|\[)\d")
+"""What is said of one of the tools, and not of whether there may be any."""
+_STRICT = re.compile(r"\bstrict|schema|grammar", re.IGNORECASE)
+_FORMAT = re.compile(r"response_format|output_config|output_format")
 _SAMPLING = ("temperature", "top_p", "seed")
 _LEAVE = "leave it out"
 
@@ -70,8 +83,9 @@ _LEAVE = "leave it out"
 def unheld(protocols: Iterable[str], asked: Mapping[str, Any], *, assistant: bool = False) -> tuple[str, str] | None:
     """The first field to which one of these protocols cannot be held, and what to do instead."""
     spoken = set(protocols)
-    for name, value in asked.items():
-        if name in HINTS or value in USUAL.get(name, ()):
+    firm, _ = parted(asked, assistant=assistant)
+    for name, value in firm.items():
+        if value in USUAL.get(name, ()):
             continue
         if name in LOST:
             return name, LOST[name]
@@ -82,9 +96,24 @@ def unheld(protocols: Iterable[str], asked: Mapping[str, Any], *, assistant: boo
     return None
 
 
+def parted(asked: Mapping[str, Any], *, assistant: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """To what of it who answers is held, and what are wishes. See `ModelRequest`."""
+    wished = HINTS | TASTES if assistant else HINTS
+    firm = {name: value for name, value in asked.items() if name not in wished}
+    ours = {"temperature": TEMPERATURE} if assistant else {}
+    return firm, ours | {name: value for name, value in asked.items() if name in wished}
+
+
 def knobs_of(asked: Mapping[str, Any]) -> dict[str, Any]:
     """What of it the assistant's model is told."""
     return {name: value for name, value in asked.items() if name in KNOBS}
+
+
+def too_strict(request: ModelRequest, said: str) -> bool:
+    """Whether a refusal is about a tool to whose schema calls would have to fit: not each schema can be held to."""
+    if not any(tool.strict for tool in request.tools):
+        return False
+    return bool(ONE_TOOL.search(said) or (_STRICT.search(said) and not _FORMAT.search(said)))
 
 
 def _advice(protocol: str, name: str, value: Any) -> str | None:

@@ -21,7 +21,7 @@ from chatbot_chat.providers import (
     Usage,
 )
 from chatbot_chat.providers.counts import usage_of
-from chatbot_chat.providers.held import HINTS
+from chatbot_chat.providers.held import ONE_TOOL
 from chatbot_chat.providers.text import whole_characters
 
 Chunk = Mapping[str, Any]
@@ -36,6 +36,8 @@ _REASONING = ("reasoning_content", "reasoning")
 """Where compatible servers put what a model thinks; OpenAI itself does not show it."""
 _UNKNOWN = ("unsupported", "not_supported", "unknown", "unrecognized", "unexpected", "extra")
 """What is in the code or the type of an error about a parameter that the model does not take, whatever its value."""
+_UNTAKEN = r"\b(?:unknown|unsupported|unrecognized|unexpected|extra|deprecated|not (?:support|permitted))"
+"""The same in words."""
 _BOUNDS = ("max_tokens", "max_completion_tokens")
 _NEEDED = ("max_completion_tokens", "response_format")
 """Never left out: an answer must be bounded, and one in another format is none."""
@@ -47,8 +49,8 @@ _TOOLS = re.compile(r"\btools?\b|tool[-_ ]|function[-_ ]?call", re.IGNORECASE)
 _LACKING = re.compile(r"support|requires? --", re.IGNORECASE)
 
 
-def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
-    """Parameters that servers and models disagree about, without those of ours that this one has refused.
+def options(request: ModelRequest, refused: Collection[str]) -> dict[str, Any]:
+    """Parameters that servers and models disagree about, without those of ours, and wishes, that this one has refused.
 
     What the client has asked for goes as it was asked: this one is held to it, or says that it cannot be.
 
@@ -56,10 +58,7 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
     own temperature, and Mistral counts tokens without being asked to.
     """
     bound = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
-    wanted: dict[str, Any] = {bound: request.max_tokens, "temperature": request.temperature}
-    wanted["stream_options"] = {"include_usage": True}
-    firm, hints = asked(request)
-    wanted |= hints
+    wanted: dict[str, Any] = {bound: request.max_tokens, "stream_options": {"include_usage": True}, **request.wishes}
     if request.stop:
         wanted["stop"] = list(request.stop)
     if request.format:
@@ -73,13 +72,7 @@ def options(request: ModelRequest, refused: set[str]) -> dict[str, Any]:
             wanted["tool_choice"] = "required" if request.must_call is True else named
         if not request.parallel and "tools" not in refused:
             wanted["parallel_tool_calls"] = False
-    return {name: value for name, value in wanted.items() if name not in refused} | firm
-
-
-def asked(request: ModelRequest) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the client has asked for and is not left out, whoever refuses it, and what may be."""
-    firm = {name: value for name, value in request.asked.items() if name not in HINTS}
-    return firm, {name: value for name, value in request.asked.items() if name in HINTS}
+    return {name: value for name, value in wanted.items() if name not in refused} | dict(request.asked)
 
 
 def blamed(body: object, sent: Collection[str]) -> str | None:
@@ -90,6 +83,16 @@ def blamed(body: object, sent: Collection[str]) -> str | None:
 def mentioned(body: object, sent: Collection[str]) -> str | None:
     """The same in words alone, as Groq, Gemini and some of OpenAI's models have it."""
     return next((name for name in sent if re.search(rf"\b{re.escape(name)}\b", str(body))), None)
+
+
+def unwanted(body: object, sent: Collection[str]) -> str | None:
+    """Which of these it says, in words alone, that it does not know: a `user` has a part in other refusals, too."""
+    return next((name for name in sent if _said_of(name).search(str(body))), None)
+
+
+def _said_of(name: str) -> re.Pattern[str]:
+    name, near = rf"\b{re.escape(name)}\b", ".{0,40}"
+    return re.compile(f"{name}{near}{_UNTAKEN}|{_UNTAKEN}{near}{name}", re.IGNORECASE | re.DOTALL)
 
 
 def added(body: Mapping[str, Any], longest: int | None, refused: set[str]) -> dict[str, Any]:
@@ -117,7 +120,7 @@ def _lacks_tools(body: object) -> bool:
     Ollama "does not support tools", vLLM "tool choice requires --enable-auto-tool-choice", llama.cpp "tools param
     requires --jinja flag", OpenRouter "No endpoints found that support tool use"."""
     said = str(body)
-    return bool(_TOOLS.search(said) and _LACKING.search(said))
+    return bool(_TOOLS.search(said) and _LACKING.search(said) and not ONE_TOOL.search(said))
 
 
 def _unknown(body: object) -> Iterator[str]:

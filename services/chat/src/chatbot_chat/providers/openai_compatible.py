@@ -18,6 +18,7 @@ from chatbot_chat.providers import (
     openai_chunks,
 )
 from chatbot_chat.providers.errors import ProviderFiltered, no_answer, refusal, retry_after_of, unanswered
+from chatbot_chat.providers.held import SIMPLER, too_strict
 from chatbot_chat.providers.openai_chunks import UNSIGNED, Chunk, lacks_signature
 from chatbot_chat.providers.passing import Passed
 from chatbot_chat.providers.patience import Patience
@@ -68,35 +69,43 @@ class OpenAICompatible:
                 yield event
 
     async def _open(self, request: ModelRequest) -> Relayed:
-        """Ask; what the model refuses is left out from then on, see docs/decisions/0006."""
+        """Ask; what the model refuses is left out once it has answered without, see docs/decisions/0006."""
+        dialect = self._dialects[request.model]
+        left: set[str] = set()
         while True:
-            dialect = self._dialects[request.model]
-            messages = [openai_chunks.message(item, dialect) for item in request.messages]
-            options = openai_chunks.options(request, dialect)
+            refused = dialect | left
+            messages = [openai_chunks.message(item, refused) for item in request.messages]
+            options = openai_chunks.options(request, refused)
             body = {"model": request.model, "messages": messages, "stream": True} | options
             answer = await self._relay.post(body)
             if 200 <= answer.status < 300:
+                dialect |= left  # also refused, it was something else
                 return answer
             async with contextlib.aclosing(answer):
-                refused = self._learned(answer, await answer.refusal(), request, options)
-            log.info("model refuses a parameter", provider=self.name, model=request.model, parameter=refused)
-            self._dialects[request.model].add(refused)
+                found = self._refused(answer, await answer.refusal(), request, options, UNSIGNED in refused)
+            log.info("model refuses a parameter", provider=self.name, model=request.model, parameter=found)
+            left.add(found)
 
-    def _learned(self, answer: Relayed, said: bytes, request: ModelRequest, options: Mapping[str, Any]) -> str:
+    def _refused(
+        self, answer: Relayed, said: bytes, request: ModelRequest, options: Mapping[str, Any], signed: bool
+    ) -> str:
         """What the model refuses of what may be left out. Raises `ProviderError` where it is something else."""
-        asked, hints = openai_chunks.asked(request) if answer.status in _ABOUT_OPTIONS else ({}, {})
+        about = answer.status in _ABOUT_OPTIONS
+        asked = request.asked if about else {}
+        wishes = {name: value for name, value in request.wishes.items() if about and name in options}
         unheld = _read(said, openai_chunks.blamed, asked)
-        if answer.status == 400 and UNSIGNED not in self._dialects[request.model] and lacks_signature(said):
+        if answer.status == 400 and not signed and lacks_signature(said):
             return UNSIGNED
-        if not unheld and (refused := _refused_by(answer.status, said, options)):
+        if about and not unheld and too_strict(request, said.decode(errors="replace")):
+            raise ProviderUnheld(f"Provider {self.name}", "tools", SIMPLER)
+        refused = _refused_by(answer.status, said, options) or _read(said, openai_chunks.unwanted, wishes)
+        if refused and not unheld:
             return refused
         if answer.status == 400 and _FILTERED in said:
             raise ProviderFiltered(f"The filter of provider {self.name} refused the question; please rephrase it.")
-        if unheld := unheld or _read(said, openai_chunks.mentioned, asked):
+        unheld = unheld or _read(said, openai_chunks.mentioned, asked) or _read(said, openai_chunks.blamed, wishes)
+        if unheld:
             raise ProviderUnheld(f"Provider {self.name}", unheld, "leave it out, or send another value")
-        left = {name: value for name, value in hints.items() if name in options}
-        if refused := _read(said, openai_chunks.mentioned, left):
-            return refused
         raise refusal(self.name, answer.status, retry_after_of(answer.headers))
 
     @contextlib.asynccontextmanager

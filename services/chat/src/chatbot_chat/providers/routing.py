@@ -75,9 +75,10 @@ async def first_to_answer(
         ask: returns once the client may be shown something: from there on nothing is asked again.
 
     Raises:
-        ProviderError: of the last route that was asked.
+        ProviderError: of the last route that was asked, but for those that cannot be held to the request.
+        ProviderUnheld: no deployment of the first model can.
     """
-    failure = ProviderError()
+    failure: ProviderError | None = None
     for left, routes in zip(range(len(models) - 1, -1, -1), models, strict=True):
         asked, rounds = list(routes), 0
         slow: set[str] = set()
@@ -100,18 +101,20 @@ async def first_to_answer(
                     if routes is not models[0]:
                         AI_FALLBACKS.labels(models[0][0].model.name, route.model.name).inc()
                     return route, answer
-            failure, rounds = _told(failure, failed[-1][1], routes is models[0]), rounds + 1
+            failure, rounds = _told(failure, [error for _, error in failed]), rounds + 1
             failed = [item for item in failed if item[0].provider.name not in slow]
             pause, asked = next_round(failed, rounds, longest, random.random()) or (0.0, [])  # noqa: S311
             if asked:
                 with waiting():
                     await sleep(pause)
-    raise failure
+        if isinstance(failure, ProviderUnheld):
+            break  # the client's to mend: a fallback would hide it, from one question to the next
+    raise failure or ProviderError()
 
 
-def _told(before: ProviderError, failure: ProviderError, own: bool) -> ProviderError:
-    """What the client is told. That a fallback cannot be held to its request is not why it is not answered."""
-    return before if isinstance(failure, ProviderUnheld) and not own else failure
+def _told(before: ProviderError | None, failed: Sequence[ProviderError]) -> ProviderError:
+    """What the client is told. That others cannot be held to its request is not why it is not answered."""
+    return next((error for error in reversed(failed) if not isinstance(error, ProviderUnheld)), before or failed[-1])
 
 
 async def opened(route: Route, request: ModelRequest, cut: Callable[[], None] | None = None) -> Opened:

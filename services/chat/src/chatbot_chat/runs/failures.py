@@ -2,6 +2,8 @@
 
 from chatbot_common.errors import Problem
 
+from chatbot_chat.providers.errors import unheld_field
+
 STATUSES = {
     "content-filter": 400,
     "unsupported-parameter": 400,
@@ -39,6 +41,8 @@ class RunFailed(Problem):
         self.title = error["title"]
         self.status = STATUSES.get(self.kind, 502)
         super().__init__(headers=ONCE)
+        if field := unheld_field(self.title):
+            self.errors = [{"pointer": f"/{field}", "detail": self.title}]
 
     @property
     def openai_status(self) -> int:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from chatbot_chat.conversation_client import Knowledge, Options, Turn
 from chatbot_chat.prompt import Prepare, ToolUse, build_request
 from chatbot_chat.providers import NO_ARGUMENTS, Message, ModelRequest, ToolCall, ToolSpec
+from chatbot_chat.providers.held import parted
 from chatbot_chat.settings import ModelSettings
 from chatbot_chat.tokens import estimate_tokens
 
@@ -27,6 +28,7 @@ def handed(call: ToolCall) -> dict[str, Any]:
 
 def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
     """How a raw model is asked whose calls nobody here makes. Results of calls reach it as they are, and whole."""
+    asked, wishes = parted(options.asked)
     exchange = _MESSAGES.validate_python(options.exchange)
     tools = tuple(
         ToolSpec(
@@ -54,7 +56,8 @@ def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
         return replace(
             request,
             messages=messages,
-            asked=options.asked,
+            asked=asked,
+            wishes=wishes,
             tools=tools,
             may_call=options.may_call,
             must_call=options.must_call,

@@ -13,6 +13,7 @@ from chatbot_chat.conversation_client import ConversationClient, Knowledge, Opti
 from chatbot_chat.prompt import Prepare, ToolUse, build_request, system_prompt
 from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
+from chatbot_chat.providers.held import parted
 from chatbot_chat.runs.handing_over import handing_over
 from chatbot_chat.runs.resuming import Resume, resumed
 from chatbot_chat.settings import ModelSettings
@@ -129,6 +130,7 @@ def _preparing(
     summary: str | None = None,
 ) -> Prepare:
     """How a request for a model is made of the turn."""
+    asked, wishes = parted(options.asked, assistant=not options.raw)
 
     def prepare(settings: ModelSettings, use: ToolUse) -> ModelRequest:
         request = build_request(
@@ -143,6 +145,6 @@ def _preparing(
             max_tokens=options.max_output_tokens,
             use=use,
         )
-        return replace(request, asked=options.asked, parallel=options.parallel_tool_calls, format=options.format)
+        return replace(request, asked=asked, wishes=wishes, parallel=options.parallel_tool_calls, format=options.format)
 
     return prepare

@@ -29,6 +29,13 @@ HELD: Mapping[str, tuple[str, ...]] = {
 """What may be said beside the effort, because it asks for no more than there is."""
 
 
+def renamed(words: str) -> str:
+    """Words about a field of chat completions, with its name of responses."""
+    for name, here in NAMES.items():
+        words = words.replace(f"'{name}'", f"'{here}'")
+    return words
+
+
 class InputItem(BaseModel):
     """A message, whose `type` may be missing; a call of one of the client's tools, or what came of it."""
 

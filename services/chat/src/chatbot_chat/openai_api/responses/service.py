@@ -15,7 +15,7 @@ from chatbot_chat.budgets.windows import BudgetUsedUp
 from chatbot_chat.conversation_client import Knowledge, Options, Turn
 from chatbot_chat.openai_api.raw import Refused, raw_request, refuse_forced_tools, refuse_unheld
 from chatbot_chat.openai_api.responses.inputs import InputWindow, items_of, page_of
-from chatbot_chat.openai_api.responses.schema import NAMES, ResponseRequest
+from chatbot_chat.openai_api.responses.schema import NAMES, ResponseRequest, renamed
 from chatbot_chat.openai_api.responses.stateless import Stateless
 from chatbot_chat.openai_api.responses.wording import (
     INTERRUPTED,
@@ -220,7 +220,8 @@ class ResponseService:
         async for event in self._runs.events(user, turn, Position()):
             told = telling.heard(event)
             if event.type == "run.failed":
-                raise RunFailed(event.data["error"])
+                error = event.data["error"]
+                raise RunFailed(error | {"title": renamed(error["title"])})
             if event.type == "run.interrupted":
                 raise Unavailable(INTERRUPTED, headers=ONCE)
             if event.terminal:

@@ -7,7 +7,9 @@ from chatbot_common.errors import Problem
 
 from chatbot_chat.conversation_client import Options
 from chatbot_chat.openai_api.answering import Answering
+from chatbot_chat.openai_api.responses.schema import NAMES
 from chatbot_chat.openai_api.responses.wording import CUTS, Ending, Json, State, Telling, frame, stateless
+from chatbot_chat.providers import ProviderUnheld
 from chatbot_chat.sse import guarded
 
 
@@ -21,9 +23,12 @@ class Stateless:
 
     async def whole(self) -> Json:
         """Raises `ProviderError`."""
-        async with contextlib.aclosing(self._answering.deltas()) as deltas:
-            async for _ in deltas:
-                pass
+        try:
+            async with contextlib.aclosing(self._answering.deltas()) as deltas:
+                async for _ in deltas:
+                    pass
+        except ProviderUnheld as error:
+            raise error.named(NAMES) from error
         return self._response.body(self._ending("completed"))
 
     def frames(self) -> AsyncGenerator[bytes, None]:

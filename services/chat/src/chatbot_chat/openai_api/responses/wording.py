@@ -15,6 +15,8 @@ from chatbot_common.ids import uuid7
 
 from chatbot_chat.conversation_client import Options, Turn
 from chatbot_chat.openai_api.completion import annotations_of
+from chatbot_chat.openai_api.responses.schema import renamed
+from chatbot_chat.providers.held import parted
 from chatbot_chat.runs.events import Event, cut, failure
 
 PREFIX = "resp_"
@@ -62,6 +64,7 @@ class Response:
 
     def body(self, ending: Ending) -> Json:
         options, usage = self.options, ending.usage
+        asked, _ = parted(options.asked, assistant=not options.raw)  # who answers may leave wishes out
         state = "incomplete" if ending.state == "completed" and ending.cut else ending.state
         said = state != "in_progress" and (ending.text or (state == "completed" and not ending.calls))
         calls = [self.call(number, call) for number, call in enumerate(ending.calls)]
@@ -83,12 +86,12 @@ class Response:
             "previous_response_id": options.previous_response_id,
             "conversation": {"id": str(self.conversation_id)} if self.conversation_id else None,
             "store": self.stored,
-            "reasoning": {"effort": options.asked.get("reasoning_effort"), "summary": None},
-            "temperature": options.asked.get("temperature"),
-            "text": {"format": _format(options.format), "verbosity": options.asked.get("verbosity")},
+            "reasoning": {"effort": asked.get("reasoning_effort"), "summary": None},
+            "temperature": asked.get("temperature"),
+            "text": {"format": _format(options.format), "verbosity": asked.get("verbosity")},
             "tool_choice": options.tool_choice or "auto",
             "tools": [{"parameters": None, "strict": None} | tool for tool in options.tools],
-            "top_p": options.asked.get("top_p"),
+            "top_p": asked.get("top_p"),
             "truncation": "auto" if self.stored or not options.raw else "disabled",
             "usage": _usage(usage) if usage else None,
         }
@@ -280,7 +283,8 @@ def _error(error: dict[str, str] | None) -> Json | None:
     if error is None:
         return None
     kind = error["type"].removeprefix(TYPE_PREFIX)
-    return {"code": "rate_limit_exceeded" if kind in BUSY else "server_error", "message": f"{error['title']} ({kind})"}
+    message = f"{renamed(error['title'])} ({kind})"
+    return {"code": "rate_limit_exceeded" if kind in BUSY else "server_error", "message": message}
 
 
 def _usage(usage: Json) -> Json:
