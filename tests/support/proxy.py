@@ -94,7 +94,7 @@ class Way:
     kubeconfig: Path = Path()
     seen: list[Seen] = field(default_factory=list)
     watches: set[asyncio.Transport] = field(default_factory=set)
-    """Of those that are open."""
+    """Of those that are answered; some of them, whose answer hangs, their client may have left."""
     rules: list[Rule] = field(default_factory=list)
 
     def rule(self, fault: Fault, *verbs: str, path: str = "", every: int = 1, times: int | None = None) -> Rule:
@@ -111,6 +111,9 @@ class Way:
         """Requests that came in."""
         mine = [one for one in list(self.seen) if one.at >= since and (not verbs or one.verb in verbs)]
         return [one for one in mine if re.search(path, one.path)]
+
+    def open_watches(self) -> int:
+        return sum(not transport.is_closing() for transport in list(self.watches))
 
     def drop_watches(self) -> None:
         """Breaks the connections of those that are open."""

@@ -153,8 +153,7 @@ class Reconciler:
         status = self._rules.status_of(
             chosen.bot, steps, observed, chosen.settings, previous, self._clock.text(), chosen.rolled_back
         )
-        told = await self._reports.report(raw, previous, status)
-        done.writes += told is not None
+        told = await self._report(done, raw, previous, status)
         if told and done.unnoticed:
             log.info("the API server has not noticed the new definition yet", again_in=UNNOTICED_SECONDS)
         if told and (meaning := rotation.lost(chosen.bot, observed, previous)):
@@ -195,6 +194,14 @@ class Reconciler:
         )
         self._outside.note(key, serving(look.observed.pods, asked), look.observed.answers)
         return replace(look, observed=replace(look.observed, at=self._clock.text()))
+
+    async def _report(self, done: Progress, raw: Manifest, previous: Status | None, status: Status) -> Manifest | None:
+        if left := self._reports.held_back(done.key, previous, status, self._clock.text()):
+            done.soon(left + 1)
+            return None
+        told = await self._reports.report(raw, previous, status)
+        done.writes += told is not None
+        return told
 
     async def _act(
         self, done: Progress, raw: Manifest, chosen: Effective, observed: Observed

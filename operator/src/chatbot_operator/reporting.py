@@ -12,8 +12,12 @@ from pydantic import ValidationError
 from chatbot_operator.cluster import Cluster
 from chatbot_operator.events import Events
 from chatbot_operator.faults import TooLarge
+from chatbot_operator.fights import FIGHT_SECONDS
+from chatbot_operator.managed import ANOTHER
 from chatbot_operator.metrics import Metrics
+from chatbot_operator.moments import passed
 from chatbot_operator.queue import Key
+from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Manifest
 
 KIB = 1024
@@ -27,6 +31,20 @@ class Reports:
         self._metrics = metrics
         self._events = events
         self._phases: dict[Key, str] = {}
+        self._fought: dict[Key, Status] = {}
+        """What was written last of those that another operator looks after, too."""
+
+    def held_back(self, key: Key, previous: Status | None, status: Status, now: str) -> float:
+        """Seconds for which the status stays as another operator has written it, since it tells of the two of us.
+
+        Who loses a fight over a child says so; who wins it has seen none. Without an end to it they would write in
+        turn, one Event each, and who waits for `Ready` would read it in between.
+        """
+        if previous is None or previous == self._fought.get(key):
+            return 0.0
+        if previous.observed_generation != status.observed_generation:
+            return 0.0
+        return max([0.0, *(FIGHT_SECONDS - passed(since, now) for since in _fought_since(previous))])
 
     async def report(self, raw: Manifest, previous: Status | None, status: Status) -> Manifest | None:
         """The resource as it is with the new status; None when there was nothing new to say, or no room for it.
@@ -47,11 +65,16 @@ class Reports:
             await self._events.no_room(raw, no_room(raw))
             return None
         await self._events.told(raw, previous, status)
+        self._fought.pop(key, None)
+        if any(_fought_since(status)):
+            self._fought[key] = status
         return answer if _asks(answer) == _asks(raw) else raw
 
     def count_phase(self, key: Key, phase: str | None) -> None:
         """None: it is gone."""
         old = self._phases.pop(key, None)
+        if not phase:
+            self._fought.pop(key, None)
         if old:
             self._metrics.resources.labels(old).dec()
             self._metrics.resource_phase.remove(*key, old)
@@ -67,6 +90,13 @@ def written(raw: Manifest, extra: Literal["ignore", "forbid"] = "ignore") -> Sta
         return Status.model_validate(raw["status"], extra=extra)
     except (KeyError, ValidationError):  # never written, or with values that are not known here
         return None
+
+
+def _fought_since(status: Status) -> Iterator[str]:
+    """When it came about that another operator changes what we change back, RFC 3339."""
+    for condition in status.conditions:
+        if condition.reason == Reason.FIELD_CONFLICT and ANOTHER in condition.message:
+            yield condition.last_transition_time
 
 
 def no_room(raw: Manifest) -> str:

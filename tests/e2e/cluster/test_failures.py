@@ -127,6 +127,21 @@ class TestPods:
         ailing.edit({"images": None})
         ailing.recovers("crash loop")
 
+    def test_one_that_its_node_cannot_begin(self, ailing: Ailing) -> None:
+        ailing.edit({"components": {"chat": {"resources": {"limits": {"memory": "1Mi"}}}}})
+
+        def hindered() -> list[dict[str, Any]]:
+            fields = "--field-selector=reason=FailedCreatePodSandBox"
+            return ailing.cluster.items("-n", FAULTY, "events", fields)
+
+        why = ("Ready", "ContainerConfigError", "sandbox")
+        said = ailing.tells("less memory than a container takes", hindered, *why)
+        assert any(event["involvedObject"]["name"] in said for event in hindered())
+        assert "limits.memory" in ailing.explained()
+        ailing.answers()
+        ailing.edit({"components": {"chat": {"resources": None}}})
+        ailing.recovers("less memory than a container takes")
+
     def test_an_image_that_is_nowhere_is_told_and_then_given_up(self, ailing: Ailing) -> None:
         served = ailing.conditions()["Available"]
         before = staying(ailing)
