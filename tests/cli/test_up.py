@@ -196,6 +196,16 @@ class TestUp:
         after = machine.pids()
         assert {name for name in before if before[name] != after[name]} == {"gateway"}
 
+    def test_what_it_goes_on_without_is_told_and_stops_nobody(self, machine: Machine, tmp_path: Path) -> None:
+        file = tmp_path / "tools.yaml"
+        tools = f"{{mcpServers: [{{name: shop, url: 'http://127.0.0.1:{free_port()}/mcp'}}]}}"
+        file.write_text(SAMPLE.read_text().replace("profile: Dev", f"profile: Dev\n  tools: {tools}"))
+        text = machine.run("up", "-f", str(file), "--port", str(machine.port)).stdout
+        assert re.search(r"! Degraded +chat goes on without tools \(ToolMissing\); why: .*logs chat", text)
+        assert "harbour is ready" in text
+        chat = machine.status()["chat"]
+        assert (chat["state"], chat["reason"]) == ("ready", "goes on without tools (ToolMissing)")
+
     def test_a_second_bot_on_the_same_port_is_refused_by_name(self, machine: Machine, tmp_path: Path) -> None:
         file = tmp_path / "other.yaml"
         file.write_text(SAMPLE.read_text().replace("name: harbour\n", "name: other\n"))

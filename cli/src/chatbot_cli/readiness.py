@@ -15,23 +15,30 @@ from chatbot_cli.services import Started
 from chatbot_cli.state import State
 
 READY_SECONDS = 120
+HEALTHY_SECONDS = 30
 KNOWLEDGE_SECONDS = 120
 POLL_SECONDS = 0.1
+SETTLING_SECONDS = 3
+"""What a service goes on without may be there a moment later than the service."""
 
 Note = Callable[[str], None]
 
 
-def readiness(private_port: int) -> str:
-    """`ready`, or why a process is not, such as `database: timeout`; `no answer` before it listens."""
-    answer = request(private_port, "GET", "/readyz")
+def readiness(private_port: int) -> tuple[str, str]:
+    """`ready`, or why a process is not, such as `database: timeout`; `no answer` before it listens.
+
+    Returns:
+        And what it goes on without, such as `tools (ToolMissing)`.
+    """
+    answer = request(private_port, "GET", "/readyz?verbose")
     if answer is None:
-        return "no answer"
-    if answer.ok:
-        return "ready"
+        return "no answer", ""
     if not isinstance(answer.body, dict):
-        return f"answered {answer.status}"
+        return f"answered {answer.status}", ""
+    if answer.ok:
+        return "ready", _lacking(answer.body.get("reported", {}))
     bad = [f"{name}: {check}" for name, check in answer.body.get("checks", {}).items() if check != "ok"]
-    return ", ".join(bad) or ("draining" if answer.body.get("draining") else "not ready")
+    return ", ".join(bad) or ("draining" if answer.body.get("draining") else "not ready"), ""
 
 
 def wait_ready(home: Home, state: State, started: Mapping[str, Started], names: Sequence[str], note: Note) -> None:
@@ -41,7 +48,7 @@ def wait_ready(home: Home, state: State, started: Mapping[str, Started], names: 
     while waiting:
         for name in list(waiting):
             _still_there(home, state, name, started.get(name))
-            reason = readiness(state.ports[name][1])
+            reason, _ = readiness(state.ports[name][1])
             if reason == "ready":
                 del waiting[name]
             else:
@@ -54,17 +61,22 @@ def wait_ready(home: Home, state: State, started: Mapping[str, Started], names: 
             time.sleep(POLL_SECONDS)
 
 
-def wait_healthy(state: State, port: int, note: Note) -> None:
-    """Return when all services answer through the gateway. Raises `CliError`."""
-    deadline = time.monotonic() + 30
+def wait_healthy(port: int, note: Note) -> dict[str, str]:
+    """Return when all services answer through the gateway. Raises `CliError`.
+
+    Returns:
+        By service, what it goes on without, such as `tools (ToolMissing)`.
+    """
+    began = time.monotonic()
     while True:
-        answer = request(port, "GET", "/health/all", seconds=5)
-        if answer is not None and answer.ok:
-            return
-        services = answer.body.get("services", {}) if answer and isinstance(answer.body, dict) else {}
-        bad = [name for name, health in services.items() if not _healthy(health)]
-        note(f"asking through the gateway: {', '.join(bad) or 'no answer yet'}")
-        if time.monotonic() > deadline:
+        services = _services(port)
+        bad = [name for name, health in services.items() if health.get("status") not in ("ok", "degraded")]
+        lacking = {name: text for name, one in services.items() if (text := _lacking(one.get("checks", {})))}
+        waited = time.monotonic() - began
+        if services and not bad and (not lacking or waited > SETTLING_SECONDS):
+            return lacking
+        note(f"asking through the gateway: {', '.join(bad or lacking) or 'no answer yet'}")
+        if waited > HEALTHY_SECONDS:
             raise CliError(
                 f"Through the gateway not everything answers: {', '.join(bad) or 'no answer at all'}.",
                 f"Look at: {call('status')}, {call('logs gateway')}",
@@ -132,8 +144,17 @@ def _finds(port: int, access_token: str, query: str, title: str) -> bool:
     return any(passage.get("kind") == "document" for passage in passages)
 
 
-def _healthy(health: object) -> bool:
-    return isinstance(health, dict) and health.get("status") == "ok"
+def _services(port: int) -> dict[str, dict[str, Any]]:
+    """Each with its health, as the gateway tells it; none where it does not answer."""
+    answer = request(port, "GET", "/health/all", seconds=5)
+    found: dict[str, dict[str, Any]] = (
+        answer.body.get("services", {}) if answer and isinstance(answer.body, dict) else {}
+    )
+    return found
+
+
+def _lacking(checks: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({state})" for name, state in checks.items() if state != "ok")
 
 
 def _short(name: str, reason: str) -> str:

@@ -26,6 +26,7 @@ class Row:
     state: str
     """`ready`, `not ready` or `down`."""
     reason: str = ""
+    """Why it is not ready, or what it goes on without."""
     pid: int | None = None
     memory_bytes: int | None = None
     """Resident memory of the process and its children; memory they share is counted once."""
@@ -77,8 +78,10 @@ def _service(record: State, name: str) -> Row:
     port = None if name == "worker" else port
     if running is None or private is None:
         return Row(name, "down", _why(record, name), port=port, private_port=private)
-    reason = readiness(private)
-    return _row(name, "ready" if reason == "ready" else "not ready", reason, running, port, private)
+    reason, without = readiness(private)
+    if reason == "ready":
+        return _row(name, "ready", without and f"goes on without {without}", running, port, private)
+    return _row(name, "not ready", reason, running, port, private)
 
 
 def _postgres(home: Home, record: State) -> Row:
@@ -110,7 +113,7 @@ def _row(
     return Row(
         name,
         how,
-        "" if reason == "ready" else reason,
+        reason,
         running.process.pid,
         _memory(running.process.pid),
         int(time.time() - running.since),

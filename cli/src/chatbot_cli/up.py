@@ -245,13 +245,15 @@ class _Run:
             for name in sorted(missing, key=START_ORDER.index):
                 started[name] = start_service(self._home, self._state, name, wanted[name])
             readiness.wait_ready(self._home, self._state, started, list(wanted), step.note)
-            readiness.wait_healthy(self._state, plan.ports["gateway"][0], step.note)
+            lacking = readiness.wait_healthy(plan.ports["gateway"][0], step.note)
             self._changed = self._changed or bool(missing)
             if missing:
                 again = f" (changed: {', '.join(stale)})" if stale else ""
                 step.done(f"{', '.join(missing)} ready{again}")
             else:
                 step.unchanged(f"{', '.join(wanted)} run already, unchanged")
+        for name, text in lacking.items():
+            screen.warn("Degraded", f"{name} goes on without {text}; why: {call(f'logs {name}')}")
 
     def _await_knowledge(self, knowledge: Path | None) -> None:
         documents = self._documents(knowledge) if knowledge else []

@@ -30,6 +30,7 @@ def explained(cluster: Cluster, operator: Operator = RUNNING, told: list[Happeni
 def bot(cluster: Cluster, **metadata: str) -> Bot:
     raw = body(generation=getattr(cluster.bot.metadata, "generation", 1))
     raw["metadata"] |= {"creationTimestamp": NOW, **metadata}
+    raw["spec"] |= {"mode": cluster.bot.spec.mode}
     if cluster.status:
         raw["status"] = cluster.status.model_dump(mode="json", by_alias=True)
     return Bot(raw)
@@ -67,6 +68,14 @@ class TestHeadline:
         cluster.reconcile()
         found = explained(cluster)
         assert found.headline.startswith("demo serves, and is being changed")
+        assert found.serving
+
+    def test_it_serves_and_waits_for_the_end_of_its_pause(self) -> None:
+        cluster = Cluster().converge()
+        cluster.edit(mode="Paused", images={"chat": "chat:2"})
+        cluster.reconcile()
+        found = explained(cluster)
+        assert found.headline.startswith("demo serves, but is not as its resource says while it is paused, for")
         assert found.serving
 
     def test_it_serves_but_something_is_wrong(self) -> None:

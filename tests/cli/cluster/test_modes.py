@@ -32,14 +32,14 @@ class TestPause:
         assert f"kubectl chatbot resume harbour -n {world.namespace}" in said.out
         assert mode(world) == "Paused"
         said = plugin("resume", "harbour")
-        assert "harbour is looked after" in said.out
+        assert "harbour is no longer paused" in said.out
         assert mode(world) == "Active"
 
     @pytest.mark.parametrize(
         ("serves", "said"),
         [
-            ("True", "harbour is paused: it serves, and goes on as it is, and the operator reports"),
-            ("False", "harbour is paused: it does not serve (ImagePullFailed: Pod p cannot pull it), and the operator"),
+            ("True", "harbour is paused: it serves, and goes on as it is, and while it is, the operator reports"),
+            ("False", "harbour is paused: it does not serve (ImagePullFailed: Pod p cannot pull it), and while"),
         ],
     )
     def test_says_whether_it_serves(self, plugin: Plugin, world: World, serves: str, said: str) -> None:

@@ -23,7 +23,7 @@ def pause(kubectl: Kubectl, name: str) -> None:
     if bot.mode == "Hibernated":
         raise CliError(f"{bot.name} hibernates; there is nothing to pause.", again.capitalize())
     changed = _set(kubectl, bot, "Paused")
-    text = f"{bot.name} is paused: {_serves(bot)}, and the operator reports on it and changes nothing; {again}"
+    text = f"{bot.name} is paused: {_serves(bot)}, and while it is, the operator reports and changes nothing; {again}"
     screen.say("Paused" if changed else "As before", text)
     operators.warn(kubectl.within(bot.namespace), "Nothing is reported until one does.")
 
@@ -33,7 +33,7 @@ def resume(kubectl: Kubectl, name: str) -> None:
     bot = resources.get(kubectl, name)
     changed = _set(kubectl, bot, "Active")
     follow = kubectl.here(f"chatbot status {bot.name} --watch")
-    text = "wakes up" if bot.mode == "Hibernated" else "is looked after"
+    text = "wakes up" if bot.mode == "Hibernated" else "is no longer paused"
     screen.say("Resumed" if changed else "As before", f"{bot.name} {text}; follow it: {follow}")
     operators.warn(kubectl.within(bot.namespace), "Nothing is done until one does.")
 
