@@ -16,7 +16,7 @@ from chatbot_chat.budgets.prices import MOST, Spent, cost_of, estimate_of, spent
 from chatbot_chat.budgets.service import Budgets
 from chatbot_chat.budgets.windows import BudgetUsedUp, Excess, money, windows_of
 from chatbot_chat.conversation_client import ConversationClient, UsageSum
-from chatbot_chat.providers import Message, ModelRequest, ToolCall, Usage
+from chatbot_chat.providers import Message, ModelRequest, ToolCall, ToolSpec, Usage
 from chatbot_chat.reach import Reach
 from chatbot_chat.settings import BudgetsSettings, ModelSettings
 from chatbot_chat.tokens import estimate_json
@@ -117,6 +117,20 @@ class TestPrices:
         call = ToolCall("1", "add", "{}", {"thinking": [{"type": "thinking", "thinking": "x" * 4000, "signature": ""}]})
         asked = replace(request(10, 50), messages=[Message("assistant", "", (call,))])
         assert estimate_of(asked).input_tokens > 1000
+
+    @pytest.mark.parametrize(
+        "beside",
+        [
+            {"format": {"type": "json_schema", "json_schema": {"schema": {"description": "x" * 4000}}}},
+            {"format": {"type": "image_url", "image_url": "x" * 4000}},
+            {"asked": {"prediction": "x" * 4000}},
+            {"stop": ("x" * 4000,)},
+            {"tools": (ToolSpec("add", "x" * 4000, {}),)},
+        ],
+        ids=lambda beside: next(iter(beside)),
+    )
+    def test_with_what_is_said_beside_the_messages(self, beside: dict[str, Any]) -> None:
+        assert estimate_of(replace(request(10, 50), **beside)).input_tokens > 1000
 
     @pytest.mark.parametrize(
         ("micros", "shown"), [(0, "0.00"), (2_500_000, "2.50"), (1, "0.000001"), (10**15, "1" + "0" * 9 + ".00")]

@@ -169,8 +169,9 @@ class TestOthers:
         hello: list[Any] = [{"role": "user", "content": "Hello"}]
         answer = await sdk.chat.completions.create(model=model, messages=hello, tools=[ADD])
         assert answer.choices[0].message.content
-        with pytest.raises(openai.BadRequestError, match="does not call tools"):
-            await sdk.chat.completions.create(model=model, messages=hello, tools=[ADD], tool_choice="required")
+        for tools in ([ADD], openai.omit):
+            with pytest.raises(openai.BadRequestError, match="does not call tools"):
+                await sdk.chat.completions.create(model=model, messages=hello, tools=tools, tool_choice="required")
 
     @pytest.mark.parametrize(
         ("body", "param"),

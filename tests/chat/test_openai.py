@@ -171,17 +171,18 @@ class TestRaw:
         ).strip() == ("You said: Hello there")
         assert any(chunk.get("usage") for chunk in told) == counted
 
-    async def test_provider_breaks_off(self, sdk: AsyncOpenAI) -> None:
+    @pytest.mark.parametrize("model", ["cut", "early"])
+    async def test_provider_breaks_off(self, sdk: AsyncOpenAI, model: str) -> None:
         def failed() -> float:
             found = (sample for metric in AI_REQUESTS.collect() for sample in metric.samples)
             return sum(
                 sample.value
                 for sample in found
-                if (sample.labels["model"], sample.labels["status"]) == ("cut", "failed")
+                if (sample.labels["model"], sample.labels["status"]) == (model, "failed")
             )
 
         before = failed()
-        stream = await sdk.chat.completions.create(model="cut", messages=HELLO, stream=True)
+        stream = await sdk.chat.completions.create(model=model, messages=HELLO, stream=True)
         with pytest.raises(openai.APIError, match="broke off"):
             async for _ in stream:
                 pass

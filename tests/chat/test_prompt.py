@@ -77,6 +77,13 @@ class TestBuild:
         with pytest.raises(PromptTooLong, match="about 1000 tokens, and model m takes about 480"):
             build_request(model(window=1100), system="s", question="word" * 1000)
 
+    def test_the_form_of_the_answer_takes_of_the_room(self) -> None:
+        history = [said("user", "old " * 60), said("assistant", "Hello")]
+        told = build_request(model(window=1100), system="", question="q", history=history, beside=420)
+        assert [message.content for message in told.messages] == ["q"]
+        with pytest.raises(PromptTooLong, match="form of the answer has about 480 tokens, and model m takes about 480"):
+            build_request(model(window=1100), system="", question="q", beside=480)
+
     def test_what_was_sent_along_is_told_whole(self) -> None:
         history = [said("user", "old " * 60), said("assistant", "Hello"), said("user", "a"), said("assistant", "b")]
         told = build_request(model(window=100, output=40), system="", question="And?", history=history, pinned=3)

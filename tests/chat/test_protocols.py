@@ -14,6 +14,7 @@ from chatbot_chat.providers import (
     ToolCall,
     ToolSpec,
     Usage,
+    Written,
     anthropic_events,
 )
 from chatbot_chat.providers.anthropic_events import messages, parameters
@@ -109,6 +110,16 @@ class TestAnthropic:
     def test_empty_pieces_are_no_words(self) -> None:
         said = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": ""}}
         assert list(anthropic_events.Reading().events(RawContentBlockDeltaEvent.model_validate(said))) == []
+
+    def test_what_is_written_of_a_call_is_told_as_it_comes(self) -> None:
+        block = Said(type="tool_use", id="1", name="add")
+        begun = Said(type="content_block_start", index=0, content_block=block)
+        piece = Said(type="content_block_delta", index=0, delta=Said(type="input_json_delta", partial_json='{"ä": 1}'))
+        reading = anthropic_events.Reading()
+        told = [event for said in (begun, piece) for event in reading.events(said)]
+        assert told == [Written(3), Written(9)]
+        [call] = reading.events(Said(type="content_block_stop", index=0))
+        assert (call.name, call.arguments) == ("add", '{"ä": 1}')
 
 
 class TestOpenAI:

@@ -118,6 +118,16 @@ class TestUsedUp:
         await bounded.send(ada, "three", model="echo")
         assert not model_server.requests
 
+    async def test_counts_the_form_of_an_answer(self, bounded: Chat, model_server: ModelServer) -> None:
+        """Of somebody who has spent nothing yet."""
+        model_server.requests.clear()
+        schema = {"type": "object", "description": "x" * 5000}
+        body = {"model": "echo", "input": "Hi", "store": False, "max_output_tokens": 50}
+        body |= {"text": {"format": {"type": "json_schema", "name": "x", "schema": schema}}}
+        response = await bounded.client.post("/v1/responses", json=body, headers=bounded.keys.bearer(uuid7()))
+        assert (response.status_code, response.json()["error"]["code"]) == (429, "insufficient_quota")
+        assert not model_server.requests
+
     async def test_is_nobody_elses(self, bounded: Chat) -> None:
         assert (await bounded.send(uuid7(), "one", model="echo")).status_code == 200
 
@@ -170,6 +180,22 @@ class TestLedger:
         [row] = await entered(sql, ada)
         assert (row["output_tokens"], row["estimated"]) == (-(-len(said) // 4), True)
         assert row["input_tokens"] > 0
+
+    @pytest.mark.parametrize("question", ["Count", "Count, but speak first"])
+    async def test_has_what_was_written_of_a_call(
+        self, keys: Keys, told: dict[str, Any], ada: UUID, sql: asyncpg.Connection, question: str
+    ) -> None:
+        like = next(model for model in told["models"] if model["name"] == "echo")
+        writing = {"name": "writing", "deployments": [{"provider": "scripted", "model": "writing", "weight": 1}]}
+        async with running(keys, Settings.model_validate(told | {"models": [*told["models"], like | writing]})) as chat:
+            async with chat.streaming(ada, question, model="writing") as events:
+                run = (await anext(events))["run_id"]
+                await asyncio.sleep(0.5)
+            await chat.client.post(f"/api/v1/chat/runs/{run}/cancel", headers=keys.bearer(ada))
+            await chat.ended(ada, run)
+        [row] = await entered(sql, ada)
+        assert row["estimated"]
+        assert row["output_tokens"] > 10
 
     async def test_has_nothing_of_who_failed_at_once(self, bounded: Chat, ada: UUID, sql: asyncpg.Connection) -> None:
         for _ in range(3):  # each holds more than half of what there is, and gives it back

@@ -247,6 +247,17 @@ async def _half_call(body: dict[str, Any]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+async def _writing(body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """A call whose arguments never end; after some words where it is asked to speak first."""
+    if "speak" in str(body["messages"][-1]["content"]):
+        yield _chunk(body["model"], {"content": "Let me see."})
+    function = {"name": "calculate", "arguments": '{"expression": "'}
+    yield _chunk(body["model"], {"tool_calls": [{"index": 0, "id": "1", "function": function}]})
+    while True:
+        yield _chunk(body["model"], {"tool_calls": [{"index": 0, "function": {"arguments": "1 + "}}]})
+        await asyncio.sleep(WORD_SECONDS)
+
+
 async def _spent(body: dict[str, Any]) -> AsyncIterator[bytes]:
     """Reaches its bound before it has said a word."""
     yield _chunk(body["model"], {"role": "assistant", "content": "", "reasoning_content": "Well, well. "})
@@ -315,6 +326,7 @@ STREAMS: dict[str, Callable[[dict[str, Any]], AsyncIterator[bytes]]] = {
     "formal": _formal,
     "halfway": _halfway,
     "half-call": _half_call,
+    "writing": _writing,
     "aside": _aside,
     "spent": _spent,
     "filtered": _filtered,

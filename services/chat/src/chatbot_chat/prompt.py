@@ -97,8 +97,12 @@ def build_request(
     pinned: int = 0,
     max_tokens: int | None = None,
     use: ToolUse = ToolUse(),
+    beside: int = 0,
 ) -> ModelRequest:
     """The request for one answer. The answer's budget is one number, what the window leaves for the prompt another.
+
+    Args:
+        beside: tokens of what else the model is told, see `weight_beside`.
 
     Raises:
         PromptTooLong: the question does not fit, with what is `pinned`, whatever else is left out.
@@ -107,7 +111,12 @@ def build_request(
     answer = answer_budget(model, max_tokens)
     system = "\n\n".join(filter(None, (system, TOOLS_PROMPT if use.tools else "")))
     parts = Parts(question, system, instructions, summary, memories, knowledge, history, pinned)
-    room = prompt_room(model, max_tokens)
+    room = prompt_room(model, max_tokens) - beside
+    if beside and room <= 0:
+        raise PromptTooLong(
+            f"The form of the answer has about {beside} tokens, and model {model.name} takes about {room + beside} for "
+            "all that it is told; shorten it, or choose another model."
+        )
     exchange = told(use.exchange, room * EXCHANGE[0] // EXCHANGE[1])
     messages = build_prompt(parts, room - sum(map(tokens_of, exchange)) - sum(map(_weight, use.tools)))
     if messages is None:
@@ -187,6 +196,17 @@ def tokens_of(message: Message) -> int:
         for call in message.tool_calls
     )
     return estimate_tokens(message.content) + MESSAGE_TOKENS + calls
+
+
+def weight_of(request: ModelRequest) -> int:
+    """Tokens of all that a model is told for one answer, as well as they can be counted here."""
+    more = weight_beside(request.asked, request.format, request.stop)
+    return sum(map(tokens_of, request.messages)) + sum(map(_weight, request.tools)) + more
+
+
+def weight_beside(*said: object) -> int:
+    """Tokens of what a request says beside messages and tools: the form of the answer, whose schema may be long."""
+    return sum(estimate_tokens(json.dumps(one)) for one in said if one)
 
 
 def _weight(tool: ToolSpec) -> int:

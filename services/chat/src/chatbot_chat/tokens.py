@@ -5,6 +5,11 @@ MEDIA_TOKENS = {"image_url": 1_500, "input_audio": 2_000, "video_url": 10_000, "
 """What parts of a message that are no text usually come to, whether they are sent along or named by their address."""
 
 
+def size_of(text: str) -> int:
+    """Bytes of it in UTF-8, also where half of a character is in it."""
+    return len(text.encode("utf-8", "replace"))
+
+
 def estimate_tokens(text: str) -> int:
     """A quarter of the text's UTF-8 bytes, rounded up: near enough for every common tokenizer."""
     return -(-len(text.encode()) // BYTES_PER_TOKEN)
@@ -17,7 +22,7 @@ def estimate_json(told: object) -> int:
     while left:
         match left.pop():
             case str(text):
-                length += len(text.encode("utf-8", "replace")) + 2
+                length += size_of(text) + 2
             case list(items):
                 length += len(items)
                 left += items

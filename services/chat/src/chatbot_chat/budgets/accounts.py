@@ -13,9 +13,9 @@ from chatbot_common.identity import ApiKey
 from chatbot_chat.budgets.counters import Hold
 from chatbot_chat.budgets.prices import Spent, estimate_of, spent_of
 from chatbot_chat.budgets.windows import PriceUnknown, counts_cost
-from chatbot_chat.providers import SPEECH, Chosen, ModelEvent, ModelRequest, ToolCall, Usage
+from chatbot_chat.providers import Chosen, ModelEvent, ModelRequest, ReasoningDelta, TextDelta, Usage, Written
 from chatbot_chat.settings import ModelSettings
-from chatbot_chat.tokens import BYTES_PER_TOKEN
+from chatbot_chat.tokens import BYTES_PER_TOKEN, size_of
 
 if TYPE_CHECKING:
     from chatbot_chat.budgets.service import Budgets
@@ -91,8 +91,11 @@ class Account:
                     elif isinstance(event, Chosen):
                         self.hears(said)
                         self.so_far = self._with(None, 0)
-                    elif isinstance(event, SPEECH):
-                        characters += _length(event)
+                    elif isinstance(event, Written):
+                        characters += event.size
+                        continue
+                    elif isinstance(event, TextDelta | ReasoningDelta):
+                        characters += size_of(event.text)
                     yield event
         finally:
             self.count(usage, characters)
@@ -111,9 +114,13 @@ class Account:
         """The cache has the answer: it counts among those of the model, and costs nothing."""
         self.spent = self._marked(Spent(model, 0, 0, 0, estimated=False))
 
-    def cut(self) -> None:
-        """Who was asked last has the prompt, and nobody waits for its first word any more."""
-        self.count(None, 0, taken=True)
+    def cut(self, written: int = 0) -> None:
+        """Who was asked last has the prompt, and nobody waits for its first word any more.
+
+        Args:
+            written: bytes of calls that were on their way.
+        """
+        self.count(None, written, taken=True)
 
     def count(self, usage: Usage | None, said: int, *, taken: bool = False) -> None:
         """Who was asked last has spoken, or has not: `said` is in bytes. A provider that did not count is estimated.
@@ -163,8 +170,3 @@ class Account:
     def _enter(self) -> None:
         if self.spent and not self.entered:
             self._budgets.enter(self.user_id, self.run_id, self.attempt, self.spent)
-
-
-def _length(event: ModelEvent) -> int:
-    text = event.name + event.arguments if isinstance(event, ToolCall) else getattr(event, "text", "")
-    return len(text.encode())

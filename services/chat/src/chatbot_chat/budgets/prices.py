@@ -1,14 +1,12 @@
 """What an answer has used, and what that costs. Pure; money is whole millionths of the currency, rounded up."""
 
-import json
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from chatbot_chat.prompt import MESSAGE_TOKENS, tokens_of
+from chatbot_chat.prompt import weight_of
 from chatbot_chat.providers import ModelRequest, Usage
 from chatbot_chat.settings import ModelSettings
-from chatbot_chat.tokens import estimate_json, estimate_tokens
 
 MOST = 10**15
 """Of tokens and of millionths: what is more is taken for so much, so that sums stay exact in Lua's numbers."""
@@ -60,6 +58,4 @@ def spent_of(model: ModelSettings, usage: Usage, before: Spent | None = None, *,
 
 def estimate_of(request: ModelRequest) -> Usage:
     """The most that a request may use: its prompt, as well as it can be counted here, and the longest answer."""
-    tools = [tool.name + tool.description + json.dumps(dict(tool.parameters)) for tool in request.tools]
-    told = sum(map(tokens_of, request.messages)) + sum(estimate_tokens(text) + MESSAGE_TOKENS for text in tools)
-    return Usage(told + estimate_json(request.asked), request.max_tokens)
+    return Usage(weight_of(request), request.max_tokens)

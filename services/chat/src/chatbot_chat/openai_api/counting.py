@@ -17,6 +17,7 @@ from chatbot_chat.tokens import BYTES_PER_TOKEN
 
 _COUNTED = re.compile(rb'"usage"\s*:\s*\{')
 _DATA = re.compile(rb"^data:\s*(\{.*)$", re.MULTILINE)
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
 _FRAME = re.compile(rb".+?(?:\n\r?\n|\r\r|\Z)", re.DOTALL)
 
@@ -70,6 +71,11 @@ class Counting:
         """Bytes said so far in a stream, without looking closer: what its chunks have beyond the smallest, and a token
         each."""
         return self._bytes - self._frames * (self._least - BYTES_PER_TOKEN)
+
+    @property
+    def ended(self) -> bool:
+        """Whether a stream says that it has: by its last frame, or by why the model did."""
+        return bool(_DONE.search(b"".join(self._seen[-2:])) or _FINISHED.search(self.seen))
 
     @property
     def seen(self) -> bytes:

@@ -10,7 +10,7 @@ from chatbot_common.errors import InvalidRequest
 from chatbot_chat.agent import unanswered
 from chatbot_chat.conversation_client import Knowledge
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
-from chatbot_chat.prompt import PromptTooLong, answer_budget, tokens_of
+from chatbot_chat.prompt import PromptTooLong, answer_budget, weight_of
 from chatbot_chat.providers import NO_ARGUMENTS, Message, ModelRequest, ToolCall, ToolSpec
 from chatbot_chat.providers.held import parted, unheld
 from chatbot_chat.providers.thoughts import thoughts_of
@@ -40,13 +40,8 @@ def raw_request(settings: ModelSettings, request: CompletionRequest, knowledge: 
         raise Refused("messages", f"The result of tool call {missing[0].id!r} is missing.")
     tools = tuple(map(_tool, request.tools or ()))
     may_call, must_call = _choice(request.tool_choice, tools)
-    needed = sum(map(tokens_of, messages))
-    if needed > settings.context_window:
-        raise PromptTooLong(
-            f"The messages have about {needed} tokens; {settings.name} takes {settings.context_window}."
-        )
     asked, wishes = parted(request.asked)
-    return ModelRequest(
+    made = ModelRequest(
         model=settings.name,
         messages=messages,
         question=questions[-1],
@@ -61,6 +56,12 @@ def raw_request(settings: ModelSettings, request: CompletionRequest, knowledge: 
         parallel=request.parallel,
         format=request.format,
     )
+    if (needed := weight_of(made)) > settings.context_window:
+        raise PromptTooLong(
+            f"The request has about {needed} tokens, with its tools and the form of the answer; "
+            f"{settings.name} takes {settings.context_window}."
+        )
+    return made
 
 
 def format_of(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -142,7 +143,7 @@ def _refuse_format(field: str, model: str, told: Mapping[str, Any] | None, forma
 
 def refuse_forced_tools(request: CompletionRequest) -> None:
     """For who does not call the client's tools: it may offer them, and cannot insist. Raises `Refused`."""
-    if request.tools and request.tool_choice not in (None, "auto", "none"):
+    if request.tool_choice not in (None, "auto", "none"):
         raise Refused("tool_choice", f"Model {request.model!r} does not call tools of the client.")
 
 

@@ -276,7 +276,8 @@ def _counted(relay: Relay, counting: Counting, account: Account, recall: Recall)
 async def relayed(
     response: RelayedAnswer, counting: Counting, broke: Callable[[ProviderError], None]
 ) -> AsyncGenerator[bytes, None]:
-    """The provider's bytes. A stream that breaks ends in an error frame; any other body must not look complete.
+    """The provider's bytes. A stream that breaks, or just stops, ends in an error frame; any other body must not look
+    complete.
 
     Args:
         counting: reads along.
@@ -287,6 +288,8 @@ async def relayed(
             async for piece in pieces:
                 if shown := counting.passed(piece):
                     yield shown
+        if counting.streamed and not counting.ended:
+            raise ProviderError
         counting.end()
     except ProviderError as error:
         if not response.streamed:

@@ -133,13 +133,21 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """Bytes of calls that are told whole later: a provider charges for them also when that is cut off. Only budgets
+    hear it."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """Which public model is about to speak; a fallback's, when the one asked for failed before its first word."""
 
     model: str
 
 
-ModelEvent = Taken | Chosen | TextDelta | ReasoningDelta | ToolCall | Usage | Finish
+ModelEvent = Taken | Written | Chosen | TextDelta | ReasoningDelta | ToolCall | Usage | Finish
 SPEECH = (TextDelta, ReasoningDelta, ToolCall)
 """After one of these a client has heard the model: its answer can no longer be replaced by another's."""
 

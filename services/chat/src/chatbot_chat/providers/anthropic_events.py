@@ -16,10 +16,12 @@ from chatbot_chat.providers import (
     TextDelta,
     ToolCall,
     Usage,
+    Written,
 )
 from chatbot_chat.providers.counts import count_of
 from chatbot_chat.providers.text import whole_characters
 from chatbot_chat.providers.thoughts import THOUGHTS, thoughts_of
+from chatbot_chat.tokens import size_of
 
 EFFORT = "reasoning_effort"
 _REASONS: Mapping[str, Literal["stop", "length", "content_filter", "tool_calls"]] = {
@@ -147,6 +149,7 @@ class Reading:
                 if block.type == "tool_use":
                     extra = {THOUGHTS: [*self._thoughts.values()]} if self._thoughts else None
                     self._calls[event.index], self._thoughts = ToolCall(block.id, block.name, "", extra), {}
+                    yield Written(size_of(block.name))
                 elif block.type == "thinking":
                     told = {"thinking": block.thinking or "", "signature": block.signature or ""}
                     self._thoughts[event.index] = {"type": block.type} | told
@@ -179,6 +182,7 @@ class Reading:
             case "input_json_delta":
                 if call := self._calls.get(event.index):
                     self._calls[event.index] = replace(call, arguments=call.arguments + event.delta.partial_json)
+                    yield Written(size_of(event.delta.partial_json))
 
     def _think(self, index: int, name: str, more: str) -> None:
         if thought := self._thoughts.get(index):

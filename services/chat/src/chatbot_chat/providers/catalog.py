@@ -99,7 +99,7 @@ class Catalog:
         *,
         fallbacks: bool = True,
         admit: Callable[[ModelSettings, ModelRequest], Awaitable[None]] | None = None,
-        cut: Callable[[], None] | None = None,
+        cut: Callable[[int], None] | None = None,
     ) -> AsyncGenerator[ModelEvent, None]:
         """Events of one answer, from the first route that speaks; `Chosen` says whose it is.
 
@@ -110,7 +110,8 @@ class Catalog:
             prepare: makes the request for a model, fitted to its window.
             fallbacks: whether another model may answer; who asks for a raw model means that one.
             admit: is told whom is about to be asked for what; what it raises ends the answer.
-            cut: is told when who waits is cancelled between a provider's taking the request and its first word.
+            cut: is told when who waits is cancelled between a provider's taking the request and its first word, with
+                the bytes of calls that it has written by then.
 
         Raises:
             ProviderError: of the last route tried, or of the one that spoke.

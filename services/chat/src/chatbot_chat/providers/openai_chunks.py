@@ -19,10 +19,12 @@ from chatbot_chat.providers import (
     ToolCall,
     ToolSpec,
     Usage,
+    Written,
 )
 from chatbot_chat.providers.counts import usage_of
 from chatbot_chat.providers.held import ONE_TOOL
 from chatbot_chat.providers.text import whole_characters
+from chatbot_chat.tokens import size_of
 
 Chunk = Mapping[str, Any]
 """A `chat.completion.chunk`. What is not shaped like one raises `TypeError`, `AttributeError` or `ValueError`."""
@@ -215,12 +217,16 @@ class Reading:
             yield ReasoningDelta(whole_characters(thought))
         if text := _text(delta.get("content")):
             yield TextDelta(whole_characters(text))
-        for piece in delta.get("tool_calls") or ():
-            self._add(piece)
+        if pieces := delta.get("tool_calls"):
+            yield Written(sum(map(self._add, pieces)))
         self._reason = _choice(chunk).get("finish_reason") or self._reason
 
-    def _add(self, piece: Mapping[str, Any]) -> None:
-        """A call's first piece names it. Servers that send calls whole leave the index out, or give each the same."""
+    def _add(self, piece: Mapping[str, Any]) -> int:
+        """A call's first piece names it. Servers that send calls whole leave the index out, or give each the same.
+
+        Returns:
+            Bytes of what it adds.
+        """
         last, named = max(self._calls, default=-1), piece.get("id")
         index = last if piece.get("index") is None else int(piece["index"])
         if named and index in self._calls and self._calls[index].id != named:
@@ -231,6 +237,7 @@ class Reading:
         name, arguments = said.get("name") or "", said.get("arguments") or ""
         extra = piece.get("extra_content") or known.extra
         self._calls[index] = ToolCall(known.id, known.name or name, known.arguments + arguments, extra)
+        return size_of(name + arguments)
 
     @property
     def finished(self) -> bool:

@@ -23,6 +23,7 @@ from chatbot_chat.providers import (
     ProviderUnheld,
     Taken,
     ToolCall,
+    Written,
 )
 from chatbot_chat.providers.guard import Guard
 from chatbot_chat.providers.held import unheld
@@ -117,27 +118,29 @@ def _told(before: ProviderError | None, failed: Sequence[ProviderError]) -> Prov
     return next((error for error in reversed(failed) if not isinstance(error, ProviderUnheld)), before or failed[-1])
 
 
-async def opened(route: Route, request: ModelRequest, cut: Callable[[], None] | None = None) -> Opened:
+async def opened(route: Route, request: ModelRequest, cut: Callable[[int], None] | None = None) -> Opened:
     """The answer of one route, from its first words on; `cut`: see `Catalog.stream`. Raises `ProviderError`."""
     if found := unheld([route.provider.protocol], request.asked):
         raise ProviderUnheld(f"Model {route.model.name!r}", *found)
     own = [_own(message, route.provider.name) for message in request.messages]
     events = _answer(route, replace(request, model=route.upstream_model, messages=own))
     heard: list[ModelEvent] = []
-    taken = False
+    taken, written = False, 0
     try:
         async for event in events:
             if isinstance(event, Taken):
                 taken = True
-                continue
-            heard.append(event)
+            elif isinstance(event, Written):
+                written += event.size
+            else:
+                heard.append(event)
             if isinstance(event, (*SPEECH, Finish)):
                 break
     except asyncio.CancelledError:
         if cut and taken:
-            cut()
+            cut(written)
         raise
-    return Opened(heard, events)
+    return Opened([Written(written), *heard], events)
 
 
 async def _answer(route: Route, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from chatbot_chat.conversation_client import Knowledge, Options, Turn
-from chatbot_chat.prompt import Prepare, ToolUse, build_request
+from chatbot_chat.prompt import Prepare, ToolUse, build_request, weight_beside
 from chatbot_chat.providers import NO_ARGUMENTS, Message, ModelRequest, ToolCall, ToolSpec
 from chatbot_chat.providers.held import parted
 from chatbot_chat.settings import ModelSettings
@@ -51,6 +51,7 @@ def handing_over(turn: Turn, options: Options, knowledge: Knowledge) -> Prepare:
             instructions=options.instructions,
             pinned=options.sent,
             max_tokens=options.max_output_tokens,
+            beside=weight_beside(asked, options.format),
         )
         messages = [*request.messages, *exchange]
         return replace(

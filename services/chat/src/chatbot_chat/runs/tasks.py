@@ -10,7 +10,7 @@ from chatbot_common.identity import User
 from chatbot_chat.caching.recall import Recall
 from chatbot_chat.caching.service import Cache, Use
 from chatbot_chat.conversation_client import ConversationClient, Knowledge, Options, Turn
-from chatbot_chat.prompt import Prepare, ToolUse, build_request, system_prompt
+from chatbot_chat.prompt import Prepare, ToolUse, build_request, system_prompt, weight_beside
 from chatbot_chat.providers import ModelRequest
 from chatbot_chat.providers.catalog import Catalog
 from chatbot_chat.providers.held import parted
@@ -144,6 +144,7 @@ def _preparing(
             pinned=options.sent,
             max_tokens=options.max_output_tokens,
             use=use,
+            beside=weight_beside(asked, options.format),
         )
         return replace(request, asked=asked, wishes=wishes, parallel=options.parallel_tool_calls, format=options.format)
 
