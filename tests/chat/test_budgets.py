@@ -122,7 +122,7 @@ class TestPrices:
         "beside",
         [
             {"format": {"type": "json_schema", "json_schema": {"schema": {"description": "x" * 4000}}}},
-            {"format": {"type": "image_url", "image_url": "x" * 4000}},
+            {"format": {"type": "image_url", "image_url": "x" * 40_000}},
             {"asked": {"prediction": "x" * 4000}},
             {"stop": ("x" * 4000,)},
             {"tools": (ToolSpec("add", "x" * 4000, {}),)},
@@ -130,7 +130,13 @@ class TestPrices:
         ids=lambda beside: next(iter(beside)),
     )
     def test_with_what_is_said_beside_the_messages(self, beside: dict[str, Any]) -> None:
-        assert estimate_of(replace(request(10, 50), **beside)).input_tokens > 1000
+        said = len(str(beside)) // 4
+        assert said - 20 < estimate_of(replace(request(10, 50), **beside)).input_tokens < said + 40
+
+    def test_other_alphabets_are_counted_by_their_bytes(self) -> None:
+        beside = {"format": {"description": "я" * 400}, "tools": (ToolSpec("add", "я" * 400, {"я": "я" * 400}),)}
+        told = estimate_of(replace(request(10, 50), **beside)).input_tokens
+        assert 600 < told < 640
 
     @pytest.mark.parametrize(
         ("micros", "shown"), [(0, "0.00"), (2_500_000, "2.50"), (1, "0.000001"), (10**15, "1" + "0" * 9 + ".00")]

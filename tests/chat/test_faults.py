@@ -20,6 +20,7 @@ from chatbot_chat.providers import (
     ProviderUnreachable,
     Taken,
     TextDelta,
+    Written,
 )
 from chatbot_chat.providers.breaker import FAILURES, REST_SECONDS
 from chatbot_chat.providers.errors import ProviderSpared
@@ -206,18 +207,20 @@ class TestCut:
             async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
                 if taken:
                     yield Taken()
+                    yield Written(3)
+                    yield Written(4)
                 self.asked.set()
                 await asyncio.Event().wait()
 
-        cut: list[bool] = []
+        cut: list[int] = []
         async with make("any@fake") as world:
             silent = world.catalog._providers["fake"] = Silent("fake")
-            stream = world.catalog.stream("any", lambda _: ModelRequest("", [], ""), cut=lambda: cut.append(True))
+            stream = world.catalog.stream("any", lambda _: ModelRequest("", [], ""), cut=cut.append)
             asking = asyncio.create_task(anext(stream))
             await silent.asked.wait()
             asking.cancel()
             await asyncio.wait({asking})
-        assert cut == [True] * taken
+        assert cut == [7] * taken
 
 
 class TestBalance:

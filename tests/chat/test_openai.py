@@ -8,6 +8,7 @@ import httpx2
 import openai
 import pytest
 from chatbot_chat import sse
+from chatbot_chat.providers.breaker import FAILURES
 from chatbot_chat.providers.metering import AI_REQUESTS
 from chatbot_common.ids import uuid7
 from openai import AsyncOpenAI
@@ -170,6 +171,13 @@ class TestRaw:
             chunk["choices"][0]["delta"].get("content", "") for chunk in told if chunk["choices"]
         ).strip() == ("You said: Hello there")
         assert any(chunk.get("usage") for chunk in told) == counted
+
+    @pytest.mark.parametrize("stream", [True, False])
+    async def test_a_refusal_is_the_clients_and_no_outage(self, sdk: AsyncOpenAI, stream: bool) -> None:
+        for _ in range(FAILURES + 1):
+            with pytest.raises(openai.BadRequestError, match="scripted"):
+                await sdk.chat.completions.create(model="filtering", messages=HELLO, stream=stream)
+        assert await sdk.chat.completions.create(model="echo", messages=HELLO, stream=stream)
 
     @pytest.mark.parametrize("model", ["cut", "early"])
     async def test_provider_breaks_off(self, sdk: AsyncOpenAI, model: str) -> None:

@@ -81,7 +81,7 @@ class TestBuild:
         history = [said("user", "old " * 60), said("assistant", "Hello")]
         told = build_request(model(window=1100), system="", question="q", history=history, beside=420)
         assert [message.content for message in told.messages] == ["q"]
-        with pytest.raises(PromptTooLong, match="form of the answer has about 480 tokens, and model m takes about 480"):
+        with pytest.raises(PromptTooLong, match=r"takes about 480 for all .*, of which the form .* take 480;"):
             build_request(model(window=1100), system="", question="q", beside=480)
 
     def test_what_was_sent_along_is_told_whole(self) -> None:

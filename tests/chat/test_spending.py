@@ -27,6 +27,7 @@ from tests.chat.test_socket import opened
 from tests.conversation.running import eventually
 from tests.support.identity import BOT, Keys
 from tests.support.model_server import ModelServer
+from tests.support.patience import within
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello there"}]
 DAY = {"tokens_per_day": 1100, "tokens_per_month": None, "cost_per_day": None, "cost_per_month": None}
@@ -183,13 +184,23 @@ class TestLedger:
 
     @pytest.mark.parametrize("question", ["Count", "Count, but speak first"])
     async def test_has_what_was_written_of_a_call(
-        self, keys: Keys, told: dict[str, Any], ada: UUID, sql: asyncpg.Connection, question: str
+        self,
+        keys: Keys,
+        told: dict[str, Any],
+        ada: UUID,
+        sql: asyncpg.Connection,
+        model_server: ModelServer,
+        question: str,
     ) -> None:
         like = next(model for model in told["models"] if model["name"] == "echo")
+        model_server.requests.clear()
         writing = {"name": "writing", "deployments": [{"provider": "scripted", "model": "writing", "weight": 1}]}
         async with running(keys, Settings.model_validate(told | {"models": [*told["models"], like | writing]})) as chat:
             async with chat.streaming(ada, question, model="writing") as events:
                 run = (await anext(events))["run_id"]
+                async with within(20):
+                    while not any(body["model"] == "writing" for _, body in model_server.requests):
+                        await asyncio.sleep(0.01)
                 await asyncio.sleep(0.5)
             await chat.client.post(f"/api/v1/chat/runs/{run}/cancel", headers=keys.bearer(ada))
             await chat.ended(ada, run)

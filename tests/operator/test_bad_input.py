@@ -151,8 +151,8 @@ class TestNewer:
             assert "next" not in found
             return found
 
-        # A look that began before is ahead of it with what it writes, but not each time.
-        wait_for("it to be remembered", lambda: version()["history"][-1] == history[0])
+        # A look that began before is ahead of it with what it writes, but not three times.
+        assert any(version()["history"][-1] == history[0] for _ in range(3))
 
     def reconciles(self, scene: Scene) -> float:
         return scene.process.metric("chatbot_operator_reconciles_total", result="unchanged")

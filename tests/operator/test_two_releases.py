@@ -2,9 +2,13 @@
 
 import pytest
 from chatbot_operator import managed, reporting
+from chatbot_operator.events import Events
+from chatbot_operator.fights import FIGHT_SECONDS
 from chatbot_operator.reconcile import Reconciler
+from chatbot_operator.reporting import Reports
+from chatbot_resource.status import Status
 
-from tests.operator.running import Run, SmallPlan, World, config, step
+from tests.operator.running import SECONDS, Run, SmallPlan, World, config, step
 
 ROUNDS = 12
 """More than the fights that an operator has over one child."""
@@ -40,6 +44,34 @@ async def test_the_fight_is_told_and_ends(both: tuple[Reconciler, Reconciler], w
     await in_turn(world, *both)
     assert world.writes() == before
     assert world.events() == events
+
+
+def with_available(told: Status, serves: str) -> Status:
+    """The same with whether it serves, which small plans leave out."""
+    available = told.conditions[0].model_copy(update={"type": "Available", "status": serves, "message": ""})
+    return told.model_copy(update={"conditions": [*told.conditions, available]})
+
+
+async def test_that_it_serves_no_more_is_told_by_whoever_sees_it(
+    both: tuple[Reconciler, Reconciler], world: World
+) -> None:
+    """Also by one that has begun after the fight, and has not written of it."""
+    previous = with_available(Run(world).status(), "True")
+    reports = Reports(world.cluster, world.metrics, Events(world.cluster))
+    settled = previous.model_copy(update={"conditions": [previous.conditions[-1]]})
+    assert reports.seconds_to_leave(world.key, previous, settled) > FIGHT_SECONDS - SECONDS
+    assert reports.seconds_to_leave(world.key, previous, with_available(Run(world).status(), "False")) == 0
+    assert reports.seconds_to_leave(world.key, settled, previous) == 0
+
+
+async def test_a_status_that_says_so_by_hand_is_put_right_in_the_end(world: World) -> None:
+    world.create_bot()
+    reports = Reports(world.cluster, world.metrics, Events(world.cluster))
+    await release(world, "one")(world.key)
+    condition = Run(world).status().conditions[0]
+    hand = condition.model_copy(update={"message": managed.ANOTHER, "last_transition_time": "yesterday"})
+    previous = Run(world).status().model_copy(update={"conditions": [hand]})
+    assert 0 < reports.seconds_to_leave(world.key, previous, Run(world).status()) <= FIGHT_SECONDS
 
 
 async def test_an_edit_is_observed(both: tuple[Reconciler, Reconciler], world: World) -> None:

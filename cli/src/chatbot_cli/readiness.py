@@ -9,7 +9,7 @@ from chatbot_cli.calling import call
 from chatbot_cli.errors import CliError
 from chatbot_cli.home import Home
 from chatbot_cli.knowledge import text_of
-from chatbot_cli.loopback import request
+from chatbot_cli.loopback import Answer, request
 from chatbot_cli.processes import tail
 from chatbot_cli.services import Started
 from chatbot_cli.state import State
@@ -20,25 +20,33 @@ KNOWLEDGE_SECONDS = 120
 POLL_SECONDS = 0.1
 SETTLING_SECONDS = 3
 """What a service goes on without may be there a moment later than the service."""
+SPARED = ("tools", "providers")
+"""Checks of what runs elsewhere, and answers can be had without. All else is started here, and has to come."""
 
 Note = Callable[[str], None]
 
 
-def readiness(private_port: int) -> tuple[str, str]:
-    """`ready`, or why a process is not, such as `database: timeout`; `no answer` before it listens.
+def readiness(private_port: int) -> str:
+    """`ready`, or why a process is not, such as `database: timeout`; `no answer` before it listens."""
+    return _readiness(request(private_port, "GET", "/readyz"))
 
-    Returns:
-        And what it goes on without, such as `tools (ToolMissing)`.
-    """
+
+def readiness_and_lack(private_port: int) -> tuple[str, str]:
+    """The same, and what a process that is ready goes on without, such as `tools (ToolMissing)`."""
     answer = request(private_port, "GET", "/readyz?verbose")
+    body = answer.body if answer and answer.ok and isinstance(answer.body, dict) else {}
+    return _readiness(answer), _lacking(body.get("reported", {}))
+
+
+def _readiness(answer: Answer | None) -> str:
     if answer is None:
-        return "no answer", ""
-    if not isinstance(answer.body, dict):
-        return f"answered {answer.status}", ""
+        return "no answer"
     if answer.ok:
-        return "ready", _lacking(answer.body.get("reported", {}))
+        return "ready"
+    if not isinstance(answer.body, dict):
+        return f"answered {answer.status}"
     bad = [f"{name}: {check}" for name, check in answer.body.get("checks", {}).items() if check != "ok"]
-    return ", ".join(bad) or ("draining" if answer.body.get("draining") else "not ready"), ""
+    return ", ".join(bad) or ("draining" if answer.body.get("draining") else "not ready")
 
 
 def wait_ready(home: Home, state: State, started: Mapping[str, Started], names: Sequence[str], note: Note) -> None:
@@ -48,7 +56,7 @@ def wait_ready(home: Home, state: State, started: Mapping[str, Started], names: 
     while waiting:
         for name in list(waiting):
             _still_there(home, state, name, started.get(name))
-            reason, _ = readiness(state.ports[name][1])
+            reason = readiness(state.ports[name][1])
             if reason == "ready":
                 del waiting[name]
             else:
@@ -70,7 +78,7 @@ def wait_healthy(port: int, note: Note) -> dict[str, str]:
     began = time.monotonic()
     while True:
         services = _services(port)
-        bad = [name for name, health in services.items() if health.get("status") not in ("ok", "degraded")]
+        bad = [name for name, health in services.items() if not _goes_on(health)]
         lacking = {name: text for name, one in services.items() if (text := _lacking(one.get("checks", {})))}
         waited = time.monotonic() - began
         if services and not bad and (not lacking or waited > SETTLING_SECONDS):
@@ -151,6 +159,11 @@ def _services(port: int) -> dict[str, dict[str, Any]]:
         answer.body.get("services", {}) if answer and isinstance(answer.body, dict) else {}
     )
     return found
+
+
+def _goes_on(health: Mapping[str, Any]) -> bool:
+    checks = {name: state for name, state in health.get("checks", {}).items() if name not in SPARED}
+    return health.get("status") in ("ok", "degraded") and not _lacking(checks)
 
 
 def _lacking(checks: Mapping[str, str]) -> str:

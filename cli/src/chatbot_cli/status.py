@@ -11,7 +11,7 @@ from chatbot_cli import state
 from chatbot_cli.home import Home
 from chatbot_cli.layout import PROGRAMS
 from chatbot_cli.postgres import Postgres
-from chatbot_cli.readiness import readiness
+from chatbot_cli.readiness import readiness_and_lack
 from chatbot_cli.state import Running, State
 from chatbot_cli.valkey import Valkey
 
@@ -78,7 +78,7 @@ def _service(record: State, name: str) -> Row:
     port = None if name == "worker" else port
     if running is None or private is None:
         return Row(name, "down", _why(record, name), port=port, private_port=private)
-    reason, without = readiness(private)
+    reason, without = readiness_and_lack(private)
     if reason == "ready":
         return _row(name, "ready", without and f"goes on without {without}", running, port, private)
     return _row(name, "not ready", reason, running, port, private)

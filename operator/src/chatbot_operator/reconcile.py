@@ -196,7 +196,7 @@ class Reconciler:
         return replace(look, observed=replace(look.observed, at=self._clock.text()))
 
     async def _report(self, done: Progress, raw: Manifest, previous: Status | None, status: Status) -> Manifest | None:
-        if left := self._reports.held_back(done.key, previous, status, self._clock.text()):
+        if left := self._reports.seconds_to_leave(done.key, previous, status):
             done.soon(left + 1)
             return None
         told = await self._reports.report(raw, previous, status)

@@ -1,6 +1,7 @@
 """Writes the status of a resource if it says something new, tells of it in an Event, and counts resources by phase."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Literal
 
@@ -15,9 +16,7 @@ from chatbot_operator.faults import TooLarge
 from chatbot_operator.fights import FIGHT_SECONDS
 from chatbot_operator.managed import ANOTHER
 from chatbot_operator.metrics import Metrics
-from chatbot_operator.moments import passed
 from chatbot_operator.queue import Key
-from chatbot_operator.reasons import Reason
 from chatbot_operator.world import Manifest
 
 KIB = 1024
@@ -31,20 +30,25 @@ class Reports:
         self._metrics = metrics
         self._events = events
         self._phases: dict[Key, str] = {}
-        self._fought: dict[Key, Status] = {}
-        """What was written last of those that another operator looks after, too."""
+        self._of_two: dict[Key, Status] = {}
+        """What was written last here of those that another operator looks after, too, and says so."""
+        self._left: dict[Key, float] = {}
+        """Since when such a status is left that was not written here; seconds of the monotonic clock."""
 
-    def held_back(self, key: Key, previous: Status | None, status: Status, now: str) -> float:
-        """Seconds for which the status stays as another operator has written it, since it tells of the two of us.
+    def seconds_to_leave(self, key: Key, previous: Status | None, status: Status) -> float:
+        """For how long the status stays as another operator has written it, because it tells of the two of us.
 
         Who loses a fight over a child says so; who wins it has seen none. Without an end to it they would write in
-        turn, one Event each, and who waits for `Ready` would read it in between.
+        turn, one Event each, and who waits for `Ready` would read it in between. What serves is told all the same.
         """
-        if previous is None or previous == self._fought.get(key):
+        if previous is None or previous == self._of_two.get(key) or not _tells_of_two(previous):
+            self._left.pop(key, None)
             return 0.0
-        if previous.observed_generation != status.observed_generation:
+        if _urgent(previous) != _urgent(status):
             return 0.0
-        return max([0.0, *(FIGHT_SECONDS - passed(since, now) for since in _fought_since(previous))])
+        self.count_phase(key, status.phase)
+        now = time.monotonic()
+        return max(0.0, FIGHT_SECONDS - (now - self._left.setdefault(key, now)))
 
     async def report(self, raw: Manifest, previous: Status | None, status: Status) -> Manifest | None:
         """The resource as it is with the new status; None when there was nothing new to say, or no room for it.
@@ -65,16 +69,16 @@ class Reports:
             await self._events.no_room(raw, no_room(raw))
             return None
         await self._events.told(raw, previous, status)
-        self._fought.pop(key, None)
-        if any(_fought_since(status)):
-            self._fought[key] = status
+        self._forget(key)
+        if _tells_of_two(status):
+            self._of_two[key] = status
         return answer if _asks(answer) == _asks(raw) else raw
 
     def count_phase(self, key: Key, phase: str | None) -> None:
         """None: it is gone."""
         old = self._phases.pop(key, None)
         if not phase:
-            self._fought.pop(key, None)
+            self._forget(key)
         if old:
             self._metrics.resources.labels(old).dec()
             self._metrics.resource_phase.remove(*key, old)
@@ -82,6 +86,10 @@ class Reports:
             self._phases[key] = phase
             self._metrics.resources.labels(phase).inc()
             self._metrics.resource_phase.labels(*key, phase).set(1)
+
+    def _forget(self, key: Key) -> None:
+        self._of_two.pop(key, None)
+        self._left.pop(key, None)
 
 
 def written(raw: Manifest, extra: Literal["ignore", "forbid"] = "ignore") -> Status | None:
@@ -92,11 +100,16 @@ def written(raw: Manifest, extra: Literal["ignore", "forbid"] = "ignore") -> Sta
         return None
 
 
-def _fought_since(status: Status) -> Iterator[str]:
-    """When it came about that another operator changes what we change back, RFC 3339."""
-    for condition in status.conditions:
-        if condition.reason == Reason.FIELD_CONFLICT and ANOTHER in condition.message:
-            yield condition.last_transition_time
+def _tells_of_two(status: Status) -> bool:
+    """Whether it says that another operator changes what we change back."""
+    said = [item.message for item in status.conditions] + [item.reason for item in status.components]
+    return any(ANOTHER in text for text in said)
+
+
+def _urgent(status: Status) -> tuple[object, ...]:
+    """What may not wait: whether it serves, of which edit this is, and what the next look goes by."""
+    available = [item.status for item in status.conditions if item.type == "Available"]
+    return available, status.observed_generation, status.version.rolled_back
 
 
 def no_room(raw: Manifest) -> str:

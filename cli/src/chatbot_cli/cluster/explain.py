@@ -140,8 +140,8 @@ def _headline(bot: Bot, cause: Problem | None, now: datetime) -> str:
         never = not (bot.status.get("version") or {}).get("current")
         yet = " yet" if never and not (cause and cause.stuck) else ""
         return f"{bot.name} does not serve{yet}, {since(available.since, now)}."
-    how = "but is not as its resource says while it is paused" if bot.mode == "Paused" else "and is being changed"
-    how = "but something is wrong with it" if cause and cause.stuck else how
+    changing = "but is not as its resource says while it is paused" if bot.mode == "Paused" else "and is being changed"
+    how = "but something is wrong with it" if cause and cause.stuck else changing
     return f"{bot.name} serves, {how}, {since(ready.since, now)}."
 
 

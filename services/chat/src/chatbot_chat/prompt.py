@@ -9,7 +9,7 @@ from typing import Protocol
 from chatbot_chat.conversation_client import HistoryMessage, Knowledge, Passage
 from chatbot_chat.providers import Message, ModelRequest, ProviderRefused, ToolSpec
 from chatbot_chat.settings import ModelSettings
-from chatbot_chat.tokens import BYTES_PER_TOKEN, estimate_json, estimate_tokens
+from chatbot_chat.tokens import BYTES_PER_TOKEN, estimate_json, estimate_tokens, size_of
 
 DEFAULT_PROMPT = (
     "You are a helpful assistant of this team. Answer in the language of the question, briefly and correctly. "
@@ -112,15 +112,10 @@ def build_request(
     system = "\n\n".join(filter(None, (system, TOOLS_PROMPT if use.tools else "")))
     parts = Parts(question, system, instructions, summary, memories, knowledge, history, pinned)
     room = prompt_room(model, max_tokens) - beside
-    if beside and room <= 0:
-        raise PromptTooLong(
-            f"The form of the answer has about {beside} tokens, and model {model.name} takes about {room + beside} for "
-            "all that it is told; shorten it, or choose another model."
-        )
-    exchange = told(use.exchange, room * EXCHANGE[0] // EXCHANGE[1])
+    exchange = told(use.exchange, max(room, 0) * EXCHANGE[0] // EXCHANGE[1])
     messages = build_prompt(parts, room - sum(map(tokens_of, exchange)) - sum(map(_weight, use.tools)))
     if messages is None:
-        raise PromptTooLong(_too_long(parts, model, room))
+        raise PromptTooLong(_too_long(parts, model, room, beside))
     return ModelRequest(
         model=model.name,
         messages=[*messages, *exchange],
@@ -142,14 +137,15 @@ def prompt_room(model: ModelSettings, max_tokens: int | None = None) -> int:
     return (model.context_window - answer_budget(model, max_tokens)) * MARGIN[0] // MARGIN[1]
 
 
-def _too_long(parts: Parts, model: ModelSettings, room: int) -> str:
+def _too_long(parts: Parts, model: ModelSettings, room: int, beside: int) -> str:
     kept = _pinned(parts)
     tokens = sum(map(estimate_tokens, [parts.question, *(message.content for message in kept)]))
     what = f"The question with the {parts.pinned} messages sent along has" if parts.pinned else "The question has"
     tokens_said = f"more than {tokens}" if len(kept) < parts.pinned else f"about {tokens}"
+    form = f", of which the form of the answer and other options take {beside}" if beside else ""
     return (
-        f"{what} {tokens_said} tokens, and model {model.name} takes about {room} for all that it is told; "
-        "shorten it, or choose another model."
+        f"{what} {tokens_said} tokens, and model {model.name} takes about {room + beside} for all that it is told"
+        f"{form}; shorten it, or choose another model."
     )
 
 
@@ -206,11 +202,15 @@ def weight_of(request: ModelRequest) -> int:
 
 def weight_beside(*said: object) -> int:
     """Tokens of what a request says beside messages and tools: the form of the answer, whose schema may be long."""
-    return sum(estimate_tokens(json.dumps(one)) for one in said if one)
+    return sum(map(_told_as_json, filter(None, said)))
+
+
+def _told_as_json(said: object) -> int:
+    return -(-size_of(json.dumps(said, ensure_ascii=False)) // BYTES_PER_TOKEN)
 
 
 def _weight(tool: ToolSpec) -> int:
-    return estimate_tokens(tool.name + tool.description + json.dumps(tool.parameters)) + MESSAGE_TOKENS
+    return _told_as_json([tool.name, tool.description, tool.parameters]) + MESSAGE_TOKENS
 
 
 def told(exchange: Sequence[Message], budget: int) -> list[Message]:

@@ -17,6 +17,7 @@ from chatbot_chat.tokens import BYTES_PER_TOKEN
 
 _COUNTED = re.compile(rb'"usage"\s*:\s*\{')
 _DATA = re.compile(rb"^data:\s*(\{.*)$", re.MULTILINE)
+_ERROR = re.compile(rb'^data:\s*\{\s*"error"\s*:\s*[{"]', re.MULTILINE)
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
 _FRAME = re.compile(rb".+?(?:\n\r?\n|\r\r|\Z)", re.DOTALL)
@@ -76,6 +77,11 @@ class Counting:
     def ended(self) -> bool:
         """Whether a stream says that it has: by its last frame, or by why the model did."""
         return bool(_DONE.search(b"".join(self._seen[-2:])) or _FINISHED.search(self.seen))
+
+    @property
+    def failed(self) -> bool:
+        """Whether a stream has ended by an error of the provider's own."""
+        return bool(_ERROR.search(b"".join(self._seen[-2:])))
 
     @property
     def seen(self) -> bytes:

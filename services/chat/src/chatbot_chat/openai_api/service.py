@@ -25,7 +25,7 @@ from chatbot_chat.openai_api.completion import Completion, frame
 from chatbot_chat.openai_api.counting import Counting
 from chatbot_chat.openai_api.raw import Holding, raw_request, refuse_forced_tools, refuse_unheld
 from chatbot_chat.openai_api.schema import ChatMessage, CompletionRequest
-from chatbot_chat.prompt import PromptTooLong, ToolUse, build_request, system_prompt
+from chatbot_chat.prompt import PromptTooLong, ToolUse, build_request, system_prompt, weight_beside
 from chatbot_chat.providers import ModelEvent, ModelRequest, ProviderError, ProviderTimeout, RelayedAnswer, Usage
 from chatbot_chat.providers.catalog import Catalog, Relay, UnknownModel
 from chatbot_chat.providers.held import knobs_of, parted
@@ -152,6 +152,7 @@ class CompletionService:
                 instructions=_instructions(request.messages),
                 max_tokens=request.answer_tokens,
                 use=use,
+                beside=weight_beside(asked),
             )
             return replace(wanted, asked=asked, wishes=wishes, stop=request.stops, parallel=request.parallel)
 
@@ -288,7 +289,7 @@ async def relayed(
             async for piece in pieces:
                 if shown := counting.passed(piece):
                     yield shown
-        if counting.streamed and not counting.ended:
+        if response.streamed and not counting.ended:
             raise ProviderError
         counting.end()
     except ProviderError as error:
@@ -296,4 +297,5 @@ async def relayed(
             raise
         broke(error)
         told = error if isinstance(error, ProviderTimeout) else ProviderError("The provider's answer broke off.")
-        yield frame(told.as_openai())
+        if not counting.failed:  # else the provider has said so itself
+            yield frame(told.as_openai())

@@ -140,7 +140,7 @@ async def opened(route: Route, request: ModelRequest, cut: Callable[[int], None]
         if cut and taken:
             cut(written)
         raise
-    return Opened([Written(written), *heard], events)
+    return Opened([Written(written), *heard] if written else heard, events)
 
 
 async def _answer(route: Route, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
