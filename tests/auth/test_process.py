@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Files:
 
     folder: Path
     settings: dict[str, Any]
+    started: list[Process] = field(default_factory=list)
 
     def write(self) -> dict[str, str]:
         """Write both. Returns the environment that names them."""
@@ -49,9 +51,11 @@ class Files:
         return {"CHATBOT_CONFIG": str(self.folder / "config.json"), "CHATBOT_SECRETS": str(secrets)}
 
     async def start(self, *command: str) -> Process:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "chatbot_auth", *command, stdout=PIPE, stderr=STDOUT, env=os.environ | self.write()
         )
+        self.started.append(process)
+        return process
 
     async def run(self, *command: str) -> tuple[int, str]:
         """Exit status and everything printed."""
@@ -61,9 +65,14 @@ class Files:
 
 
 @pytest.fixture
-def files(tmp_path: Path, keys: Keys, postgres: Postgres) -> Files:
+async def files(tmp_path: Path, keys: Keys, postgres: Postgres) -> AsyncIterator[Files]:
     listen = {"host": "127.0.0.1", "port": free_port(), "private_port": free_port()}
-    return Files(tmp_path, auth_mapping(keys, postgres.url(postgres.create()), listen=listen))
+    files = Files(tmp_path, auth_mapping(keys, postgres.url(postgres.create()), listen=listen))
+    yield files
+    for process in files.started:  # those of a test that has failed
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def lines(output: str) -> list[dict[str, Any]]:
@@ -96,7 +105,7 @@ class TestServe:
         listen = files.settings["listen"]
         process = await files.start("serve")
         private = f"http://127.0.0.1:{listen['private_port']}"
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{listen['port']}") as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{listen['port']}", timeout=30) as client:
             await _answering(process, client, private + "/livez")
             assert (await client.get(private + "/readyz")).status_code == 503
             await _migrates_once(files)
