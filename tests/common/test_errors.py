@@ -1,13 +1,14 @@
 """What a client is told when something fails."""
 
 from collections.abc import AsyncIterator
+from typing import Annotated
 
 import httpx2
 import pytest
 from chatbot_common.errors import NotFound, Unavailable, add_error_handlers
 from fastapi import FastAPI
 from opentelemetry.sdk.trace import TracerProvider
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Credentials(BaseModel):
@@ -15,6 +16,15 @@ class Credentials(BaseModel):
 
     email: str
     password: str
+
+
+class Message(BaseModel):
+    content: str
+
+
+class Asked(BaseModel):
+    messages: list[Message] = Field(default_factory=list)
+    stop: str | Annotated[list[str], Field(max_length=2)] | None = None
 
 
 app = FastAPI()
@@ -41,6 +51,12 @@ async def crash() -> None:
 @app.post("/login")
 @app.post("/v1/login")
 async def login(body: Credentials) -> None:
+    raise AssertionError("the body was accepted")
+
+
+@app.post("/ask")
+@app.post("/v1/ask")
+async def ask(body: Asked) -> None:
     raise AssertionError("the body was accepted")
 
 
@@ -113,6 +129,23 @@ class TestNative:
             assert response.status_code == status
             assert "hunter22" not in response.text
         assert [error["pointer"] for error in (await client.post("/login", json=body)).json()["errors"]] == [pointer]
+
+    @pytest.mark.parametrize(
+        ("body", "mistake", "param"),
+        [
+            ({"stop": ["a", "b", "c"]}, "/stop: This is too long: at most 2.", "stop"),
+            ({"stop": ["a", 1]}, "/stop/1: Input should be a valid string", "stop[1]"),
+            ({"stop": 1}, "/stop: Input should be a valid string", "stop"),
+            ({"messages": [{"content": "a"}, {}]}, "/messages/1/content: Field required", "messages[1].content"),
+            ({"messages": "a"}, "/messages: Input should be a valid list", "messages"),
+            ([], "/: Input should be a valid dictionary or object to extract fields from", None),
+        ],
+    )
+    async def test_a_field_of_several_types_tells_what_was_meant(
+        self, client: httpx2.AsyncClient, body: object, mistake: str, param: str | None
+    ) -> None:
+        assert (await client.post("/ask", json=body)).json()["detail"] == mistake
+        assert (await client.post("/v1/ask", json=body)).json()["error"]["param"] == param
 
 
 class TestOpenAI:

@@ -196,6 +196,21 @@ class TestEdit:
 
         assert (again["state"], again["turn_id"]) == ("running", edited["turn_id"])
 
+    async def test_the_name_of_another_message_is_refused_although_the_text_is_the_same(
+        self, service: Conversation, ada: UUID
+    ) -> None:
+        turn = await service.exchange(ada, "one", "eins", client_message_id="m1")
+        named = {"conversation_id": turn["conversation_id"], "client_message_id": "m1"}
+
+        edited = await service.start_turn(ada, "one", edited_message_id=turn["user_message_id"], **named)
+        below = await service.start_turn(ada, "one", parent_message_id=turn["reply_message_id"], **named)
+        sent = await service.start_turn(ada, "one", **named)
+
+        assert (edited.status_code, below.status_code, sent.status_code) == (422, 422, 200)
+        assert edited.json()["errors"] == [
+            {"pointer": "/client_message_id", "detail": "already used for another message"}
+        ]
+
     async def test_only_questions_can_be(self, service: Conversation, ada: UUID, bob: UUID) -> None:
         turn = await service.exchange(ada, "one", "eins")
 

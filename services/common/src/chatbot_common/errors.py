@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 log = structlog.get_logger(__name__)
 
-_TYPE_NAME = re.compile(r"str|int|float|bool|(constrained|function|tagged|nullable)-.*|(list|dict|tuple)\[.*\]")
+_TYPE_NAME = re.compile(r"str|int|float|bool|uuid|(constrained|function|tagged|nullable)-.*|(list|dict|tuple)\[.*\]")
 _JSON = re.compile(r"application/([^/]*\+)?json", re.IGNORECASE)
 TYPE_PREFIX = "urn:chatbot:problem:"
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -59,7 +59,7 @@ class Problem(Exception):
     def as_openai(self) -> dict[str, Any]:
         """The same failure in the shape OpenAI's clients parse."""
         kind = "server_error" if self.status >= 500 else OPENAI_TYPES.get(self.status, "invalid_request_error")
-        param = self.errors[0]["pointer"].lstrip("/") if self.errors else None
+        param = _parameter(self.errors[0]["pointer"]) if self.errors else None
         return {"error": {"message": str(self), "type": kind, "param": param, "code": self.kind.replace("-", "_")}}
 
     @property
@@ -144,9 +144,7 @@ def from_validation(error: RequestValidationError, content_type: str = "applicat
         return MalformedBody("The body could not be parsed as JSON; check quotes, commas and braces.")
     if not is_json(content_type) and any(tuple(detail["loc"]) == ("body",) for detail in details):
         return UnsupportedMediaType(SEND_JSON)
-    # A field of several types reports once for each type; the first says enough.
-    found = {_pointer(detail["loc"]): detail for detail in reversed(details)}
-    errors = [{"pointer": pointer, "detail": _words(detail)} for pointer, detail in reversed(found.items())]
+    errors = _mistakes([(_pointer(detail["loc"]), detail) for detail in details])
     summary = "; ".join(f"{item['pointer']}: {item['detail']}" for item in errors[:3])
     return InvalidRequest(summary, errors=errors)
 
@@ -156,10 +154,33 @@ def is_json(content_type: str) -> bool:
     return _JSON.fullmatch(content_type.partition(";")[0].strip()) is not None
 
 
+def _mistakes(found: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, str]]:
+    """Each place once. A field of several types reports for each: what the type that the value has says, is meant."""
+    told: dict[str, Mapping[str, Any]] = {}
+    for pointer, detail in found:
+        if pointer not in told or (_of_another_type(told[pointer]) and not _of_another_type(detail)):
+            told[pointer] = detail
+    return [
+        {"pointer": pointer, "detail": _words(detail)}
+        for pointer, detail in told.items()
+        if not (_of_another_type(detail) and any(other.startswith(f"{pointer}/") for other in told))
+    ]
+
+
+def _of_another_type(detail: Mapping[str, Any]) -> bool:
+    return str(detail["type"]).endswith("_type")
+
+
 def _pointer(location: Sequence[str | int]) -> str:
     """JSON pointer of a field, without the names that the validator gives to the types of a union."""
     parts = [str(part) for part in location[1:]]
     return "/" + "/".join(part for part in parts if not _TYPE_NAME.fullmatch(part))
+
+
+def _parameter(pointer: str) -> str | None:
+    """The same place as OpenAI writes it: `messages[0].content`; None is the whole body."""
+    names = [f"[{name}]" if name.isdecimal() else f".{name}" for name in pointer.split("/") if name]
+    return "".join(names).removeprefix(".") or None
 
 
 def _words(detail: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ async def start(
         row = await store.lock_by_client_id(session, user_id, request.client_message_id)
         if row is None:
             raise Conflict("The message was deleted meanwhile; send it again.")
-        _refuse_another(row, request)
+        _refuse_another(row, request, place)
         return await _repeat(session, row, request, knowledge, allowed)
     if spoken:
         await said.insert_earlier(session, new, place, spoken)
@@ -166,11 +166,17 @@ async def _message(session: ReadSession, user_id: UUID, message_id: UUID, conver
     return message
 
 
-def _refuse_another(row: AnyRow, request: StartTurn) -> None:
+def _refuse_another(row: AnyRow, request: StartTurn, place: UUID | None) -> None:
     """The same name for another message is a mistake. Who repeats may name the place that the first one got."""
-    same_place = request.conversation_id in (None, row.conversation_id)
-    if row.text != request.text or not same_place:
-        raise _used_for_another("text" if row.text != request.text else "conversation")
+    if row.text != request.text:
+        raise _used_for_another("text")
+    if request.conversation_id not in (None, row.conversation_id):
+        raise _used_for_another("conversation")
+    named = request.edited_message_id or request.parent_message_id
+    # What was said earlier is stored between the place and the question.
+    elsewhere = named is not None and not request.earlier and row.parent_id != place
+    if elsewhere or request.edited_message_id == row.user_message_id:
+        raise _used_for_another("message")
 
 
 def _used_for_another(thing: str) -> InvalidRequest:
