@@ -168,6 +168,7 @@ class TestOpenAI:
 
             assert response.status_code == status
             assert response.json()["error"]["type"] == "server_error"
+            assert response.headers.get("retry-after") == ("1" if status == 503 else None)
 
     async def test_validation(self, client: httpx2.AsyncClient) -> None:
         response = await client.post("/v1/login", json={"email": "ada"})

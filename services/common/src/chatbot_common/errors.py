@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 _TYPE_NAME = re.compile(r"str|int|float|bool|uuid|(constrained|function|tagged|nullable)-.*|(list|dict|tuple)\[.*\]")
 _JSON = re.compile(r"application/([^/]*\+)?json", re.IGNORECASE)
+SHORTLY: Mapping[str, str] = {"Retry-After": "1"}
 TYPE_PREFIX = "urn:chatbot:problem:"
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 SEND_JSON = "Send JSON, with the header 'Content-Type: application/json'."
@@ -113,6 +114,16 @@ class UpstreamFailed(Problem):
 
 class Unavailable(Problem):
     status, kind, title = 503, "unavailable", "Not available right now, try again shortly"
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] = SHORTLY,
+    ) -> None:
+        """`headers` say when to ask again, unless others are given."""
+        super().__init__(detail, errors=errors, headers=headers)
 
 
 class HttpProblem(Problem):

@@ -146,4 +146,4 @@ class ApiKeys:
 
 
 def _unchecked() -> Unavailable:
-    return Unavailable("API keys cannot be checked right now; try again shortly.", headers={"Retry-After": "1"})
+    return Unavailable("API keys cannot be checked right now; try again shortly.")
