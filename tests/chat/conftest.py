@@ -1,7 +1,9 @@
 """A chat service on real stores, with the real conversation service behind it and a scripted model over a socket."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from redis.asyncio import Redis
 
 from tests.auth.running import PASSWORD, auth_settings, claims, new_email
+from tests.chat.budgeting import Clock
 from tests.chat.providing import Make, Servers, open_catalog
 from tests.chat.running import Chat, Face, in_front, running, spec
 from tests.conversation.running import eventually, working
@@ -44,6 +47,7 @@ from tests.support.model_server import ModelServer
 from tests.support.serving import in_thread
 from tests.support.stores import Postgres
 
+MONTHS = itertools.count()
 FAQS = """
 - question: What are your opening hours?
   answer: We are open from 9 to 17 on weekdays.
@@ -52,6 +56,18 @@ FAQS = """
   answer: Send it back within 30 days with the label in the box.
   category: Orders
 """
+
+
+@pytest.fixture
+def ada() -> UUID:
+    return uuid7()
+
+
+@pytest.fixture
+def century() -> Clock:
+    """A later month for each test: of it neither the ledger nor Redis has anything."""
+    day = datetime(2100, 1, 1, 12, tzinfo=UTC) + timedelta(days=31 * next(MONTHS))
+    return lambda: day
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from chatbot_common.ids import uuid7
 from chatbot_conversation.turns.store import LEASE, LEFT_TO_CHAT
 from redis.asyncio import Redis
 
-from tests.chat.test_budgets import model
+from tests.chat.budgeting import model
 from tests.conversation.running import eventually
 from tests.support.identity import Keys
 from tests.support.patience import within

@@ -18,7 +18,6 @@ from chatbot_chat.moderation.window import Window
 from chatbot_chat.providers import Finish, ModelEvent, ReasoningDelta, TextDelta, ToolCall, Usage
 from chatbot_chat.settings import ModerationSettings, Settings
 from chatbot_chat.tools.toolbox import Result
-from chatbot_common.ids import uuid7
 from hypothesis import given
 from hypothesis import strategies as st
 from openai import AsyncOpenAI
@@ -178,11 +177,6 @@ class TestAnswers:
 
 
 FORBIDDEN = "Please say nothing at all about any forbidden fruit " + "and so on " * 30
-
-
-@pytest.fixture
-def ada() -> UUID:
-    return uuid7()
 
 
 @contextlib.asynccontextmanager

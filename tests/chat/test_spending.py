@@ -36,11 +36,6 @@ PRICES = {"input": "3", "output": "15"}
 
 
 @pytest.fixture
-def ada() -> UUID:
-    return uuid7()
-
-
-@pytest.fixture
 def told(told: dict[str, Any]) -> dict[str, Any]:
     """Without tools, of which a model is told at a price."""
     return told | {"tools": told["tools"] | {"enabled": []}}
