@@ -66,7 +66,8 @@ class Operator:
         return self.log.read_text(encoding="utf-8")
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
+        whole = self.said().rpartition("\n")[0]  # the last line may be half written
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
 
 def patient(namespace: str) -> dict[str, Any]:

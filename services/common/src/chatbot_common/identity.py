@@ -112,8 +112,8 @@ def _key(claims: Mapping[str, Any]) -> ApiKey:
 class UserVerifier:
     """Verifies access tokens against auth's published keys, without a call per request.
 
-    Keys are fetched again when an unknown key id appears, at most every 30 s (every second while there are none, so
-    that requests do not queue up behind one attempt each).
+    Keys are fetched again when an unknown key id appears, at most every 30 s (every second while they cannot be read,
+    so that requests do not queue up behind one attempt each).
     """
 
     def __init__(self, fetch_jwks: JwksFetch, issuer: str, audience: str) -> None:
@@ -121,12 +121,14 @@ class UserVerifier:
         self._issuer = issuer
         self._audience = audience
         self._keys: dict[str, Ed25519PublicKey] = {}
+        self._read = False
+        """Whether the last attempt has read them: if not, a token of an unknown key may be as good as any."""
         self._fetch_after = float("-inf")
         self._fetching = asyncio.Lock()
         self._verified = Verified[User]()
 
     async def verify(self, token: str) -> User:
-        """Raises `Unauthenticated`, or `Unavailable` while auth's keys were never reached."""
+        """Raises `Unauthenticated`, or `Unavailable` where its key is not known and auth's cannot be read."""
         if known := self._verified.get(token):
             return known
         user = verify_user(token, await self._key(token), self._issuer, self._audience)
@@ -143,15 +145,16 @@ class UserVerifier:
         try:
             return self._keys[kid]
         except KeyError:
+            if not self._read:
+                raise Unavailable("Sign-in keys cannot be read from the auth service; try again shortly.") from None
             raise Unauthenticated("The access token was signed with an unknown key.") from None
 
     async def _refresh(self) -> None:
         async with self._fetching:
             if time.monotonic() >= self._fetch_after:
-                self._keys = await self._fetched() or self._keys
-                self._fetch_after = time.monotonic() + (JWKS_REFETCH_SECONDS if self._keys else JWKS_RETRY_SECONDS)
-            if not self._keys:
-                raise Unavailable("Sign-in keys cannot be read from the auth service yet.")
+                found = await self._fetched()
+                self._keys, self._read = found or self._keys, bool(found)
+                self._fetch_after = time.monotonic() + (JWKS_REFETCH_SECONDS if found else JWKS_RETRY_SECONDS)
 
     async def _fetched(self) -> dict[str, Ed25519PublicKey]:
         """The published keys, none when they cannot be read."""
